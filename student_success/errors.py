@@ -1,0 +1,206 @@
+"""The errors a caller can be told about.
+
+    StudentSuccessError
+    ├── InvalidInputError          422 validation_error
+    ├── UnauthenticatedError       401 unauthenticated
+    ├── ForbiddenError             403 forbidden
+    ├── NotFoundError              404 not_found
+    ├── MethodNotAllowedError      405 method_not_allowed
+    ├── ConflictError              409 conflict
+    │   ├── BusyError              409 busy
+    │   └── PromotionRefusedError  409 promotion_refused
+    ├── BodyTooLargeError          413 body_too_large
+    ├── UnsupportedMediaTypeError  415 unsupported_media_type
+    ├── TooManyRequestsError       429 too_many_requests
+    ├── UnavailableError           503 (never raised itself)
+    │   ├── ModelUnavailableError      model_unavailable
+    │   ├── HistoryUnavailableError    history_unavailable
+    │   └── RegistryUnavailableError   registry_unavailable
+    ├── ArtefactError              409 artefact_rejected
+    ├── DatasetError               422 dataset_invalid
+    ├── TrainingFailedError        500 training_failed
+    └── ConfigurationError         the service refuses to start
+
+Each carries its stable code and HTTP status; the edge turns it into the one envelope. What is not
+in this tree is a bug and leaves as a generic 500.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class StudentSuccessError(Exception):
+    """Say what went wrong in words that may be shown to the caller.
+
+    Parameters
+    ----------
+    message
+        A plain sentence; never an input value, a token or a path.
+    details
+        JSON-ready particulars, e.g. one entry a failing condition.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, details: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = list(details)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Response headers that belong to this error."""
+        return {}
+
+
+class InvalidInputError(StudentSuccessError):
+    """The request does not match the contract."""
+
+    code = "validation_error"
+    status = 422
+
+
+class UnauthenticatedError(StudentSuccessError):
+    """No token, or one that is not known."""
+
+    code = "unauthenticated"
+    status = 401
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Name the scheme, as RFC 9110 asks of a 401."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class ForbiddenError(StudentSuccessError):
+    """A good token of the wrong role."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFoundError(StudentSuccessError):
+    """No such route, version or job."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowedError(StudentSuccessError):
+    """The route exists, with another method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class ConflictError(StudentSuccessError):
+    """The request contradicts what is already recorded."""
+
+    code = "conflict"
+    status = 409
+
+
+class BusyError(ConflictError):
+    """Another training or promotion is under way."""
+
+    code = "busy"
+
+
+class PromotionRefusedError(ConflictError):
+    """The gate said no; `details` lists each condition with its value and its limit."""
+
+    code = "promotion_refused"
+
+
+class BodyTooLargeError(StudentSuccessError):
+    """The body is over the route's limit."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class UnsupportedMediaTypeError(StudentSuccessError):
+    """The body is not JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class _RetryLaterError(StudentSuccessError):
+    """An error that may be gone by itself, with the seconds to wait."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: int = 5,
+        details: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(message, details=details)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Tell the client when to come back."""
+        return {"Retry-After": str(self.retry_after)}
+
+
+class TooManyRequestsError(_RetryLaterError):
+    """A client keeps sending wrong tokens, or exceeds a limit."""
+
+    code = "too_many_requests"
+    status = 429
+
+
+class UnavailableError(_RetryLaterError):
+    """Something the answer needs is away for the moment."""
+
+    code = "unavailable"
+    status = 503
+
+
+class ModelUnavailableError(UnavailableError):
+    """No verified model is loaded."""
+
+    code = "model_unavailable"
+
+
+class HistoryUnavailableError(UnavailableError):
+    """The database cannot be read or written."""
+
+    code = "history_unavailable"
+
+
+class RegistryUnavailableError(UnavailableError):
+    """MLflow does not answer."""
+
+    code = "registry_unavailable"
+
+
+class ArtefactError(StudentSuccessError):
+    """A model artefact is damaged, incomplete, or does not answer as recorded."""
+
+    code = "artefact_rejected"
+    status = 409
+
+
+class DatasetError(StudentSuccessError):
+    """A data file is missing or has bad cells; `details` lists each of them."""
+
+    code = "dataset_invalid"
+    status = 422
+
+
+class TrainingFailedError(StudentSuccessError):
+    """The training process ended without a candidate."""
+
+    code = "training_failed"
+
+
+class ConfigurationError(StudentSuccessError):
+    """The settings do not fit together; the service does not start."""
+
+    code = "configuration_error"
