@@ -1,0 +1,340 @@
+"""May this candidate be promoted, and on what evidence: pure rules, no input or output.
+
+The evidence is the `Evidence` of `student_success.evidence`, whose docstring shows the shape of
+`evaluation.json`.
+
+The tests are the corrected resampled t-test of Nadeau and Bengio (Inference for the generalization
+error, Machine Learning 52, 2003), one-sided, on the skill 1 − loss / loss of the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from student_success.errors import InvalidInputError
+from student_success.evidence import Evidence, FairnessGap, FoldLosses, finite_json
+from student_success.settings import Settings
+from student_success.students import Horizon
+
+_UNMEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the gate asks for.
+
+    Attributes
+    ----------
+    max_mae, min_r2
+        With both period grades known, mean over the folds.
+    significance
+        Level of every test.
+    max_mae_gap
+        Largest difference in MAE (grades) between a group and the others.
+    max_rate_gap
+        Largest difference in a rate (false alarms, missed failures; 0 to 1).
+    """
+
+    max_mae: float = 1.0
+    min_r2: float = 0.80
+    significance: float = 0.05
+    max_mae_gap: float = 0.5
+    max_rate_gap: float = 0.15
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Take the server's own limits."""
+        return cls(
+            max_mae=settings.gate_max_mae,
+            min_r2=settings.gate_min_r2,
+            significance=settings.gate_significance,
+        )
+
+    def tightened(self, *, max_mae: float | None = None, min_r2: float | None = None) -> Self:
+        """Combine with a caller's limits: the stricter of each two holds.
+
+        Raises
+        ------
+        InvalidInputError
+            If a limit is NaN, which is neither stricter nor looser than anything.
+        """
+        for name, value in (("max_mae", max_mae), ("min_r2", min_r2)):
+            if value is not None and math.isnan(value):
+                raise InvalidInputError(f"{name} must be a number.")
+        return replace(
+            self,
+            max_mae=self.max_mae if max_mae is None else min(self.max_mae, max_mae),
+            min_r2=self.min_r2 if min_r2 is None else max(self.min_r2, min_r2),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing asked for, what was found and what was allowed; `detail` says it in words."""
+
+    name: str
+    passed: bool
+    value: float | None
+    limit: float | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Skill of the candidate against another model on the same folds, and its one-sided tests.
+
+    Attributes
+    ----------
+    horizon
+        A horizon, or ``"mean"`` of the three.
+    skill
+        Mean over the folds of 1 − loss / loss of the other; above 0 is better than the other.
+    p_better, p_worse
+        p of the tests that the skill is above and below zero; NaN if it cannot be measured.
+    """
+
+    against: str
+    horizon: str
+    skill: float
+    t: float
+    p_better: float
+    p_worse: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision with every condition, failed or not, and the comparisons behind them."""
+
+    conditions: tuple[Condition, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    override: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every condition is met."""
+        return all(condition.passed for condition in self.conditions)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what goes into the audit trail and the answer; no number that JSON lacks."""
+        return {"passed": self.passed, **finite_json(asdict(self))}
+
+
+def decide(
+    evidence: Evidence,
+    limits: Limits,
+    *,
+    champion: str | None = None,
+    fairness_override: str | None = None,
+) -> Verdict:
+    """Judge a candidate.
+
+    Parameters
+    ----------
+    champion
+        Fingerprint of the version now serving: the evidence must have compared with that one.
+        None asks for no comparison; one that the evidence holds counts all the same.
+    fairness_override
+        Reason to promote in spite of a measured fairness gap; recorded in the verdict. It excuses
+        nothing else, and no gap that was not measured.
+
+    Returns
+    -------
+    Verdict
+        With every condition in it; anything missing or not finite is a failed condition.
+    """
+    reason = (fairness_override or "").strip() or None
+    comparisons = _compare(evidence, "baseline")
+    conditions = [
+        _at_most("mae", evidence.mae, limits.max_mae),
+        _at_least("r2", evidence.r2, limits.min_r2),
+        *_better_than_baseline(comparisons, evidence.loss, limits.significance),
+        Condition(
+            "no_leak",
+            evidence.leaks == 0 and 0 < evidence.leaks_checked < math.inf,
+            evidence.leaks,
+            0.0,
+            "out-of-fold predictions by a fit that saw the pupil, of "
+            f"{evidence.leaks_checked:.0f} looked at; some must have been looked at",
+        ),
+    ]
+    compared = champion is not None or any(
+        folds.champion is not None for folds in evidence.horizons.values()
+    )
+    if compared:
+        against_champion = _compare(evidence, "champion")
+        comparisons += against_champion
+        conditions += _as_good_as_champion(against_champion, limits.significance)
+    if champion is not None:
+        conditions.append(
+            Condition(
+                "champion_is_the_one_compared",
+                evidence.champion == champion,
+                None,
+                None,
+                "the evidence must compare with the version that is serving now",
+            )
+        )
+    fairness = _fair(evidence.fairness, limits)
+    excused = [_excused(c, reason) for c in fairness] if reason else fairness
+    return Verdict(
+        tuple(conditions + excused), tuple(comparisons), reason if excused != fairness else None
+    )
+
+
+def corrected_t(
+    differences: Sequence[float], *, n_train: float, n_test: float
+) -> tuple[float, float, float, float]:
+    """Test the mean of paired fold differences against zero, corrected for overlapping folds.
+
+    The folds share training pupils, so the plain t-test takes chance for skill: the variance of
+    the mean is (1/n + n_test/n_train) s² instead of s²/n (Nadeau and Bengio 2003).
+
+    Returns
+    -------
+    tuple of float
+        Mean, t, one-sided p that the mean is above zero, and below; all NaN if they cannot be had.
+    """
+    nothing = (math.nan,) * 4
+    folds = len(differences)
+    if folds < 2 or not all(map(math.isfinite, differences)):
+        return nothing
+    if not (0 < n_train < math.inf and 0 < n_test < math.inf):
+        return nothing
+    from scipy.special import stdtr  # here: the web process imports this module, and seldom tests
+
+    mean = sum(differences) / folds
+    variance = sum((d - mean) * (d - mean) for d in differences) / (folds - 1)
+    error = math.sqrt((1 / folds + n_test / n_train) * variance)
+    if not (math.isfinite(mean) and math.isfinite(error)):
+        return nothing
+    certain = math.copysign(math.inf, mean) if mean else 0.0
+    t = mean / error if error > 0 else certain
+    return mean, t, float(stdtr(folds - 1, -t)), float(stdtr(folds - 1, t))
+
+
+def _compare(evidence: Evidence, against: str) -> list[Comparison]:
+    """Compare per horizon and on the mean of the three, fold by fold."""
+    skills: dict[str, tuple[float, ...]] = {}
+    for horizon in Horizon:
+        folds = evidence.horizons.get(horizon, FoldLosses())
+        other = folds.baseline if against == "baseline" else folds.champion or ()
+        same = len(folds.candidate) == len(other)
+        skills[horizon] = tuple(map(_skill, folds.candidate, other)) if same else ()
+    lengths = {len(values) for values in skills.values()}
+    skills["mean"] = (
+        tuple(sum(fold) / len(fold) for fold in zip(*skills.values(), strict=True))
+        if len(lengths) == 1
+        else ()
+    )
+    return [
+        Comparison(
+            against,
+            str(horizon),
+            *corrected_t(values, n_train=evidence.n_train, n_test=evidence.n_test),
+        )
+        for horizon, values in skills.items()
+    ]
+
+
+def _skill(candidate: float, other: float) -> float:
+    if not (0 <= candidate < math.inf and 0 <= other < math.inf):
+        return math.nan
+    if candidate == other:
+        return 0.0  # a tie, of two perfect ones too
+    return 1 - candidate / other if other > 0 else math.nan
+
+
+def _better_than_baseline(
+    comparisons: Iterable[Comparison], loss: str, level: float
+) -> list[Condition]:
+    conditions = []
+    for found in comparisons:
+        if found.horizon == "mean":
+            name, passed, p = "skill_over_baselines", found.p_better < level, found.p_better
+            asked = "p that it is no better, at most the limit"
+        else:
+            name, passed, p = (
+                f"not_below_baseline.{found.horizon}",
+                found.p_worse >= level,
+                found.p_worse,
+            )
+            asked = "p that it is no worse, at least the limit"
+        skill = f"{loss.upper()} skill {found.skill:+.4f}, t = {found.t:.2f}"
+        conditions.append(Condition(name, passed, p, level, f"{skill}; {asked}"))
+    return conditions
+
+
+def _as_good_as_champion(comparisons: Iterable[Comparison], level: float) -> list[Condition]:
+    return [
+        Condition(
+            f"not_below_champion.{found.horizon}",
+            found.p_worse >= level,
+            found.p_worse,
+            level,
+            f"skill {found.skill:+.4f}, t = {found.t:.2f}; "
+            "p that it is no worse, at least the limit",
+        )
+        for found in comparisons
+    ]
+
+
+def _fair(gaps: tuple[FairnessGap, ...] | None, limits: Limits) -> list[Condition]:
+    if gaps is None:
+        return [Condition("fairness", False, None, None, "no audit of groups in the evidence")]
+    if not gaps:
+        return [Condition("fairness", True, None, None, "the data has no group to audit")]
+    allowed = {
+        "mae": limits.max_mae_gap,
+        "false_alarms": limits.max_rate_gap,
+        "missed_failures": limits.max_rate_gap,
+    }
+    conditions = []
+    for gap, p in zip(gaps, _holm([_p_over(g, allowed.get(g.measure)) for g in gaps]), strict=True):
+        name = f"fairness.{gap.attribute}={gap.group}.{gap.measure}.{gap.horizon}"
+        detail = (
+            _UNMEASURED
+            if math.isnan(p)
+            else f"gap ± {gap.standard_error:.3f}; p that it is within the limit {p:.4f}, adjusted"
+        )
+        passed = p >= limits.significance
+        conditions.append(Condition(name, passed, gap.gap, allowed.get(gap.measure), detail))
+    return conditions
+
+
+def _excused(condition: Condition, reason: str) -> Condition:
+    """Let a measured gap pass for a reason that somebody gave."""
+    if condition.passed or condition.value is None or condition.detail == _UNMEASURED:
+        return condition
+    return replace(condition, passed=True, detail=f"{condition.detail}; overridden: {reason}")
+
+
+def _p_over(gap: FairnessGap, limit: float | None) -> float:
+    """Return the one-sided p of the gap against its limit, NaN if it was not measured."""
+    if limit is None or not (0 <= gap.gap < math.inf and 0 <= gap.standard_error < math.inf):
+        return math.nan
+    excess = gap.gap - limit
+    if gap.standard_error == 0:
+        return 0.0 if excess > 0 else 1.0
+    return 0.5 * math.erfc(excess / gap.standard_error / math.sqrt(2))
+
+
+def _holm(values: Sequence[float]) -> list[float]:
+    """Adjust p values for their number: with many groups one gap looks large by chance."""
+    adjusted = list(values)
+    highest = 0.0
+    known = sorted((p, i) for i, p in enumerate(values) if not math.isnan(p))
+    for rank, (p, index) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _at_most(name: str, value: float, limit: float) -> Condition:
+    return Condition(name, value <= limit and value >= 0, value, limit, "at most the limit")
+
+
+def _at_least(name: str, value: float, limit: float) -> Condition:
+    return Condition(name, limit <= value <= 1, value, limit, "at least the limit")
