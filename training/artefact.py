@@ -1,0 +1,165 @@
+"""Write the serving folder: compiled model, tables, evidence, card, and the hash of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
+from student_success.predictor import FORMAT, MANIFEST, Predictor
+from student_success.students import EXAMPLE, FEATURES, StudentFeatures
+from training.compile import compile_trees, trees_of
+from training.fit import Fitted
+
+SMOKE_CASES = 12
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON the same way each time, so that equal content has an equal hash."""
+    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_artefact(
+    folder: Path,
+    fitted: Fitted,
+    *,
+    recipe: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+    card: tuple[Mapping[str, Any], str],
+    drift_reference: Mapping[str, Any],
+) -> None:
+    """Write all files of the artefact into an empty folder.
+
+    Parameters
+    ----------
+    card
+        The model card, as data and as Markdown.
+    """
+    columns = fitted.change.named_steps["columns"]
+    compiled = compile_trees(columns, list(trees_of(fitted.change)))
+    (folder / "trees.onnx").write_bytes(compiled.model)
+    write_json(
+        folder / "serving.json",
+        {
+            "inputs": compiled.inputs,
+            "base": fitted.base,
+            "level": INTERVAL_LEVEL,
+            "threshold": PASS_GRADE,
+            "horizons": {
+                horizon: {
+                    "residuals": list(table.residuals),
+                    "lower": table.lower,
+                    "upper": table.upper,
+                    "alarm": fitted.alarms[horizon],
+                }
+                for horizon, table in fitted.tables.items()
+            },
+        },
+    )
+    write_json(folder / "recipe.json", recipe)
+    write_json(folder / "evaluation.json", evidence)
+    write_json(folder / "card.json", card[0])
+    (folder / "card.md").write_text(card[1], encoding="utf-8")
+    write_json(folder / "drift_reference.json", drift_reference)
+    write_json(folder / "smoke.json", {"cases": []})
+    write_manifest(folder, dataset=recipe["data"])
+    # Now that it can be loaded, it tells its own expected answers.
+    predictor = Predictor.load(folder, version="candidate")
+    cases = []
+    for student in smoke_students():
+        said = predictor.predict(StudentFeatures.model_validate(student))
+        expected = {key: value for key, value in said._asdict().items() if key != "at_risk"}
+        cases.append({"student": student, "expected": expected})
+    write_json(folder / "smoke.json", {"cases": cases})
+    write_manifest(folder, dataset=recipe["data"])
+
+
+def write_manifest(folder: Path, *, dataset: Mapping[str, Any]) -> None:
+    """Record the SHA-256 of every file of the folder."""
+    files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {"format": FORMAT, "files": files, "dataset": dict(dataset)})
+
+
+def random_students(count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Return made-up pupils anywhere within the bounds, all horizons, odd decimals too."""
+    rng = np.random.default_rng(seed)
+    students = []
+    for _ in range(count):
+        student: dict[str, Any] = {}
+        for feature in FEATURES:
+            if feature.kind == "category":
+                student[feature.name] = str(rng.choice(feature.categories))
+            elif feature.kind == "integer":
+                assert feature.low is not None
+                assert feature.high is not None
+                student[feature.name] = int(rng.integers(int(feature.low), int(feature.high) + 1))
+        kind = rng.integers(4)
+        grades = rng.uniform(0, 20, size=2)
+        steps = {0: 1.0, 1: 2.0, 2: 10.0}
+        if int(kind) in steps:
+            grades = np.round(grades * steps[int(kind)]) / steps[int(kind)]
+        known = rng.integers(3)
+        student["G1"] = float(grades[0]) if known >= 1 else None
+        student["G2"] = float(grades[1]) if known == 2 else None
+        students.append(student)
+    return students
+
+
+def smoke_students() -> list[dict[str, Any]]:
+    """Return a dozen made-up pupils: the documented example, and all horizons."""
+    example = dict(EXAMPLE)
+    shown = [
+        example,
+        example | {"G2": None},
+        example | {"G1": None, "G2": None},
+        example | {"G1": 10.5, "G2": 9.5},
+        example | {"G1": 4.5, "G2": 0.0, "absences": 0},
+    ]
+    return shown + random_students(SMOKE_CASES - len(shown), seed=12)
+
+
+def drift_reference(
+    frame: pd.DataFrame, predicted: Mapping[str, np.ndarray[Any, Any]]
+) -> dict[str, Any]:
+    """Summarise the training pupils so that later ones can be compared: no row is kept.
+
+    Parameters
+    ----------
+    frame
+        One row a pupil, with the columns of `FEATURE_NAMES`.
+    predicted
+        Held-out predictions by horizon, in grades.
+    """
+    features: dict[str, Any] = {}
+    for feature in FEATURES:
+        column = frame[feature.name].dropna()
+        if feature.kind == "number":
+            features[feature.name] = _quantiles(column.to_numpy(dtype=np.float64))
+        else:
+            counts = column.value_counts()
+            features[feature.name] = {
+                "kind": "counts",
+                "n": int(counts.sum()),
+                "counts": {str(value): int(count) for value, count in sorted(counts.items())},
+            }
+    return {
+        "features": features,
+        "predictions": {horizon: _quantiles(values) for horizon, values in predicted.items()},
+    }
+
+
+def _quantiles(values: np.ndarray[Any, Any]) -> dict[str, Any]:
+    levels = np.linspace(0, 1, 101)
+    found = np.quantile(values, levels) if len(values) else []
+    return {"kind": "quantiles", "n": len(values), "quantiles": np.round(found, 4).tolist()}

@@ -1,0 +1,52 @@
+"""What a prediction is worth, per fold and horizon."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from student_success.grading import PASS_GRADE
+from training.calibration import Said
+
+Floats = NDArray[np.float64]
+
+_WHOLE = np.arange(20)
+
+
+def crps(cdf: Floats, actual: Floats) -> Floats:
+    """Return the continuous ranked probability score of each pupil, in grades; lower is better.
+
+    Parameters
+    ----------
+    cdf
+        ``(pupils, 20)``; probability that the final grade is at most 0, 1, … 19.
+
+    Notes
+    -----
+    Gneiting and Raftery, Strictly proper scoring rules (2007); exact here, as grades are whole.
+    """
+    happened = actual[:, None] <= _WHOLE[None, :]
+    score: Floats = ((cdf - happened) ** 2).sum(axis=1)
+    return score
+
+
+def scores(said: Said, actual: Floats) -> dict[str, float]:
+    """Measure what was said about pupils against their final grades."""
+    error = said.grade - actual
+    passed = actual >= PASS_GRADE
+    expected_pass = np.floor(said.grade + 0.5) >= PASS_GRADE
+    spread = float(((actual - actual.mean()) ** 2).mean())
+    rate = passed.mean()
+    return {
+        "mae": float(np.abs(error).mean()),
+        "mae_rounded": float(np.abs(np.floor(said.grade + 0.5) - actual).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "r2": float(1 - (error**2).mean() / spread) if spread > 0 else float("nan"),
+        "accuracy": float((expected_pass == passed).mean()),
+        "recall_failing": float((~expected_pass[~passed]).mean()) if (~passed).any() else 1.0,
+        "brier": float(((said.probability - passed) ** 2).mean()),
+        "brier_base_rate": float(rate * (1 - rate)),
+        "crps": float(crps(said.cdf, actual).mean()),
+        "coverage": float(((said.low <= actual) & (actual <= said.high)).mean()),
+        "width": float((said.high - said.low).mean()),
+    }

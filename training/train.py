@@ -1,0 +1,177 @@
+"""Train a candidate: from settings and data to a folder that can be judged and served."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import RegressorMixin
+
+from student_success.settings import Settings
+from student_success.students import FEATURE_NAMES, TARGET
+from training.artefact import drift_reference, smoke_students, write_artefact
+from training.card import make_card
+from training.compile import frame_of
+from training.dataset import Dataset, load
+from training.evaluate import CANDIDATE, evaluate
+from training.fit import Recipe, fit
+
+OUTER_SPLITS = 5
+FOREST = {
+    "n_estimators": 150,
+    "min_samples_leaf": 3,
+    "max_features": 0.5,
+    "max_leaf_nodes": 64,
+}
+JOBS = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model, ready to be registered.
+
+    Attributes
+    ----------
+    pipeline
+        scikit-learn estimator; its `predict` takes a table of `FEATURE_NAMES` and answers with the
+        grade.
+    serving
+        Folder of the serving artefact.
+    metrics
+        Flat figures, means over the outer folds, by name.
+    test_mae, test_r2
+        Horizon ``G1+G2``, mean over the outer folds.
+    """
+
+    pipeline: RegressorMixin
+    serving: Path
+    best_model: str
+    best_params: dict[str, Any]
+    metrics: dict[str, float]
+    test_mae: float
+    test_r2: float
+    duration_seconds: float
+    dataset: dict[str, Any]
+    recipe: dict[str, Any]
+    input_example: pd.DataFrame
+
+
+def run(
+    settings: Settings,
+    *,
+    family: str | None = None,
+    budget_seconds: float | None = None,
+    progress: Callable[[float, str], None] | None = None,
+    champion_recipe: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    dataset: Dataset | None = None,
+) -> Candidate:
+    """Train, judge and compile one candidate.
+
+    Parameters
+    ----------
+    family
+        The only family to try; all of them if None.
+    budget_seconds
+        Time for the search; the setting if None.
+    progress
+        Called with the share done, 0 to 1, and what is being done.
+    champion_recipe
+        Content of the champion's recipe.json, with its ``"fingerprint"``, to refit in the same
+        folds.
+    folder
+        Where to write the serving artefact; a new temporary folder if None.
+    dataset
+        The pupils; loaded by the settings if None.
+
+    Raises
+    ------
+    DatasetError
+        If the data is missing or has bad cells.
+    """
+    started = time.monotonic()
+    tell = progress or (lambda share, what: None)
+    tell(0.0, "loading data")
+    data = dataset or load(settings)
+    frame = data.frame[list(FEATURE_NAMES)]
+    target = data.frame[TARGET].to_numpy(dtype=np.float64)
+    recipe = Recipe(family or "random_forest", FOREST, settings.random_seed)
+    tell(0.05, "judging on held-out pupils")
+    evaluation = evaluate(
+        frame,
+        target,
+        recipe,
+        splits=OUTER_SPLITS,
+        repeats=1,
+        seed=settings.random_seed,
+        champion=recipe_from(champion_recipe) if champion_recipe else None,
+        champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
+        jobs=JOBS,
+        progress=lambda share: tell(0.05 + 0.75 * share, "judging on held-out pupils"),
+    )
+    tell(0.8, "fitting on all pupils")
+    fitted = fit(frame, target, recipe, jobs=JOBS)
+    described = data.describe()
+    written = {
+        "family": recipe.family,
+        "params": dict(recipe.params),
+        "seed": recipe.seed,
+        "data": described,
+    }
+    tell(0.95, "writing the artefact")
+    serving = folder or Path(tempfile.mkdtemp(prefix="student-success-"))
+    serving.mkdir(parents=True, exist_ok=True)
+    evidence = evaluation.evidence
+    predicted = {
+        horizon: np.concatenate(
+            [part.said[CANDIDATE].grade for part in evaluation.held_out if part.horizon == horizon]
+        )
+        for horizon in evidence["horizons"]
+    }
+    write_artefact(
+        serving,
+        fitted,
+        recipe=written,
+        evidence=evidence,
+        card=make_card(recipe=written, evidence=evidence),
+        drift_reference=drift_reference(frame, predicted),
+    )
+    tell(1.0, "done")
+    return Candidate(
+        pipeline=fitted.estimator(frame),
+        serving=serving,
+        best_model=recipe.family,
+        best_params=dict(recipe.params),
+        metrics=flat_metrics(evidence),
+        test_mae=evidence["mae"],
+        test_r2=evidence["r2"],
+        duration_seconds=round(time.monotonic() - started, 3),
+        dataset=described,
+        recipe=written,
+        input_example=_example(),
+    )
+
+
+def recipe_from(content: Mapping[str, Any]) -> Recipe:
+    """Read a recipe back from what recipe.json says."""
+    return Recipe(content["family"], dict(content["params"]), int(content["seed"]))
+
+
+def flat_metrics(evidence: Mapping[str, Any]) -> dict[str, float]:
+    """Return the candidate's figures under names that MLflow accepts, e.g. ``G1_G2/mae``."""
+    return {
+        f"{horizon.replace('+', '_')}/{measure}": value["mean"]
+        for horizon, by_name in evidence["horizons"].items()
+        for measure, value in by_name[CANDIDATE].items()
+        if np.isfinite(value["mean"])
+    }
+
+
+def _example() -> pd.DataFrame:
+    return frame_of(smoke_students()[:3])
