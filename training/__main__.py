@@ -1,0 +1,92 @@
+"""`python -m training`: prepare data, make the sample, train, make the seed model, report.
+
+A subcommand is one function: it takes its arguments and returns what to print. What it needs is
+imported inside it, so that `--help` is quick and a command needs only its own libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from student_success.errors import StudentSuccessError
+from student_success.settings import Settings
+
+Handler = Callable[[argparse.Namespace], str]
+EXIT_REFUSED = 2
+
+
+def prepare(args: argparse.Namespace) -> str:
+    """Fetch or take the two UCI files and merge them."""
+    from training.dataset import FINAL
+    from training.prepare import UCI_URL, prepare
+
+    done = prepare(source_dir=args.source, destination=args.to or FINAL, url=args.url or UCI_URL)
+    published = "as published" if done.as_published else "NOT byte for byte those published"
+    return f"{done.path}: {done.rows} pupils, SHA-256 {done.sha256}\nSource files: {published}."
+
+
+def sample(args: argparse.Namespace) -> str:
+    """Make the synthetic sample again, byte for byte."""
+    from training.dataset import SAMPLE
+    from training.sample import write
+
+    path = args.to or SAMPLE
+    return f"{path}: {write(path)} synthetic pupils"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the subcommands; each sets `handler`."""
+    whole = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(handler: Handler, name: str | None = None) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name or handler.__name__, help=handler.__doc__, description=handler.__doc__
+        )
+        command.set_defaults(handler=handler)
+        return command
+
+    command = add(prepare)
+    command.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="folder with local copies"
+    )
+    command.add_argument("--to", type=Path, metavar="FILE", help="default: data/final.csv")
+    command.add_argument("--url", help="where else the archive of UCI data set 320 lies")
+
+    command = add(sample)
+    command.add_argument("--to", type=Path, metavar="FILE", help="default: data/sample.csv")
+    return whole
+
+
+def read_settings() -> Settings:
+    """Read the settings for a command that needs them."""
+    return Settings()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 2 with the reason in plain words on stderr."""
+    args = parser().parse_args(argv)
+    try:
+        print(args.handler(args))
+    except StudentSuccessError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        for detail in error.details:
+            told = ", ".join(f"{key} {value}" for key, value in detail.items() if value != "")
+            print(f"  {told}", file=sys.stderr)
+        return EXIT_REFUSED
+    except ValidationError as error:
+        print("Error: the settings are not right.", file=sys.stderr)
+        for problem in error.errors(include_input=False, include_url=False, include_context=False):
+            name = ".".join(str(part) for part in problem["loc"]).upper() or "SETTINGS"
+            print(f"  {name}: {problem['msg']}", file=sys.stderr)
+        return EXIT_REFUSED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

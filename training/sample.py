@@ -1,0 +1,3 @@
+"""The synthetic sample and its generator."""
+
+SAMPLE_CONTENT_SHA256 = ""
