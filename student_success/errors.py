@@ -55,6 +55,23 @@ class StudentSuccessError(Exception):
         """Response headers that belong to this error."""
         return {}
 
+    def to_json(self) -> dict[str, Any]:
+        """Write the error for another process."""
+        return {"code": self.code, "message": self.message, "details": self.details}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> StudentSuccessError:
+        """Read an error of another process, as its own class where the code is known."""
+        known = _by_code(StudentSuccessError).get(data.get("code", ""), StudentSuccessError)
+        return known(str(data.get("message", "")), details=data.get("details") or ())
+
+
+def _by_code(base: type[StudentSuccessError]) -> dict[str, type[StudentSuccessError]]:
+    found: dict[str, type[StudentSuccessError]] = {}
+    for child in base.__subclasses__():
+        found |= _by_code(child)
+    return found | {base.code: base}
+
 
 class InvalidInputError(StudentSuccessError):
     """The request does not match the contract."""

@@ -86,7 +86,8 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(
         None,
-        description="SQLAlchemy URL of history, jobs and deployments; SQLite in `STATE_DIR` if empty.",
+        description="SQLAlchemy URL of history, jobs and deployments; SQLite in `STATE_DIR` "
+        "if empty.",
     )
     history_synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="SQLite durability of predictions: `FULL` also survives power loss."
@@ -153,6 +154,10 @@ class Settings(BaseSettings):
     max_batch_body_bytes: int = Field(
         16 << 20, ge=1024, description="Largest body of `/predict_batch`."
     )
+    short_cut: bool = Field(
+        True,
+        description="Answer `/predict` in front of BentoML's own wrapper: the same bytes, sooner.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Log level."
     )
@@ -186,6 +191,11 @@ class Settings(BaseSettings):
         ):
             raise ValueError("ADMIN_TOKEN and API_TOKEN must differ")
         return self
+
+    @property
+    def bind_address(self) -> str:
+        """`host` as an IP address, which is what BentoML asks for."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
 
     @property
     def database(self) -> str:

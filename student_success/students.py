@@ -87,6 +87,28 @@ _LOW_HIGH = {
 }
 
 
+EXAMPLE: dict[str, Any] = {
+    "school": "GP",
+    "age": 17,
+    "reason": "course",
+    "nursery": "yes",
+    "traveltime": 2,
+    "studytime": 2,
+    "failures": 0,
+    "schoolsup": "no",
+    "famsup": "yes",
+    "paid": "no",
+    "activities": "no",
+    "higher": "yes",
+    "freetime": 3,
+    "goout": 3,
+    "absences": 2,
+    "G1": 10.0,
+    "G2": 9.8,
+}
+"""A pupil to try things with."""
+
+
 class StudentFeatures(BaseModel):
     """What is known of one pupil: 17 features, and an optional opaque reference.
 
@@ -101,29 +123,7 @@ class StudentFeatures(BaseModel):
         strict=True,
         extra="forbid",
         frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "school": "GP",
-                    "age": 17,
-                    "reason": "course",
-                    "nursery": "yes",
-                    "traveltime": 2,
-                    "studytime": 2,
-                    "failures": 0,
-                    "schoolsup": "no",
-                    "famsup": "yes",
-                    "paid": "no",
-                    "activities": "no",
-                    "higher": "yes",
-                    "freetime": 3,
-                    "goout": 3,
-                    "absences": 2,
-                    "G1": 10.0,
-                    "G2": 9.8,
-                }
-            ]
-        },
+        json_schema_extra={"examples": [dict(EXAMPLE)]},
     )
 
     school: Annotated[
@@ -380,6 +380,24 @@ class Feature:
     low: float | None = None
     high: float | None = None
 
+    def public(self) -> dict[str, Any]:
+        """Return bounds, choices, labels and help as JSON-ready values."""
+        about = self.about
+        choices = about.choices
+        return {
+            "kind": self.kind,
+            "nullable": self.nullable,
+            "minimum": self.low,
+            "maximum": self.high,
+            "categories": list(self.categories),
+            "group": about.group,
+            "labels": {"fr": about.label.fr, "en": about.label.en},
+            "help": {"fr": about.help.fr, "en": about.help.en},
+            "choices": None
+            if choices is None
+            else {str(value): {"fr": text.fr, "en": text.en} for value, text in choices.items()},
+        }
+
 
 def _describe(name: str) -> Feature:
     field = StudentFeatures.model_fields[name]
@@ -404,4 +422,3 @@ FEATURES: tuple[Feature, ...] = tuple(
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 CATEGORICAL: tuple[str, ...] = tuple(f.name for f in FEATURES if f.kind == "category")
 NUMERIC: tuple[str, ...] = tuple(f.name for f in FEATURES if f.kind != "category")
-EXAMPLE: Mapping[str, Any] = StudentFeatures.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index,call-overload]

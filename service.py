@@ -1,0 +1,159 @@
+"""The Bento service: the composition root, and one short method for each API."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import bentoml
+from starlette.responses import JSONResponse, Response
+
+from student_success import schemas
+from student_success.application import Application
+from student_success.bento import Prepared, bound_host, lean, stop_server, worker_index
+from student_success.children import die_with_parent
+from student_success.contract import ASSETS, RULES, NothingAsked
+from student_success.errors import ConfigurationError
+from student_success.http import Call, Edge, answering, current_call
+from student_success.logs import configure
+from student_success.routes import routes
+from student_success.settings import Settings
+from student_success.students import StudentFeatures
+
+logger = logging.getLogger("student_success.service")
+settings = Settings()
+application = Application(settings)
+
+
+class PredictInput(Prepared, StudentFeatures):
+    """One pupil."""
+
+
+class BatchInput(Prepared, schemas.Students):
+    """Up to 10,000 pupils."""
+
+
+class HistoryInput(Prepared, schemas.HistoryQuery):
+    """Which predictions to show."""
+
+
+class TrainInput(Prepared, schemas.TrainRequest):
+    """How to train."""
+
+
+class PromoteInput(Prepared, schemas.PromoteRequest):
+    """Which version to promote."""
+
+
+class RollbackInput(Prepared, schemas.RollbackRequest):
+    """Why to go back."""
+
+
+class HealthInput(Prepared, NothingAsked):
+    """Nothing."""
+
+
+async def _predict(call: Call) -> bytes:
+    assert isinstance(call.model, StudentFeatures)
+    return await application.inference.predict(
+        call.model, session_id=call.session_id, idempotency=call.idempotency
+    )
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+@lean
+@bentoml.service(
+    name="student_success",
+    workers=settings.workers,
+    http={"host": settings.bind_address, "port": settings.port},
+    # Our own access log and request ids stand in the edge.
+    logging={"access": {"enabled": False}},
+    metrics={"enabled": True},
+    traffic={"timeout": settings.train_timeout_seconds},
+)
+class StudentSuccess:
+    """Predict a pupil's final grade, and keep the model's life under control."""
+
+    def __init__(self) -> None:
+        die_with_parent()
+        configure(settings)
+
+    @bentoml.on_startup
+    async def open(self) -> None:
+        """Open the database, load the served version, start following."""
+        try:
+            settings.check_exposure(bound_host(settings.host))
+        except ConfigurationError as error:
+            logger.critical(error.message)
+            stop_server()
+            raise
+        application.open(leader=worker_index() == 1)
+
+    @bentoml.on_shutdown
+    async def close(self) -> None:
+        """Commit what waits."""
+        await application.close()
+
+    async def __is_ready__(self) -> bool:
+        return await application.ready()
+
+    @bentoml.api(output_spec=schemas.PredictionAnswer)
+    @answering
+    async def predict(self, student: PredictInput, /) -> Any:
+        """Predict one pupil's final grade."""
+        return _json(await _predict(current_call()))
+
+    @bentoml.api(output_spec=schemas.BatchAnswer)
+    @answering
+    async def predict_batch(self, students: BatchInput, /) -> Any:
+        """Predict the grades of up to 10,000 pupils, all or none."""
+        call = current_call()
+        return _json(
+            await application.inference.predict_batch(
+                students.students, session_id=call.session_id, idempotency=call.idempotency
+            )
+        )
+
+    @bentoml.api
+    @answering
+    async def history(self, query: HistoryInput, /) -> list[dict[str, Any]]:
+        """Show predictions, newest first."""
+        return await application.history_page(query)
+
+    @bentoml.api(output_spec=schemas.TrainAnswer)
+    @answering
+    async def train(self, request: TrainInput, /) -> Any:
+        """Train a candidate; the version served does not change."""
+        status, answer = await application.train(request)
+        return JSONResponse(answer, status_code=status)
+
+    @bentoml.api(output_spec=schemas.PromoteAnswer)
+    @answering
+    async def promote(self, request: PromoteInput, /) -> Any:
+        """Promote a version through the gate."""
+        return await application.promote(request, actor=current_call().actor)
+
+    @bentoml.api(output_spec=schemas.RollbackAnswer)
+    @answering
+    async def rollback(self, request: RollbackInput, /) -> Any:
+        """Go back to the version served before."""
+        return await application.rollback(request, actor=current_call().actor)
+
+    @bentoml.api(output_spec=schemas.HealthAnswer)
+    @answering
+    async def health(self, nothing: HealthInput, /) -> Any:
+        """Say how the service is, whatever the state."""
+        return await application.health()
+
+
+StudentSuccess.mount_asgi_app(routes(application), path="/")
+StudentSuccess.add_asgi_middleware(
+    Edge,
+    settings=settings,
+    rules=RULES,
+    prefixes=(ASSETS,),
+    short_cuts={("POST", "/predict"): _predict} if settings.short_cut else {},
+)

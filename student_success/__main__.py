@@ -1,0 +1,174 @@
+"""The command line: serve, and the registry work that the server gives to child processes.
+
+python -m student_success serve | promote | fetch | align-alias | migrate | verify
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from student_success.errors import StudentSuccessError
+from student_success.settings import RENAMED, ROOT, Settings
+
+GRACEFUL_SECONDS = 25
+KEEP_ALIVE_SECONDS = 65
+"""Longer than the minute that reverse proxies keep idle connections, so that they close first."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 2 is a fault of the caller, 3 one that was reported as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m student_success", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve the API with the settings of .env")
+    promote = commands.add_parser("promote", help="promote a version through the gate")
+    promote.add_argument("--request", required=True, help="body of POST /promote, as JSON")
+    promote.add_argument("--actor", default="cli")
+    promote.add_argument("--locked", action="store_true", help=argparse.SUPPRESS)
+    align = commands.add_parser("align-alias", help="bring MLflow's alias and the service in line")
+    align.add_argument("--locked", action="store_true", help=argparse.SUPPRESS)
+    commands.add_parser("fetch", help="bring the deployed version into the Bento store")
+    commands.add_parser("migrate", help="bring the database schema up to date")
+    commands.add_parser("verify", help="check the record of promotions and rollbacks")
+    asked = parser.parse_args(arguments)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            name = "_".join(str(part) for part in problem["loc"]).upper() or "settings"
+            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        return 2
+    try:
+        if asked.command == "serve":
+            return _serve(settings)
+        if asked.command == "verify":
+            return _verify(settings)
+        if asked.command == "migrate":
+            from student_success.database import migrate
+
+            migrate(settings.database, state_dir=settings.state_dir)
+            return 0
+    except StudentSuccessError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    return _speak(settings, asked)
+
+
+def _speak(settings: Settings, asked: argparse.Namespace) -> int:
+    """Do the registry's work as a child that reports in JSON lines."""
+    from student_success import promotion
+    from student_success.children import say, speaking
+    from student_success.database import connect
+    from student_success.deployments import Deployments
+    from student_success.locks import Operation, exclusive
+    from student_success.logs import configure
+    from student_success.schemas import PromoteRequest
+
+    with speaking() as stream:
+        environment(settings)
+        configure(settings)
+        engine = connect(settings.database, synchronous=settings.control_synchronous)
+        deployments = Deployments(engine)
+        with contextlib.ExitStack() as held:
+            if not getattr(asked, "locked", True):
+                held.enter_context(
+                    exclusive(
+                        Operation.DEPLOYMENT,
+                        *([Operation.TRAINING] if asked.command == "promote" else []),
+                        engine=engine,
+                        state_dir=settings.state_dir,
+                    )
+                )
+            if asked.command == "promote":
+                result = promotion.promote(
+                    settings,
+                    deployments,
+                    PromoteRequest.model_validate_json(asked.request),
+                    actor=asked.actor,
+                    report=lambda step: say(stream, "progress", step=step),
+                )
+                say(stream, "result", **result)
+            elif asked.command == "align-alias":
+                promotion.align_alias(settings, deployments)
+                say(stream, "result")
+            else:
+                current = deployments.current()
+                if current is not None:
+                    promotion.fetch(settings, current)
+                say(stream, "result")
+    return 0
+
+
+def _verify(settings: Settings) -> int:
+    from student_success.database import connect
+    from student_success.deployments import Deployments
+
+    problems = Deployments(connect(settings.database)).verify()
+    for problem in problems:
+        print(problem)
+    print("the record of deployments is broken" if problems else "the record is whole")
+    return 1 if problems else 0
+
+
+def environment(settings: Settings) -> None:
+    """Point BentoML at the state directory, and keep it and MLflow from calling home."""
+    os.environ.setdefault("BENTOML_HOME", str(settings.state_dir / "bentoml"))
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    Path(os.environ["BENTOML_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _serve(settings: Settings) -> int:
+    settings.check_exposure(settings.host)
+    for old, new in RENAMED.items():
+        if old in os.environ or _in_dotenv(old):
+            print(f"{old} is an old name: it works, but the word is {new} now.", file=sys.stderr)
+    if settings.admin_token is None:
+        _write_token(Path(".env"))
+    environment(settings)
+    base = f"http://{settings.bind_address}:{settings.port}"
+    print(f"API      {base}")
+    print(f"Docs     {base}/docs")
+    print(f"Token    ADMIN_TOKEN in {Path('.env').resolve()}")
+    print(f"State    {settings.state_dir}", flush=True)
+    arguments = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        "service:StudentSuccess",
+        "--working-dir",
+        str(ROOT),
+        f"--timeout-graceful-shutdown={GRACEFUL_SECONDS}",
+        f"--timeout-keep-alive={KEEP_ALIVE_SECONDS}",
+    ]
+    # The same process goes on, so that whoever started it can stop it.
+    os.execv(sys.executable, arguments)
+
+
+def _in_dotenv(name: str) -> bool:
+    path = Path(".env")
+    return path.is_file() and any(
+        line.split("=", 1)[0].strip() == name for line in path.read_text("utf-8").splitlines()
+    )
+
+
+def _write_token(path: Path) -> None:
+    """Add a random administrator's token to `.env`, readable by its owner alone."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        if path.stat().st_size and not path.read_text("utf-8").endswith("\n"):
+            file.write("\n")
+        file.write(f"ADMIN_TOKEN={secrets.token_urlsafe(32)}\n")
+    print(f"A new ADMIN_TOKEN was written to {path.resolve()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

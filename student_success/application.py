@@ -1,0 +1,288 @@
+"""What the service can do, put together: every route of the contract is one method here.
+
+It knows nothing of HTTP. `service.py` makes one for each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import time
+from typing import Any
+
+from student_success import children, metrics, promotion, registry
+from student_success.champion import Champion
+from student_success.children import ChildFailure
+from student_success.database import connect, migrate
+from student_success.deployments import Deployments
+from student_success.errors import (
+    HistoryUnavailableError,
+    InvalidInputError,
+    RegistryUnavailableError,
+    StudentSuccessError,
+)
+from student_success.history import History
+from student_success.inference import Inference
+from student_success.jobs import Jobs
+from student_success.locks import Operation, exclusive
+from student_success.schemas import (
+    HealthAnswer,
+    HistoryQuery,
+    ModelAnswer,
+    PromoteAnswer,
+    PromoteRequest,
+    RollbackAnswer,
+    RollbackRequest,
+    TrainRequest,
+)
+from student_success.settings import Settings
+from student_success.students import FEATURE_NAMES, FEATURES
+
+logger = logging.getLogger(__name__)
+
+PROMOTION_MEMORY_MB = 4096
+_REFERENCE = {"reference"}
+
+
+class Application:
+    """One worker's engines, served version and background tasks.
+
+    Parameters
+    ----------
+    settings
+        Everything is made from these; nothing is opened before `open`.
+    """
+
+    deployments: Deployments
+    jobs: Jobs
+    history: History
+    champion: Champion
+    inference: Inference
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._tasks: list[asyncio.Task[None]] = []
+        self._registry_ok = True
+        self._registry_seen: object = None
+
+    def open(self, *, leader: bool) -> None:
+        """Bring the schema up to date, load the served version, start the background work.
+
+        Call from the event loop. A database or model that is away does not stop the start: the
+        service says so in `/health` and answers 503 until it is back.
+
+        Parameters
+        ----------
+        leader
+            Whether this worker looks after MLflow's alias; one worker of a server is enough.
+        """
+        settings = self.settings
+        self._started_at = time.monotonic()
+        control = connect(settings.database, synchronous=settings.control_synchronous)
+        self._control = control
+        self.deployments = Deployments(control)
+        self.jobs = Jobs(settings, control)
+        self.history = History(
+            connect(settings.database, synchronous=settings.history_synchronous),
+            retention_days=settings.history_retention_days,
+        )
+        self.champion = Champion(settings, self.deployments)
+        self.inference = Inference(self.champion, self.history)
+        try:
+            migrate(self.settings.database, state_dir=self.settings.state_dir)
+            self.jobs.recover()
+        except StudentSuccessError:
+            logger.error("database_not_ready", exc_info=True)
+        self.champion.load_first()
+        self.history.start()
+        self._tasks = [asyncio.create_task(self.champion.follow(), name="follow")]
+        if leader:
+            self._tasks.append(asyncio.create_task(self._watch_registry(), name="registry"))
+        # What was made so far stays for ever: a full collection need not look at it again, and
+        # must not stop requests for the 100 to 200 ms that takes.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 1000)
+
+    async def close(self) -> None:
+        """Stop the background work and commit what waits."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.jobs.close()
+        await asyncio.to_thread(self.history.close)
+        self._control.dispose()
+
+    # History
+
+    async def history_page(self, query: HistoryQuery) -> list[dict[str, Any]]:
+        """Return predictions, newest first."""
+        return await asyncio.to_thread(
+            self.history.page,
+            limit=query.limit,
+            session_id=query.session_id,
+            before_id=query.before_id,
+        )
+
+    async def erase(self, session_id: str) -> dict[str, Any]:
+        """Erase a session for good."""
+        erased = await asyncio.to_thread(self.history.erase_session, session_id)
+        logger.info("session_erased", extra={"rows": erased})
+        return {"session_id": session_id, "erased": erased}
+
+    # The model's life
+
+    async def train(self, request: TrainRequest) -> tuple[int, dict[str, Any]]:
+        """Start a training; return the HTTP status and the answer, once done if asked to wait."""
+        job_id, task = self.jobs.start(request, champion=self.inference.serving().predictor.folder)
+        if not request.wait:
+            return 202, {"status": "accepted", "job_id": job_id}
+        # Shielded: a client that hangs up does not end the training.
+        return 200, await asyncio.shield(task)
+
+    async def promote(self, request: PromoteRequest, *, actor: str) -> PromoteAnswer:
+        """Promote a version through the gate."""
+        settings = self.settings
+        if request.alias not in (None, settings.model_alias):
+            raise InvalidInputError(
+                f"Only the alias '{settings.model_alias}' is served.",
+                details=[{"loc": ["alias"], "msg": "Not the served alias", "type": "alias"}],
+            )
+        with self._counted("promoted"), self._exclusive(Operation.TRAINING, Operation.DEPLOYMENT):
+            try:
+                result = await children.run(
+                    "-m",
+                    "student_success",
+                    "promote",
+                    "--locked",
+                    f"--actor={actor}",
+                    f"--request={request.model_dump_json()}",
+                    timeout=settings.registry_timeout_seconds + settings.train_timeout_seconds,
+                    memory_mb=PROMOTION_MEMORY_MB,
+                )
+            except ChildFailure as error:
+                raise RegistryUnavailableError(f"The promotion {error}.") from error
+        await self.champion.catch_up()
+        return PromoteAnswer.model_validate(result)
+
+    async def rollback(self, request: RollbackRequest, *, actor: str) -> RollbackAnswer:
+        """Go back to the version served before; works with MLflow away."""
+        with self._counted("rolled_back"), self._exclusive(Operation.DEPLOYMENT):
+            result = await asyncio.to_thread(
+                promotion.roll_back,
+                self.settings,
+                self.deployments,
+                reason=request.reason,
+                actor=actor,
+            )
+        await self.champion.catch_up()
+        return RollbackAnswer.model_validate(result)
+
+    async def deployments_page(self) -> list[dict[str, Any]]:
+        """Return the record of promotions and rollbacks, newest first."""
+        rows = await asyncio.to_thread(self.deployments.page)
+        return [row.public() for row in rows]
+
+    def model(self) -> ModelAnswer:
+        """Describe the served version."""
+        served = self.champion.served
+        settings = self.settings
+        predictor = None if served is None else served.predictor
+        return ModelAnswer(
+            model_loaded=predictor is not None,
+            model_version=None if predictor is None else predictor.version,
+            model_source=None if served is None else served.source,
+            model_name=settings.model_name,
+            alias=settings.model_alias,
+            expected_features=list(FEATURE_NAMES),
+            features={feature.name: feature.public() for feature in FEATURES},
+            metrics={} if predictor is None else predictor.metrics,
+            dataset={} if predictor is None else predictor.dataset,
+            model_card={} if predictor is None else predictor.card,
+        )
+
+    # Health
+
+    async def health(self) -> HealthAnswer:
+        """Say how the service is, whatever the state."""
+        served = self.champion.served
+        db_ok = await self._database_ok()
+        if served is None or not db_ok:
+            status = "unavailable"
+        elif self.champion.standing_in or not self._registry_ok:
+            status = "degraded"
+        else:
+            status = "ok"
+        return HealthAnswer.model_validate(
+            {
+                "status": status,
+                "db_ok": db_ok,
+                "model_loaded": served is not None,
+                "model_version": None if served is None else served.predictor.version,
+                "model_source": None if served is None else served.source,
+                "registry_ok": self._registry_ok,
+                "uptime_seconds": round(time.monotonic() - self._started_at, 3),
+                "synthetic_data": None
+                if served is None
+                else bool(served.predictor.dataset.get("synthetic")),
+            }
+        )
+
+    async def ready(self) -> bool:
+        """Tell whether predictions can be answered now."""
+        return self.champion.served is not None and await self._database_ok()
+
+    async def _database_ok(self) -> bool:
+        try:
+            await asyncio.to_thread(self.history.check)
+        except HistoryUnavailableError:
+            return False
+        return True
+
+    # Background
+
+    async def _watch_registry(self) -> None:
+        """Notice whether MLflow is there, and an alias that does not say what is served."""
+        settings = self.settings
+        while True:
+            self._registry_ok, seen = await asyncio.to_thread(registry.peek, settings)
+            state = (seen, self.champion.served and self.champion.served.deployment_id)
+            if self._registry_ok and state != self._registry_seen:
+                with contextlib.suppress(StudentSuccessError, ChildFailure):
+                    if not _never_used(settings):
+                        with self._exclusive(Operation.DEPLOYMENT):
+                            await children.run(
+                                "-m",
+                                "student_success",
+                                "align-alias",
+                                "--locked",
+                                timeout=settings.registry_timeout_seconds,
+                                memory_mb=PROMOTION_MEMORY_MB,
+                            )
+                        _, seen = await asyncio.to_thread(registry.peek, settings)
+                        await self.champion.catch_up()
+                    served = self.champion.served
+                    self._registry_seen = (seen, served and served.deployment_id)
+            await asyncio.sleep(settings.alias_check_seconds)
+
+    def _exclusive(self, *operations: Operation) -> contextlib.AbstractContextManager[None]:
+        return exclusive(*operations, engine=self._control, state_dir=self.settings.state_dir)
+
+    @contextlib.contextmanager
+    def _counted(self, outcome: str) -> Any:
+        try:
+            yield
+        except StudentSuccessError as error:
+            metrics.promotions_total.labels(error.code).inc()
+            raise
+        metrics.promotions_total.labels(outcome).inc()
+
+
+def _never_used(settings: Settings) -> bool:
+    """Tell whether the local registry does not exist yet: then there is no alias to look after."""
+    if not settings.registry_is_local:
+        return False
+    return not os.path.exists(settings.tracking_uri.removeprefix("sqlite:///"))

@@ -1,0 +1,168 @@
+"""Child processes for work that must not touch the serving process: training and the registry.
+
+A child speaks JSON lines on its standard output, each with an ``event``: ``progress`` as often as
+it likes, then one ``result`` or one ``error``. It dies with its parent, runs at a lower priority
+and within a limit of memory and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
+
+from student_success.errors import StudentSuccessError, TrainingFailedError
+
+logger = logging.getLogger(__name__)
+
+_PARENT = "STUDENT_SUCCESS_PARENT_PID"
+_MEMORY = "STUDENT_SUCCESS_MEMORY_MB"
+_PR_SET_PDEATHSIG = 1
+_LINE_LIMIT = 32 << 20
+_NICE = 10
+
+
+class ChildFailure(Exception):
+    """A child ended without a result, for a reason that is not the caller's."""
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask the kernel to end this process when its parent ends; Linux only, elsewhere nothing.
+
+    Parameters
+    ----------
+    parent
+        Process id of the parent, to notice that it died before the kernel was asked.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = parent or os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        logger.warning("parent_death_signal_failed", extra={"errno": ctypes.get_errno()})
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def speaking() -> Iterator[TextIO]:
+    """Be a child: tie this process to its parent, and keep standard output for JSON lines.
+
+    Yields the stream to `say` to. Libraries that print by themselves print to standard error. An
+    exception ends the process with an ``error`` event and exit code 3.
+    """
+    if parent := os.environ.get(_PARENT):
+        die_with_parent(int(parent))
+        os.nice(_NICE)
+        memory = int(os.environ[_MEMORY]) << 20
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    try:
+        yield stream
+    except StudentSuccessError as error:
+        say(stream, "error", **error.to_json())
+        raise SystemExit(3) from error
+    except MemoryError as error:
+        failure = TrainingFailedError("It needs more memory than it may take.")
+        say(stream, "error", **failure.to_json())
+        raise SystemExit(3) from error
+
+
+def say(stream: TextIO, event: str, **values: Any) -> None:
+    """Write one JSON line."""
+    stream.write(json.dumps({"event": event, **values}, default=str) + "\n")
+    stream.flush()
+
+
+async def run(
+    *arguments: str,
+    timeout: float,
+    memory_mb: int,
+    environment: Mapping[str, str] | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Run ``python -m …`` as a child and return its result.
+
+    Parameters
+    ----------
+    arguments
+        What follows ``python``.
+    timeout
+        Seconds after which the child is killed.
+    memory_mb
+        Limit of its private memory.
+    environment
+        Variables added to this process's own.
+
+    Raises
+    ------
+    StudentSuccessError
+        The error the child reported, as its own class.
+    ChildFailure
+        If it was killed, ran too long, or ended without a word.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_LINE_LIMIT,
+        env={
+            **os.environ,
+            **(environment or {}),
+            _PARENT: str(os.getpid()),
+            _MEMORY: str(memory_mb),
+            # The child's metrics are not the server's.
+            "PROMETHEUS_MULTIPROC_DIR": "",
+        },
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(timeout):
+            last = await _listen(process, on_progress)
+            code = await process.wait()
+    except TimeoutError:
+        raise ChildFailure(f"stopped after {timeout:.0f} seconds") from None
+    finally:
+        await _end(process)
+    if last is not None and last["event"] == "result":
+        return last
+    if last is not None and last["event"] == "error":
+        raise StudentSuccessError.from_json(last)
+    if code < 0:
+        raise ChildFailure(f"killed by {signal.Signals(-code).name}")
+    raise ChildFailure(f"ended with code {code} and no result")
+
+
+async def _listen(
+    process: asyncio.subprocess.Process, on_progress: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any] | None:
+    last: dict[str, Any] | None = None
+    assert process.stdout is not None
+    async for line in process.stdout:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            logger.warning("child_line_ignored")
+            continue
+        if message.get("event") == "progress":
+            if on_progress is not None:
+                on_progress(message)
+        elif message.get("event") in ("result", "error"):
+            last = message
+    return last
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the child and whatever it started, if any of it still runs."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()

@@ -1,0 +1,297 @@
+"""The database: engines, tables, and the schema brought up to date at start.
+
+SQLite by default, PostgreSQL by URL; the same tables and statements for both. Times are integers,
+microseconds since 1970 in UTC, so that they sort and compare the same way everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from student_success.errors import HistoryUnavailableError
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_REVISION = "0001"
+"""The newest migration; a test holds it equal to what alembic finds."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 5.0
+
+metadata = MetaData()
+# SQLite gives its 64-bit row id only to a column declared INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+inference_logs = Table(
+    "inference_logs",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("prediction_id", String(32), nullable=False, unique=True),
+    Column("session_id", String(128), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("inputs_json", Text, nullable=False),
+    Column("reference", String(64)),
+    Column("predicted_g3", Float, nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("pass_probability", Float, nullable=False),
+    Column("interval_low", SmallInteger, nullable=False),
+    Column("interval_high", SmallInteger, nullable=False),
+    Column("horizon", String(8), nullable=False),
+    Column("at_risk", Boolean, nullable=False),
+    Column("model_version", String(20), nullable=False),
+    Index("ix_inference_logs_session", "session_id", "id"),
+    # An id is never given twice, not even after the newest row was erased: paging relies on it.
+    sqlite_autoincrement=True,
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("prediction_id", String(32), primary_key=True),
+    Column("session_id", String(128), nullable=False, index=True),
+    Column("actual_g3", SmallInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key_hash", String(64), primary_key=True),
+    Column("body_hash", String(64), nullable=False),
+    Column("session_id", String(128), nullable=False, index=True),
+    Column("answer", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False, index=True),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("reason", Text),
+    Column("from_version", String(20)),
+    Column("to_version", String(20), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("evidence_json", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+alias_state = Table(
+    "alias_state",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("version", String(20)),
+    Column("updated_us", BigInteger, nullable=False),
+)
+"""Where MLflow's alias was when last set or accepted: what differs was moved by hand."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_us", BigInteger, nullable=False, index=True),
+    Column("finished_us", BigInteger),
+    Column("progress_json", Text, nullable=False),
+    Column("result_json", Text),
+    Column("error", Text),
+)
+
+
+def now_us() -> int:
+    """Return the wall clock in microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+def iso(us: int) -> str:
+    """Write a time of the database as ISO 8601 in UTC, e.g. ``2026-11-23T08:00:00.000000Z``."""
+    moment = datetime.fromtimestamp(us // 1_000_000, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06d}Z"
+
+
+def connect(
+    url: str, *, synchronous: Literal["NORMAL", "FULL"] = "NORMAL", pool_size: int = 4
+) -> Engine:
+    """Make an engine; nothing is opened until it is used.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL. A SQLite file's folder is made if it is missing.
+    synchronous
+        SQLite durability: ``NORMAL`` survives a crash of the process, ``FULL`` of the machine.
+    pool_size
+        Connections kept open.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(
+            parsed, pool_size=pool_size, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+        )
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(
+        parsed,
+        pool_size=pool_size,
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # The driver must not open transactions by itself: `_begin` does, with the right lock.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            # Erased means overwritten, not only unlinked.
+            "secure_delete=ON",
+            # A checkpoint inside a commit would make every waiting request wait: see `checkpoint`.
+            "wal_autocheckpoint=0",
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A reader that later writes could deadlock with another; writers say so at once.
+        mode = "DEFERRED" if connection.get_execution_options().get("read_only") else "IMMEDIATE"
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return engine
+
+
+@contextlib.contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Open a snapshot to read from; database trouble becomes `HistoryUnavailableError`."""
+    with unavailable_on_failure(), engine.connect() as connection:
+        connection = connection.execution_options(read_only=True)
+        with connection.begin():
+            yield connection
+
+
+@contextlib.contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Open a write transaction; database trouble becomes `HistoryUnavailableError`."""
+    with unavailable_on_failure(), engine.begin() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def unavailable_on_failure() -> Iterator[None]:
+    """Turn any failure of the database into the 503 that a caller may retry."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        logger.error("database_failed", extra={"error": type(error).__name__}, exc_info=True)
+        raise HistoryUnavailableError("The database does not answer.") from error
+
+
+def checkpoint(engine: Engine, *, truncate: bool = False) -> None:
+    """Move SQLite's write-ahead log into the database file; elsewhere do nothing.
+
+    ``truncate`` also empties the log, waiting for readers, so that erased rows are gone from it.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    mode = "TRUNCATE" if truncate else "PASSIVE"
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute(f"PRAGMA wal_checkpoint({mode})").close()
+    finally:
+        raw.close()
+
+
+def schema_revision(engine: Engine) -> str | None:
+    """Return the migration the database is at, or None for an empty one."""
+    if not inspect(engine).has_table("alembic_version"):
+        return None
+    with engine.connect() as connection:
+        connection = connection.execution_options(read_only=True)
+        revision: str | None = connection.execute(
+            select(text("version_num")).select_from(text("alembic_version"))
+        ).scalar()
+        return revision
+
+
+def migrate(url: str, *, state_dir: Path) -> None:
+    """Bring the schema up to date, one process at a time.
+
+    Raises
+    ------
+    HistoryUnavailableError
+        If the database cannot be opened or changed.
+    """
+    engine = connect(url, synchronous="FULL")
+    try:
+        with unavailable_on_failure():
+            if schema_revision(engine) == SCHEMA_REVISION:
+                return
+            with _migration_lock(engine, state_dir):
+                _upgrade(engine)
+    finally:
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def _migration_lock(engine: Engine, state_dir: Path) -> Iterator[None]:
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT pg_advisory_lock(7301)")
+            try:
+                yield
+            finally:
+                connection.exec_driver_sql("SELECT pg_advisory_unlock(7301)")
+        return
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (state_dir / "migration.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _upgrade(engine: Engine) -> None:
+    # Imported here: only the first start after an upgrade needs it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    logger.info("schema_upgraded", extra={"revision": SCHEMA_REVISION})

@@ -1,0 +1,179 @@
+"""From a pupil to a committed prediction: the hot path, and its bulk form.
+
+The answer, the row and the metric come from one snapshot of the served version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+
+from student_success import metrics
+from student_success.champion import Champion, Served
+from student_success.database import iso, now_us
+from student_success.errors import ModelUnavailableError
+from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
+from student_success.history import History, IdempotencyKey, Row
+from student_success.predictor import Prediction
+from student_success.schemas import BatchAnswer, Interval, PredictionAnswer
+from student_success.students import StudentFeatures
+
+_REFERENCE = {"reference"}
+
+
+class Inference:
+    """Predict with the served version, and answer only once the history has it."""
+
+    def __init__(self, champion: Champion, history: History) -> None:
+        self._champion = champion
+        self._history = history
+
+    def serving(self) -> Served:
+        """Return the version that is served now.
+
+        Raises
+        ------
+        ModelUnavailableError
+            If no verified model is loaded.
+        """
+        if self._champion.served is None:
+            raise ModelUnavailableError("No verified model is loaded.")
+        return self._champion.served
+
+    async def predict(
+        self,
+        student: StudentFeatures,
+        *,
+        session_id: str,
+        idempotency: tuple[str, bytes, str] | None = None,
+    ) -> bytes:
+        """Predict one pupil's grade and commit it to the history.
+
+        Parameters
+        ----------
+        session_id
+            Session to file it under.
+        idempotency
+            Key, body and session as asked for, where the caller gave a key.
+
+        Returns
+        -------
+        bytes
+            A `PredictionAnswer` as JSON.
+        """
+        predictor = self.serving().predictor
+        started = time.perf_counter()
+        prediction = predictor.predict(student)
+        metrics.inference_duration_seconds.observe(time.perf_counter() - started)
+        now = now_us()
+        answer, row = _answer(student, prediction, predictor.version, session_id, now)
+        body = answer.__pydantic_serializer__.to_json(answer)
+        earlier = await self._history.append(
+            (row,), key=_key("predict", idempotency, session_id, body)
+        )
+        if earlier is not None:
+            return earlier
+        _count(prediction, predictor.version)
+        return body
+
+    async def predict_batch(
+        self,
+        students: Sequence[StudentFeatures],
+        *,
+        session_id: str,
+        idempotency: tuple[str, bytes, str] | None = None,
+    ) -> bytes:
+        """Predict many pupils' grades, all in one commit; a `BatchAnswer` as JSON."""
+        predictor = self.serving().predictor
+        version = predictor.version
+
+        def compute() -> tuple[bytes, list[Row], list[Prediction]]:
+            predictions = predictor.predict_many(students)
+            now = now_us()
+            made = [
+                _answer(student, prediction, version, session_id, now)
+                for student, prediction in zip(students, predictions, strict=True)
+            ]
+            batch = BatchAnswer.model_construct(predictions=[answer for answer, _ in made])
+            return (
+                batch.__pydantic_serializer__.to_json(batch),
+                [row for _, row in made],
+                predictions,
+            )
+
+        body, rows, predictions = await asyncio.to_thread(compute)
+        earlier = await self._history.append(
+            rows, key=_key("predict_batch", idempotency, session_id, body)
+        )
+        if earlier is not None:
+            return earlier
+        for prediction in predictions:
+            _count(prediction, version)
+        return body
+
+
+def _key(
+    route: str, asked: tuple[str, bytes, str] | None, session_id: str, answer: bytes
+) -> IdempotencyKey | None:
+    if asked is None:
+        return None
+    key, body, asked_session = asked
+    return IdempotencyKey.of(
+        key,
+        route=route,
+        body=body,
+        asked_session=asked_session,
+        session_id=session_id,
+        answer=answer,
+    )
+
+
+def new_prediction_id(now: int) -> str:
+    """Make an id of 32 hexadecimal digits; ids sort by time, so that their index stays compact."""
+    return f"{now // 1000:012x}{os.urandom(10).hex()}"
+
+
+def _answer(
+    student: StudentFeatures, prediction: Prediction, version: str, session_id: str, now: int
+) -> tuple[PredictionAnswer, Row]:
+    """Say a prediction, and the row that records it: one cannot differ from the other."""
+    prediction_id = new_prediction_id(now)
+    answer = PredictionAnswer.model_construct(
+        prediction_id=prediction_id,
+        session_id=session_id,
+        predicted_G3=prediction.predicted_G3,
+        decision=prediction.decision,
+        threshold=float(PASS_GRADE),
+        pass_probability=prediction.pass_probability,
+        interval=Interval.model_construct(
+            low=prediction.low, high=prediction.high, level=INTERVAL_LEVEL
+        ),
+        horizon=prediction.horizon,
+        at_risk=prediction.at_risk,
+        model_version=version,
+        mlflow_model_version=version,
+        timestamp=iso(now),
+    )
+    row = (
+        prediction_id,
+        session_id,
+        now,
+        student.__pydantic_serializer__.to_json(student, exclude=_REFERENCE).decode(),
+        student.reference,
+        prediction.predicted_G3,
+        prediction.decision.value,
+        prediction.pass_probability,
+        prediction.low,
+        prediction.high,
+        prediction.horizon.value,
+        prediction.at_risk,
+        version,
+    )
+    return answer, row
+
+
+def _count(prediction: Prediction, version: str) -> None:
+    metrics.predictions_total.labels(prediction.decision, prediction.horizon, version).inc()
+    metrics.predicted_grade.observe(prediction.predicted_G3)

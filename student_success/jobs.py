@@ -1,0 +1,193 @@
+"""Training jobs: one at a time, each in a process of its own, with its progress on record."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, insert, select, update
+
+from student_success import children, metrics
+from student_success.children import ChildFailure
+from student_success.database import iso, jobs, now_us, reading, writing
+from student_success.errors import (
+    BusyError,
+    NotFoundError,
+    StudentSuccessError,
+    TrainingFailedError,
+)
+from student_success.locks import Operation, exclusive
+from student_success.schemas import TrainRequest
+from student_success.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 0.5
+INTERRUPTED = "The server stopped during the training."
+
+
+class Jobs:
+    """Start trainings and tell how they go."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._running: set[asyncio.Task[dict[str, Any]]] = set()
+
+    def recover(self) -> None:
+        """Mark trainings as failed that a stopped server left behind."""
+        with contextlib.suppress(BusyError), self._lock(), writing(self._engine) as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.state == "running")
+                .values(state="failed", error=INTERRUPTED, finished_us=now_us())
+            )
+
+    def start(self, request: TrainRequest, *, champion: Path) -> tuple[str, asyncio.Task[Any]]:
+        """Start a training.
+
+        Parameters
+        ----------
+        champion
+            Serving folder of the version to compare the candidate with.
+
+        Returns
+        -------
+        tuple
+            The job's id, and a task that ends with the fields of `TrainAnswer` or raises.
+
+        Raises
+        ------
+        BusyError
+            If a training or a promotion is under way.
+        """
+        held = contextlib.ExitStack()
+        held.enter_context(self._lock())
+        with contextlib.ExitStack() as undo:
+            undo.push(held)
+            job_id = uuid.uuid4().hex
+            with writing(self._engine) as connection:
+                # The lock is ours, so whatever still says "running" is not.
+                connection.execute(
+                    update(jobs)
+                    .where(jobs.c.state == "running")
+                    .values(state="failed", error=INTERRUPTED, finished_us=now_us())
+                )
+                connection.execute(
+                    insert(jobs).values(
+                        id=job_id,
+                        kind="training",
+                        state="running",
+                        created_us=now_us(),
+                        progress_json="{}",
+                    )
+                )
+            undo.pop_all()
+        task = asyncio.create_task(self._run(job_id, request, champion, held))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return job_id, task
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        """Return the fields of `JobAnswer`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such job.
+        """
+        with reading(self._engine) as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        if row is None:
+            raise NotFoundError("There is no such training job.")
+        return {
+            "job_id": row.id,
+            "state": row.state,
+            "created_at": iso(row.created_us),
+            "finished_at": None if row.finished_us is None else iso(row.finished_us),
+            "progress": json.loads(row.progress_json),
+            "result": None if row.result_json is None else json.loads(row.result_json),
+            "error": row.error,
+        }
+
+    async def close(self) -> None:
+        """Stop the training under way, if there is one, and say so on its record."""
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _run(
+        self, job_id: str, request: TrainRequest, champion: Path, held: contextlib.ExitStack
+    ) -> dict[str, Any]:
+        settings = self._settings
+        started = time.monotonic()
+        last_said = 0.0
+
+        def note(message: dict[str, Any]) -> None:
+            nonlocal last_said
+            if time.monotonic() - last_said >= PROGRESS_SECONDS:
+                last_said = time.monotonic()
+                message.pop("event", None)
+                with contextlib.suppress(StudentSuccessError):
+                    self._record(job_id, progress_json=json.dumps(message))
+
+        arguments = ["-m", "training", "run", f"--champion={champion}"]
+        if request.family is not None:
+            arguments.append(f"--family={request.family}")
+        if request.budget_seconds is not None:
+            arguments.append(f"--budget-seconds={request.budget_seconds}")
+        with held:
+            try:
+                result = await children.run(
+                    *arguments,
+                    timeout=settings.train_timeout_seconds,
+                    memory_mb=settings.train_memory_mb,
+                    on_progress=note,
+                )
+            except BaseException as error:
+                self._failed(job_id, error)
+                if isinstance(error, ChildFailure):
+                    raise TrainingFailedError(f"The training {error}.") from error
+                raise
+            result.pop("event")
+            answer = {"status": "ok", "job_id": job_id, **result}
+            self._record(job_id, state="done", result_json=json.dumps(answer), finished_us=now_us())
+        metrics.training_runs_total.labels("ok").inc()
+        metrics.training_duration_seconds.observe(time.monotonic() - started)
+        metrics.training_last_success_timestamp_seconds.set_to_current_time()
+        metrics.training_last_mae.set(answer["test_mae"])
+        metrics.training_last_r2.set(answer["test_r2"])
+        logger.info("training_done", extra={"job_id": job_id, "model_version": answer["version"]})
+        return answer
+
+    def _failed(self, job_id: str, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            words = INTERRUPTED
+        elif isinstance(error, StudentSuccessError):
+            words = error.message
+        else:
+            words = f"The training {error}."
+        metrics.training_runs_total.labels("failed").inc()
+        logger.error("training_failed", extra={"job_id": job_id, "reason": words})
+        with contextlib.suppress(StudentSuccessError):
+            self._record(job_id, state="failed", error=words, finished_us=now_us())
+
+    def _record(self, job_id: str, **values: Any) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        return exclusive(
+            Operation.TRAINING, engine=self._engine, state_dir=self._settings.state_dir
+        )
+
+    def _ended(self, task: asyncio.Task[dict[str, Any]]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # Recorded already; an unread one would be logged a second time.

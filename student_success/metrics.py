@@ -1,0 +1,78 @@
+"""Every Prometheus collector of the service; nothing but collectors.
+
+Base units, `_total` on counters, no unbounded label, an explicit multiprocess mode on every gauge.
+HTTP itself is measured by BentoML (`bentoml_service_request_*`).
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_PREFIX = "student_success"
+
+predictions_total = Counter(
+    f"{_PREFIX}_predictions_total",
+    "Predictions answered and committed to the history.",
+    ["decision", "horizon", "model_version"],
+)
+prediction_errors_total = Counter(
+    f"{_PREFIX}_prediction_errors_total",
+    "Prediction requests that were not answered, by error code.",
+    ["reason"],
+)
+inference_duration_seconds = Histogram(
+    f"{_PREFIX}_inference_duration_seconds",
+    "Time of one model call, features in to prediction out.",
+    buckets=(1e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 2e-2, 0.1, 0.5),
+)
+predicted_grade = Histogram(
+    f"{_PREFIX}_predicted_grade",
+    "Predicted final grades, 0 to 20.",
+    buckets=tuple(float(grade) for grade in range(0, 21, 2)),
+)
+history_commit_duration_seconds = Histogram(
+    f"{_PREFIX}_history_commit_duration_seconds",
+    "Time of one group commit to the history.",
+    buckets=(5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0),
+)
+history_write_errors_total = Counter(
+    f"{_PREFIX}_history_write_errors_total",
+    "Group commits that failed; their requests were answered 503.",
+)
+model_info = Gauge(
+    f"{_PREFIX}_model_info",
+    "1 for the version served, 0 for versions served before.",
+    ["model_version", "source"],
+    multiprocess_mode="livemax",
+)
+model_reloads_total = Counter(
+    f"{_PREFIX}_model_reloads_total",
+    "Changes of the served version tried by a worker.",
+    ["outcome"],
+)
+training_runs_total = Counter(
+    f"{_PREFIX}_training_runs_total", "Trainings ended, by outcome.", ["outcome"]
+)
+training_duration_seconds = Histogram(
+    f"{_PREFIX}_training_duration_seconds",
+    "Wall time of a training.",
+    buckets=(1, 5, 10, 20, 30, 60, 120, 300, 600, 1800),
+)
+training_last_success_timestamp_seconds = Gauge(
+    f"{_PREFIX}_training_last_success_timestamp_seconds",
+    "When a training last ended with a candidate.",
+    multiprocess_mode="mostrecent",
+)
+training_last_mae = Gauge(
+    f"{_PREFIX}_training_last_mae",
+    "Cross-validated MAE of the last candidate, both period grades known, in grades.",
+    multiprocess_mode="mostrecent",
+)
+training_last_r2 = Gauge(
+    f"{_PREFIX}_training_last_r2",
+    "Cross-validated R² of the last candidate, both period grades known.",
+    multiprocess_mode="mostrecent",
+)
+promotions_total = Counter(
+    f"{_PREFIX}_promotions_total", "Promotions and rollbacks asked for, by outcome.", ["outcome"]
+)

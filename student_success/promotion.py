@@ -1,0 +1,280 @@
+"""Promotion, rollback and the alias: how a version comes to be served.
+
+The deployment row is the one moment of change: before it nothing has changed, after it every
+worker follows. MLflow's alias is brought in line afterwards, and again later if MLflow is away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from student_success import gate, registry
+from student_success.deployments import SEED, Action, Deployment, Deployments
+from student_success.errors import (
+    ArtefactError,
+    ConflictError,
+    NotFoundError,
+    PromotionRefusedError,
+    RegistryUnavailableError,
+    StudentSuccessError,
+)
+from student_success.evidence import Evidence
+from student_success.predictor import Predictor, verify
+from student_success.schemas import PromoteRequest
+from student_success.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str], None]
+"""Told the name of each step once it is done."""
+
+
+def _silent(_step: str) -> None:
+    return None
+
+
+def promote(
+    settings: Settings,
+    deployments: Deployments,
+    request: PromoteRequest,
+    *,
+    actor: str,
+    action: Action = "promote",
+    report: Report = _silent,
+) -> dict[str, Any]:
+    """Promote a version through the gate; the caller holds the deployment lock.
+
+    Returns
+    -------
+    dict
+        The fields of `PromoteAnswer`.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such version.
+    PromotionRefusedError
+        If the gate refuses; its details list every condition.
+    ArtefactError
+        If the artefact is damaged or does not answer as recorded.
+    RegistryUnavailableError
+        If MLflow is away.
+    """
+    current = deployments.current()
+    version = str(request.version)
+    if current is not None and current.to_version == version:
+        raise ConflictError(f"Version {version} is served already.")
+    found = registry.find(settings, request.version)
+    with registry.fetched(settings, found) as folder:
+        report("fetched")
+        served = folder_of(settings, current)
+        evaluation = _evaluation(settings, folder / registry.SERVING, served)
+        verdict = gate.decide(
+            Evidence.from_json(evaluation),
+            gate.Limits.from_settings(settings).tightened(
+                max_mae=request.max_mae, min_r2=request.min_r2
+            ),
+            champion=verify(served),
+            fairness_override=request.fairness_override,
+        )
+        report("judged")
+        if not verdict.passed:
+            raise PromotionRefusedError(
+                f"Version {version} was refused by the gate.",
+                details=verdict.to_json()["conditions"],
+            )
+        kept = registry.keep(settings, found, folder)
+    report("kept")
+    fingerprint = _check(settings, kept, version, found.fingerprint)
+    report("verified")
+    evidence = {
+        **verdict.to_json(),
+        "mae": evaluation["mae"],
+        "r2": evaluation["r2"],
+        "dataset": evaluation.get("dataset"),
+        "coverage": evaluation.get("coverage"),
+        "fairness": evaluation.get("fairness"),
+    }
+    row = deployments.record(
+        action,
+        to_version=version,
+        fingerprint=fingerprint,
+        actor=actor,
+        reason=request.reason,
+        evidence=evidence,
+    )
+    report("recorded")
+    align_alias(settings, deployments)
+    report("aligned")
+    return {
+        "status": "promoted",
+        "model": settings.model_name,
+        "alias": settings.model_alias,
+        "version": request.version,
+        "previous_version": row.from_version,
+        "mae": evaluation["mae"],
+        "r2": evaluation["r2"],
+        "evidence": evidence,
+    }
+
+
+def roll_back(
+    settings: Settings, deployments: Deployments, *, reason: str, actor: str
+) -> dict[str, Any]:
+    """Go back to the version served before; needs no registry. The caller holds the lock.
+
+    Returns
+    -------
+    dict
+        The fields of `RollbackAnswer`.
+
+    Raises
+    ------
+    ConflictError
+        If nothing was promoted.
+    ArtefactError
+        If the version served before is not in the Bento store, or is damaged.
+    """
+    target = deployments.rollback_target()
+    version = SEED if target is None else target.to_version
+    fingerprint = _check(
+        settings,
+        folder_of(settings, target),
+        version,
+        None if target is None else target.fingerprint,
+    )
+    row = deployments.record(
+        "rollback",
+        to_version=version,
+        fingerprint=fingerprint,
+        actor=actor,
+        reason=reason,
+        evidence={},
+    )
+    assert row.from_version is not None
+    return {"status": "rolled_back", "version": version, "previous_version": row.from_version}
+
+
+def fetch(settings: Settings, deployment: Deployment) -> Path:
+    """Bring a deployed version from MLflow into the Bento store of this machine."""
+    found = registry.find(settings, int(deployment.to_version))
+    if found.fingerprint != deployment.fingerprint:
+        raise ArtefactError("The registry's version is not the one that was deployed.")
+    with registry.fetched(settings, found) as folder:
+        return registry.keep(settings, found, folder)
+
+
+def align_alias(settings: Settings, deployments: Deployments) -> None:
+    """Make MLflow's alias and the version served agree; the caller holds the deployment lock.
+
+    Where the alias is not where it was last set, somebody moved it by hand: that version goes
+    through the same checks, and the alias is put back if they refuse it. Where MLflow is away the
+    next call does the rest.
+    """
+    try:
+        there = registry.alias(settings)
+        known = deployments.known_alias(settings.model_alias)
+        current = deployments.current()
+        wanted = None if current is None or current.to_version == SEED else current.to_version
+        if there not in (known, wanted) and there is not None:
+            _adopt(settings, deployments, there)
+            current = deployments.current()
+            wanted = None if current is None or current.to_version == SEED else current.to_version
+        if wanted != there:
+            registry.move_alias(settings, wanted)
+        if wanted != known:
+            deployments.remember_alias(settings.model_alias, wanted)
+    except RegistryUnavailableError:
+        logger.warning("alias_not_aligned")
+
+
+def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:
+    try:
+        if deployments.current() is None:
+            _adopt_first(settings, deployments, version)
+        else:
+            request = PromoteRequest(version=int(version), reason="alias moved in MLflow")
+            promote(settings, deployments, request, actor="mlflow", action="adopt")
+    except (PromotionRefusedError, ArtefactError, NotFoundError, ConflictError) as error:
+        logger.error("alias_refused", extra={"model_version": version, "conditions": error.details})
+
+
+def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> None:
+    """Take over what a registry with a history of its own says is served."""
+    found = registry.find(settings, int(version))
+    with registry.fetched(settings, found) as folder:
+        kept = registry.keep(settings, found, folder)
+    deployments.record(
+        "adopt",
+        to_version=version,
+        fingerprint=_check(settings, kept, version, found.fingerprint),
+        actor="mlflow",
+        reason="alias found in MLflow at the first start",
+        evidence={},
+    )
+
+
+def folder_of(settings: Settings, deployment: Deployment | None) -> Path:
+    """Return the serving folder of a deployment on this machine; of the seed for None.
+
+    Raises
+    ------
+    ArtefactError
+        If the Bento store does not hold it.
+    """
+    if deployment is None or deployment.to_version == SEED:
+        return settings.seed_model_path
+    folder = registry.stored(settings, deployment.to_version)
+    if folder is None:
+        raise ArtefactError(f"Version {deployment.to_version} is not in the Bento store.")
+    return folder
+
+
+def _check(settings: Settings, folder: Path, version: str, fingerprint: str | None) -> str:
+    """Load a version and let it answer the recorded pupils; return its fingerprint."""
+    predictor = Predictor.load(folder, version=version, alarm_recall=settings.alarm_recall)
+    if fingerprint is not None and predictor.fingerprint != fingerprint:
+        raise ArtefactError("The stored version is not the one that was recorded.")
+    predictor.check_smoke()
+    return predictor.fingerprint
+
+
+def _evaluation(settings: Settings, candidate: Path, champion: Path) -> Mapping[str, Any]:
+    """Return the candidate's evaluation, made anew if another champion serves by now."""
+    verify(candidate)
+    recorded: dict[str, Any] = json.loads((candidate / "evaluation.json").read_text("utf-8"))
+    if recorded.get("champion") == verify(champion):
+        return recorded
+    # A process of its own: serving does not import training.
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "training",
+            "compare",
+            f"--candidate={candidate}",
+            f"--champion={champion}",
+        ],
+        stdout=subprocess.PIPE,
+        check=False,
+        text=True,
+        timeout=settings.train_timeout_seconds,
+    )
+    last = (done.stdout.strip().splitlines() or ["{}"])[-1]
+    message = json.loads(last)
+    if done.returncode != 0 or message.get("event") != "result":
+        raise (
+            StudentSuccessError.from_json(message)
+            if message
+            else PromotionRefusedError(
+                "The candidate could not be compared with the version served now: train it again."
+            )
+        )
+    found: dict[str, Any] = message["evaluation"]
+    return found

@@ -1,0 +1,436 @@
+"""MLflow and the Bento store: the only file that talks to either.
+
+The serving process only ever looks into the Bento store. Everything that needs MLflow runs in a
+child process, because MLflow brings a few hundred megabytes and can be slow, wrong or away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import bentoml
+from bentoml.exceptions import BentoMLException
+
+from student_success.errors import ArtefactError, NotFoundError, RegistryUnavailableError
+from student_success.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+CHECKSUMS = "checksums.json"
+SERVING = "serving"
+_MODEL_FOLDER = "model"
+_IN_STORE = "mlflow_model"
+
+
+class Candidate(Protocol):
+    """What a training hands over to be registered."""
+
+    pipeline: Any
+    serving: Path
+    best_model: str
+    best_params: dict[str, Any]
+    metrics: dict[str, float]
+    dataset: dict[str, Any]
+    input_example: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    """One version in MLflow."""
+
+    version: int
+    run_id: str
+    fingerprint: str | None
+    checksums: str | None
+    metrics: dict[str, float]
+
+
+def tag(settings: Settings, version: str) -> str:
+    """Name a version in the Bento store."""
+    return f"{settings.model_name}:v{version}"
+
+
+def stored(settings: Settings, version: str) -> Path | None:
+    """Return the serving folder of a version in the Bento store, or None if it is not there."""
+    try:
+        model = bentoml.models.get(tag(settings, version))
+    except BentoMLException:
+        return None
+    return Path(model.path) / _IN_STORE / SERVING
+
+
+def prepare(settings: Settings) -> None:
+    """Set MLflow up for this process: no telemetry, bounded waits, no progress bars."""
+    os.environ.update(
+        MLFLOW_DISABLE_TELEMETRY="true",
+        DO_NOT_TRACK="true",
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+        MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(settings.registry_timeout_seconds / 4))),
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
+    )
+
+
+@contextlib.contextmanager
+def _client(settings: Settings) -> Iterator[MlflowClient]:
+    """Open MLflow; whatever it says about itself being away becomes one error."""
+    prepare(settings)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        # The URI goes to the client alone: the process-wide one is not ours to set.
+        yield MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    except (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError) as error:
+        logger.error("registry_failed", exc_info=True)
+        raise RegistryUnavailableError(
+            "The model registry does not answer as it should."
+        ) from error
+
+
+def register_candidate(settings: Settings, candidate: Candidate) -> RegisteredVersion:
+    """Log the training as an MLflow run and register its model as a new version.
+
+    The alias does not move.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        If MLflow cannot be reached or written.
+    """
+    with (
+        _client(settings) as client,
+        tempfile.TemporaryDirectory(dir=_scratch(settings)) as scratch,
+    ):
+        folder = Path(scratch) / _MODEL_FOLDER
+        _save(candidate, folder)
+        checksums = _seal(folder)
+        fingerprint = _digest(folder / SERVING / "manifest.json")
+        run_id = client.create_run(_experiment(client, settings)).info.run_id
+        state = "FAILED"
+        try:
+            _log_run(client, run_id, candidate)
+            client.log_artifacts(run_id, str(folder), _MODEL_FOLDER)
+            _ensure_model(client, settings.model_name)
+            created = client.create_model_version(
+                settings.model_name,
+                source=f"runs:/{run_id}/{_MODEL_FOLDER}",
+                run_id=run_id,
+                tags={
+                    "fingerprint": fingerprint,
+                    "checksums": checksums,
+                    "dataset": str(candidate.dataset["name"]),
+                    "dataset_sha256": str(candidate.dataset["sha256"]),
+                    "synthetic": str(candidate.dataset["synthetic"]).lower(),
+                },
+            )
+            state = "FINISHED"
+        finally:
+            client.set_terminated(run_id, status=state)
+        return RegisteredVersion(
+            version=int(created.version),
+            run_id=run_id,
+            fingerprint=fingerprint,
+            checksums=checksums,
+            metrics=candidate.metrics,
+        )
+
+
+def find(settings: Settings, version: int) -> RegisteredVersion:
+    """Look a version up.
+
+    Raises
+    ------
+    NotFoundError
+        If MLflow has no such version.
+    RegistryUnavailableError
+        If MLflow does not answer.
+    """
+    with _client(settings) as client:
+        return _find(client, settings, version)
+
+
+def versions(settings: Settings) -> list[dict[str, Any]]:
+    """Return every registered version with its figures, newest first."""
+    with _client(settings) as client:
+        found = client.search_model_versions(f"name = '{settings.model_name}'")
+        rows = [
+            {
+                "version": int(item.version),
+                "run_id": item.run_id,
+                "created_us": item.creation_timestamp * 1000,
+                "tags": dict(item.tags),
+                "metrics": dict(client.get_run(item.run_id).data.metrics),
+            }
+            for item in found
+        ]
+    return sorted(rows, key=lambda row: -row["version"])
+
+
+@contextlib.contextmanager
+def fetched(settings: Settings, found: RegisteredVersion) -> Iterator[Path]:
+    """Download a version to a folder of its own and check every byte against what was recorded.
+
+    Nothing of it is loaded or run.
+
+    Raises
+    ------
+    ArtefactError
+        If a file is missing, altered, or was never recorded.
+    RegistryUnavailableError
+        If it cannot be downloaded.
+    """
+    with tempfile.TemporaryDirectory(dir=_scratch(settings)) as scratch:
+        with _client(settings) as client:
+            source = client.get_model_version_download_uri(settings.model_name, str(found.version))
+            from mlflow.artifacts import download_artifacts
+
+            folder = Path(
+                download_artifacts(
+                    artifact_uri=source, dst_path=scratch, tracking_uri=settings.tracking_uri
+                )
+            )
+        _check_seal(folder, found)
+        yield folder
+
+
+def keep(settings: Settings, found: RegisteredVersion, folder: Path) -> Path:
+    """Import a checked model into the Bento store and return its serving folder there.
+
+    A copy already there is replaced unless it is the same, byte for byte in what is served.
+    """
+    name = tag(settings, str(found.version))
+    with contextlib.suppress(BentoMLException):
+        there = Path(bentoml.models.get(name).path) / _IN_STORE / SERVING
+        with contextlib.suppress(ArtefactError, OSError):
+            _check_seal(there.parent, found)
+            return there
+        bentoml.models.delete(name)
+    bentoml.mlflow.import_model(
+        name,
+        str(folder),
+        labels={"mlflow_version": str(found.version)},
+        metadata={
+            "mlflow_name": settings.model_name,
+            "mlflow_version": found.version,
+            "run_id": found.run_id,
+            "fingerprint": found.fingerprint,
+            "metrics": found.metrics,
+        },
+    )
+    # The import's own return value points at a temporary folder: ask again.
+    path = stored(settings, str(found.version))
+    if path is None:
+        raise ArtefactError("The Bento store did not keep the model.")
+    return path
+
+
+def alias(settings: Settings) -> str | None:
+    """Return the version MLflow's alias points to, or None where there is none."""
+    with _client(settings) as client:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            model = client.get_registered_model(settings.model_name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        found = dict(model.aliases).get(settings.model_alias)
+        return None if found is None else str(found)
+
+
+def move_alias(settings: Settings, version: str | None) -> None:
+    """Point MLflow's alias to a version, or take it away with None."""
+    with _client(settings) as client:
+        if version is not None:
+            client.set_registered_model_alias(settings.model_name, settings.model_alias, version)
+        elif alias(settings) is not None:
+            client.delete_registered_model_alias(settings.model_name, settings.model_alias)
+
+
+def peek(settings: Settings, *, timeout: float = 2.0) -> tuple[bool, object]:
+    """Look whether the registry is there, without MLflow; cheap enough to do every few seconds.
+
+    Returns
+    -------
+    tuple
+        Whether it answers, and something that changes when its aliases may have changed: the
+        alias's version from a server, the times of the files of a database.
+    """
+    if settings.registry_is_local:
+        path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
+        times = []
+        for file in (path, path.with_name(path.name + "-wal")):
+            with contextlib.suppress(OSError):
+                times.append(file.stat().st_mtime_ns)
+        # A registry that was never used is not a fault.
+        return path.exists() or path.parent.exists(), tuple(times)
+    url = (
+        f"{settings.tracking_uri.rstrip('/')}/api/2.0/mlflow/registered-models/get"
+        f"?name={urllib.parse.quote(settings.model_name)}"
+    )
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            model = json.loads(answer.read(1 << 20))["registered_model"]
+        aliases = {item["alias"]: item["version"] for item in model.get("aliases", [])}
+        return True, aliases.get(settings.model_alias)
+    except urllib.error.HTTPError as error:
+        # No such model yet is an answer.
+        return error.code == 404, None
+    except (OSError, ValueError, KeyError, TypeError):
+        return False, None
+
+
+def _find(client: MlflowClient, settings: Settings, version: int) -> RegisteredVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_model_version(settings.model_name, str(version))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise NotFoundError(f"There is no version {version} of the model.") from error
+        raise
+    return RegisteredVersion(
+        version=version,
+        run_id=found.run_id or "",
+        fingerprint=found.tags.get("fingerprint"),
+        checksums=found.tags.get("checksums"),
+        metrics=dict(client.get_run(found.run_id).data.metrics) if found.run_id else {},
+    )
+
+
+def _experiment(client: MlflowClient, settings: Settings) -> str:
+    name = settings.mlflow_experiment_name
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    root = settings.artefact_root.as_uri() if settings.registry_is_local else None
+    return str(client.create_experiment(name, artifact_location=root))
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, description="Final grade of a pupil, 0 to 20")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _log_run(client: MlflowClient, run_id: str, candidate: Candidate) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+    data = candidate.dataset
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, now, 0) for name, value in candidate.metrics.items()],
+        params=[
+            Param("family", candidate.best_model),
+            *(Param(name, str(value)) for name, value in candidate.best_params.items()),
+        ],
+        tags=[
+            RunTag("dataset_sha256", str(data["sha256"])),
+            RunTag("synthetic", str(data["synthetic"]).lower()),
+        ],
+    )
+    client.log_inputs(
+        run_id,
+        datasets=[
+            DatasetInput(
+                Dataset(
+                    name=str(data["name"]),
+                    digest=str(data["sha256"])[:36],
+                    source_type="local",
+                    source=json.dumps({"name": data["name"]}),
+                    profile=json.dumps({"rows": data["rows"], "sha256": data["sha256"]}),
+                ),
+                [InputTag("mlflow.data.context", "training")],
+            )
+        ],
+    )
+
+
+def _save(candidate: Candidate, folder: Path) -> None:
+    import mlflow.sklearn
+    import skops.io
+    from mlflow.models import infer_signature
+
+    # We trained it a moment ago: its types are known good, and named so that a loader can refuse
+    # any other.
+    trusted = skops.io.get_untrusted_types(data=skops.io.dumps(candidate.pipeline))
+    example = candidate.input_example
+    mlflow.sklearn.save_model(
+        candidate.pipeline,
+        folder,
+        serialization_format="skops",
+        skops_trusted_types=trusted,
+        pip_requirements=["scikit-learn", "numpy", "pandas", "skops"],
+        signature=infer_signature(example, candidate.pipeline.predict(example)),
+        input_example=example,
+    )
+    shutil.copytree(candidate.serving, folder / SERVING)
+
+
+def _scratch(settings: Settings) -> Path:
+    folder = settings.state_dir / "tmp"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        # MLflow writes this one by itself when a version is downloaded.
+        if path.is_file() and path.name not in (CHECKSUMS, "registered_model_meta")
+    }
+
+
+def _seal(folder: Path) -> str:
+    """Write the SHA-256 of every file, and return that of the list."""
+    path = folder / CHECKSUMS
+    path.write_text(json.dumps(_files(folder), indent=1, sort_keys=True), encoding="utf-8")
+    return _digest(path)
+
+
+def _check_seal(folder: Path, found: RegisteredVersion) -> None:
+    try:
+        if found.checksums is None or found.fingerprint is None:
+            raise ArtefactError(
+                "This version was not registered by this program's training: it has no checksums."
+            )
+        if _digest(folder / CHECKSUMS) != found.checksums:
+            raise ArtefactError("The list of checksums is not the one that was recorded.")
+        recorded: Mapping[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        if _files(folder) != recorded:
+            raise ArtefactError("A file of the model is not the one that was recorded.")
+        if _digest(folder / SERVING / "manifest.json") != found.fingerprint:
+            raise ArtefactError("The manifest is not the one that was recorded.")
+    except (OSError, ValueError) as error:
+        raise ArtefactError("The model artefact is incomplete.") from error

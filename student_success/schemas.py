@@ -1,0 +1,254 @@
+"""The request and response bodies of the contract, other than the pupil itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from student_success.grading import Decision
+from student_success.students import EXAMPLE, GRADE_MAX, GRADE_MIN, Horizon, StudentFeatures
+
+BATCH_LIMIT = 10_000
+HISTORY_LIMIT = 1000
+MAX_ID = 2**63 - 1
+"""Row ids and versions are signed 64-bit integers in every database behind us."""
+
+SessionId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+Reason = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class _Request(BaseModel):
+    """A request body: strict types, no unknown field."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+
+
+class _Answer(BaseModel):
+    """A response body."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class Students(_Request):
+    """Up to 10,000 pupils, scored together."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"students": [dict(EXAMPLE)]}]})
+
+    students: list[StudentFeatures] = Field(min_length=1, max_length=BATCH_LIMIT)
+
+
+class Interval(_Answer):
+    """Whole grades between which the final grade lies with probability `level`."""
+
+    low: int = Field(ge=0, le=20)
+    high: int = Field(ge=0, le=20)
+    level: float
+
+
+class PredictionAnswer(_Answer):
+    """One prediction, committed to the history."""
+
+    prediction_id: str
+    session_id: str
+    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    decision: Decision
+    threshold: float
+    pass_probability: float = Field(ge=0, le=1)
+    interval: Interval
+    horizon: Horizon
+    at_risk: bool
+    model_version: str
+    mlflow_model_version: str
+    timestamp: str
+
+
+class BatchAnswer(_Answer):
+    """The predictions, in the order of the pupils sent."""
+
+    predictions: list[PredictionAnswer]
+
+
+class HistoryQuery(_Request):
+    """Which predictions to show."""
+
+    limit: int = Field(50, ge=1, le=HISTORY_LIMIT)
+    session_id: SessionId | None = None
+    before_id: int | None = Field(None, ge=1, le=MAX_ID)
+
+
+class HistoryRow(_Answer):
+    """One prediction as it was made, and the grade really obtained once it is known."""
+
+    id: int
+    prediction_id: str
+    session_id: str
+    timestamp: str
+    inputs_json: dict[str, Any]
+    reference: str | None
+    predicted_G3: float
+    decision: Decision
+    pass_probability: float
+    interval: Interval
+    horizon: Horizon
+    at_risk: bool
+    model_version: str
+    actual_G3: int | None
+
+
+class ErasureAnswer(_Answer):
+    """How much of a session was erased."""
+
+    session_id: str
+    erased: int
+
+
+class TrainRequest(_Request):
+    """How to train; every field is optional."""
+
+    wait: bool = True
+    family: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")] | None = None
+    budget_seconds: (
+        Annotated[
+            float,
+            Field(gt=0, le=86_400, allow_inf_nan=False),
+        ]
+        | None
+    ) = Field(None, validation_alias=AliasChoices("budget_seconds", "budget"))
+
+
+class TrainAnswer(_Answer):
+    """A candidate, registered and not promoted."""
+
+    status: Literal["ok"] = "ok"
+    job_id: str
+    best_model: str
+    best_params: dict[str, Any]
+    test_mae: float
+    test_r2: float
+    run_id: str
+    model_name: str
+    version: int
+    duration_seconds: float
+    dataset: dict[str, Any]
+
+
+class JobAnswer(_Answer):
+    """The state of a training."""
+
+    job_id: str
+    state: Literal["running", "done", "failed"]
+    created_at: str
+    finished_at: str | None
+    progress: dict[str, Any]
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class PromoteRequest(_Request):
+    """Which version to promote; limits can only be tightened."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"version": 2, "alias": "meilleur", "max_mae": 1.0, "min_r2": 0.85}]
+        }
+    )
+
+    version: int = Field(ge=1, le=MAX_ID)
+    alias: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    max_mae: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    min_r2: Annotated[float, Field(le=1, allow_inf_nan=False)] | None = None
+    reason: Reason | None = None
+    fairness_override: Reason | None = Field(
+        None, description="Why a fairness gap is accepted; recorded with the promotion."
+    )
+
+
+class PromoteAnswer(_Answer):
+    """The version now served by every worker."""
+
+    status: Literal["promoted"] = "promoted"
+    model: str
+    alias: str
+    version: int
+    previous_version: str | None
+    mae: float
+    r2: float
+    evidence: dict[str, Any]
+
+
+class RollbackRequest(_Request):
+    """Why to go back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "Too many false alarms in class 3B"}]}
+    )
+
+    reason: Reason
+
+
+class RollbackAnswer(_Answer):
+    """The version served again."""
+
+    status: Literal["rolled_back"] = "rolled_back"
+    version: str
+    previous_version: str
+
+
+class DeploymentRow(_Answer):
+    """One promotion or rollback."""
+
+    id: int
+    at: str
+    action: Literal["promote", "rollback", "adopt"]
+    actor: str
+    reason: str | None
+    from_version: str | None
+    to_version: str
+    evidence: dict[str, Any]
+    hash: str
+
+
+class HealthAnswer(_Answer):
+    """The state of the service; the HTTP status is 200 whatever it is."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    db_ok: bool
+    model_loaded: bool
+    model_version: str | None
+    model_source: Literal["mlflow", "bento-store", "seed"] | None
+    registry_ok: bool
+    uptime_seconds: float
+    synthetic_data: bool | None = Field(
+        description="Whether the served model was trained on the synthetic sample."
+    )
+
+
+class ModelAnswer(_Answer):
+    """The served version: what it expects, how good it is, what it was made from."""
+
+    model_loaded: bool
+    model_version: str | None
+    model_source: str | None
+    model_name: str
+    alias: str
+    expected_features: list[str]
+    features: dict[str, Any]
+    metrics: dict[str, Any]
+    dataset: dict[str, Any]
+    model_card: dict[str, Any]
+
+
+class ErrorDetail(_Answer):
+    """One particular of an error; validation problems carry `loc`, `msg` and `type`."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class ErrorAnswer(_Answer):
+    """The one envelope of every error."""
+
+    error: str
+    message: str
+    request_id: str
+    details: list[ErrorDetail]
