@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,9 +40,36 @@ def sample(args: argparse.Namespace) -> str:
     return f"{path}: {write(path)} synthetic pupils"
 
 
+def dictionary(args: argparse.Namespace) -> str:
+    """Render the data dictionary from the features."""
+    from training.dictionary import DICTIONARY, write
+
+    path = args.to or DICTIONARY
+    write(path)
+    return f"{path}: written"
+
+
+def run(args: argparse.Namespace) -> str:
+    """Train a candidate and register it; reports in JSON lines."""
+    from training import child
+
+    child.run(read_settings(), args)
+    return ""
+
+
+def compare(args: argparse.Namespace) -> str:
+    """Judge a candidate against another champion; reports in JSON lines."""
+    from training import child
+
+    child.compare(read_settings(), args)
+    return ""
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the subcommands; each sets `handler`."""
-    whole = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    whole = argparse.ArgumentParser(
+        prog="python -m training", description="From pupils' data to a model that may be promoted."
+    )
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def add(handler: Handler, name: str | None = None) -> argparse.ArgumentParser:
@@ -60,6 +88,20 @@ def parser() -> argparse.ArgumentParser:
 
     command = add(sample)
     command.add_argument("--to", type=Path, metavar="FILE", help="default: data/sample.csv")
+
+    command = add(dictionary)
+    command.add_argument("--to", type=Path, metavar="FILE", help="default: data/README.md")
+
+    command = add(run)
+    command.add_argument("--family", help="try this family only")
+    command.add_argument("--budget-seconds", type=float, metavar="SECONDS")
+    command.add_argument(
+        "--champion", type=Path, metavar="DIR", help="served artefact to compare with"
+    )
+
+    command = add(compare)
+    command.add_argument("--candidate", type=Path, metavar="DIR", required=True)
+    command.add_argument("--champion", type=Path, metavar="DIR", required=True)
     return whole
 
 
@@ -76,8 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StudentSuccessError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         for detail in error.details:
-            told = ", ".join(f"{key} {value}" for key, value in detail.items() if value != "")
-            print(f"  {told}", file=sys.stderr)
+            print(f"  {_told(detail)}", file=sys.stderr)
         return EXIT_REFUSED
     except ValidationError as error:
         print("Error: the settings are not right.", file=sys.stderr)
@@ -86,6 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"  {name}: {problem['msg']}", file=sys.stderr)
         return EXIT_REFUSED
     return 0
+
+
+def _told(detail: Mapping[str, Any]) -> str:
+    """Put one particular of an error into a line: where, then what."""
+    where = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "problem")
+    return f"{where}: {detail['problem']}" if "problem" in detail else where
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""The commands that the server runs as child processes: `run` and `compare`.
+
+They report in JSON lines on standard output, see `student_success.children`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from student_success import promotion, registry
+from student_success.children import say, speaking
+from student_success.database import connect, migrate
+from student_success.deployments import Deployments
+from student_success.errors import DatasetError
+from student_success.logs import configure
+from student_success.predictor import verify
+from student_success.settings import Settings
+from student_success.students import FEATURE_NAMES, TARGET
+
+
+def run(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Train a candidate, compare it with the champion, register it; the alias does not move."""
+    from training import train
+
+    with speaking() as stream:
+        configure(settings)
+        champion = arguments.champion or _served(settings)
+        candidate = train.run(
+            settings,
+            family=arguments.family,
+            budget_seconds=arguments.budget_seconds,
+            champion_recipe=_recipe(champion),
+            progress=lambda share, what: say(stream, "progress", share=round(share, 3), doing=what),
+        )
+        registered = registry.register_candidate(settings, candidate)
+        say(
+            stream,
+            "result",
+            best_model=candidate.best_model,
+            best_params=candidate.best_params,
+            test_mae=candidate.test_mae,
+            test_r2=candidate.test_r2,
+            run_id=registered.run_id,
+            model_name=settings.model_name,
+            version=registered.version,
+            duration_seconds=candidate.duration_seconds,
+            dataset=candidate.dataset,
+        )
+
+
+def compare(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Judge a registered candidate against another champion, on the data it was trained on."""
+    from training.dataset import load
+    from training.evaluate import evaluate
+    from training.train import JOBS, OUTER_SPLITS, recipe_from
+
+    with speaking() as stream:
+        configure(settings)
+        candidate, champion = _recipe(arguments.candidate), _recipe(arguments.champion)
+        data = load(settings)
+        if data.sha256 != candidate["data"]["sha256"]:
+            raise DatasetError(
+                "The candidate was trained on other data than there is now, so it cannot be "
+                "compared with the version served: train it again."
+            )
+        evaluation = evaluate(
+            data.frame[list(FEATURE_NAMES)],
+            data.frame[TARGET].to_numpy(dtype=np.float64),
+            recipe_from(candidate),
+            splits=OUTER_SPLITS,
+            repeats=1,
+            seed=settings.random_seed,
+            champion=recipe_from(champion),
+            champion_name=champion["fingerprint"],
+            jobs=JOBS,
+        )
+        say(stream, "result", evaluation=evaluation.evidence)
+
+
+def _served(settings: Settings) -> Path:
+    migrate(settings.database, state_dir=settings.state_dir)
+    return promotion.folder_of(settings, Deployments(connect(settings.database)).current())
+
+
+def _recipe(folder: Path) -> dict[str, Any]:
+    """Read the recipe of a checked artefact, with the artefact's fingerprint."""
+    fingerprint = verify(folder)
+    recipe: dict[str, Any] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    return {**recipe, "fingerprint": fingerprint}
