@@ -72,34 +72,32 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(handler: Handler, name: str | None = None) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name or handler.__name__, help=handler.__doc__, description=handler.__doc__
-        )
+    def add(name: str, handler: Handler) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=handler.__doc__, description=handler.__doc__)
         command.set_defaults(handler=handler)
         return command
 
-    command = add(prepare)
+    command = add("prepare", prepare)
     command.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="folder with local copies"
     )
     command.add_argument("--to", type=Path, metavar="FILE", help="default: data/final.csv")
     command.add_argument("--url", help="where else the archive of UCI data set 320 lies")
 
-    command = add(sample)
+    command = add("sample", sample)
     command.add_argument("--to", type=Path, metavar="FILE", help="default: data/sample.csv")
 
-    command = add(dictionary)
+    command = add("dictionary", dictionary)
     command.add_argument("--to", type=Path, metavar="FILE", help="default: data/README.md")
 
-    command = add(run)
+    command = add("run", run)
     command.add_argument("--family", help="try this family only")
     command.add_argument("--budget-seconds", type=float, metavar="SECONDS")
     command.add_argument(
         "--champion", type=Path, metavar="DIR", help="served artefact to compare with"
     )
 
-    command = add(compare)
+    command = add("compare", compare)
     command.add_argument("--candidate", type=Path, metavar="DIR", required=True)
     command.add_argument("--champion", type=Path, metavar="DIR", required=True)
     return whole

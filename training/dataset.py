@@ -222,7 +222,7 @@ def _violations(typed: pd.DataFrame) -> dict[tuple[int, str], str]:
 
 def _refusal(name: str, problems: Mapping[tuple[int, str], str]) -> DatasetError:
     details = [
-        {"row": row, "column": column, "problem": said}
+        {"row": row} | ({"column": column} if column else {}) | {"problem": said}
         for (row, column), said in sorted(problems.items())
     ]
     rows = len({row for row, _ in problems})
