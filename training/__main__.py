@@ -112,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 2 with the reason in plain words on stderr."""
     args = parser().parse_args(argv)
     try:
-        print(args.handler(args))
+        told = args.handler(args)
+        if told:
+            print(told)
     except StudentSuccessError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         for detail in error.details:
