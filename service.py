@@ -55,9 +55,10 @@ class HealthInput(Prepared, NothingAsked):
 
 async def _predict(call: Call) -> bytes:
     assert isinstance(call.model, StudentFeatures)
-    return await application.inference.predict(
+    body, call.model_version = await application.inference.predict(
         call.model, session_id=call.session_id, idempotency=call.idempotency
     )
+    return body
 
 
 def _json(body: bytes) -> Response:
@@ -111,11 +112,10 @@ class StudentSuccess:
     async def predict_batch(self, students: BatchInput, /) -> Any:
         """Predict the grades of up to 10,000 pupils, all or none."""
         call = current_call()
-        return _json(
-            await application.inference.predict_batch(
-                students.students, session_id=call.session_id, idempotency=call.idempotency
-            )
+        body, call.model_version = await application.inference.predict_batch(
+            students.students, session_id=call.session_id, idempotency=call.idempotency
         )
+        return _json(body)
 
     @bentoml.api
     @answering

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import time
 from typing import Any
 
@@ -17,7 +16,7 @@ from student_success import children, metrics, promotion, registry
 from student_success.champion import Champion
 from student_success.children import ChildFailure
 from student_success.database import connect, migrate
-from student_success.deployments import Deployments
+from student_success.deployments import SEED, Deployments
 from student_success.errors import (
     HistoryUnavailableError,
     InvalidInputError,
@@ -66,7 +65,6 @@ class Application:
         self.settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._registry_ok = True
-        self._registry_seen: object = None
 
     def open(self, *, leader: bool) -> None:
         """Bring the schema up to date, load the served version, start the background work.
@@ -248,25 +246,24 @@ class Application:
         """Notice whether MLflow is there, and an alias that does not say what is served."""
         settings = self.settings
         while True:
-            self._registry_ok, seen = await asyncio.to_thread(registry.peek, settings)
-            state = (seen, self.champion.served and self.champion.served.deployment_id)
-            if self._registry_ok and state != self._registry_seen:
-                with contextlib.suppress(StudentSuccessError, ChildFailure):
-                    if not _never_used(settings):
-                        with self._exclusive(Operation.DEPLOYMENT):
-                            await children.run(
-                                "-m",
-                                "student_success",
-                                "align-alias",
-                                "--locked",
-                                timeout=settings.registry_timeout_seconds,
-                                memory_mb=PROMOTION_MEMORY_MB,
-                            )
-                        _, seen = await asyncio.to_thread(registry.peek, settings)
-                        await self.champion.catch_up()
-                    served = self.champion.served
-                    self._registry_seen = (seen, served and served.deployment_id)
+            self._registry_ok, there = await asyncio.to_thread(registry.peek, settings)
+            try:
+                if self._registry_ok and there != await asyncio.to_thread(self._wanted_alias):
+                    await children.run(
+                        "-m",
+                        "student_success",
+                        "align-alias",
+                        timeout=settings.registry_timeout_seconds,
+                        memory_mb=PROMOTION_MEMORY_MB,
+                    )
+                    await self.champion.catch_up()
+            except (StudentSuccessError, ChildFailure) as error:
+                logger.warning("alias_not_aligned", extra={"reason": str(error)})
             await asyncio.sleep(settings.alias_check_seconds)
+
+    def _wanted_alias(self) -> str | None:
+        current = self.deployments.current()
+        return None if current is None or current.to_version == SEED else current.to_version
 
     def _exclusive(self, *operations: Operation) -> contextlib.AbstractContextManager[None]:
         return exclusive(*operations, engine=self._control, state_dir=self.settings.state_dir)
@@ -279,10 +276,3 @@ class Application:
             metrics.promotions_total.labels(error.code).inc()
             raise
         metrics.promotions_total.labels(outcome).inc()
-
-
-def _never_used(settings: Settings) -> bool:
-    """Tell whether the local registry does not exist yet: then there is no alias to look after."""
-    if not settings.registry_is_local:
-        return False
-    return not os.path.exists(settings.tracking_uri.removeprefix("sqlite:///"))

@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from student_success import metrics
 from student_success.champion import Champion, Served
@@ -21,6 +22,13 @@ from student_success.schemas import BatchAnswer, Interval, PredictionAnswer
 from student_success.students import StudentFeatures
 
 _REFERENCE = {"reference"}
+
+
+class Answered(NamedTuple):
+    """An answer as JSON, and the version that gave it; None where it was given before."""
+
+    body: bytes
+    model_version: str | None
 
 
 class Inference:
@@ -48,7 +56,7 @@ class Inference:
         *,
         session_id: str,
         idempotency: tuple[str, bytes, str] | None = None,
-    ) -> bytes:
+    ) -> Answered:
         """Predict one pupil's grade and commit it to the history.
 
         Parameters
@@ -60,7 +68,7 @@ class Inference:
 
         Returns
         -------
-        bytes
+        Answered
             A `PredictionAnswer` as JSON.
         """
         predictor = self.serving().predictor
@@ -74,9 +82,9 @@ class Inference:
             (row,), key=_key("predict", idempotency, session_id, body)
         )
         if earlier is not None:
-            return earlier
+            return Answered(earlier, None)
         _count(prediction, predictor.version)
-        return body
+        return Answered(body, predictor.version)
 
     async def predict_batch(
         self,
@@ -84,7 +92,7 @@ class Inference:
         *,
         session_id: str,
         idempotency: tuple[str, bytes, str] | None = None,
-    ) -> bytes:
+    ) -> Answered:
         """Predict many pupils' grades, all in one commit; a `BatchAnswer` as JSON."""
         predictor = self.serving().predictor
         version = predictor.version
@@ -108,10 +116,10 @@ class Inference:
             rows, key=_key("predict_batch", idempotency, session_id, body)
         )
         if earlier is not None:
-            return earlier
+            return Answered(earlier, None)
         for prediction in predictions:
             _count(prediction, version)
-        return body
+        return Answered(body, version)
 
 
 def _key(

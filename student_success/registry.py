@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
 import urllib.error
@@ -43,13 +44,33 @@ _IN_STORE = "mlflow_model"
 class Candidate(Protocol):
     """What a training hands over to be registered."""
 
-    pipeline: Any
-    serving: Path
-    best_model: str
-    best_params: dict[str, Any]
-    metrics: dict[str, float]
-    dataset: dict[str, Any]
-    input_example: pd.DataFrame
+    @property
+    def pipeline(self) -> Any:
+        """Fitted scikit-learn estimator that answers with the grade."""
+
+    @property
+    def serving(self) -> Path:
+        """Folder of the serving artefact."""
+
+    @property
+    def best_model(self) -> str:
+        """Name of the family that won."""
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """Its parameters."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures by name."""
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """Name, SHA-256 and rows of the data, and whether it is synthetic."""
+
+    @property
+    def input_example(self) -> pd.DataFrame:
+        """A few pupils."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,23 +289,16 @@ def move_alias(settings: Settings, version: str | None) -> None:
             client.delete_registered_model_alias(settings.model_name, settings.model_alias)
 
 
-def peek(settings: Settings, *, timeout: float = 2.0) -> tuple[bool, object]:
-    """Look whether the registry is there, without MLflow; cheap enough to do every few seconds.
+def peek(settings: Settings, *, timeout: float = 2.0) -> tuple[bool, str | None]:
+    """Look where the alias points, without MLflow itself; cheap enough to do often.
 
     Returns
     -------
     tuple
-        Whether it answers, and something that changes when its aliases may have changed: the
-        alias's version from a server, the times of the files of a database.
+        Whether the registry answers, and the version its alias points to.
     """
     if settings.registry_is_local:
-        path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
-        times = []
-        for file in (path, path.with_name(path.name + "-wal")):
-            with contextlib.suppress(OSError):
-                times.append(file.stat().st_mtime_ns)
-        # A registry that was never used is not a fault.
-        return path.exists() or path.parent.exists(), tuple(times)
+        return _peek_database(settings)
     url = (
         f"{settings.tracking_uri.rstrip('/')}/api/2.0/mlflow/registered-models/get"
         f"?name={urllib.parse.quote(settings.model_name)}"
@@ -297,8 +311,24 @@ def peek(settings: Settings, *, timeout: float = 2.0) -> tuple[bool, object]:
     except urllib.error.HTTPError as error:
         # No such model yet is an answer.
         return error.code == 404, None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False, None
+
+
+def _peek_database(settings: Settings) -> tuple[bool, str | None]:
+    path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
+    if not path.exists():
+        return True, None  # A registry that was never used is not a fault.
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            row = connection.execute(
+                "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?",
+                (settings.model_name, settings.model_alias),
+            ).fetchone()
+            return True, None if row is None else str(row[0])
+    except sqlite3.Error as error:
+        # While MLflow makes its tables there is nothing to read yet.
+        return "no such table" in str(error) or "locked" in str(error), None
 
 
 def _find(client: MlflowClient, settings: Settings, version: int) -> RegisteredVersion:
@@ -381,6 +411,8 @@ def _save(candidate: Candidate, folder: Path) -> None:
     # any other.
     trusted = skops.io.get_untrusted_types(data=skops.io.dumps(candidate.pipeline))
     example = candidate.input_example
+    # MLflow would refuse 10.5 where its signature says integer, so whole numbers are floats in it.
+    example = example.astype(dict.fromkeys(example.select_dtypes("number").columns, float))
     mlflow.sklearn.save_model(
         candidate.pipeline,
         folder,
