@@ -107,9 +107,10 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
 
 
 def _verify(settings: Settings) -> int:
-    from student_success.database import connect
+    from student_success.database import connect, migrate
     from student_success.deployments import Deployments
 
+    migrate(settings.database, state_dir=settings.state_dir)
     problems = Deployments(connect(settings.database)).verify()
     for problem in problems:
         print(problem)

@@ -116,12 +116,14 @@ class Application:
 
     # History
 
-    async def history_page(self, query: HistoryQuery) -> list[dict[str, Any]]:
-        """Return predictions, newest first."""
+    async def history_page(
+        self, query: HistoryQuery, *, session_id: str | None
+    ) -> list[dict[str, Any]]:
+        """Return predictions, newest first; of every session where `session_id` is None."""
         return await asyncio.to_thread(
             self.history.page,
             limit=query.limit,
-            session_id=query.session_id,
+            session_id=session_id,
             before_id=query.before_id,
         )
 

@@ -161,12 +161,18 @@ def connect(
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(
-            parsed, pool_size=pool_size, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+            parsed,
+            # Parameters are pupils' values: they must not get into an error message.
+            hide_parameters=True,
+            pool_size=pool_size,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5},
         )
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = create_engine(
         parsed,
+        hide_parameters=True,
         pool_size=pool_size,
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
     )
@@ -218,7 +224,7 @@ def unavailable_on_failure() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        logger.error("database_failed", extra={"error": type(error).__name__}, exc_info=True)
+        logger.error("database_failed", extra={"reason": str(error).splitlines()[0]})
         raise HistoryUnavailableError("The database does not answer.") from error
 
 

@@ -44,7 +44,8 @@ def routes(application: Application) -> Starlette:
     """Make the ASGI application of these routes."""
 
     async def history() -> Response:
-        return json_answer(await application.history_page(_asked(HistoryQuery)))
+        query = _asked(HistoryQuery)
+        return json_answer(await application.history_page(query, session_id=query.session_id))
 
     async def erase() -> Response:
         return json_answer(await application.erase(_asked(ErasureQuery).session_id))
