@@ -2,9 +2,6 @@
 
 The evidence is the `Evidence` of `student_success.evidence`, whose docstring shows the shape of
 `evaluation.json`.
-
-The tests are the corrected resampled t-test of Nadeau and Bengio (Inference for the generalization
-error, Machine Learning 52, 2003), one-sided, on the skill 1 − loss / loss of the other.
 """
 
 from __future__ import annotations
@@ -14,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from student_success.comparison import MEAN, Comparison, compare
 from student_success.errors import InvalidInputError
-from student_success.evidence import Evidence, FairnessGap, FoldLosses, finite_json
+from student_success.evidence import Evidence, FairnessGap, finite_json
 from student_success.settings import Settings
-from student_success.students import Horizon
 
 _UNMEASURED = "not measured"
 
@@ -83,28 +80,6 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Skill of the candidate against another model on the same folds, and its one-sided tests.
-
-    Attributes
-    ----------
-    horizon
-        A horizon, or ``"mean"`` of the three.
-    skill
-        Mean over the folds of 1 − loss / loss of the other; above 0 is better than the other.
-    p_better, p_worse
-        p of the tests that the skill is above and below zero; NaN if it cannot be measured.
-    """
-
-    against: str
-    horizon: str
-    skill: float
-    t: float
-    p_better: float
-    p_worse: float
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision with every condition, failed or not, and the comparisons behind them."""
 
@@ -146,7 +121,7 @@ def decide(
         With every condition in it; anything missing or not finite is a failed condition.
     """
     reason = (fairness_override or "").strip() or None
-    comparisons = _compare(evidence, "baseline")
+    comparisons = compare(evidence, "baseline")
     conditions = [
         _at_most("mae", evidence.mae, limits.max_mae),
         _at_least("r2", evidence.r2, limits.min_r2),
@@ -164,7 +139,7 @@ def decide(
         folds.champion is not None for folds in evidence.horizons.values()
     )
     if compared:
-        against_champion = _compare(evidence, "champion")
+        against_champion = compare(evidence, "champion")
         comparisons += against_champion
         conditions += _as_good_as_champion(against_champion, limits.significance)
     if champion is not None:
@@ -184,75 +159,12 @@ def decide(
     )
 
 
-def corrected_t(
-    differences: Sequence[float], *, n_train: float, n_test: float
-) -> tuple[float, float, float, float]:
-    """Test the mean of paired fold differences against zero, corrected for overlapping folds.
-
-    The folds share training pupils, so the plain t-test takes chance for skill: the variance of
-    the mean is (1/n + n_test/n_train) s² instead of s²/n (Nadeau and Bengio 2003).
-
-    Returns
-    -------
-    tuple of float
-        Mean, t, one-sided p that the mean is above zero, and below; all NaN if they cannot be had.
-    """
-    nothing = (math.nan,) * 4
-    folds = len(differences)
-    if folds < 2 or not all(map(math.isfinite, differences)):
-        return nothing
-    if not (0 < n_train < math.inf and 0 < n_test < math.inf):
-        return nothing
-    from scipy.special import stdtr  # here: the web process imports this module, and seldom tests
-
-    mean = sum(differences) / folds
-    variance = sum((d - mean) * (d - mean) for d in differences) / (folds - 1)
-    error = math.sqrt((1 / folds + n_test / n_train) * variance)
-    if not (math.isfinite(mean) and math.isfinite(error)):
-        return nothing
-    certain = math.copysign(math.inf, mean) if mean else 0.0
-    t = mean / error if error > 0 else certain
-    return mean, t, float(stdtr(folds - 1, -t)), float(stdtr(folds - 1, t))
-
-
-def _compare(evidence: Evidence, against: str) -> list[Comparison]:
-    """Compare per horizon and on the mean of the three, fold by fold."""
-    skills: dict[str, tuple[float, ...]] = {}
-    for horizon in Horizon:
-        folds = evidence.horizons.get(horizon, FoldLosses())
-        other = folds.baseline if against == "baseline" else folds.champion or ()
-        same = len(folds.candidate) == len(other)
-        skills[horizon] = tuple(map(_skill, folds.candidate, other)) if same else ()
-    lengths = {len(values) for values in skills.values()}
-    skills["mean"] = (
-        tuple(sum(fold) / len(fold) for fold in zip(*skills.values(), strict=True))
-        if len(lengths) == 1
-        else ()
-    )
-    return [
-        Comparison(
-            against,
-            str(horizon),
-            *corrected_t(values, n_train=evidence.n_train, n_test=evidence.n_test),
-        )
-        for horizon, values in skills.items()
-    ]
-
-
-def _skill(candidate: float, other: float) -> float:
-    if not (0 <= candidate < math.inf and 0 <= other < math.inf):
-        return math.nan
-    if candidate == other:
-        return 0.0  # a tie, of two perfect ones too
-    return 1 - candidate / other if other > 0 else math.nan
-
-
 def _better_than_baseline(
     comparisons: Iterable[Comparison], loss: str, level: float
 ) -> list[Condition]:
     conditions = []
     for found in comparisons:
-        if found.horizon == "mean":
+        if found.horizon == MEAN:
             name, passed, p = "skill_over_baselines", found.p_better < level, found.p_better
             asked = "p that it is no better, at most the limit"
         else:

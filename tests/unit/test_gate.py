@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from student_success.comparison import corrected_t
 from student_success.errors import InvalidInputError
 from student_success.evidence import Evidence, FairnessGap, FoldLosses
-from student_success.gate import Limits, corrected_t, decide
+from student_success.gate import Limits, decide
 from student_success.settings import Settings
 from student_success.students import Horizon
 
