@@ -32,8 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     promote.add_argument("--request", required=True, help="body of POST /promote, as JSON")
     promote.add_argument("--actor", default="cli")
     promote.add_argument("--locked", action="store_true", help=argparse.SUPPRESS)
-    align = commands.add_parser("align-alias", help="bring MLflow's alias and the service in line")
-    align.add_argument("--locked", action="store_true", help=argparse.SUPPRESS)
+    commands.add_parser("align-alias", help="bring MLflow's alias and the service in line")
     commands.add_parser("fetch", help="bring the deployed version into the Bento store")
     commands.add_parser("migrate", help="bring the database schema up to date")
     commands.add_parser("verify", help="check the record of promotions and rollbacks")
@@ -77,11 +76,11 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
         engine = connect(settings.database, synchronous=settings.control_synchronous)
         deployments = Deployments(engine)
         with contextlib.ExitStack() as held:
-            if not getattr(asked, "locked", True):
+            if asked.command == "promote" and not asked.locked:
                 held.enter_context(
                     exclusive(
                         Operation.DEPLOYMENT,
-                        *([Operation.TRAINING] if asked.command == "promote" else []),
+                        Operation.TRAINING,
                         engine=engine,
                         state_dir=settings.state_dir,
                     )
@@ -96,7 +95,7 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
                 )
                 say(stream, "result", **result)
             elif asked.command == "align-alias":
-                promotion.align_alias(settings, deployments)
+                promotion.align_alias(settings, deployments, may_adopt=True)
                 say(stream, "result")
             else:
                 current = deployments.current()

@@ -68,16 +68,16 @@ class Deployments:
     """Read and extend the record."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     def current(self) -> Deployment | None:
         """Return the newest deployment, or None before the first."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return _newest(connection)
 
     def newest_id(self) -> int:
         """Return the id of the newest deployment, 0 before the first; cheap enough to poll."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             found = connection.execute(
                 select(deployments.c.id).order_by(deployments.c.id.desc()).limit(1)
             ).scalar()
@@ -85,7 +85,7 @@ class Deployments:
 
     def page(self, limit: int = 1000) -> list[Deployment]:
         """Return the newest deployments, newest first."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(
                 select(deployments).order_by(deployments.c.id.desc()).limit(limit)
             ).all()
@@ -105,7 +105,7 @@ class Deployments:
 
         The caller holds the deployment lock.
         """
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             before = _newest(connection)
             values: dict[str, Any] = {
                 # A clock set back must not make the record look out of order.
@@ -150,10 +150,10 @@ class Deployments:
         """Check the chain of hashes; return what is wrong, in words, or nothing."""
         problems: list[str] = []
         hash_before, version_before, id_before = _GENESIS, SEED, 0
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             rows = connection.execute(select(deployments).order_by(deployments.c.id)).all()
         for row in rows:
-            if row.id != id_before + 1 and self._engine.dialect.name == "sqlite":
+            if row.id != id_before + 1 and self.engine.dialect.name == "sqlite":
                 problems.append(f"between rows {id_before} and {row.id} a row is missing")
             if _chain(hash_before, dict(row._mapping)) != row.hash:
                 problems.append(f"row {row.id} was changed, or the row before it was")
@@ -164,7 +164,7 @@ class Deployments:
 
     def known_alias(self, name: str) -> str | None:
         """Return the version MLflow's alias had when it was last set or accepted."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             found: str | None = connection.execute(
                 select(alias_state.c.version).where(alias_state.c.name == name)
             ).scalar()
@@ -172,7 +172,7 @@ class Deployments:
 
     def remember_alias(self, name: str, version: str | None) -> None:
         """Keep what MLflow's alias was set to."""
-        with writing(self._engine) as connection:
+        with writing(self.engine) as connection:
             connection.execute(delete(alias_state).where(alias_state.c.name == name))
             connection.execute(
                 insert(alias_state).values(name=name, version=version, updated_us=now_us())

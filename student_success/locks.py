@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,7 @@ class Operation(StrEnum):
 
     TRAINING = "training"
     DEPLOYMENT = "deployment"
+    ALIAS = "alias"
 
 
 def _key(operation: Operation) -> int:
@@ -32,18 +34,33 @@ def _key(operation: Operation) -> int:
 
 
 @contextlib.contextmanager
-def exclusive(*operations: Operation, engine: Engine, state_dir: Path) -> Iterator[None]:
-    """Hold the locks of `operations` for the block, or refuse at once.
+def exclusive(
+    *operations: Operation, engine: Engine, state_dir: Path, patience: float = 0.0
+) -> Iterator[None]:
+    """Hold the locks of `operations` for the block, or refuse.
+
+    Parameters
+    ----------
+    patience
+        Seconds to wait for a lock that somebody else holds.
 
     Raises
     ------
     BusyError
         If somebody else holds one of them.
     """
+    take = _database_lock if engine.dialect.name == "postgresql" else _file_lock
+    give_up = time.monotonic() + patience
     with contextlib.ExitStack() as held:
         for operation in sorted(operations):
-            take = _database_lock if engine.dialect.name == "postgresql" else _file_lock
-            held.enter_context(take(operation, engine, state_dir))
+            while True:
+                try:
+                    held.enter_context(take(operation, engine, state_dir))
+                    break
+                except BusyError:
+                    if time.monotonic() >= give_up:
+                        raise
+                    time.sleep(0.1)
         yield
 
 

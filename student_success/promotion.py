@@ -18,6 +18,7 @@ from student_success import gate, registry
 from student_success.deployments import SEED, Action, Deployment, Deployments
 from student_success.errors import (
     ArtefactError,
+    BusyError,
     ConflictError,
     NotFoundError,
     PromotionRefusedError,
@@ -25,11 +26,14 @@ from student_success.errors import (
     StudentSuccessError,
 )
 from student_success.evidence import Evidence
+from student_success.locks import Operation, exclusive
 from student_success.predictor import Predictor, verify
 from student_success.schemas import PromoteRequest
 from student_success.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+ALIAS_PATIENCE_SECONDS = 20.0
 
 Report = Callable[[str], None]
 """Told the name of each step once it is done."""
@@ -45,7 +49,6 @@ def promote(
     request: PromoteRequest,
     *,
     actor: str,
-    action: Action = "promote",
     report: Report = _silent,
 ) -> dict[str, Any]:
     """Promote a version through the gate; the caller holds the deployment lock.
@@ -66,6 +69,21 @@ def promote(
     RegistryUnavailableError
         If MLflow is away.
     """
+    answer = _promote(settings, deployments, request, actor=actor, action="promote", report=report)
+    align_alias(settings, deployments, may_adopt=False)
+    report("aligned")
+    return answer
+
+
+def _promote(
+    settings: Settings,
+    deployments: Deployments,
+    request: PromoteRequest,
+    *,
+    actor: str,
+    action: Action,
+    report: Report = _silent,
+) -> dict[str, Any]:
     current = deployments.current()
     version = str(request.version)
     if current is not None and current.to_version == version:
@@ -110,8 +128,6 @@ def promote(
         evidence=evidence,
     )
     report("recorded")
-    align_alias(settings, deployments)
-    report("aligned")
     return {
         "status": "promoted",
         "model": settings.model_name,
@@ -170,38 +186,63 @@ def fetch(settings: Settings, deployment: Deployment) -> Path:
         return registry.keep(settings, found, folder)
 
 
-def align_alias(settings: Settings, deployments: Deployments) -> None:
-    """Make MLflow's alias and the version served agree; the caller holds the deployment lock.
+def align_alias(settings: Settings, deployments: Deployments, *, may_adopt: bool) -> None:
+    """Make MLflow's alias and the version served agree.
 
     Where the alias is not where it was last set, somebody moved it by hand: that version goes
     through the same checks, and the alias is put back if they refuse it. Where MLflow is away the
     next call does the rest.
+
+    Parameters
+    ----------
+    may_adopt
+        Whether a version may be taken over; False while a promotion decides what is served.
     """
+    # A lock of its own: moving the alias must not make a promotion wait.
+    lock = exclusive(
+        Operation.ALIAS,
+        engine=deployments.engine,
+        state_dir=settings.state_dir,
+        patience=ALIAS_PATIENCE_SECONDS,
+    )
     try:
-        there = registry.alias(settings)
-        known = deployments.known_alias(settings.model_alias)
-        current = deployments.current()
-        wanted = None if current is None or current.to_version == SEED else current.to_version
-        if there not in (known, wanted) and there is not None:
-            _adopt(settings, deployments, there)
-            current = deployments.current()
-            wanted = None if current is None or current.to_version == SEED else current.to_version
-        if wanted != there:
-            registry.move_alias(settings, wanted)
-        if wanted != known:
-            deployments.remember_alias(settings.model_alias, wanted)
-    except RegistryUnavailableError:
-        logger.warning("alias_not_aligned")
+        with lock:
+            there = registry.alias(settings)
+            known = deployments.known_alias(settings.model_alias)
+            if may_adopt and there not in (None, known, _wanted(deployments)):
+                assert there is not None
+                _adopt(settings, deployments, there)
+            wanted = _wanted(deployments)
+            if wanted != there:
+                registry.move_alias(settings, wanted)
+            if wanted != known:
+                deployments.remember_alias(settings.model_alias, wanted)
+    except (RegistryUnavailableError, BusyError) as error:
+        logger.warning("alias_not_aligned", extra={"reason": error.message})
+
+
+def _wanted(deployments: Deployments) -> str | None:
+    current = deployments.current()
+    return None if current is None or current.to_version == SEED else current.to_version
 
 
 def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:
+    lock = exclusive(
+        Operation.DEPLOYMENT,
+        Operation.TRAINING,
+        engine=deployments.engine,
+        state_dir=settings.state_dir,
+    )
     try:
-        if deployments.current() is None:
-            _adopt_first(settings, deployments, version)
-        else:
-            request = PromoteRequest(version=int(version), reason="alias moved in MLflow")
-            promote(settings, deployments, request, actor="mlflow", action="adopt")
+        with lock:
+            if deployments.current() is None:
+                _adopt_first(settings, deployments, version)
+            else:
+                request = PromoteRequest(version=int(version), reason="alias moved in MLflow")
+                _promote(settings, deployments, request, actor="mlflow", action="adopt")
     except (PromotionRefusedError, ArtefactError, NotFoundError, ConflictError) as error:
+        if isinstance(error, BusyError):
+            raise
         logger.error("alias_refused", extra={"model_version": version, "conditions": error.details})
 
 

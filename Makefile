@@ -1,0 +1,58 @@
+# The two commands to know: `make serve` and `make test`. `make help` lists the others.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint types check mlflow seed prepare notebooks lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (HOST, PORT, WORKERS, STATE_DIR: see README)
+	@$(BIN)/python -m student_success serve
+
+test: $(VENV)/.dev ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Check style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Check types
+	@$(BIN)/mypy
+
+check: lint types test ## Everything that must pass before a commit lands
+
+mlflow: $(VENV)/.serve ## Open MLflow's own interface on http://127.0.0.1:5000
+	@$(BIN)/python -m student_success mlflow
+
+prepare: $(VENV)/.serve ## Get the real data: data/final.csv, from the UCI archive (FROM=DIR for local copies)
+	@$(BIN)/python -m training prepare $(if $(FROM),--from $(FROM))
+
+seed: $(VENV)/.serve ## Train the seed model again (needs the real data)
+	@$(BIN)/python -m training seed
+
+lock: $(VENV)/.dev ## Lock the requirements anew, with hashes and without addresses
+	@cd requirements && for set in dev api ui; do \
+	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --no-annotate \
+	    $$([ $$set = dev ] || echo -c dev.txt) $$set.in -o $$set.txt || exit 1; done
+
+clean: ## Remove the virtual environment and caches; state and data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; set PYTHON=python3.12, for example."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: requirements/api.txt requirements/ui.txt | $(BIN)/python
+	@echo "Installing what serving needs (once) ..."
+	@$(PIP) -r requirements/api.txt -r requirements/ui.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt | $(BIN)/python
+	@echo "Installing what the tests need (once) ..."
+	@$(PIP) -r requirements/dev.txt
+	@touch $@ $(VENV)/.serve

@@ -1,0 +1,255 @@
+"""The main job, end to end: two workers, a real MLflow on SQLite, a real training."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from student_success.students import EXAMPLE
+from tests.server import Server, serving
+
+pytestmark = pytest.mark.e2e
+
+FOLLOW_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("life"), WORKERS="2", ALIAS_CHECK_SECONDS="1") as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=300) as client:
+        yield client
+
+
+class Load:
+    """Clients that predict without pause, on new connections, and keep every answer."""
+
+    def __init__(self, url: str, *, clients: int = 4) -> None:
+        self.answers: list[tuple[float, int, str]] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(url,)) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, url: str) -> None:
+        while not self._stop.is_set():
+            # A new connection each time, so that both workers get their share.
+            with httpx.Client(base_url=url, timeout=30) as client:
+                for _ in range(5):
+                    answer = client.post("/predict", json=EXAMPLE)
+                    version = answer.json().get("model_version", "")
+                    self.answers.append((time.monotonic(), answer.status_code, version))
+
+    def versions_after(self, moment: float) -> set[str]:
+        return {version for at, _, version in self.answers if at > moment}
+
+    def statuses(self) -> Counter[int]:
+        return Counter(status for _, status, _ in self.answers)
+
+
+def served_by_all(server: Server, version: str) -> bool:
+    """Ask on many new connections, so that both workers answer."""
+    said = {
+        httpx.post(f"{server.url}/predict", json=EXAMPLE).json()["model_version"] for _ in range(20)
+    }
+    return said == {version}
+
+
+def admin(
+    http: httpx.Client, server: Server, method: str, path: str, **body: Any
+) -> httpx.Response:
+    return http.request(method, path, headers=server.admin, json=body or None)
+
+
+def test_seed_answers_the_example_pupil_on_a_fresh_state(
+    server: Server, http: httpx.Client
+) -> None:
+    answer = http.post("/predict", json=EXAMPLE, headers={"X-Session-Id": "demo-001"})
+    assert answer.status_code == 200
+    said = answer.json()
+    assert said["model_version"] == said["mlflow_model_version"] == "seed"
+    assert said["session_id"] == "demo-001"
+    # The issue asks for 8 to 11.
+    assert 8 <= said["predicted_G3"] <= 11
+    listed = http.get("/history", params={"limit": 50, "session_id": "demo-001"}).json()
+    assert [row["prediction_id"] for row in listed] == [said["prediction_id"]]
+    assert listed[0]["inputs_json"] == EXAMPLE
+
+
+def test_client_of_the_replaced_web_form_works_unchanged(http: httpx.Client) -> None:
+    answer = http.post("/predict", params={"session_id": "form-7"}, json=EXAMPLE)
+    assert answer.status_code == 200
+    rows = http.get("/history", params={"limit": 50, "session_id": "form-7"}).json()
+    assert len(rows) == 1
+    assert set(rows[0]) >= {
+        "id",
+        "prediction_id",
+        "session_id",
+        "timestamp",
+        "inputs_json",
+        "predicted_G3",
+        "decision",
+        "model_version",
+        "actual_G3",
+    }
+
+
+def test_train_promote_and_roll_back_without_a_failed_request(
+    server: Server, http: httpx.Client
+) -> None:
+    trained = admin(http, server, "POST", "/train", family="random_forest", budget_seconds=5)
+    assert trained.status_code == 200, trained.text
+    candidate = trained.json()
+    assert candidate["dataset"]["synthetic"] is True
+    assert candidate["dataset"]["name"] == "sample.csv"
+    assert http.get("/health").json()["model_version"] == "seed", "training must not deploy"
+    assert http.get("/train", params={"job_id": candidate["job_id"]}).status_code == 401
+    job = admin(http, server, "GET", f"/train?job_id={candidate['job_id']}").json()
+    assert job["state"] == "done"
+    assert job["result"]["version"] == candidate["version"]
+
+    version = str(candidate["version"])
+    with Load(server.url) as load:
+        promoted = admin(http, server, "POST", "/promote", version=candidate["version"])
+        answered = time.monotonic()
+        assert promoted.status_code == 200, promoted.text
+        time.sleep(FOLLOW_SECONDS + 0.5)
+        assert load.versions_after(answered + FOLLOW_SECONDS) == {version}
+
+        rolled_back = admin(http, server, "POST", "/rollback", reason="end of the test")
+        answered = time.monotonic()
+        assert rolled_back.json() == {
+            "status": "rolled_back",
+            "version": "seed",
+            "previous_version": version,
+        }
+        time.sleep(FOLLOW_SECONDS + 0.5)
+        assert load.versions_after(answered + FOLLOW_SECONDS) == {"seed"}
+    assert set(load.statuses()) == {200}
+    assert {said for _, _, said in load.answers} == {"seed", version}
+
+    evidence = promoted.json()["evidence"]
+    assert evidence["passed"] is True
+    assert {"mae", "r2", "no_leak"} <= {condition["name"] for condition in evidence["conditions"]}
+    rows = admin(http, server, "GET", "/deployments").json()
+    assert [(row["action"], row["from_version"], row["to_version"]) for row in rows] == [
+        ("rollback", version, "seed"),
+        ("promote", "seed", version),
+    ]
+    assert rows[0]["reason"] == "end of the test"
+
+
+def test_gate_refuses_with_every_condition_and_changes_nothing(
+    server: Server, http: httpx.Client
+) -> None:
+    before = admin(http, server, "GET", "/deployments").json()
+    refused = admin(http, server, "POST", "/promote", version=1, max_mae=0.01)
+    assert refused.status_code == 409
+    said = refused.json()
+    assert said["error"] == "promotion_refused"
+    failed = {item["name"]: item for item in said["details"] if not item["passed"]}
+    assert set(failed) == {"mae"}
+    assert failed["mae"]["limit"] == 0.01
+    assert len(said["details"]) > 5, "conditions that passed are listed too"
+    assert admin(http, server, "GET", "/deployments").json() == before
+
+
+def test_unknown_version_and_other_alias_are_refused(server: Server, http: httpx.Client) -> None:
+    missing = admin(http, server, "POST", "/promote", version=999)
+    assert (missing.status_code, missing.json()["error"]) == (404, "not_found")
+    other = admin(http, server, "POST", "/promote", version=1, alias="prod")
+    assert (other.status_code, other.json()["error"]) == (422, "validation_error")
+
+
+def test_nothing_left_to_roll_back_is_a_conflict(server: Server, http: httpx.Client) -> None:
+    answer = admin(http, server, "POST", "/rollback", reason="again")
+    assert (answer.status_code, answer.json()["error"]) == (409, "conflict")
+
+
+def test_second_training_is_refused_while_one_runs(server: Server, http: httpx.Client) -> None:
+    started = admin(http, server, "POST", "/train", wait=False, family="random_forest")
+    assert started.status_code == 202
+    job_id = started.json()["job_id"]
+    second = admin(http, server, "POST", "/train", wait=False)
+    assert (second.status_code, second.json()["error"]) == (409, "busy")
+    during = admin(http, server, "POST", "/promote", version=1)
+    assert (during.status_code, during.json()["error"]) == (409, "busy")
+    for process in server.processes():
+        if "training" in process.cmdline():
+            process.kill()
+    for _ in range(100):
+        job = admin(http, server, "GET", f"/train?job_id={job_id}").json()
+        if job["state"] != "running":
+            break
+        time.sleep(0.1)
+    assert job["state"] == "failed"
+    assert "SIGKILL" in job["error"]
+    assert http.post("/predict", json=EXAMPLE).status_code == 200
+
+
+def test_alias_moved_by_hand_is_verified_and_followed(server: Server, http: httpx.Client) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{server.state_dir / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.set_registered_model_alias("student_success_model", "meilleur", "1")
+    end = time.monotonic() + 60
+    while not served_by_all(server, "1") and time.monotonic() < end:
+        time.sleep(0.5)
+    rows = admin(http, server, "GET", "/deployments").json()
+    assert (rows[0]["action"], rows[0]["actor"], rows[0]["to_version"]) == ("adopt", "mlflow", "1")
+    assert rows[0]["evidence"]["passed"] is True
+
+
+def test_restart_serves_the_last_deployment_without_the_registry(
+    server: Server, http: httpx.Client
+) -> None:
+    server.stop()
+    (server.state_dir / "mlflow.db").rename(server.state_dir / "mlflow.away")
+    server.start()
+    health = http.get("/health").json()
+    assert (health["model_version"], health["model_source"]) == ("1", "bento-store")
+    back = admin(http, server, "POST", "/rollback", reason="without MLflow")
+    assert back.status_code == 200
+    assert http.get("/health").json()["model_version"] == "seed"
+    server.stop()
+    (server.state_dir / "mlflow.away").rename(server.state_dir / "mlflow.db")
+    server.start()
+
+
+def test_no_worker_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    server = Server(tmp_path, WORKERS="2")
+    server.start()
+    try:
+        workers = server.workers()
+        assert len(workers) == 2
+        assert server.process is not None
+        server.process.send_signal(signal.SIGKILL)
+        gone, alive = psutil.wait_procs(workers, timeout=2)
+        assert not alive
+        assert len(gone) == 2
+    finally:
+        for process in workers:
+            if process.is_running():
+                process.kill()

@@ -1,0 +1,155 @@
+"""A real server in its own processes, for the tests that need one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+ADMIN_TOKEN = "admin-token-of-the-tests"
+READY_SECONDS = 60.0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """`python -m student_success serve` with a state directory of its own.
+
+    Parameters
+    ----------
+    state_dir
+        Survives the server, so that it can be started again on the same state.
+    settings
+        Environment variables.
+    """
+
+    def __init__(self, state_dir: Path, **settings: str) -> None:
+        self.state_dir = state_dir
+        self.port = free_port()
+        self.settings = settings
+        self.log = state_dir / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def admin(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "BENTOML"))}
+        kept.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        return {
+            **kept,
+            "STATE_DIR": str(self.state_dir),
+            "PORT": str(self.port),
+            "ADMIN_TOKEN": ADMIN_TOKEN,
+            "LOG_FORMAT": "json",
+            "UI_ENABLED": "false",
+            **self.settings,
+        }
+
+    def start(self, *, wait: bool = True) -> None:
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "student_success", "serve"],
+                cwd=ROOT,
+                env=dict(self.environment),
+                stdout=log,
+                stderr=log,
+            )
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, seconds: float = READY_SECONDS) -> None:
+        assert self.process is not None
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, f"the server ended:\n{self.tail()}"
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after {seconds} s:\n{self.tail()}")
+
+    def tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        found = []
+        for line in self.log.read_text("utf-8", "replace").splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the supervisor and everything below it; workers make their own sessions."""
+        assert self.process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            supervisor = psutil.Process(self.process.pid)
+            return [supervisor, *supervisor.children(recursive=True)]
+        return []
+
+    def workers(self) -> list[psutil.Process]:
+        return [
+            process
+            for process in self.processes()
+            if "_bentoml_impl.worker.service" in process.cmdline()
+        ]
+
+    def stop(self) -> None:
+        """End the server as an operator would, and whatever is left of it by force."""
+        if self.process is None:
+            return
+        below = self.processes()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(40)
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(10)
+        self.process = None
+
+    def kill(self) -> None:
+        """SIGKILL every process at once."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert self.process is not None
+        self.process.wait(10)
+        self.process = None
+
+
+@contextlib.contextmanager
+def serving(state_dir: Path, **settings: str) -> Iterator[Server]:
+    """Run a server for the block."""
+    server = Server(state_dir, **settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
