@@ -246,6 +246,7 @@ def test_no_worker_outlives_a_killed_supervisor(tmp_path: Path) -> None:
         assert len(workers) == 2
         assert server.process is not None
         server.process.send_signal(signal.SIGKILL)
+        server.process.wait(10)
         gone, alive = psutil.wait_procs(workers, timeout=2)
         assert not alive
         assert len(gone) == 2
