@@ -60,6 +60,8 @@ def speaking() -> Iterator[TextIO]:
     """
     if parent := os.environ.get(_PARENT):
         die_with_parent(int(parent))
+        # A child of ours is bound to us, not to our parent.
+        os.environ[_PARENT] = str(os.getpid())
         os.nice(_NICE)
         memory = int(os.environ[_MEMORY]) << 20
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
@@ -151,13 +153,16 @@ async def _listen(
         try:
             message = json.loads(line)
         except ValueError:
-            logger.warning("child_line_ignored")
-            continue
-        if message.get("event") == "progress":
+            message = None
+        # A library may have printed before `speaking` took standard output away from it.
+        event = message.get("event") if isinstance(message, dict) else None
+        if event == "progress":
             if on_progress is not None:
                 on_progress(message)
-        elif message.get("event") in ("result", "error"):
+        elif event in ("result", "error"):
             last = message
+        else:
+            logger.warning("child_line_ignored")
     return last
 
 
