@@ -41,6 +41,8 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         populate_by_name=True,
+        # An infinite wait or limit is none.
+        allow_inf_nan=False,
         # A setting may be a token: no error may show it.
         hide_input_in_errors=True,
     )
