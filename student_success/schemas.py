@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, FailFast, Field
 
 from student_success.grading import Decision
-from student_success.students import EXAMPLE, GRADE_MAX, GRADE_MIN, Horizon, StudentFeatures
+from student_success.students import (
+    EXAMPLE,
+    GRADE_MAX,
+    GRADE_MIN,
+    WITHOUT_NUL,
+    Horizon,
+    StudentFeatures,
+)
 
 BATCH_LIMIT = 10_000
 HISTORY_LIMIT = 1000
@@ -15,7 +22,7 @@ MAX_ID = 2**63 - 1
 """Row ids and versions are signed 64-bit integers in every database behind us."""
 
 SessionId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
-Reason = Annotated[str, Field(min_length=1, max_length=1000)]
+Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=WITHOUT_NUL)]
 
 
 class _Request(BaseModel):
@@ -35,7 +42,10 @@ class Students(_Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"students": [dict(EXAMPLE)]}]})
 
-    students: list[StudentFeatures] = Field(min_length=1, max_length=BATCH_LIMIT)
+    # Pydantic may stop at the first bad row: who reads a batch looks for the others row by row.
+    students: Annotated[list[StudentFeatures], FailFast()] = Field(
+        min_length=1, max_length=BATCH_LIMIT
+    )
 
 
 class Interval(_Answer):

@@ -28,6 +28,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 GRADE_MIN = 0.0
 GRADE_MAX = 20.0
 TARGET = "G3"
+WITHOUT_NUL = r"^[^\x00]*$"
+"""PostgreSQL stores no NUL in a text, and one such row would fail the whole commit."""
 
 
 class Horizon(StrEnum):
@@ -340,6 +342,7 @@ class StudentFeatures(BaseModel):
         str | None,
         Field(
             max_length=64,
+            pattern=WITHOUT_NUL,
             description="An opaque string by which the caller knows the pupil; never a name.",
         ),
     ] = None
