@@ -112,6 +112,21 @@ class MethodNotAllowedError(StudentSuccessError):
     code = "method_not_allowed"
     status = 405
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        allowed: Sequence[str] = (),
+        details: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(message, details=details)
+        self.allowed = tuple(allowed)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Name the methods, as RFC 9110 asks of a 405."""
+        return {"Allow": ", ".join(self.allowed)}
+
 
 class ConflictError(StudentSuccessError):
     """The request contradicts what is already recorded."""

@@ -178,16 +178,19 @@ def answering(
     async def answered(*args: P.args, **kwargs: P.kwargs) -> R | Response:
         try:
             return await method(*args, **kwargs)
-        except StudentSuccessError as error:
-            call = current_call()
-            call.in_envelope = True
+        except StudentSuccessError as known:
+            error = known
             log_fault(error)
-            return Response(
-                envelope(error, call.request_id),
-                status_code=error.status,
-                headers=error.headers,
-                media_type="application/json",
-            )
+        except Exception:
+            error = crashed()
+        call = current_call()
+        call.in_envelope = True
+        return Response(
+            envelope(error, call.request_id),
+            status_code=error.status,
+            headers=error.headers,
+            media_type="application/json",
+        )
 
     return answered
 
@@ -195,7 +198,17 @@ def answering(
 def log_fault(error: StudentSuccessError) -> None:
     """Log what is our own fault; the caller's is in the access log."""
     if error.status >= 500:
-        logger.error("request_failed", extra={"code": error.code}, exc_info=error)
+        logger.error(
+            "request_failed",
+            extra={"code": error.code, "request_id": current_call().request_id},
+            exc_info=error,
+        )
+
+
+def crashed() -> StudentSuccessError:
+    """Log the exception being handled under the request's id; return what the caller is told."""
+    logger.exception("request_crashed", extra={"request_id": current_call().request_id})
+    return StudentSuccessError("Something went wrong on our side.")
 
 
 def json_answer(content: Any, status: int = 200) -> JSONResponse:
@@ -266,14 +279,12 @@ class Edge:
         except _ClientGoneError:
             answer.status = 499  # what web servers log for a client that hung up
         except Exception:
-            logger.exception("request_crashed", extra={"request_id": call.request_id})
-            await answer.error(StudentSuccessError("Something went wrong on our side."))
+            await answer.error(crashed())
         finally:
             _call.reset(token)
-            known = route[1] in self._paths or route[1].startswith(self._prefixes)
             self._log.write(
                 method=route[0] if route[0] in _METHODS else "(other)",
-                path=route[1] if known else "(unknown)",
+                path=self._known(route[1]),
                 status=answer.status,
                 seconds=time.perf_counter() - started,
                 request_id=call.request_id,
@@ -281,6 +292,12 @@ class Edge:
             )
             if answer.status >= 400 and route[1] in _PREDICTING:
                 metrics.prediction_errors_total.labels(str(answer.status)).inc()
+
+    def _known(self, path: str) -> str:
+        """Return a route of ours or what stands for it; nothing that was sent gets into a log."""
+        if path in self._paths:
+            return path
+        return next((known for known in self._prefixes if path.startswith(known)), "(unknown)")
 
     def _rule(self, method: str, path: str) -> Rule:
         if method == "HEAD":
@@ -291,7 +308,11 @@ class Edge:
         if method == "GET" and path.startswith(self._prefixes) and self._prefixes:
             return Rule()
         if path in self._paths:
-            raise MethodNotAllowedError(f"Use {' or '.join(self._paths[path])} here.")
+            allowed = self._paths[path]
+            raise MethodNotAllowedError(
+                f"Use {' or '.join(allowed)} here.",
+                allowed=[*allowed, *(["HEAD"] if "GET" in allowed else [])],
+            )
         raise NotFoundError("There is no such route.")
 
     async def _admit(self, rule: Rule, call: Call, scope: Scope, receive: Receive) -> None:
@@ -396,8 +417,9 @@ def _foreign_error(status: int) -> StudentSuccessError:
         return ModelUnavailableError("The service is not ready.")
     if status == 404:
         return NotFoundError("There is no such route.")
-    if status == 405:
-        return MethodNotAllowedError("This route has other methods.")
+    if status < 500:
+        # A range of a static file that cannot be read, for one.
+        return InvalidInputError("The request does not match the contract.")
     return StudentSuccessError("Something went wrong on our side.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -32,7 +33,7 @@ def _asked(model: type[Query]) -> Query:
     """Read the query string as a model; numbers come as text there."""
     call = current_call()
     values = dict(call.query)
-    if call.asked_session is not None:
+    if call.asked_session is not None and "session_id" in model.model_fields:
         values["session_id"] = call.asked_session
     try:
         return model.model_validate_strings(values)
@@ -51,7 +52,8 @@ def routes(application: Application) -> Starlette:
         return json_answer(await application.erase(_asked(ErasureQuery).session_id))
 
     async def job() -> Response:
-        return json_answer(application.jobs.get(_asked(JobQuery).job_id))
+        job_id = _asked(JobQuery).job_id
+        return json_answer(await asyncio.to_thread(application.jobs.get, job_id))
 
     async def deployments() -> Response:
         return json_answer(await application.deployments_page())
