@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,8 +141,12 @@ def now_us() -> int:
 
 def iso(us: int) -> str:
     """Write a time of the database as ISO 8601 in UTC, e.g. ``2026-11-23T08:00:00.000000Z``."""
-    moment = datetime.fromtimestamp(us // 1_000_000, tz=UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{us % 1_000_000:06d}Z"
+    return f"{_iso_second(us // 1_000_000)}.{us % 1_000_000:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _iso_second(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, tz=UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def connect(

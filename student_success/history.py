@@ -65,6 +65,7 @@ MAX_WAITING = 20_000
 CHECKPOINT_SECONDS = 1.0
 RETENTION_SECONDS = 600.0
 _ERASE_CHUNK = 5_000
+_ROWS_A_STATEMENT = 64
 
 Row = tuple[Any, ...]
 
@@ -133,11 +134,7 @@ class History:
         self._retention_days = retention_days
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._stopping = threading.Event()
-        # Compiled once: a commit then costs the driver's own time.
-        placeholders = insert(inference_logs).values(dict.fromkeys(COLUMNS))
-        compiled = placeholders.compile(dialect=engine.dialect)
-        self._insert = str(compiled)
-        self._positional = compiled.positional
+        self._statements = _Statements(engine)
         self._committer = threading.Thread(target=self._commit_loop, name="history-committer")
         self._keeper = threading.Thread(target=self._keep_loop, name="history-keeper", daemon=True)
 
@@ -203,9 +200,10 @@ class History:
             started = time.perf_counter()
             try:
                 self._commit(group)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, HistoryUnavailableError) as error:
                 metrics.history_write_errors_total.inc()
-                logger.error("history_commit_failed", extra={"error": type(error).__name__})
+                reason = str(error.__cause__ or error).splitlines()[0]
+                logger.error("history_commit_failed", extra={"reason": reason})
                 for waiting in group:
                     waiting.outcome = HistoryUnavailableError("The prediction could not be saved.")
             metrics.history_commit_duration_seconds.observe(time.perf_counter() - started)
@@ -235,19 +233,31 @@ class History:
         return group, False
 
     def _commit(self, group: Sequence[_Waiting]) -> None:
-        with self._engine.begin() as connection:
-            rows: list[Row] = []
-            for waiting in group:
-                if waiting.key is None or self._claim(connection, waiting):
-                    rows.extend(waiting.rows)
-            if not rows:
-                return
-            if self._positional:
-                connection.exec_driver_sql(self._insert, rows)
-            else:
-                connection.exec_driver_sql(
-                    self._insert, [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-                )
+        if any(waiting.key is not None for waiting in group):
+            with self._engine.begin() as connection:
+                rows: list[Row] = []
+                for waiting in group:
+                    if waiting.key is None or self._claim(connection, waiting):
+                        rows.extend(waiting.rows)
+                cursor = connection.connection.cursor()
+                self._statements.insert(cursor, rows)
+            return
+        # Without SQLAlchemy's own work around a transaction, which would take the interpreter from
+        # the requests for longer than the database takes to commit.
+        raw = self._engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            self._statements.begin(cursor)
+            try:
+                self._statements.insert(cursor, [row for w in group for row in w.rows])
+            except BaseException:
+                raw.rollback()
+                raise
+            raw.commit()
+        except self._statements.driver_error as error:
+            raise HistoryUnavailableError("The prediction could not be saved.") from error
+        finally:
+            raw.close()
 
     def _claim(self, connection: Connection, waiting: _Waiting) -> bool:
         """Take the key inside the transaction; False if an earlier request has it."""
@@ -383,6 +393,43 @@ class History:
             connection.execute(
                 delete(idempotency_keys).where(idempotency_keys.c.key_hash == "\0never")
             )
+
+
+class _Statements:
+    """Inserts as the driver takes them, compiled once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._sqlite = engine.dialect.name == "sqlite"
+        self.driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        compiled = insert(inference_logs).values(dict.fromkeys(COLUMNS)).compile(engine)
+        self._one = str(compiled)
+        head, _, self._group = self._one.partition(" VALUES ")
+        self._head = f"{head} VALUES "
+        self._many: dict[int, str] = {}
+
+    def begin(self, cursor: Any) -> None:
+        """Start a write transaction; other drivers do so by themselves."""
+        if self._sqlite:
+            cursor.execute("BEGIN IMMEDIATE")
+
+    def insert(self, cursor: Any, rows: Sequence[Row]) -> None:
+        """Insert rows, many to a statement where the driver would go row by row."""
+        if not self._sqlite:
+            cursor.executemany(self._one, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+            return
+        whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
+        for start in range(0, whole, _ROWS_A_STATEMENT):
+            self._insert_together(cursor, rows[start : start + _ROWS_A_STATEMENT])
+        if whole < len(rows):
+            self._insert_together(cursor, rows[whole:])
+
+    def _insert_together(self, cursor: Any, rows: Sequence[Row]) -> None:
+        number = len(rows)
+        statement = self._many.get(number)
+        if statement is None:
+            statement = self._head + ", ".join([self._group] * number)
+            self._many[number] = statement
+        cursor.execute(statement, [value for row in rows for value in row])
 
 
 def _wake(members: Sequence[_Waiting]) -> None:

@@ -6,10 +6,10 @@ The answer, the row and the metric come from one snapshot of the served version.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from student_success import metrics
 from student_success.champion import Champion, Served
@@ -17,6 +17,7 @@ from student_success.database import iso, now_us
 from student_success.errors import ModelUnavailableError
 from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
 from student_success.history import History, IdempotencyKey, Row
+from student_success.identifiers import random_hex
 from student_success.predictor import Prediction
 from student_success.schemas import BatchAnswer, Interval, PredictionAnswer
 from student_success.students import StudentFeatures
@@ -140,7 +141,7 @@ def _key(
 
 def new_prediction_id(now: int) -> str:
     """Make an id of 32 hexadecimal digits; ids sort by time, so that their index stays compact."""
-    return f"{now // 1000:012x}{os.urandom(10).hex()}"
+    return f"{now // 1000:012x}{random_hex()[:20]}"
 
 
 def _answer(
@@ -183,5 +184,11 @@ def _answer(
 
 
 def _count(prediction: Prediction, version: str) -> None:
-    metrics.predictions_total.labels(prediction.decision, prediction.horizon, version).inc()
+    _predictions(prediction.decision, prediction.horizon, version).inc()
     metrics.predicted_grade.observe(prediction.predicted_G3)
+
+
+@lru_cache(maxsize=256)
+def _predictions(decision: str, horizon: str, version: str) -> Any:
+    """Keep the series: looking it up costs as much as counting."""
+    return metrics.predictions_total.labels(decision, horizon, version)
