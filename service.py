@@ -19,6 +19,7 @@ from student_success.logs import configure
 from student_success.routes import routes
 from student_success.settings import Settings
 from student_success.students import StudentFeatures
+from student_success.tally import tally
 
 logger = logging.getLogger("student_success.service")
 settings = Settings()
@@ -97,6 +98,7 @@ class StudentSuccess:
     async def close(self) -> None:
         """Commit what waits."""
         await application.close()
+        tally.flush()
 
     async def __is_ready__(self) -> bool:
         return await application.ready()

@@ -83,8 +83,10 @@ class Application:
         self._control = control
         self.deployments = Deployments(control)
         self.jobs = Jobs(settings, control)
+        quick = settings.database.startswith("sqlite") and settings.history_synchronous == "NORMAL"
         self.history = History(
             connect(settings.database, synchronous=settings.history_synchronous),
+            quick_engine=connect(settings.database, busy_seconds=0, pool_size=1) if quick else None,
             retention_days=settings.history_retention_days,
         )
         self.champion = Champion(settings, self.deployments)

@@ -20,7 +20,8 @@ import signal
 import socket
 import sys
 from collections.abc import Container
-from time import perf_counter
+from dataclasses import dataclass
+from time import perf_counter, time
 from typing import Any
 
 import bentoml
@@ -33,8 +34,18 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.middleware import Middleware
 
 from student_success.http import App, Message, Receive, Scope, Send, current_call
+from student_success.tally import tally
 
 UNKNOWN = "(unknown)"
+
+
+@dataclass(slots=True)
+class _Begun:
+    """Series of requests begun on one endpoint, and how many are not ended."""
+
+    last: Any
+    in_progress: Any
+    number: int = 0
 
 
 class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
@@ -44,18 +55,19 @@ class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
         super().__init__(app, **options)
         self._paths = paths
         self._ended: dict[tuple[str, int], tuple[Any, Any]] = {}
-        self._begun: dict[str, tuple[Any, Any]] = {}
+        self._begun: dict[str, _Begun] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
         if scope["type"] != "http" or scope["path"] == "/metrics":
+            tally.flush()
             await self.app(scope, receive, send)
             return
         if not self._is_setup:
             self._setup()
         endpoint = scope["path"] if scope["path"] in self._paths else UNKNOWN
-        last, in_progress = self._begun.get(endpoint) or self._begin(endpoint)
-        last.set_to_current_time()
+        begun = self._begun.get(endpoint) or self._begin(endpoint)
+        tally.set(begun.last, time())
         started = perf_counter()
         status = 0
 
@@ -65,15 +77,17 @@ class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
                 status = message["status"]
             elif not message.get("more_body"):
                 total, duration = self._ended.get((endpoint, status)) or self._end(endpoint, status)
-                total.inc()
-                duration.observe(perf_counter() - started)
+                tally.count(total)
+                tally.observe(duration, perf_counter() - started)
             await send(message)
 
-        in_progress.inc()
+        begun.number += 1
+        tally.set(begun.in_progress, begun.number)
         try:
             await self.app(scope, receive, counted)
         finally:
-            in_progress.dec()
+            begun.number -= 1
+            tally.set(begun.in_progress, begun.number)
 
     def _labels(self) -> dict[str, str]:
         return {
@@ -82,9 +96,9 @@ class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
             "runner_name": server_context.service_name,
         }
 
-    def _begin(self, endpoint: str) -> tuple[Any, Any]:
+    def _begin(self, endpoint: str) -> _Begun:
         labels = self._labels()
-        found = (
+        found = _Begun(
             self.metrics_last_request_timestamp.labels(**labels),
             self.metrics_request_in_progress.labels(endpoint=endpoint, **labels),
         )

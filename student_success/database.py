@@ -49,6 +49,7 @@ SCHEMA_REVISION = "0001"
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
+SQLITE_PAGE_BYTES = 4096
 
 metadata = MetaData()
 # SQLite gives its 64-bit row id only to a column declared INTEGER.
@@ -150,7 +151,11 @@ def _iso_second(second: int) -> str:
 
 
 def connect(
-    url: str, *, synchronous: Literal["NORMAL", "FULL"] = "NORMAL", pool_size: int = 4
+    url: str,
+    *,
+    synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+    busy_seconds: float = BUSY_SECONDS,
+    pool_size: int = 4,
 ) -> Engine:
     """Make an engine; nothing is opened until it is used.
 
@@ -160,6 +165,8 @@ def connect(
         SQLAlchemy URL. A SQLite file's folder is made if it is missing.
     synchronous
         SQLite durability: ``NORMAL`` survives a crash of the process, ``FULL`` of the machine.
+    busy_seconds
+        How long to wait for SQLite's write lock.
     pool_size
         Connections kept open.
     """
@@ -179,7 +186,7 @@ def connect(
         parsed,
         hide_parameters=True,
         pool_size=pool_size,
-        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        connect_args={"timeout": busy_seconds, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
@@ -187,6 +194,7 @@ def connect(
         # The driver must not open transactions by itself: `_begin` does, with the right lock.
         connection.isolation_level = None
         for pragma in (
+            f"page_size={SQLITE_PAGE_BYTES}",
             "journal_mode=WAL",
             f"synchronous={synchronous}",
             "foreign_keys=ON",
@@ -233,17 +241,29 @@ def unavailable_on_failure() -> Iterator[None]:
         raise HistoryUnavailableError("The database does not answer.") from error
 
 
-def checkpoint(engine: Engine, *, truncate: bool = False) -> None:
+def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] = "PASSIVE") -> int:
     """Move SQLite's write-ahead log into the database file; elsewhere do nothing.
 
-    ``truncate`` also empties the log, waiting for readers, so that erased rows are gone from it.
+    Parameters
+    ----------
+    mode
+        ``PASSIVE`` makes nobody wait, but under steady writing the log then grows for ever;
+        ``RESTART`` makes writers wait until it can be written from its start again; ``TRUNCATE``
+        also empties it, so that erased rows are gone from it.
+
+    Returns
+    -------
+    int
+        Bytes in the log.
     """
     if engine.dialect.name != "sqlite":
-        return
-    mode = "TRUNCATE" if truncate else "PASSIVE"
+        return 0
     raw = engine.raw_connection()
     try:
-        raw.cursor().execute(f"PRAGMA wal_checkpoint({mode})").close()
+        cursor = raw.cursor()
+        _, frames, _ = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        cursor.close()
+        return int(max(0, frames) * SQLITE_PAGE_BYTES)
     finally:
         raw.close()
 

@@ -1,28 +1,23 @@
-"""The inference log: group commit, paging, erasure.
+"""The inference log: append, page, erase, keep tidy.
 
-Many requests share one commit; each waits for its own. One thread owns the writes: it takes
-whatever is waiting, commits it in one transaction, and wakes the requests. A second, idle thread
-moves SQLite's write-ahead log into the database file, so that no request pays for it.
+Predictions are written by the group commit of `committer`. A second thread moves SQLite's
+write-ahead log into the database file, so that no request pays for it, and forgets what is too old.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import logging
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from student_success import metrics
+from student_success.committer import Committer, Row
 from student_success.database import (
     checkpoint,
     idempotency_keys,
@@ -33,89 +28,17 @@ from student_success.database import (
     reading,
     writing,
 )
-from student_success.errors import (
-    ConflictError,
-    HistoryUnavailableError,
-    StudentSuccessError,
-    TooManyRequestsError,
-)
+from student_success.errors import HistoryUnavailableError
+from student_success.grading import INTERVAL_LEVEL
+from student_success.idempotency import KEY_LIFETIME_US, IdempotencyKey
 
 logger = logging.getLogger(__name__)
 
-COLUMNS: tuple[str, ...] = (
-    "prediction_id",
-    "session_id",
-    "created_us",
-    "inputs_json",
-    "reference",
-    "predicted_g3",
-    "decision",
-    "pass_probability",
-    "interval_low",
-    "interval_high",
-    "horizon",
-    "at_risk",
-    "model_version",
-)
-"""Order of the values in a row handed to `History.append`."""
-
-KEY_LIFETIME_US = 24 * 3600 * 1_000_000
-MAX_GROUP_ROWS = 20_000
-MAX_WAITING = 20_000
 CHECKPOINT_SECONDS = 1.0
+LONGEST_LOG_BYTES = 64 << 20
+"""A longer write-ahead log makes writers wait until it is moved: it must not fill the disk."""
 RETENTION_SECONDS = 600.0
 _ERASE_CHUNK = 5_000
-_ROWS_A_STATEMENT = 64
-
-Row = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyKey:
-    """A caller's promise that requests with this key are one request.
-
-    Attributes
-    ----------
-    key_hash, body_hash
-        SHA-256 of the key (with its route) and of what was asked.
-    session_id
-        The session of the answer, by which it is erased.
-    answer
-        The body to give again.
-    """
-
-    key_hash: str
-    body_hash: str
-    session_id: str
-    answer: bytes
-
-    @classmethod
-    def of(
-        cls,
-        key: str,
-        *,
-        route: str,
-        body: bytes,
-        asked_session: str,
-        session_id: str,
-        answer: bytes,
-    ) -> IdempotencyKey:
-        """Hash what identifies the request; the key itself is not kept."""
-        return cls(
-            key_hash=hashlib.sha256(f"{route}\0{key}".encode()).hexdigest(),
-            body_hash=hashlib.sha256(asked_session.encode() + b"\0" + body).hexdigest(),
-            session_id=session_id,
-            answer=answer,
-        )
-
-
-@dataclass(slots=True)
-class _Waiting:
-    rows: Sequence[Row]
-    key: IdempotencyKey | None
-    future: asyncio.Future[bytes | None]
-    loop: asyncio.AbstractEventLoop
-    outcome: bytes | StudentSuccessError | None = field(default=None)
 
 
 class History:
@@ -125,30 +48,35 @@ class History:
     ----------
     engine
         Database to write to and read from.
+    quick_engine
+        The same database for commits in the event loop, see `Committer`; None to do without.
     retention_days
         Age at which predictions are erased; None keeps them.
     """
 
-    def __init__(self, engine: Engine, *, retention_days: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        quick_engine: Engine | None = None,
+        retention_days: int | None = None,
+    ) -> None:
         self._engine = engine
+        self._quick_engine = quick_engine
         self._retention_days = retention_days
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._committer = Committer(engine, quick_engine=quick_engine)
         self._stopping = threading.Event()
-        self._statements = _Statements(engine)
-        self._committer = threading.Thread(target=self._commit_loop, name="history-committer")
         self._keeper = threading.Thread(target=self._keep_loop, name="history-keeper", daemon=True)
 
     def start(self) -> None:
-        """Start the committer; call once, in the process that serves."""
+        """Start the background threads; call once, in the process that serves."""
         self._committer.start()
         self._keeper.start()
 
     def close(self) -> None:
         """Commit what waits and stop; nothing acknowledged is lost, nothing waiting is dropped."""
         self._stopping.set()
-        if self._committer.is_alive():
-            self._queue.put(None)
-            self._committer.join()
+        self._committer.close()
         if self._keeper.is_alive():
             self._keeper.join()
         try:
@@ -156,6 +84,8 @@ class History:
         except SQLAlchemyError:
             logger.warning("checkpoint_failed", exc_info=True)
         self._engine.dispose()
+        if self._quick_engine is not None:
+            self._quick_engine.dispose()
 
     def append(
         self, rows: Sequence[Row], *, key: IdempotencyKey | None = None
@@ -165,7 +95,7 @@ class History:
         Parameters
         ----------
         rows
-            Values in the order of `COLUMNS`.
+            Values in the order of `committer.COLUMNS`.
         key
             Makes the append happen once, however often it is repeated within a day.
 
@@ -184,121 +114,14 @@ class History:
         ConflictError
             Through the future, if the key came with another body before.
         """
-        if self._queue.qsize() >= MAX_WAITING:
-            raise TooManyRequestsError("Too many requests wait for the database.", retry_after=1)
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(rows, key, loop.create_future(), loop)
-        self._queue.put(waiting)
-        return waiting.future
-
-    def _commit_loop(self) -> None:
-        while True:
-            first = self._queue.get()
-            if first is None:
-                return
-            group, last = self._gather(first)
-            started = time.perf_counter()
-            try:
-                self._commit(group)
-            except (SQLAlchemyError, HistoryUnavailableError) as error:
-                metrics.history_write_errors_total.inc()
-                reason = str(error.__cause__ or error).splitlines()[0]
-                logger.error("history_commit_failed", extra={"reason": reason})
-                for waiting in group:
-                    waiting.outcome = HistoryUnavailableError("The prediction could not be saved.")
-            metrics.history_commit_duration_seconds.observe(time.perf_counter() - started)
-            by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
-            for waiting in group:
-                by_loop.setdefault(waiting.loop, []).append(waiting)
-            for loop, members in by_loop.items():
-                try:
-                    loop.call_soon_threadsafe(_wake, members)
-                except RuntimeError:
-                    # The loop is closed: nobody waits any more, and the rows are safe.
-                    logger.warning("history_waiters_gone", extra={"count": len(members)})
-            if last:
-                return
-
-    def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
-        group, rows = [first], len(first.rows)
-        while rows < MAX_GROUP_ROWS:
-            try:
-                following = self._queue.get_nowait()
-            except Empty:
-                break
-            if following is None:
-                return group, True
-            group.append(following)
-            rows += len(following.rows)
-        return group, False
-
-    def _commit(self, group: Sequence[_Waiting]) -> None:
-        if any(waiting.key is not None for waiting in group):
-            with self._engine.begin() as connection:
-                rows: list[Row] = []
-                for waiting in group:
-                    if waiting.key is None or self._claim(connection, waiting):
-                        rows.extend(waiting.rows)
-                cursor = connection.connection.cursor()
-                self._statements.insert(cursor, rows)
-            return
-        # Without SQLAlchemy's own work around a transaction, which would take the interpreter from
-        # the requests for longer than the database takes to commit.
-        raw = self._engine.raw_connection()
-        try:
-            cursor = raw.cursor()
-            self._statements.begin(cursor)
-            try:
-                self._statements.insert(cursor, [row for w in group for row in w.rows])
-            except BaseException:
-                raw.rollback()
-                raise
-            raw.commit()
-        except self._statements.driver_error as error:
-            raise HistoryUnavailableError("The prediction could not be saved.") from error
-        finally:
-            raw.close()
-
-    def _claim(self, connection: Connection, waiting: _Waiting) -> bool:
-        """Take the key inside the transaction; False if an earlier request has it."""
-        key = waiting.key
-        assert key is not None
-        now = now_us()
-        connection.execute(
-            delete(idempotency_keys).where(
-                idempotency_keys.c.key_hash == key.key_hash,
-                idempotency_keys.c.created_us < now - KEY_LIFETIME_US,
-            )
-        )
-        taken = connection.execute(
-            _insert_or_ignore(connection, idempotency_keys).values(
-                key_hash=key.key_hash,
-                body_hash=key.body_hash,
-                session_id=key.session_id,
-                answer=zlib.compress(key.answer),
-                created_us=now,
-            )
-        )
-        if taken.rowcount == 1:
-            return True
-        earlier = connection.execute(
-            select(idempotency_keys.c.body_hash, idempotency_keys.c.answer).where(
-                idempotency_keys.c.key_hash == key.key_hash
-            )
-        ).one()
-        if earlier.body_hash == key.body_hash:
-            waiting.outcome = zlib.decompress(earlier.answer)
-        else:
-            waiting.outcome = ConflictError(
-                "This Idempotency-Key was used with another request within the last day."
-            )
-        return False
+        return self._committer.append(rows, key=key)
 
     def _keep_loop(self) -> None:
         next_retention = 0.0
         while not self._stopping.wait(CHECKPOINT_SECONDS):
             try:
-                checkpoint(self._engine)
+                if checkpoint(self._engine) > LONGEST_LOG_BYTES:
+                    checkpoint(self._engine, "RESTART")
                 if time.monotonic() >= next_retention:
                     next_retention = time.monotonic() + RETENTION_SECONDS
                     self._forget()
@@ -377,7 +200,7 @@ class History:
             if len(chosen) < _ERASE_CHUNK:
                 break
         if erased:
-            checkpoint(self._engine, truncate=True)
+            checkpoint(self._engine, "TRUNCATE")
         return erased
 
     def check(self) -> None:
@@ -395,66 +218,7 @@ class History:
             )
 
 
-class _Statements:
-    """Inserts as the driver takes them, compiled once."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._sqlite = engine.dialect.name == "sqlite"
-        self.driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
-        compiled = insert(inference_logs).values(dict.fromkeys(COLUMNS)).compile(engine)
-        self._one = str(compiled)
-        head, _, self._group = self._one.partition(" VALUES ")
-        self._head = f"{head} VALUES "
-        self._many: dict[int, str] = {}
-
-    def begin(self, cursor: Any) -> None:
-        """Start a write transaction; other drivers do so by themselves."""
-        if self._sqlite:
-            cursor.execute("BEGIN IMMEDIATE")
-
-    def insert(self, cursor: Any, rows: Sequence[Row]) -> None:
-        """Insert rows, many to a statement where the driver would go row by row."""
-        if not self._sqlite:
-            cursor.executemany(self._one, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
-            return
-        whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
-        for start in range(0, whole, _ROWS_A_STATEMENT):
-            self._insert_together(cursor, rows[start : start + _ROWS_A_STATEMENT])
-        if whole < len(rows):
-            self._insert_together(cursor, rows[whole:])
-
-    def _insert_together(self, cursor: Any, rows: Sequence[Row]) -> None:
-        number = len(rows)
-        statement = self._many.get(number)
-        if statement is None:
-            statement = self._head + ", ".join([self._group] * number)
-            self._many[number] = statement
-        cursor.execute(statement, [value for row in rows for value in row])
-
-
-def _wake(members: Sequence[_Waiting]) -> None:
-    for waiting in members:
-        if waiting.future.done():
-            continue  # The client went away; its row is committed all the same.
-        if isinstance(waiting.outcome, StudentSuccessError):
-            waiting.future.set_exception(waiting.outcome)
-        else:
-            waiting.future.set_result(waiting.outcome)
-
-
-def _insert_or_ignore(connection: Connection, table: Any) -> Any:
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(table).on_conflict_do_nothing()
-    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-    return insert_sqlite(table).on_conflict_do_nothing()
-
-
 def _public(row: Mapping[str, Any]) -> dict[str, Any]:
-    from student_success.grading import INTERVAL_LEVEL
-
     return {
         "id": row["id"],
         "prediction_id": row["prediction_id"],

@@ -9,18 +9,23 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel
 
 from student_success import metrics
 from student_success.champion import Champion, Served
+from student_success.committer import Row
 from student_success.database import iso, now_us
 from student_success.errors import ModelUnavailableError
 from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
-from student_success.history import History, IdempotencyKey, Row
+from student_success.history import History
+from student_success.idempotency import IdempotencyKey
 from student_success.identifiers import random_hex
 from student_success.predictor import Prediction
 from student_success.schemas import BatchAnswer, Interval, PredictionAnswer
 from student_success.students import StudentFeatures
+from student_success.tally import tally
 
 _REFERENCE = {"reference"}
 
@@ -75,7 +80,7 @@ class Inference:
         predictor = self.serving().predictor
         started = time.perf_counter()
         prediction = predictor.predict(student)
-        metrics.inference_duration_seconds.observe(time.perf_counter() - started)
+        tally.observe(metrics.inference_duration_seconds, time.perf_counter() - started)
         now = now_us()
         answer, row = _answer(student, prediction, predictor.version, session_id, now)
         body = answer.__pydantic_serializer__.to_json(answer)
@@ -149,21 +154,25 @@ def _answer(
 ) -> tuple[PredictionAnswer, Row]:
     """Say a prediction, and the row that records it: one cannot differ from the other."""
     prediction_id = new_prediction_id(now)
-    answer = PredictionAnswer.model_construct(
-        prediction_id=prediction_id,
-        session_id=session_id,
-        predicted_G3=prediction.predicted_G3,
-        decision=prediction.decision,
-        threshold=float(PASS_GRADE),
-        pass_probability=prediction.pass_probability,
-        interval=Interval.model_construct(
-            low=prediction.low, high=prediction.high, level=INTERVAL_LEVEL
-        ),
-        horizon=prediction.horizon,
-        at_risk=prediction.at_risk,
-        model_version=version,
-        mlflow_model_version=version,
-        timestamp=iso(now),
+    answer = _ready(
+        PredictionAnswer,
+        {
+            "prediction_id": prediction_id,
+            "session_id": session_id,
+            "predicted_G3": prediction.predicted_G3,
+            "decision": prediction.decision,
+            "threshold": float(PASS_GRADE),
+            "pass_probability": prediction.pass_probability,
+            "interval": _ready(
+                Interval,
+                {"low": prediction.low, "high": prediction.high, "level": INTERVAL_LEVEL},
+            ),
+            "horizon": prediction.horizon,
+            "at_risk": prediction.at_risk,
+            "model_version": version,
+            "mlflow_model_version": version,
+            "timestamp": iso(now),
+        },
     )
     row = (
         prediction_id,
@@ -183,9 +192,26 @@ def _answer(
     return answer, row
 
 
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+def _ready(model: type[Answer], values: dict[str, Any]) -> Answer:
+    """Make a model of values known to be right.
+
+    What pydantic's own `model_construct` does for a model without aliases, defaults or private
+    attributes, in a tenth of its time.
+    """
+    made = model.__new__(model)
+    object.__setattr__(made, "__dict__", values)
+    object.__setattr__(made, "__pydantic_fields_set__", set(values))
+    object.__setattr__(made, "__pydantic_extra__", None)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
+
+
 def _count(prediction: Prediction, version: str) -> None:
-    _predictions(prediction.decision, prediction.horizon, version).inc()
-    metrics.predicted_grade.observe(prediction.predicted_G3)
+    tally.count(_predictions(prediction.decision, prediction.horizon, version))
+    tally.observe(metrics.predicted_grade, prediction.predicted_G3)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,344 @@
+"""Group commit: many requests share a transaction, each waits for its own.
+
+Requests that arrive together are committed together, at the end of the event loop's turn. Where
+that is quick it happens right there: on SQLite, without waiting for the disk, a commit takes less
+time than handing it to a thread. Where it may not be quick it is handed to one: while somebody else
+holds the database's lock, when the disk was slow a moment ago, for large batches, for durability
+across power loss, and for a server such as PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from student_success import metrics
+from student_success.database import idempotency_keys, inference_logs, now_us
+from student_success.errors import (
+    ConflictError,
+    HistoryUnavailableError,
+    StudentSuccessError,
+    TooManyRequestsError,
+)
+from student_success.idempotency import KEY_LIFETIME_US, IdempotencyKey
+from student_success.tally import tally
+
+logger = logging.getLogger(__name__)
+
+Row = tuple[Any, ...]
+"""Values of one prediction, in the order of `COLUMNS`."""
+
+COLUMNS: tuple[str, ...] = (
+    "prediction_id",
+    "session_id",
+    "created_us",
+    "inputs_json",
+    "reference",
+    "predicted_g3",
+    "decision",
+    "pass_probability",
+    "interval_low",
+    "interval_high",
+    "horizon",
+    "at_risk",
+    "model_version",
+)
+
+MAX_GROUP_ROWS = 20_000
+MAX_WAITING = 20_000
+MAX_ROWS_IN_LOOP = 128
+"""A larger group would hold up other requests for more than a few milliseconds."""
+SLOW_SECONDS = 0.005
+"""A commit in the event loop that took longer sends the next ones to the thread."""
+CAUTIOUS_SECONDS = 1.0
+_ROWS_A_STATEMENT = 64
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One request's rows, and where to say that they are committed."""
+
+    rows: Sequence[Row]
+    key: IdempotencyKey | None
+    future: asyncio.Future[bytes | None]
+    loop: asyncio.AbstractEventLoop
+    outcome: bytes | StudentSuccessError | None = field(default=None)
+
+
+class Committer:
+    """Commit rows of the inference log.
+
+    Parameters
+    ----------
+    engine
+        Database for the thread.
+    quick_engine
+        The same database, not waiting for its lock, for commits in the event loop; None where
+        those are not wanted.
+    """
+
+    def __init__(self, engine: Engine, *, quick_engine: Engine | None) -> None:
+        self._engine = engine
+        self._quick = quick_engine
+        self._quick_connection: Any = None
+        self._cautious_until = 0.0
+        self._statements = _Statements(engine)
+        self._gathering: list[Waiting] = []
+        self._queue: SimpleQueue[list[Waiting] | None] = SimpleQueue()
+        self._queued = 0
+        self._thread = threading.Thread(target=self._work, name="history-committer")
+
+    def start(self) -> None:
+        """Start the thread; call once, in the process that serves."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commit what waits and stop; call when no request comes in any more."""
+        if self._gathering:
+            self._hand_over(self._take())
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._drop_quick_connection()
+
+    def append(
+        self, rows: Sequence[Row], *, key: IdempotencyKey | None = None
+    ) -> asyncio.Future[bytes | None]:
+        """Queue rows for the next commit; see `History.append`."""
+        if self._queued >= MAX_WAITING:
+            raise TooManyRequestsError("Too many requests wait for the database.", retry_after=1)
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(rows, key, loop.create_future(), loop)
+        if not self._gathering:
+            loop.call_soon(self._end_of_turn)
+        self._gathering.append(waiting)
+        return waiting.future
+
+    def _take(self) -> list[Waiting]:
+        group, self._gathering = self._gathering, []
+        return group
+
+    def _end_of_turn(self) -> None:
+        """Commit what this turn of the event loop brought."""
+        group = self._take()
+        if not group:
+            return
+        quick = (
+            self._quick is not None
+            # Behind others in the thread it would have to wait for their lock.
+            and not self._queued
+            and time.monotonic() >= self._cautious_until
+            and all(waiting.key is None for waiting in group)
+            and sum(len(waiting.rows) for waiting in group) <= MAX_ROWS_IN_LOOP
+        )
+        if quick and self._commit_quickly(group):
+            _wake(group)
+        else:
+            self._hand_over(group)
+
+    def _hand_over(self, group: list[Waiting]) -> None:
+        self._queued += len(group)
+        self._queue.put(group)
+
+    def _commit_quickly(self, group: Sequence[Waiting]) -> bool:
+        """Commit in the event loop; False if it could not be done at once."""
+        started = time.perf_counter()
+        try:
+            if self._quick_connection is None:
+                assert self._quick is not None
+                self._quick_connection = self._quick.raw_connection()
+            self._statements.commit(
+                self._quick_connection, [row for waiting in group for row in waiting.rows]
+            )
+        except (SQLAlchemyError, self._statements.driver_error):
+            # Locked, full or broken: the thread can wait, and tells the requests what it is.
+            self._drop_quick_connection()
+            self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
+            return False
+        took = time.perf_counter() - started
+        tally.observe(metrics.history_commit_duration_seconds, took)
+        if took > SLOW_SECONDS:
+            self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
+        return True
+
+    def _drop_quick_connection(self) -> None:
+        if self._quick_connection is not None:
+            self._quick_connection.invalidate()
+            self._quick_connection = None
+
+    def _work(self) -> None:
+        while True:
+            group = self._queue.get()
+            if group is None:
+                return
+            last = self._gather(group)
+            started = time.perf_counter()
+            try:
+                self._commit(group)
+            except (SQLAlchemyError, self._statements.driver_error) as error:
+                metrics.history_write_errors_total.inc()
+                logger.error(
+                    "history_commit_failed", extra={"reason": str(error).partition("\n")[0]}
+                )
+                for waiting in group:
+                    waiting.outcome = HistoryUnavailableError("The prediction could not be saved.")
+            metrics.history_commit_duration_seconds.observe(time.perf_counter() - started)
+            self._tell(group)
+            if last:
+                return
+
+    def _gather(self, group: list[Waiting]) -> bool:
+        """Add what else waits to the group; True if nothing will come after it."""
+        rows = sum(len(waiting.rows) for waiting in group)
+        while rows < MAX_GROUP_ROWS:
+            try:
+                following = self._queue.get_nowait()
+            except Empty:
+                return False
+            if following is None:
+                return True
+            group.extend(following)
+            rows += sum(len(waiting.rows) for waiting in following)
+        return False
+
+    def _tell(self, group: Sequence[Waiting]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}
+        for waiting in group:
+            by_loop.setdefault(waiting.loop, []).append(waiting)
+        for loop, members in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._told, members)
+            except RuntimeError:
+                # The loop is closed: nobody waits any more, and the rows are safe.
+                logger.warning("history_waiters_gone", extra={"count": len(members)})
+
+    def _told(self, members: Sequence[Waiting]) -> None:
+        self._queued -= len(members)
+        _wake(members)
+
+    def _commit(self, group: Sequence[Waiting]) -> None:
+        if any(waiting.key is not None for waiting in group):
+            with self._engine.begin() as connection:
+                rows: list[Row] = []
+                for waiting in group:
+                    if waiting.key is None or _claim(connection, waiting, waiting.key):
+                        rows.extend(waiting.rows)
+                self._statements.insert(connection.connection.cursor(), rows)
+            return
+        raw = self._engine.raw_connection()
+        try:
+            self._statements.commit(raw, [row for waiting in group for row in waiting.rows])
+        finally:
+            raw.close()
+
+
+class _Statements:
+    """The insert as the driver takes it, compiled once.
+
+    SQLAlchemy's own work around a transaction would take the interpreter from the requests for
+    longer than the database takes to commit.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._sqlite = engine.dialect.name == "sqlite"
+        self.driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        compiled = insert(inference_logs).values(dict.fromkeys(COLUMNS)).compile(engine)
+        self._one = str(compiled)
+        head, _, self._group = self._one.partition(" VALUES ")
+        self._head = f"{head} VALUES "
+        self._many: dict[int, str] = {}
+
+    def commit(self, raw: Any, rows: Sequence[Row]) -> None:
+        """Insert rows in a transaction of their own, and commit it."""
+        cursor = raw.cursor()
+        if self._sqlite:
+            # Other drivers begin by themselves.
+            cursor.execute("BEGIN IMMEDIATE")
+        try:
+            self.insert(cursor, rows)
+            raw.commit()
+        except BaseException:
+            raw.rollback()
+            raise
+        finally:
+            cursor.close()
+
+    def insert(self, cursor: Any, rows: Sequence[Row]) -> None:
+        """Insert rows, many to a statement where the driver would go row by row."""
+        if not self._sqlite:
+            cursor.executemany(self._one, [dict(zip(COLUMNS, row, strict=True)) for row in rows])
+            return
+        for start in range(0, len(rows), _ROWS_A_STATEMENT):
+            part = rows[start : start + _ROWS_A_STATEMENT]
+            cursor.execute(self._statement(len(part)), [value for row in part for value in row])
+
+    def _statement(self, number: int) -> str:
+        statement = self._many.get(number)
+        if statement is None:
+            statement = self._head + ", ".join([self._group] * number)
+            self._many[number] = statement
+        return statement
+
+
+def _claim(connection: Connection, waiting: Waiting, key: IdempotencyKey) -> bool:
+    """Take the key inside the transaction; False if an earlier request has it."""
+    now = now_us()
+    connection.execute(
+        delete(idempotency_keys).where(
+            idempotency_keys.c.key_hash == key.key_hash,
+            idempotency_keys.c.created_us < now - KEY_LIFETIME_US,
+        )
+    )
+    taken = connection.execute(
+        _insert_or_ignore(connection, idempotency_keys).values(
+            key_hash=key.key_hash,
+            body_hash=key.body_hash,
+            session_id=key.session_id,
+            answer=zlib.compress(key.answer),
+            created_us=now,
+        )
+    )
+    if taken.rowcount == 1:
+        return True
+    earlier = connection.execute(
+        select(idempotency_keys.c.body_hash, idempotency_keys.c.answer).where(
+            idempotency_keys.c.key_hash == key.key_hash
+        )
+    ).one()
+    if earlier.body_hash == key.body_hash:
+        waiting.outcome = zlib.decompress(earlier.answer)
+    else:
+        waiting.outcome = ConflictError(
+            "This Idempotency-Key was used with another request within the last day."
+        )
+    return False
+
+
+def _insert_or_ignore(connection: Connection, table: Any) -> Any:
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+    return insert_sqlite(table).on_conflict_do_nothing()
+
+
+def _wake(members: Sequence[Waiting]) -> None:
+    for waiting in members:
+        if waiting.future.done():
+            continue  # The client went away; its row is committed all the same.
+        if isinstance(waiting.outcome, StudentSuccessError):
+            waiting.future.set_exception(waiting.outcome)
+        else:
+            waiting.future.set_result(waiting.outcome)
