@@ -1,0 +1,134 @@
+"""Two real servers: one as a newcomer starts it; one with an API token and no short cut."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server import ADMIN_TOKEN, Server
+
+API_TOKEN = "api-token-of-the-tests"
+_addresses = itertools.count(2)
+_sessions = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    folder = tmp_path_factory.mktemp("http")
+    servers = (
+        Server(folder / "open", SHORT_CUT="true"),
+        Server(folder / "guarded", SHORT_CUT="false", API_TOKEN=API_TOKEN),
+    )
+    try:
+        for server in servers:
+            server.start(wait=False)
+        for server in servers:
+            server.wait_ready()
+        yield servers
+    finally:
+        for server in servers:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(_servers: tuple[Server, Server]) -> Server:
+    """Return the server that answers predictions without a token."""
+    return _servers[0]
+
+
+@pytest.fixture(scope="session")
+def guarded(_servers: tuple[Server, Server]) -> Server:
+    """Return the server that asks for a token, and takes the way through BentoML's wrapper."""
+    return _servers[1]
+
+
+def _client(server: Server, token: str | None = None) -> httpx.Client:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=server.url, timeout=60, headers=headers)
+
+
+@pytest.fixture(scope="session")
+def http(server: Server) -> Iterator[httpx.Client]:
+    """Anybody, at the open server."""
+    with _client(server) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def admin(server: Server) -> Iterator[httpx.Client]:
+    """The administrator of the open server."""
+    with _client(server, ADMIN_TOKEN) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def holder(guarded: Server) -> Iterator[httpx.Client]:
+    """A holder of the API token, at the guarded server."""
+    with _client(guarded, API_TOKEN) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def guarded_admin(guarded: Server) -> Iterator[httpx.Client]:
+    """The administrator of the guarded server."""
+    with _client(guarded, ADMIN_TOKEN) as client:
+        yield client
+
+
+@pytest.fixture
+def session_id() -> str:
+    """Return the name of a session that no other test uses."""
+    return f"session-{next(_sessions)}"
+
+
+@pytest.fixture
+def stranger() -> Iterator[Callable[[Server], httpx.Client]]:
+    """Return a maker of clients that come from an address nobody has come from yet."""
+    made: list[httpx.Client] = []
+
+    def make(server: Server) -> httpx.Client:
+        transport = httpx.HTTPTransport(local_address=f"127.0.0.{next(_addresses)}")
+        made.append(httpx.Client(base_url=server.url, transport=transport, timeout=60))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def said(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that an answer is the one envelope with this status and code; return it."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: dict[str, Any] = answer.json()
+    assert set(body) == {"error", "message", "request_id", "details"}
+    assert body["error"] == code
+    assert isinstance(body["message"], str)
+    assert body["message"]
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert isinstance(body["details"], list)
+    assert ("retry-after" in answer.headers) == (status in (429, 503))
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+    assert ("allow" in answer.headers) == (status == 405)
+    assert "Traceback" not in answer.text
+    return body
+
+
+def exchange(server: Server, request: bytes, *, whole: bool = True) -> bytes:
+    """Send raw bytes and return everything that comes back until the server closes.
+
+    Where the request is not `whole`, say that no more will come.
+    """
+    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+        connection.sendall(request)
+        if not whole:
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        return received

@@ -1,0 +1,214 @@
+"""GET, POST and DELETE /history: pages, whose they are, erasure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from student_success.students import EXAMPLE
+from tests.http.conftest import said
+from tests.server import Server
+
+FIELDS = {
+    "id": int,
+    "prediction_id": str,
+    "session_id": str,
+    "timestamp": str,
+    "inputs_json": dict,
+    "reference": type(None),
+    "predicted_G3": float,
+    "decision": str,
+    "pass_probability": float,
+    "interval": dict,
+    "horizon": str,
+    "at_risk": bool,
+    "model_version": str,
+    "actual_G3": type(None),
+}
+
+
+def fill(client: httpx.Client, session_id: str, number: int) -> list[str]:
+    """Make predictions in a session; return their ids, oldest first."""
+    answer = client.post(
+        "/predict_batch",
+        json={"students": [EXAMPLE] * number},
+        headers={"X-Session-Id": session_id},
+    )
+    return [item["prediction_id"] for item in answer.json()["predictions"]]
+
+
+def ids(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [row["prediction_id"] for row in answer.json()]
+
+
+def test_row_has_every_field_of_the_contract_and_says_what_was_answered(
+    http: httpx.Client, session_id: str
+) -> None:
+    answered = http.post("/predict", json=EXAMPLE, headers={"X-Session-Id": session_id}).json()
+    answer = http.get("/history", params={"session_id": session_id})
+    assert answer.headers["content-type"] == "application/json"
+    [row] = answer.json()
+    assert {name: type(value) for name, value in row.items()} == FIELDS
+    for name in set(row) & set(answered):
+        assert row[name] == answered[name]
+    assert row["inputs_json"] == EXAMPLE
+
+
+def test_pages_lead_through_everything_newest_first(http: httpx.Client, session_id: str) -> None:
+    made = fill(http, session_id, 25)
+    seen: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"session_id": session_id, "limit": 10}
+    while page := http.get("/history", params=params).json():
+        assert len(page) <= 10
+        seen += page
+        params["before_id"] = page[-1]["id"]
+    assert [row["prediction_id"] for row in seen] == made[::-1]
+    numbers = [row["id"] for row in seen]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_fifty_are_shown_unless_asked_otherwise(http: httpx.Client, session_id: str) -> None:
+    made = fill(http, session_id, 60)
+    assert ids(http.get("/history", params={"session_id": session_id})) == made[:-51:-1]
+    assert ids(http.post("/history", json={"session_id": session_id})) == made[:-51:-1]
+
+
+@pytest.mark.parametrize(
+    ("params", "loc"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"limit": "-1"}, "limit"),
+        ({"limit": "ten"}, "limit"),
+        ({"limit": ""}, "limit"),
+        ({"limit": "1.5"}, "limit"),
+        ({"before_id": "0"}, "before_id"),
+        ({"before_id": str(2**63)}, "before_id"),
+        ({"before_id": "9" * 5000}, "before_id"),
+        ({"offset": "1"}, "offset"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_parameter_is_named(
+    http: httpx.Client, session_id: str, params: dict[str, str], loc: str
+) -> None:
+    answer = http.get("/history", params={"session_id": session_id, **params})
+    [detail] = said(answer, 422, "validation_error")["details"]
+    assert detail["loc"] == [loc]
+
+
+@pytest.mark.parametrize(
+    "query", ["session_id=%FF", "session_id=a&session_id=b", "&".join(["a=1"] * 30), "limit=%zz"]
+)
+def test_bad_query_string_is_a_422(http: httpx.Client, query: str) -> None:
+    answer = http.get(f"/history?{query}", headers={"X-Session-Id": "x"})
+    said(answer, 422, "validation_error")
+
+
+@pytest.mark.parametrize(
+    "body", [{"limit": "5"}, {"limit": 0}, {"limit": True}, {"session_id": ""}, {"other": 1}]
+)
+def test_bad_body_is_named(admin: httpx.Client, body: dict[str, Any]) -> None:
+    [detail] = said(admin.post("/history", json=body), 422, "validation_error")["details"]
+    assert detail["loc"] == list(body)
+
+
+def test_every_session_is_the_administrators_alone(
+    http: httpx.Client, admin: httpx.Client, session_id: str
+) -> None:
+    made = fill(http, session_id, 2)
+    for asked in (
+        lambda client: client.get("/history"),
+        lambda client: client.get("/history?limit=5"),
+        lambda client: client.post("/history"),
+        lambda client: client.post("/history", json={"limit": 5}),
+    ):
+        said(asked(http), 401, "unauthenticated")
+        assert set(made) <= set(ids(asked(admin)))
+
+
+@pytest.mark.parametrize("way", ["query", "header", "body", "query of POST", "header of POST"])
+def test_session_shows_its_own_rows_however_it_is_named(
+    http: httpx.Client, session_id: str, way: str
+) -> None:
+    made = fill(http, session_id, 2)
+    fill(http, f"{session_id}-other", 2)
+    header = {"X-Session-Id": session_id}
+    answer = {
+        "query": lambda: http.get("/history", params={"session_id": session_id}),
+        "header": lambda: http.get("/history", headers=header),
+        "body": lambda: http.post("/history", json={"session_id": session_id}),
+        "query of POST": lambda: http.post("/history", params={"session_id": session_id}),
+        "header of POST": lambda: http.post("/history", json={"limit": 50}, headers=header),
+    }[way]()
+    assert ids(answer) == made[::-1]
+
+
+@pytest.mark.parametrize(
+    "name", ["' OR '1'='1", "x' --", "%", "_", "*", "x'/**/OR/**/1=1/**/--", "session-%"]
+)
+def test_session_name_is_no_pattern_and_no_sql(http: httpx.Client, name: str) -> None:
+    answer = http.get("/history", params={"session_id": name})
+    if " " in name:
+        said(answer, 422, "validation_error")
+    else:
+        assert answer.json() == []
+
+
+def test_erased_session_is_gone_and_the_others_are_not(
+    http: httpx.Client, admin: httpx.Client, session_id: str
+) -> None:
+    fill(http, session_id, 3)
+    other = fill(http, f"{session_id}-other", 1)
+    answer = admin.delete("/history", params={"session_id": session_id})
+    assert answer.status_code == 200
+    assert answer.json() == {"session_id": session_id, "erased": 3}
+    assert ids(http.get("/history", params={"session_id": session_id})) == []
+    assert ids(http.get("/history", params={"session_id": f"{session_id}-other"})) == other
+    again = admin.delete("/history", params={"session_id": session_id})
+    assert again.json()["erased"] == 0
+
+
+def test_erasure_leaves_no_byte_on_disk(
+    server: Server, http: httpx.Client, admin: httpx.Client
+) -> None:
+    mark = "marked-0f9a8b7c"
+    answer = http.post(
+        "/predict",
+        json={**EXAMPLE, "reference": f"pupil-{mark}"},
+        headers={"X-Session-Id": f"session-{mark}", "Idempotency-Key": f"key-{mark}"},
+    )
+    prediction_id = answer.json()["prediction_id"]
+    files = [path for path in server.state_dir.rglob("*") if path.is_file()]
+
+    def found(needle: str) -> list[str]:
+        return [path.name for path in files if needle.encode() in path.read_bytes()]
+
+    assert found(mark)
+    assert found(prediction_id)
+    assert admin.delete("/history", params={"session_id": f"session-{mark}"}).json()["erased"] == 1
+    assert found(mark) == []
+    assert found(prediction_id) == []
+
+
+def test_erasure_needs_a_session_and_names_it_in_the_query_or_header(
+    http: httpx.Client, admin: httpx.Client, session_id: str
+) -> None:
+    [detail] = said(admin.delete("/history"), 422, "validation_error")["details"]
+    assert detail["loc"] == ["session_id"]
+    fill(http, session_id, 1)
+    answer = admin.delete("/history", headers={"X-Session-Id": session_id})
+    assert answer.json() == {"session_id": session_id, "erased": 1}
+
+
+def test_ids_are_never_given_twice(
+    http: httpx.Client, admin: httpx.Client, session_id: str
+) -> None:
+    fill(http, session_id, 1)
+    newest = admin.get("/history?limit=1").json()[0]["id"]
+    admin.delete("/history", params={"session_id": session_id})
+    fill(http, f"{session_id}-again", 1)
+    assert admin.get("/history?limit=1").json()[0]["id"] > newest

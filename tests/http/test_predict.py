@@ -1,0 +1,276 @@
+"""POST /predict: every field, what is refused, sessions, repeats."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from student_success.students import EXAMPLE
+from tests.http.conftest import said
+
+FIELDS = {
+    "prediction_id": str,
+    "session_id": str,
+    "predicted_G3": float,
+    "decision": str,
+    "threshold": float,
+    "pass_probability": float,
+    "interval": dict,
+    "horizon": str,
+    "at_risk": bool,
+    "model_version": str,
+    "mlflow_model_version": str,
+    "timestamp": str,
+}
+
+
+def predict(client: httpx.Client, body: Any = None, **headers: str) -> httpx.Response:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.post("/predict", json=EXAMPLE if body is None else body, headers=sent)
+
+
+def rows(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
+    answer = client.get("/history", params={"session_id": session_id, "limit": 1000})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()
+    return found
+
+
+def test_answer_has_every_field_of_the_contract(http: httpx.Client, session_id: str) -> None:
+    before = datetime.now(UTC)
+    answer = predict(http, X_Session_Id=session_id)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    found = answer.json()
+    assert {name: type(value) for name, value in found.items()} == FIELDS
+    assert re.fullmatch("[0-9a-f]{32}", found["prediction_id"])
+    assert found["session_id"] == session_id
+    assert 0 <= found["predicted_G3"] <= 20
+    whole = int(found["predicted_G3"] + 0.5)
+    assert found["decision"] == ("reussite" if whole >= found["threshold"] == 10.0 else "echec")
+    assert 0 <= found["pass_probability"] <= 1
+    interval = found["interval"]
+    assert set(interval) == {"low", "high", "level"}
+    assert interval["level"] == 0.9
+    assert 0 <= interval["low"] <= whole <= interval["high"] <= 20
+    assert found["horizon"] == "G1+G2"
+    assert found["model_version"] == found["mlflow_model_version"] == "seed"
+    assert found["timestamp"].endswith("Z")
+    moment = datetime.fromisoformat(found["timestamp"])
+    assert before.timestamp() - 1 <= moment.timestamp() <= datetime.now(UTC).timestamp() + 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "horizon"),
+    [
+        ({"G1": None, "G2": None}, "none"),
+        ({"G2": None}, "G1"),
+        ({"G1": 10.5, "G2": 9.5}, "G1+G2"),
+        ({"G1": 0, "G2": 0}, "G1+G2"),
+        ({"G1": 20, "G2": 20}, "G1+G2"),
+    ],
+)
+def test_horizon_says_which_grades_were_known(
+    http: httpx.Client, changed: dict[str, Any], horizon: str
+) -> None:
+    assert predict(http, {**EXAMPLE, **changed}).json()["horizon"] == horizon
+    absent = {k: v for k, v in {**EXAMPLE, **changed}.items() if v is not None}
+    assert predict(http, absent).json()["horizon"] == horizon
+
+
+def test_whole_number_with_a_point_counts_as_an_integer(
+    http: httpx.Client, session_id: str
+) -> None:
+    body = json.dumps(EXAMPLE).replace('"age": 17', '"age": 17.0')
+    assert "17.0" in body
+    headers = {"Content-Type": "application/json", "X-Session-Id": session_id}
+    assert http.post("/predict", content=body, headers=headers).status_code == 200
+    [row] = rows(http, session_id)
+    assert row["inputs_json"] == EXAMPLE
+    assert isinstance(row["inputs_json"]["age"], int)
+
+
+@pytest.mark.parametrize(
+    ("changed", "loc"),
+    [
+        ({"age": "17"}, ["age"]),
+        ({"age": True}, ["age"]),
+        ({"age": 17.5}, ["age"]),
+        ({"age": 14}, ["age"]),
+        ({"absences": 366}, ["absences"]),
+        ({"G1": 20.5}, ["G1"]),
+        ({"G1": -1}, ["G1"]),
+        ({"G1": "10"}, ["G1"]),
+        ({"G1": None}, []),
+        ({"school": "XX"}, ["school"]),
+        ({"school": None}, ["school"]),
+        ({"sex": "F"}, ["sex"]),
+        ({"reference": "x" * 65}, ["reference"]),
+        ({"reference": "\0"}, ["reference"]),
+        ({"reference": {"a": 1}}, ["reference"]),
+    ],
+    ids=str,
+)
+def test_bad_field_is_named_and_its_value_not_echoed(
+    http: httpx.Client, session_id: str, changed: dict[str, Any], loc: list[str]
+) -> None:
+    answer = predict(http, {**EXAMPLE, **changed}, X_Session_Id=session_id)
+    [detail] = said(answer, 422, "validation_error")["details"]
+    assert set(detail) == {"loc", "msg", "type"}
+    assert detail["loc"] == loc
+    assert rows(http, session_id) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"{",
+        json.dumps(EXAMPLE).encode()[:-1] + b', "age": 18}',
+        json.dumps({**EXAMPLE, "G1": float("nan")}).encode(),
+        json.dumps({**EXAMPLE, "G1": float("inf")}).encode(),
+        json.dumps(EXAMPLE).encode().replace(b"17", b"1" + b"0" * 5000),
+        json.dumps({**EXAMPLE, "reference": "\ud800"}).encode(),
+        b"\xef\xbb\xbf" + json.dumps(EXAMPLE).encode(),
+        json.dumps(EXAMPLE).encode("utf-16"),
+        json.dumps(EXAMPLE).encode()[:-1] + b', "reference": "\xff"}',
+        b'{"x":' * 100 + b"1" + b"}" * 100,
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+    ids=lambda body: repr(body[:12] + b".." + body[-12:]),
+)
+def test_bad_body_is_a_422_and_leaves_no_row(
+    http: httpx.Client, session_id: str, body: bytes
+) -> None:
+    headers = {"Content-Type": "application/json", "X-Session-Id": session_id}
+    said(http.post("/predict", content=body, headers=headers), 422, "validation_error")
+    assert rows(http, session_id) == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/json",
+        "application/jsonx",
+        "application/json; charset=latin-1",
+        "application/json, text/plain",
+    ],
+)
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch", "/history", "/health"])
+def test_only_json_is_read(http: httpx.Client, path: str, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    answer = http.post(path, content=json.dumps(EXAMPLE).encode(), headers=headers)
+    said(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "APPLICATION/JSON",
+        "application/json; charset=utf-8",
+        'application/json;charset="UTF-8"',
+    ],
+)
+def test_json_may_name_its_charset(http: httpx.Client, content_type: str) -> None:
+    answer = http.post(
+        "/predict", content=json.dumps(EXAMPLE).encode(), headers={"Content-Type": content_type}
+    )
+    assert answer.status_code == 200
+
+
+def test_session_may_be_named_in_the_query(http: httpx.Client, session_id: str) -> None:
+    answer = http.post("/predict", params={"session_id": session_id}, json=EXAMPLE)
+    assert answer.json()["session_id"] == session_id
+
+
+def test_header_wins_over_the_query(http: httpx.Client, session_id: str) -> None:
+    answer = http.post(
+        "/predict",
+        params={"session_id": "other"},
+        json=EXAMPLE,
+        headers={"X-Session-Id": session_id},
+    )
+    assert answer.json()["session_id"] == session_id
+
+
+def test_session_is_made_up_where_none_is_named(http: httpx.Client) -> None:
+    made = {predict(http).json()["session_id"] for _ in range(5)}
+    assert len(made) == 5
+    for session in made:
+        assert len(rows(http, session)) == 1
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "é", "x" * 129, "tab\there", "nul\x00"])
+def test_session_with_strange_characters_is_refused(http: httpx.Client, name: str) -> None:
+    answer = http.post("/predict", params={"session_id": name}, json=EXAMPLE)
+    [detail] = said(answer, 422, "validation_error")["details"]
+    assert detail["loc"] == ["session_id"]
+
+
+def test_parameter_that_stands_twice_is_refused(http: httpx.Client) -> None:
+    said(http.post("/predict?session_id=a&session_id=b", json=EXAMPLE), 422, "validation_error")
+
+
+def test_reference_is_kept_apart_from_the_features(http: httpx.Client, session_id: str) -> None:
+    answer = predict(http, {**EXAMPLE, "reference": "élève:7"}, X_Session_Id=session_id)
+    assert answer.status_code == 200
+    [row] = rows(http, session_id)
+    assert row["reference"] == "élève:7"
+    assert row["inputs_json"] == EXAMPLE
+
+
+def test_same_key_gives_the_same_answer_and_one_row(http: httpx.Client, session_id: str) -> None:
+    headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
+    first, second = (predict(http, **headers) for _ in range(2))
+    assert first.status_code == second.status_code == 200
+    assert first.content == second.content
+    assert len(rows(http, session_id)) == 1
+
+
+def test_same_key_at_once_gives_one_row_to_all(http: httpx.Client, session_id: str) -> None:
+    headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: predict(http, **headers), range(48)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert len(rows(http, session_id)) == 1
+
+
+def test_same_key_with_another_body_is_a_conflict(http: httpx.Client, session_id: str) -> None:
+    headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
+    assert predict(http, **headers).status_code == 200
+    said(predict(http, {**EXAMPLE, "age": 18}, **headers), 409, "conflict")
+    said(predict(http, **{**headers, "X_Session_Id": "another"}), 409, "conflict")
+    assert len(rows(http, session_id)) == 1
+
+
+def test_request_that_was_refused_does_not_use_up_its_key(
+    http: httpx.Client, session_id: str
+) -> None:
+    headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
+    said(predict(http, {**EXAMPLE, "age": 1}, **headers), 422, "validation_error")
+    assert predict(http, **headers).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "é"])
+def test_key_with_strange_characters_is_refused(http: httpx.Client, key: str) -> None:
+    answer = http.post(
+        "/predict", json=EXAMPLE, headers=[("Idempotency-Key", key.encode("latin-1"))]
+    )
+    [detail] = said(answer, 422, "validation_error")["details"]
+    assert detail["loc"] == ["Idempotency-Key"]
