@@ -70,6 +70,24 @@ class Settings(BaseSettings):
         description="Port on which `make mlflow` opens MLflow's own interface.",
     )
     ui_url: str | None = Field(None, description="Where `GET /` sends a browser; `/docs` if empty.")
+    ui_host: str | None = Field(
+        None, description="Address the web interface listens on; `HOST` if empty."
+    )
+    ui_api_url: str | None = Field(
+        None, description="Where the web interface finds the API; `HOST` and `PORT` if empty."
+    )
+    ui_max_upload_mb: int = Field(
+        5, ge=1, le=100, description="Largest class list the web interface reads, in megabytes."
+    )
+    api_public_url: str | None = Field(
+        None, description="Where a reader's browser finds the API's own pages; no link if empty."
+    )
+    grafana_url: str | None = Field(
+        None, description="Where a reader's browser finds Grafana; no link if empty."
+    )
+    mlflow_url: str | None = Field(
+        None, description="Where a reader's browser finds MLflow; no link if empty."
+    )
     workers: int = Field(1, ge=1, le=64, description="API worker processes.")
     state_dir: Path = Field(
         default_factory=lambda: user_state_path("student-success"),
@@ -198,6 +216,15 @@ class Settings(BaseSettings):
     def bind_address(self) -> str:
         """`host` as an IP address, which is what BentoML asks for."""
         return "127.0.0.1" if self.host == "localhost" else self.host
+
+    @property
+    def api_url(self) -> str:
+        """Where the web interface finds the API."""
+        if self.ui_api_url is not None:
+            return self.ui_api_url.rstrip("/")
+        # "Every address" is where one listens, not where one is found.
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.bind_address, self.bind_address)
+        return f"http://{host}:{self.port}"
 
     @property
     def database(self) -> str:

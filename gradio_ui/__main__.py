@@ -1,0 +1,74 @@
+"""Serve the web interface: python -m gradio_ui."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+
+from pydantic import ValidationError
+
+from student_success.errors import ConfigurationError
+from student_success.settings import Settings
+
+GRACEFUL_SECONDS = 5
+KEEP_ALIVE_SECONDS = 65
+
+
+def main() -> int:
+    """Serve until told to stop; 2 is a fault of the settings."""
+    try:
+        settings = Settings()
+        host = "127.0.0.1" if settings.ui_host == "localhost" else settings.ui_host
+        host = host or settings.bind_address
+        settings.check_exposure(host)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            name = "_".join(str(part) for part in problem["loc"]).upper() or "settings"
+            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        return 2
+    except ConfigurationError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # httpx logs every address it asks, session codes of erasures among them.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="student-success-ui-") as folder:
+        quiet(folder)
+        return _serve(settings, host)
+
+
+def quiet(folder: str) -> None:
+    """Keep Gradio from calling home, and its uploads in a folder that goes with the process."""
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def _serve(settings: Settings, host: str) -> int:
+    # Gradio reads its environment when it is imported, so not before `quiet`.
+    import uvicorn
+
+    from gradio_ui.app import create
+
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Web interface http://{shown}:{settings.ui_port}", flush=True)
+    uvicorn.run(
+        create(settings),
+        host=host,
+        port=settings.ui_port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
