@@ -1,16 +1,21 @@
 """Pure rules from a model's raw numbers to the grade, decision, interval and probability shown.
 
-The grade shown is what decides: it is cut to 0–20 and rounded to two decimals first, and the
-decision, the interval and the pass probability are all functions of that grade and of the
-horizon. So what a person reads can never contradict itself.
+Everything said about a pupil comes from one distribution over whole grades and one grade shown.
+The grade is rounded to two decimals first, so that what is shown decides; the interval grows from
+that grade, and the pass probability stays on its side of one half: what a person reads can never
+contradict itself.
+
+Each rule is there twice, for one pupil in plain Python and for many in numpy, with the same
+floating-point steps in the same order: the answers are the same bit for bit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +28,20 @@ INTERVAL_LEVEL = 0.9
 """Share of pupils whose final grade the interval is to hold."""
 CENTS = 100
 """A grade is shown in hundredths."""
-PROBABILITY_DECIMALS = 4
-GRID_SIZE = int(GRADE_MAX - GRADE_MIN) * CENTS + 1
-"""How many different grades can be shown."""
+TEN_THOUSANDTHS = 10_000
+"""A probability is shown in these."""
+HIGHEST = int(GRADE_MAX)
+CHANGES = 2 * HIGHEST + 2
+"""Outputs of a distribution model: the share who end at 0, then that of each change, −20 to 20."""
+
+_PASS_SHOWN = PASS_GRADE - 0.5
+_FAIL_SHOWN = _PASS_SHOWN - 1 / CENTS
+_HALF = 0.5 - 1e-4
+"""A grade is the median once this share lies at or below it; see `grade_models.HALF`."""
+_LESS_THAN_HALF = 0.5 - 1 / TEN_THOUSANDTHS
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class Decision(StrEnum):
@@ -40,12 +54,12 @@ class Decision(StrEnum):
 def grid_index(grade: float) -> int:
     """Return the shown grade in hundredths, 0 to 2000; the input may lie outside 0–20."""
     if grade >= GRADE_MAX:
-        return GRID_SIZE - 1
+        return HIGHEST * CENTS
     return math.floor(grade * CENTS + 0.5) if grade > GRADE_MIN else 0
 
 
-def grid_indices(grades: Floats) -> NDArray[np.int64]:
-    """Return `grid_index` of each grade, bit for bit the same."""
+def grid_indices(grades: Floats) -> Ints:
+    """Return `grid_index` of each grade."""
     clipped = np.clip(grades, GRADE_MIN, GRADE_MAX)
     return np.floor(clipped * CENTS + 0.5).astype(np.int64)
 
@@ -60,50 +74,167 @@ def decide(grade: float) -> Decision:
     return Decision.PASS if whole_grade(grade) >= PASS_GRADE else Decision.FAIL
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What is said for each grade that can be shown, in one horizon.
+def pass_probability(cdf_before: float, *, passes: bool) -> float:
+    """Return the probability shown.
 
-    Attributes
+    Parameters
     ----------
-    grade, decision, pass_probability, low, high
-        One entry a grade shown, `GRID_SIZE` long, by its index in hundredths.
+    cdf_before
+        Probability of the highest grade that fails, or less.
+    passes
+        What was decided; the probability is kept on the same side of one half.
     """
-
-    grade: Sequence[float]
-    decision: Sequence[Decision]
-    pass_probability: Sequence[float]
-    low: Sequence[int]
-    high: Sequence[int]
+    probability = min(max(1.0 - cdf_before, 0.0), 1.0)
+    probability = max(probability, 0.5) if passes else min(probability, _LESS_THAN_HALF)
+    return math.floor(probability * TEN_THOUSANDTHS + 0.5) / TEN_THOUSANDTHS
 
 
-def answers(residuals: Sequence[float], lower: float, upper: float) -> Answers:
-    """Tabulate the answers of one horizon.
+def pass_probabilities(cdf_before: Floats, passes: NDArray[np.bool_]) -> Floats:
+    """Return `pass_probability` of each row."""
+    probability = np.clip(1.0 - cdf_before, 0.0, 1.0)
+    probability = np.where(
+        passes, np.maximum(probability, 0.5), np.minimum(probability, _LESS_THAN_HALF)
+    )
+    rounded: Floats = np.floor(probability * TEN_THOUSANDTHS + 0.5) / TEN_THOUSANDTHS
+    return rounded
+
+
+def cdf_of_changes(shares: Sequence[float], last: float) -> list[float]:
+    """Turn shares of changes into a distribution over whole grades.
+
+    Parameters
+    ----------
+    shares
+        `CHANGES` numbers.
+    last
+        Last known grade, 0 to 20; a fraction shares its pupils between two whole grades.
+
+    Returns
+    -------
+    list
+        20 numbers: the probability that the final grade is at most 0, 1, … 19.
+    """
+    summed = list(accumulate(shares[1:], initial=0.0))
+    whole = int(last)
+    start = HIGHEST + 1 - whole
+    left = shares[0]
+    part = last - whole
+    if part:
+        rest = 1.0 - part
+        return [
+            left + (rest * here + part * below)
+            for here, below in zip(
+                summed[start : start + HIGHEST],
+                summed[start - 1 : start + HIGHEST - 1],
+                strict=True,
+            )
+        ]
+    return [left + here for here in summed[start : start + HIGHEST]]
+
+
+def cdfs_of_changes(shares: Floats, last: Floats) -> Floats:
+    """Return `cdf_of_changes` of each row: ``(pupils, 20)``."""
+    summed = np.zeros((len(shares), CHANGES))
+    np.cumsum(shares[:, 1:], axis=1, out=summed[:, 1:])
+    whole = last.astype(np.int64)
+    part = (last - whole)[:, None]
+    at = (HIGHEST + 1 - whole)[:, None] + np.arange(HIGHEST)
+    here = np.take_along_axis(summed, at, axis=1)
+    between = (1.0 - part) * here + part * np.take_along_axis(summed, at - 1, axis=1)
+    return shares[:, :1] + np.where(part > 0, between, here)
+
+
+def grade_of_cdf(cdf: Sequence[float], median_share: float) -> float:
+    """Blend mean and median of a distribution, on the median's side of the pass mark."""
+    mean = 0.0
+    for share in cdf:
+        mean += 1.0 - share
+    median = bisect_left(cdf, _HALF)
+    grade = (1.0 - median_share) * mean + median_share * median
+    return max(grade, _PASS_SHOWN) if median >= PASS_GRADE else min(grade, _FAIL_SHOWN)
+
+
+def grades_of_cdfs(cdf: Floats, median_share: float) -> Floats:
+    """Return `grade_of_cdf` of each row."""
+    # A running sum adds in the order of the loop above; `sum` would not.
+    mean = np.cumsum(1.0 - cdf, axis=1)[:, -1]
+    median = (cdf < _HALF).sum(axis=1)
+    grade = (1.0 - median_share) * mean + median_share * median
+    sided: Floats = np.where(
+        median >= PASS_GRADE, np.maximum(grade, _PASS_SHOWN), np.minimum(grade, _FAIL_SHOWN)
+    )
+    return sided
+
+
+def residual_cdfs(grades: Floats, residuals: Floats) -> Floats:
+    """Return distributions over whole grades around predicted ones.
 
     Parameters
     ----------
     residuals
-        Quantiles, evenly spaced, of final grade minus prediction on pupils the model had not
-        seen; in grades.
-    lower, upper
-        Distances in grades from the prediction to the ends of the interval (`lower` usually < 0).
+        Evenly spaced quantiles of final grade minus prediction on pupils the model had not seen.
+
+    Returns
+    -------
+    array
+        ``(pupils, 20)``.
     """
-    index = np.arange(GRID_SIZE)
-    grade = index / CENTS
-    whole = np.floor(grade + 0.5)
-    low = np.clip(np.floor(grade + lower + 0.5), GRADE_MIN, whole)
-    high = np.clip(np.floor(grade + upper + 0.5), whole, GRADE_MAX)
-    ordered = np.sort(np.asarray(residuals, dtype=np.float64))
-    # Share of residuals that lift the prediction to PASS_GRADE - 0.5 or more, interpolated.
-    needed = PASS_GRADE - 0.5 - grade
-    share = (np.arange(len(ordered)) + 0.5) / len(ordered)
-    probability = 1.0 - np.interp(needed, ordered, share, left=0.0, right=1.0)
-    passes = whole >= PASS_GRADE
-    probability = np.where(passes, np.maximum(probability, 0.5), np.minimum(probability, 0.4999))
-    return Answers(
-        grade=grade.tolist(),
-        decision=[Decision.PASS if yes else Decision.FAIL for yes in passes],
-        pass_probability=np.round(probability, PROBABILITY_DECIMALS).tolist(),
-        low=low.astype(int).tolist(),
-        high=high.astype(int).tolist(),
+    ends = np.arange(HIGHEST) + 0.5
+    below = np.searchsorted(np.sort(residuals), ends[None, :] - grades[:, None], side="right")
+    return below / len(residuals)
+
+
+def interval(cdf: Sequence[float], whole: int, mass: float) -> tuple[int, int]:
+    """Grow an interval of whole grades from the one shown, by the likelier neighbour each time.
+
+    Parameters
+    ----------
+    whole
+        The grade shown, rounded half up.
+    mass
+        How much of the distribution to gather, as calibrated.
+    """
+    low = high = whole
+    before = cdf[low - 1] if low else 0.0
+    upto = cdf[high] if high < HIGHEST else 1.0
+    while upto - before < mass and (low or high < HIGHEST):
+        down = (before - (cdf[low - 2] if low > 1 else 0.0)) if low else -1.0
+        up = ((cdf[high + 1] if high + 1 < HIGHEST else 1.0) - upto) if high < HIGHEST else -1.0
+        if down > up or (down == up and before > 1.0 - upto):
+            low -= 1
+            before = cdf[low - 1] if low else 0.0
+        else:
+            high += 1
+            upto = cdf[high] if high < HIGHEST else 1.0
+    return low, high
+
+
+def grow(cdf: Floats, whole: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:
+    """Yield the steps of `interval` for many pupils: lowest and highest grade, mass gathered."""
+    # F(-2), F(-1), then F(0) … F(19), F(20), F(21): the guards make a step outwards impossible.
+    padded = np.concatenate(
+        [np.zeros((len(cdf), 2)), cdf, np.ones((len(cdf), 2))], axis=1, dtype=np.float64
     )
+    row = np.arange(len(cdf))
+    low, high = whole.copy(), whole.copy()
+    for _ in range(HIGHEST + 1):
+        before, upto = padded[row, low + 1], padded[row, high + 2]
+        yield low.copy(), high.copy(), upto - before
+        down = np.where(low > 0, before - padded[row, low], -1.0)
+        up = np.where(high < HIGHEST, padded[row, high + 3] - upto, -1.0)
+        lower = (down > up) | ((down == up) & (before > 1.0 - upto))
+        low -= lower & (low > 0)
+        high += ~lower & (high < HIGHEST)
+
+
+def intervals(cdf: Floats, whole: Ints, mass: Floats) -> tuple[Ints, Ints]:
+    """Return `interval` of each row."""
+    done = np.zeros(len(cdf), dtype=bool)
+    low, high = whole.copy(), whole.copy()
+    for step_low, step_high, gathered in grow(cdf, whole):
+        low = np.where(done, low, step_low)
+        high = np.where(done, high, step_high)
+        done |= gathered >= mass
+        if done.all():
+            break
+    return low, high

@@ -1,14 +1,14 @@
 """A verified model in memory: features in, prediction out; nothing else knows how it computes.
 
-The trees run in onnxruntime; what comes before and after them is exact float64. Grades enter the
-trees as the number of cut points below them, whole numbers as they are, categories as 0 and 1: all
-of these are exact in float32, so a compiled tree takes the very branch that the fitted scikit-learn
-tree takes, half grades included.
+The trees run in onnxruntime, one set for each horizon; what comes before and after them is exact
+float64. Grades enter the trees as the number of cut points below them, whole numbers as they are,
+categories as 0 and 1: all of these are exact in float32, so a compiled tree takes the very branch
+that the fitted scikit-learn tree takes, half grades included.
 """
 
 from __future__ import annotations
 
-import hashlib
+import gzip
 import json
 import struct
 from bisect import bisect_left
@@ -23,16 +23,37 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from student_success.errors import ArtefactError
-from student_success.grading import Answers, Decision, answers, grid_index, grid_indices
+from student_success.grading import (
+    CENTS,
+    HIGHEST,
+    PASS_GRADE,
+    Decision,
+    cdf_of_changes,
+    cdfs_of_changes,
+    grade_of_cdf,
+    grades_of_cdfs,
+    grid_index,
+    grid_indices,
+    interval,
+    intervals,
+    pass_probabilities,
+    pass_probability,
+    residual_cdfs,
+)
+from student_success.manifest import verify
 from student_success.students import FEATURE_NAMES, Horizon, StudentFeatures
 
-FORMAT = 1
-MANIFEST = "manifest.json"
+__all__ = ["HORIZONS", "Prediction", "Predictor", "verify"]
+
 SMOKE_TOLERANCE = 1e-3
-CHUNK = 4096
+CHUNK = 2048
 """Rows a run of the trees: bounds the memory of a large batch."""
 
 HORIZONS: tuple[Horizon, ...] = (Horizon.NONE, Horizon.G1, Horizon.G1_G2)
+CUT_INPUTS = ("G1", "G2", "trend")
+"""Last inputs of the trees: each is the number of cut points below it."""
+
+Floats = NDArray[np.float64]
 
 
 class Prediction(NamedTuple):
@@ -59,6 +80,19 @@ class Prediction(NamedTuple):
     at_risk: bool
 
 
+class _Outlook(NamedTuple):
+    """What one horizon needs: its trees, calibration and alarm."""
+
+    horizon: Horizon
+    run: Any
+    mass: float
+    residuals: Floats | None
+    slopes: tuple[float, float, float]
+    alarm: float
+    said: list[Prediction]
+    """What is said for each grade that can be shown, where nothing else decides it."""
+
+
 class Predictor:
     """Answer for one version; make it with `load`. Safe to use from several threads.
 
@@ -76,16 +110,8 @@ class Predictor:
         self.version = version
         self.fingerprint = fingerprint
         self.folder = folder
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            str(folder / "trees.onnx"), options, providers=["CPUExecutionProvider"]
-        )
-        self._run = session.run
         inputs = serving["inputs"]
-        self._categories: list[dict[str, tuple[float, ...]]] = [
+        self._codes: list[dict[str, tuple[float, ...]]] = [
             {value: tuple(code) for value, code in item["codes"].items()}
             for item in inputs["categories"]
         ]
@@ -93,30 +119,36 @@ class Predictor:
         if sorted(names) != sorted(FEATURE_NAMES):
             raise ArtefactError("The model was made for other features than this program's.")
         self._pick = itemgetter(*names)
-        self._n_categories = len(self._categories)
-        self._cuts1: list[float] = inputs["cuts"]["G1"]
-        self._cuts2: list[float] = inputs["cuts"]["G2"]
-        self._missing1 = float(bisect_left(self._cuts1, inputs["fill"]))
-        self._missing2 = float(bisect_left(self._cuts2, inputs["fill"]))
-        width = sum(len(next(iter(table.values()))) for table in self._categories)
-        width += len(inputs["integers"]) + 2
-        self._width = width
-        self._pack = struct.Struct(f"{width}f").pack
+        self._integers = slice(len(self._codes), len(names) - 2)
+        self._cuts: list[list[float]] = [inputs["cuts"][name] for name in CUT_INPUTS]
+        self._width = len(inputs["names"])
+        self._pack = struct.Struct(f"{self._width}f").pack
         self._base = float(serving["base"])
-        self._answers: list[Answers] = []
-        self._alarm: list[float] = []
-        for horizon in HORIZONS:
-            table = serving["horizons"][horizon]
-            self._answers.append(answers(table["residuals"], table["lower"], table["upper"]))
-            self._alarm.append(_alarm_level(table["alarm"], alarm_recall))
-        # Everything that depends on the grade shown alone, ready made.
-        self._said: list[list[Prediction]] = [
-            [
-                Prediction(*said, horizon, said[2] < level)
-                for said in zip(a.grade, a.decision, a.pass_probability, a.low, a.high, strict=True)
-            ]
-            for horizon, a, level in zip(HORIZONS, self._answers, self._alarm, strict=True)
+        # None: the trees give one number, the change, in place of a distribution of changes.
+        self._median_share: float | None = serving["median_share"]
+        self._outlooks = [
+            self._outlook(horizon, serving["horizons"][horizon], alarm_recall)
+            for horizon in HORIZONS
         ]
+
+    def _outlook(self, horizon: Horizon, table: Mapping[str, Any], recall: float) -> _Outlook:
+        constant, slope1, slope2 = table["slopes"] or (0.0, 0.0, 0.0)
+        outlook = _Outlook(
+            horizon=horizon,
+            run=_session(self.folder / trees_file(horizon)).run,
+            mass=float(table["mass"]),
+            residuals=None
+            if self._median_share is not None
+            else np.asarray(table["residuals"], dtype=np.float64),
+            slopes=(float(constant), float(slope1), float(slope2)),
+            alarm=_alarm_level(table["alarm"], recall),
+            said=[],
+        )
+        if outlook.residuals is not None:
+            shown = np.arange(HIGHEST * CENTS + 1) / CENTS
+            cdf = residual_cdfs(shown, outlook.residuals)
+            outlook.said.extend(_say([outlook], np.zeros(len(shown), dtype=np.int64), shown, cdf))
+        return outlook
 
     @classmethod
     def load(cls, folder: Path, *, version: str, alarm_recall: float = 0.9) -> Predictor:
@@ -149,26 +181,43 @@ class Predictor:
         """Answer for one pupil."""
         values = self._pick(student.__dict__)
         row: list[float] = []
-        for codes, value in zip(self._categories, values, strict=False):
+        for codes, value in zip(self._codes, values, strict=False):
             row += codes[value]
-        row += values[self._n_categories : -2]
+        row += values[self._integers]
         g1, g2 = values[-2:]
         if g2 is not None:
-            horizon, last = 2, g2
-            row.append(bisect_left(self._cuts1, g1))
-            row.append(bisect_left(self._cuts2, g2))
+            at, last = 2, g2
+            cuts1, cuts2, cuts3 = self._cuts
+            row += bisect_left(cuts1, g1), bisect_left(cuts2, g2), bisect_left(cuts3, g2 - g1)
         elif g1 is not None:
-            horizon, last = 1, g1
-            row.append(bisect_left(self._cuts1, g1))
-            row.append(self._missing2)
+            at, last = 1, g1
+            row += bisect_left(self._cuts[0], g1), 0.0, 0.0
         else:
-            horizon, last = 0, self._base
-            row.append(self._missing1)
-            row.append(self._missing2)
+            at, last = 0, self._base
+            row += 0.0, 0.0, 0.0
+        outlook = self._outlooks[at]
         # A fresh buffer a call, not a shared one: two threads may be here at once.
         data = np.frombuffer(self._pack(*row), dtype=np.float32).reshape(1, -1)
-        change = self._run(None, {"x": data})[0]
-        return self._said[horizon][grid_index(last + change.item())]
+        raw = outlook.run(None, {"x": data})[0]
+        if self._median_share is None:
+            constant, slope1, slope2 = outlook.slopes
+            change = constant + slope1 * (g1 or 0.0) + slope2 * (g2 or 0.0) + raw.item()
+            return outlook.said[grid_index(last + change)]
+        cdf = cdf_of_changes(raw[0].tolist(), last)
+        shown = grid_index(grade_of_cdf(cdf, self._median_share)) / CENTS
+        whole = int(shown + 0.5)
+        passes = whole >= PASS_GRADE
+        probability = pass_probability(cdf[PASS_GRADE - 1], passes=passes)
+        low, high = interval(cdf, whole, outlook.mass)
+        return Prediction(
+            shown,
+            Decision.PASS if passes else Decision.FAIL,
+            probability,
+            low,
+            high,
+            outlook.horizon,
+            probability < outlook.alarm,
+        )
 
     def predict_many(self, students: Sequence[StudentFeatures]) -> list[Prediction]:
         """Answer for many pupils, each exactly as `predict` would."""
@@ -177,29 +226,68 @@ class Predictor:
             found += self._predict_chunk(students[start : start + CHUNK])
         return found
 
+    def estimate(self, students: Sequence[StudentFeatures]) -> Floats:
+        """Return the grades before they are rounded, as the scikit-learn estimator gives them."""
+        return self._grades(*self._encode(students))[0]
+
+    def cdf(self, students: Sequence[StudentFeatures]) -> Floats:
+        """Return for each pupil the probability of at most 0, 1, … 19: ``(pupils, 20)``."""
+        return self._grades(*self._encode(students))[1]
+
     def _predict_chunk(self, students: Sequence[StudentFeatures]) -> list[Prediction]:
+        data, at, g1, g2 = self._encode(students)
+        grades, cdf = self._grades(data, at, g1, g2)
+        return _say(self._outlooks, at, grid_indices(grades) / CENTS, cdf)
+
+    def _encode(
+        self, students: Sequence[StudentFeatures]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Floats, Floats]:
+        """Return the inputs of the trees, the number of grades known, G1 and G2 (NaN: unknown)."""
         pick = self._pick
         columns = list(zip(*[pick(student.__dict__) for student in students], strict=True))
-        data = np.empty((len(students), self._width), dtype=np.float32)
+        data = np.zeros((len(students), self._width), dtype=np.float32)
         at = 0
-        for codes, column in zip(self._categories, columns, strict=False):
+        for codes, column in zip(self._codes, columns, strict=False):
             block = np.array([codes[value] for value in column], dtype=np.float32)
             data[:, at : at + block.shape[1]] = block
             at += block.shape[1]
-        for column in columns[self._n_categories : -2]:
+        for column in columns[self._integers]:
             data[:, at] = column
             at += 1
-        g1: NDArray[np.float64] = np.array(columns[-2], dtype=np.float64)  # None becomes NaN
-        g2: NDArray[np.float64] = np.array(columns[-1], dtype=np.float64)
-        no1, no2 = np.isnan(g1), np.isnan(g2)
-        data[:, at] = np.where(no1, self._missing1, np.searchsorted(self._cuts1, g1))
-        data[:, at + 1] = np.where(no2, self._missing2, np.searchsorted(self._cuts2, g2))
-        last = np.where(no2, np.where(no1, self._base, g1), g2)
-        horizons = 2 - no1.astype(int) - no2
-        change = self._run(None, {"x": data})[0][:, 0].astype(np.float64)
-        indices = grid_indices(last + change)
-        said = self._said
-        return [said[h][i] for h, i in zip(horizons.tolist(), indices.tolist(), strict=True)]
+        g1: Floats = np.array(columns[-2], dtype=np.float64)  # None becomes NaN
+        g2: Floats = np.array(columns[-1], dtype=np.float64)
+        has1, has2 = ~np.isnan(g1), ~np.isnan(g2)
+        for values, cuts, known in zip(
+            (g1, g2, g2 - g1), self._cuts, (has1, has2, has2), strict=True
+        ):
+            data[known, at] = np.searchsorted(cuts, values[known])
+            at += 1
+        return data, has1.astype(np.int64) + has2, g1, g2
+
+    def _grades(
+        self, data: NDArray[np.float32], at: NDArray[np.int64], g1: Floats, g2: Floats
+    ) -> tuple[Floats, Floats]:
+        """Return unrounded grades and the distributions around them."""
+        last = np.where(at == 2, g2, np.where(at == 1, g1, self._base))
+        grades = np.empty(len(data))
+        cdf = np.empty((len(data), 20))
+        for number, outlook in enumerate(self._outlooks):
+            here = np.flatnonzero(at == number)
+            if not len(here):
+                continue
+            raw = outlook.run(None, {"x": data[here]})[0].astype(np.float64)
+            if self._median_share is None:
+                constant, slope1, slope2 = outlook.slopes
+                known = (
+                    constant + slope1 * np.nan_to_num(g1[here]) + slope2 * np.nan_to_num(g2[here])
+                )
+                grades[here] = np.clip(last[here] + (known + raw[:, 0]), 0.0, 20.0)
+                shown = grid_indices(grades[here]) / CENTS
+                cdf[here] = residual_cdfs(shown, outlook.residuals)  # type: ignore[arg-type]
+            else:
+                cdf[here] = cdfs_of_changes(raw, last[here])
+                grades[here] = grades_of_cdfs(cdf[here], self._median_share)
+        return grades, cdf
 
     def check_smoke(self) -> None:
         """Answer the recorded pupils.
@@ -258,30 +346,45 @@ class Predictor:
         return self._read("drift_reference.json")
 
 
-def verify(folder: Path) -> str:
-    """Check every file against the manifest and return the artefact's fingerprint.
+def _say(
+    outlooks: Sequence[_Outlook], at: NDArray[np.int64], shown: Floats, cdf: Floats
+) -> list[Prediction]:
+    """Return what is said of pupils, given the outlook of each by its position."""
+    whole = (shown + 0.5).astype(np.int64)
+    passes = whole >= PASS_GRADE
+    probability = pass_probabilities(cdf[:, PASS_GRADE - 1], passes)
+    low, high = intervals(cdf, whole, np.array([o.mass for o in outlooks])[at])
+    alarm = probability < np.array([o.alarm for o in outlooks])[at]
+    decisions = (Decision.FAIL, Decision.PASS)
+    return list(
+        map(
+            Prediction,
+            shown.tolist(),
+            [decisions[yes] for yes in passes.tolist()],
+            probability.tolist(),
+            low.tolist(),
+            high.tolist(),
+            [outlooks[number].horizon for number in at.tolist()],
+            alarm.tolist(),
+        )
+    )
 
-    Raises
-    ------
-    ArtefactError
-        If the manifest or a file is missing, altered or of an unknown format.
-    """
-    try:
-        raw = (folder / MANIFEST).read_bytes()
-        manifest: Mapping[str, Any] = json.loads(raw)
-        if manifest["format"] != FORMAT:
-            raise ArtefactError("The model artefact has a format this program does not read.")
-        for name, expected in manifest["files"].items():
-            if Path(name).name != name:
-                raise ArtefactError("The manifest names a file outside the artefact.")
-            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
-                raise ArtefactError(f"The model file {name} is not the one that was recorded.")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError("The model artefact is incomplete or damaged.") from error
-    return hashlib.sha256(raw).hexdigest()
+
+def trees_file(horizon: Horizon) -> str:
+    """Name the file of a horizon's trees; a plus sign would not survive every URL."""
+    return f"trees-{horizon.replace('+', '-')}.onnx.gz"
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    model = gzip.decompress(path.read_bytes())
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _alarm_level(alarm: Mapping[str, Any], recall: float) -> float:
-    """Return the lowest recorded level that finds at least `recall` of the failing pupils."""
+    """Return the level of the lowest recorded recall that is at least the one asked for."""
     at = min(bisect_left(alarm["recall"], recall), len(alarm["recall"]) - 1)
     return float(alarm["level"][at])

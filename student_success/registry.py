@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import bentoml
 from bentoml.exceptions import BentoMLException
 
+from student_success.database import iso
 from student_success.errors import ArtefactError, NotFoundError, RegistryUnavailableError
 from student_success.settings import Settings
 
@@ -47,6 +48,10 @@ class Candidate(Protocol):
     @property
     def pipeline(self) -> Any:
         """Fitted scikit-learn estimator that answers with the grade."""
+
+    @property
+    def code(self) -> tuple[Path, ...]:
+        """Source files that must travel with `pipeline` for it to load elsewhere."""
 
     @property
     def serving(self) -> Path:
@@ -194,16 +199,7 @@ def versions(settings: Settings) -> list[dict[str, Any]]:
     """Return every registered version with its figures, newest first."""
     with _client(settings) as client:
         found = client.search_model_versions(f"name = '{settings.model_name}'")
-        rows = [
-            {
-                "version": int(item.version),
-                "run_id": item.run_id,
-                "created_us": item.creation_timestamp * 1000,
-                "tags": dict(item.tags),
-                "metrics": dict(client.get_run(item.run_id).data.metrics),
-            }
-            for item in found
-        ]
+        rows = [_described(client, item, alias_at=settings.model_alias) for item in found]
     return sorted(rows, key=lambda row: -row["version"])
 
 
@@ -349,6 +345,25 @@ def _find(client: MlflowClient, settings: Settings, version: int) -> RegisteredV
     )
 
 
+def _described(client: MlflowClient, item: Any, *, alias_at: str) -> dict[str, Any]:
+    """Return the fields of `VersionAnswer` that the registry knows."""
+    run = client.get_run(item.run_id) if item.run_id else None
+    tags = dict(item.tags)
+    return {
+        "version": int(item.version),
+        "created_at": iso(item.creation_timestamp * 1000),
+        "run_id": item.run_id,
+        "best_model": None if run is None else run.data.params.get("family"),
+        "metrics": {} if run is None else dict(run.data.metrics),
+        "dataset": {
+            "name": tags.get("dataset"),
+            "sha256": tags.get("dataset_sha256"),
+            "synthetic": tags.get("synthetic") == "true",
+        },
+        "alias": alias_at in (item.aliases or ()),
+    }
+
+
 def _experiment(client: MlflowClient, settings: Settings) -> str:
     name = settings.mlflow_experiment_name
     found = client.get_experiment_by_name(name)
@@ -418,7 +433,8 @@ def _save(candidate: Candidate, folder: Path) -> None:
         folder,
         serialization_format="skops",
         skops_trusted_types=trusted,
-        pip_requirements=["scikit-learn", "numpy", "pandas", "skops"],
+        pip_requirements=["scikit-learn", "scipy", "numpy", "pandas", "skops"],
+        code_paths=[str(path) for path in candidate.code],
         signature=infer_signature(example, candidate.pipeline.predict(example)),
         input_example=example,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
-from student_success.predictor import FORMAT, MANIFEST, Predictor
+from student_success.manifest import FORMAT, MANIFEST
+from student_success.predictor import Predictor, trees_file
 from student_success.students import EXAMPLE, FEATURES, StudentFeatures
-from training.compile import compile_trees, trees_of
+from training.compile import compile_model, slopes_of
 from training.fit import Fitted
 
 SMOKE_CASES = 12
@@ -22,8 +25,21 @@ SMOKE_CASES = 12
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON the same way each time, so that equal content has an equal hash."""
-    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False)
+    text = json.dumps(
+        _finite(content), ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False
+    )
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(content: Any) -> Any:
+    """Replace what JSON cannot say by null."""
+    if isinstance(content, Mapping):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
 
 
 def write_artefact(
@@ -42,21 +58,25 @@ def write_artefact(
     card
         The model card, as data and as Markdown.
     """
-    columns = fitted.change.named_steps["columns"]
-    compiled = compile_trees(columns, list(trees_of(fitted.change)))
-    (folder / "trees.onnx").write_bytes(compiled.model)
+    compiled = compile_model(fitted.model)
+    for horizon, trees in compiled.trees.items():
+        # No time stamp: equal trees have equal bytes.
+        packed = gzip.compress(trees, compresslevel=9, mtime=0)
+        (folder / trees_file(horizon)).write_bytes(packed)
+    slopes = slopes_of(fitted.model)
     write_json(
         folder / "serving.json",
         {
             "inputs": compiled.inputs,
-            "base": fitted.base,
+            "base": fitted.model.base_,
+            "median_share": getattr(fitted.model, "median_share", None),
             "level": INTERVAL_LEVEL,
             "threshold": PASS_GRADE,
             "horizons": {
                 horizon: {
-                    "residuals": list(table.residuals),
-                    "lower": table.lower,
-                    "upper": table.upper,
+                    "mass": table.mass,
+                    "residuals": table.residuals,
+                    "slopes": slopes[horizon] if slopes else None,
                     "alarm": fitted.alarms[horizon],
                 }
                 for horizon, table in fitted.tables.items()

@@ -57,7 +57,8 @@ def compare(settings: Settings, arguments: argparse.Namespace) -> None:
     """Judge a registered candidate against another champion, on the data it was trained on."""
     from training.dataset import load
     from training.evaluate import evaluate
-    from training.train import JOBS, OUTER_SPLITS, recipe_from
+    from training.fit import Recipe
+    from training.train import JOBS, OUTER_SPLITS
 
     with speaking() as stream:
         configure(settings)
@@ -71,12 +72,14 @@ def compare(settings: Settings, arguments: argparse.Namespace) -> None:
         evaluation = evaluate(
             data.frame[list(FEATURE_NAMES)],
             data.frame[TARGET].to_numpy(dtype=np.float64),
-            recipe_from(candidate),
+            Recipe.from_json(candidate),
             splits=OUTER_SPLITS,
             repeats=1,
             seed=settings.random_seed,
-            champion=recipe_from(champion),
+            champion=Recipe.from_json(champion),
             champion_name=champion["fingerprint"],
+            audit=data.audit,
+            alarm_recall=settings.alarm_recall,
             jobs=JOBS,
         )
         say(stream, "result", evaluation=evaluation.evidence)

@@ -1,18 +1,21 @@
 """Compile the fitted trees for serving, so that they take the very same branches.
 
+Each horizon gets trees of its own: what is constant there (a grade that is not known, how many
+are) is decided now, so the trees are smaller and what they compare is the pupil's own features.
+
 A split of a fitted tree compares a scaled value with a threshold. Both are turned back here into
 what the predictor feeds the compiled trees, each exact in float32:
 
 - whole numbers: the largest whole number that goes left;
 - categories: 0 or 1;
-- grades: the index of the largest float64 grade that goes left, among all such cut points; the
-  predictor counts the cut points below a grade.
+- grades and their trend: the index of the largest float64 number that goes left, among all such
+  cut points; the predictor counts the cut points below a grade.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,26 +24,30 @@ import pandas as pd
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from sklearn.compose import ColumnTransformer
-from sklearn.pipeline import Pipeline
+from sklearn.ensemble import HistGradientBoostingRegressor
 
-from student_success.students import CATEGORICAL, FEATURES, GRADE_MAX, GRADE_MIN
-from training.pipeline import FILL, GRADES, LOGGED, PLAIN
+from grade_models import DERIVED, FILL, LOGGED, GradeForest, GradeRegressor
+from student_success.students import CATEGORICAL, FEATURES, GRADE_MAX, GRADE_MIN, Horizon
+from training.pipeline import GRADES, Model
 
 Floats = NDArray[np.float64]
 
 INTEGERS = tuple(f.name for f in FEATURES if f.kind == "integer")
-ALWAYS, NEVER = 1e6, -1e6
-_BELOW_ALL_GRADES = -0.5
-_NODE_KEYS = (
-    "treeids",
-    "nodeids",
-    "featureids",
-    "values",
-    "modes",
-    "truenodeids",
-    "falsenodeids",
-)
-_TARGET_KEYS = ("treeids", "nodeids", "ids", "weights")
+TREND = "trend"
+CUT = (*GRADES, TREND)
+"""Inputs that are fed as the number of cut points below them."""
+RANGES = {"G1": (GRADE_MIN, GRADE_MAX), "G2": (GRADE_MIN, GRADE_MAX), TREND: (-20.0, 20.0)}
+CONSTANT: Mapping[Horizon, Mapping[str, float]] = {
+    Horizon.NONE: {"G1": FILL, "G2": FILL, "last": FILL, TREND: 0.0, "known": 0.0},
+    Horizon.G1: {"G2": FILL, TREND: 0.0, "known": 1.0},
+    Horizon.G1_G2: {"known": 2.0},
+}
+"""What a derived column or an unknown grade is worth at a horizon, whoever the pupil."""
+LAST: Mapping[Horizon, str] = {Horizon.G1: "G1", Horizon.G1_G2: "G2"}
+"""Which grade is the last known one."""
+
+_SLOPED = (*GRADES, *DERIVED)
+_BY_NAME = {feature.name: feature for feature in FEATURES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +56,10 @@ class Tree:
 
     Attributes
     ----------
-    single
-        Whether the fitted tree sees its inputs as float32.
     value
         ``(nodes, targets)``; what a leaf adds to each output.
+    single
+        Whether the fitted tree sees its inputs as float32.
     """
 
     feature: NDArray[np.int64]
@@ -65,151 +72,322 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The trees in ONNX, and how to make their inputs (the `inputs` of serving.json)."""
+    """The trees of each horizon in ONNX, and how to make their inputs (see serving.json)."""
 
-    model: bytes
+    trees: Mapping[Horizon, bytes]
     inputs: dict[str, Any]
 
 
-def trees_of(change: Pipeline) -> Iterator[Tree]:
-    """Yield the trees of a fitted `change_pipeline`; their leaves add up to its prediction."""
-    forest = change.named_steps["trees"].estimators_
-    for member in forest:
-        tree = member.tree_
-        yield Tree(
-            feature=tree.feature.astype(np.int64),
-            threshold=tree.threshold,
-            left=tree.children_left.astype(np.int64),
-            right=tree.children_right.astype(np.int64),
-            value=tree.value[:, :, 0] / len(forest),
-            single=True,
-        )
+def trees_of(model: Model) -> Iterator[Tree]:
+    """Yield the trees of a fitted model; their leaves add up to its raw outputs."""
+    if isinstance(model, GradeForest):
+        shares = model.leaf_shares_.toarray()
+        start = 0
+        for member in model.forest_.estimators_:
+            tree = member.tree_
+            yield Tree(
+                feature=tree.feature.astype(np.int64),
+                threshold=tree.threshold,
+                left=tree.children_left.astype(np.int64),
+                right=tree.children_right.astype(np.int64),
+                value=shares[start : start + tree.node_count],
+                single=True,
+            )
+            start += tree.node_count
+        return
+    regressor = model.regressor_
+    if isinstance(regressor, HistGradientBoostingRegressor):
+        # The constant the boosting starts from, as a tree of one leaf.
+        yield _leaf(float(np.ravel(regressor._baseline_prediction)[0]))
+        for (member,) in regressor._predictors:
+            nodes = member.nodes
+            leaf = nodes["is_leaf"].astype(bool)
+            yield Tree(
+                feature=nodes["feature_idx"].astype(np.int64),
+                threshold=nodes["num_threshold"].astype(np.float64),
+                left=np.where(leaf, -1, nodes["left"].astype(np.int64)),
+                right=np.where(leaf, -1, nodes["right"].astype(np.int64)),
+                value=np.where(leaf, nodes["value"], 0.0)[:, None],
+                single=False,
+            )
+        return
+    yield from _linear_trees(model)
 
 
-class _Columns:
-    """Find the input and the cut that stand for a split on a transformed column."""
+def _linear_trees(model: GradeRegressor) -> Iterator[Tree]:
+    """Yield one tree a column, one leaf a value: exact for all but grades, see `slopes_of`."""
+    yield _leaf(float(model.regressor_.intercept_))
+    splits = Splits(model.columns_)
+    for column, weight in enumerate(model.regressor_.coef_):
+        name, category = splits.source[column]
+        if name in _SLOPED:
+            continue
+        if category is not None:
+            scaled = np.array([0.0, 1.0])
+        else:
+            low, high = _bounds(name)
+            scaled = np.array([splits.scaled(name, x) for x in range(int(low), int(high) + 1)])
+        yield _staircase(column, scaled, float(weight) * scaled)
+
+
+def _staircase(column: int, points: Floats, values: Floats) -> Tree:
+    """Build a balanced tree whose leaves give each of the rising points its value."""
+    nodes: list[tuple[float, int, int, float]] = []
+
+    def build(first: int, last: int) -> int:
+        at = len(nodes)
+        nodes.append((0.0, -1, -1, float(values[first])))
+        if last > first:
+            middle = (first + last) // 2
+            threshold = float(points[middle] + points[middle + 1]) / 2
+            nodes[at] = (threshold, build(first, middle), build(middle + 1, last), 0.0)
+        return at
+
+    build(0, len(points) - 1)
+    threshold, left, right, value = (np.array(part) for part in zip(*nodes, strict=True))
+    return Tree(np.full(len(nodes), column), threshold, left, right, value[:, None], False)
+
+
+def slopes_of(model: Model) -> dict[str, list[float]] | None:
+    """Return what a linear model adds for the grades: constant, times G1, times G2, by horizon."""
+    if isinstance(model, GradeForest) or not hasattr(model.regressor_, "coef_"):
+        return None
+    splits = Splits(model.columns_)
+    weights = {
+        splits.source[column][0]: float(weight)
+        for column, weight in enumerate(model.regressor_.coef_)
+        if splits.source[column][0] in _SLOPED
+    }
+    slopes = {}
+    for horizon in Horizon:
+        found = [0.0, 0.0, 0.0]
+        for name, weight in weights.items():
+            mean, scale = splits.scale[name]
+            found[0] -= weight * mean / scale
+            if name in CONSTANT[horizon]:
+                found[0] += weight * CONSTANT[horizon][name] / scale
+            elif name == TREND:
+                found[1] -= weight / scale
+                found[2] += weight / scale
+            else:
+                grade = LAST[horizon] if name == "last" else name
+                found[1 + GRADES.index(grade)] += weight / scale
+        slopes[str(horizon)] = found
+    return slopes
+
+
+def _leaf(value: float) -> Tree:
+    none, zero = np.array([-1]), np.array([0])
+    return Tree(zero, np.zeros(1), none, none, np.array([[value]]), False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """One split as the predictor can make it: ``values[name] <= cut``, ends perhaps swapped."""
+
+    name: str
+    cut: float
+    swap: bool = False
+
+
+class Splits:
+    """Turn splits on scaled columns into tests on a pupil's own features."""
 
     def __init__(self, columns: ColumnTransformer) -> None:
-        self._scale: dict[str, tuple[float, float]] = {}
-        numbers = columns.named_transformers_["numbers"].named_steps["standardscaler"]
-        for name, mean, scale in zip(PLAIN, numbers.mean_, numbers.scale_, strict=True):
-            self._scale[name] = (mean, scale)
+        self.scale: dict[str, tuple[float, float]] = {}
+        self.source: list[tuple[str, str | None]] = []
+        numbers = columns.named_transformers_["numbers"]
         logged = columns.named_transformers_["logged"].named_steps["standardscaler"]
-        for name, mean, scale in zip(LOGGED, logged.mean_, logged.scale_, strict=True):
-            self._scale[name] = (mean, scale)
-        self._by_name = {f.name: f for f in FEATURES}
-        # In the order in which ColumnTransformer lays its columns out.
-        self._source: list[tuple[str, str | None]] = [(n, None) for n in (*PLAIN, *LOGGED)]
-        self.inputs: list[str] = []
-        self.codes: list[dict[str, Any]] = []
-        for name in CATEGORICAL:
-            values = self._by_name[name].categories
-            self._source += [(name, value) for value in values]
-            width = 1 if len(values) == 2 else len(values)
-            self.inputs += [name] * width if width == 1 else [f"{name}={v}" for v in values]
-            self.codes.append(
-                {
-                    "name": name,
-                    "codes": {
-                        value: [i] if width == 1 else [int(i == j) for j in range(width)]
-                        for i, value in enumerate(values)
-                    },
-                }
-            )
-        self.inputs += [*INTEGERS, *GRADES]
-        self._at = {name: i for i, name in enumerate(self.inputs)}
+        for scaler, names in ((numbers, columns.transformers_[0][2]), (logged, LOGGED)):
+            for name, mean, scale in zip(names, scaler.mean_, scaler.scale_, strict=True):
+                self.scale[name] = (mean, scale)
+                self.source.append((name, None))
+        encoder = columns.named_transformers_["categories"]
+        dropped = encoder.drop_idx_ if encoder.drop_idx_ is not None else [None] * 99
+        for name, values, drop in zip(
+            columns.transformers_[2][2], encoder.categories_, dropped, strict=False
+        ):
+            self.source += [(name, str(v)) for i, v in enumerate(values) if i != drop]
+        self._known: dict[tuple[int, float, bool, Horizon], _Test | bool] = {}
 
-    def split(self, column: int, threshold: float, single: bool) -> tuple[str, int, float, bool]:
-        """Return name and index of the input, its cut, and whether left and right are swapped."""
-        name, value = self._source[column]
+    def scaled(self, name: str, x: float) -> np.float64:
+        """Scale a number as the fitted columns do."""
+        mean, scale = self.scale[name]
+        return np.float64((np.log1p(x) if name in LOGGED else x) - mean) / scale
+
+    def test(self, column: int, threshold: float, single: bool, horizon: Horizon) -> _Test | bool:
+        """Return the test, or which way every pupil of the horizon goes: True for left."""
+        key = (column, threshold, single, horizon)
+        if key not in self._known:
+            self._known[key] = self._find(*key)
+        return self._known[key]
+
+    def _find(self, column: int, threshold: float, single: bool, horizon: Horizon) -> _Test | bool:
+        name, value = self.source[column]
         if value is not None:
-            values = self._by_name[name].categories
-            cut = ALWAYS if threshold >= 1 else 0.5 if threshold >= 0 else NEVER
-            if len(values) == 2:
-                # The second value is the 1 of the input; a split on the first one is its mirror.
-                swap = value == values[0] and cut == 0.5
-                return name, self._at[name], cut, swap
-            return name, self._at[f"{name}={value}"], cut, False
-        if name in GRADES:
-            return name, self._at[name], self._grade_cut(name, threshold, single), False
-        return name, self._at[name], self._integer_cut(name, threshold, single), False
-
-    def _goes_left(self, name: str, x: Floats, threshold: float, single: bool) -> NDArray[np.bool_]:
-        mean, scale = self._scale[name]
-        scaled = ((np.log1p(x) if name in LOGGED else x) - mean) / scale
-        if single:
-            scaled = scaled.astype(np.float32).astype(np.float64)
-        return np.asarray(scaled <= threshold)
-
-    def _integer_cut(self, name: str, threshold: float, single: bool) -> float:
-        feature = self._by_name[name]
-        assert feature.low is not None
-        assert feature.high is not None
-        values = np.arange(feature.low, feature.high + 1)
-        left = values[self._goes_left(name, values, threshold, single)]
-        return float(left[-1]) + 0.5 if len(left) else NEVER
-
-    def _grade_cut(self, name: str, threshold: float, single: bool) -> float:
-        """Return the largest grade that goes left, by bisection over the float64 numbers."""
+            return _category_test(name, value, threshold)
 
         def left(x: float) -> bool:
-            return bool(self._goes_left(name, np.array([x]), threshold, single)[0])
+            scaled = self.scaled(name, x)
+            # Back to float64 before it is compared, or numpy would round the threshold instead.
+            return bool((np.float64(np.float32(scaled)) if single else scaled) <= threshold)
 
-        if left(GRADE_MAX):
-            return GRADE_MAX
-        if not left(GRADE_MIN):
-            return _BELOW_ALL_GRADES if left(FILL) else 2 * FILL
-        low, high = (int(np.float64(x).view(np.int64)) for x in (GRADE_MIN, GRADE_MAX))
-        while high - low > 1:
-            middle = (low + high) // 2
-            if left(float(np.int64(middle).view(np.float64))):
-                low = middle
+        if name in CONSTANT[horizon]:
+            return left(CONSTANT[horizon][name])
+        asked = LAST[horizon] if name == "last" else name
+        low, high = RANGES.get(asked) or _bounds(asked)
+        if left(high):
+            return True
+        if not left(low):
+            return False
+        return _Test(asked, _last_left(left, low, high, whole=asked not in CUT))
+
+
+def _bounds(name: str) -> tuple[float, float]:
+    low, high = _BY_NAME[name].low, _BY_NAME[name].high
+    assert low is not None
+    assert high is not None
+    return low, high
+
+
+def _category_test(name: str, value: str, threshold: float) -> _Test | bool:
+    if not 0 <= threshold < 1:
+        return threshold >= 1
+    values = _BY_NAME[name].categories
+    if len(values) == 2:
+        # The input is 1 for the second value; a split on the first one is its mirror.
+        return _Test(name, 0.5, swap=value == values[0])
+    return _Test(f"{name}={value}", 0.5)
+
+
+def _last_left(left: Callable[[float], bool], low: float, high: float, *, whole: bool) -> float:
+    """Return the largest number that goes left, given that `low` does and `high` does not."""
+    first, last = (int(low), int(high)) if whole else (_rank(low), _rank(high))
+    while last - first > 1:
+        middle = (first + last) // 2
+        if left(middle if whole else _number(middle)):
+            first = middle
+        else:
+            last = middle
+    return first + 0.5 if whole else _number(first)
+
+
+def _rank(x: float) -> int:
+    """Return the place of a float64 number among all of them."""
+    bits = int(np.float64(x).view(np.int64))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFFFFFFFFFF)
+
+
+def _number(rank: int) -> float:
+    """Return the float64 number of a rank."""
+    return float(np.int64(abs(rank)).view(np.float64)) * (1 if rank >= 0 else -1)
+
+
+@dataclass(slots=True)
+class _Flat:
+    """One tree of one horizon: a branch is a test and two positions, a leaf is None."""
+
+    tests: list[_Test | None] = field(default_factory=list)
+    children: list[tuple[int, int]] = field(default_factory=list)
+    source: list[int] = field(default_factory=list)
+
+    def grow(self, tree: Tree, splits: Splits, horizon: Horizon) -> _Flat:
+        """Copy the tree, leaving out every branch that no pupil of the horizon can take."""
+        self._copy(tree, splits, horizon, 0, {})
+        return self
+
+    def _copy(
+        self,
+        tree: Tree,
+        splits: Splits,
+        horizon: Horizon,
+        node: int,
+        within: dict[str, tuple[float, float]],
+    ) -> int:
+        test: _Test | None = None
+        while tree.left[node] >= 0:
+            found = splits.test(
+                int(tree.feature[node]), float(tree.threshold[node]), tree.single, horizon
+            )
+            if isinstance(found, _Test):
+                low, high = within.get(found.name, (-np.inf, np.inf))
+                if low < found.cut < high:
+                    test = found
+                    break
+                # An earlier test on the same input has settled this one.
+                goes_left = (found.cut >= high) != found.swap
             else:
-                high = middle
-        return float(np.int64(low).view(np.float64))
-
-
-def compile_trees(columns: ColumnTransformer, trees: Sequence[Tree]) -> Compiled:
-    """Write the trees as one ONNX node with as many outputs as a leaf has values.
-
-    Parameters
-    ----------
-    columns
-        The fitted preprocessor in front of all of the trees.
-    """
-    layout = _Columns(columns)
-    found: dict[tuple[int, float, bool], tuple[str, int, float, bool]] = {}
-    for tree in trees:
-        for node in np.flatnonzero(tree.left >= 0).tolist():
-            key = (int(tree.feature[node]), float(tree.threshold[node]), tree.single)
-            if key not in found:
-                found[key] = layout.split(*key)
-    cuts = {
-        grade: sorted({cut for name, _, cut, _ in found.values() if name == grade})
-        for grade in GRADES
-    }
-    # A grade is fed as the number of cuts below it: it goes left of cut i when that is <= i.
-    position = {grade: {cut: i + 0.5 for i, cut in enumerate(cuts[grade])} for grade in GRADES}
-    nodes = _Nodes()
-    for number, tree in enumerate(trees):
-        for node in range(len(tree.left)):
-            if tree.left[node] < 0:
-                nodes.leaf(number, node, tree.value[node])
-                continue
-            name, at, cut, swap = found[
-                int(tree.feature[node]), float(tree.threshold[node]), tree.single
-            ]
-            cut = position[name][cut] if name in GRADES else cut
+                goes_left = found
+            node = int(tree.left[node] if goes_left else tree.right[node])
+        at = len(self.tests)
+        self.tests.append(test)
+        self.children.append((0, 0))
+        self.source.append(node)
+        if test is not None:
+            low, high = within.get(test.name, (-np.inf, np.inf))
             left, right = int(tree.left[node]), int(tree.right[node])
-            nodes.branch(number, node, at, cut, (right, left) if swap else (left, right))
-    inputs = {
-        "names": layout.inputs,
-        "categories": layout.codes,
-        "integers": list(INTEGERS),
-        "cuts": cuts,
-        "fill": FILL,
-    }
-    return Compiled(nodes.model(len(layout.inputs), trees[0].value.shape[1]), inputs)
+            if test.swap:
+                left, right = right, left
+            below = within | {test.name: (low, test.cut)}
+            above = within | {test.name: (test.cut, high)}
+            self.children[at] = (
+                self._copy(tree, splits, horizon, left, below),
+                self._copy(tree, splits, horizon, right, above),
+            )
+        return at
+
+
+def compile_model(model: Model) -> Compiled:
+    """Write the trees of each horizon as one ONNX node."""
+    splits = Splits(model.columns_)
+    trees = list(trees_of(model))
+    flats = {h: [_Flat().grow(tree, splits, h) for tree in trees] for h in Horizon}
+    tests = [t for flat in flats.values() for one in flat for t in one.tests if t is not None]
+    cuts = {name: sorted({t.cut for t in tests if t.name == name}) for name in CUT}
+    position = {name: {cut: i + 0.5 for i, cut in enumerate(cuts[name])} for name in CUT}
+    names, codes = _layout()
+    at = {name: i for i, name in enumerate(names)}
+    compiled = {}
+    for horizon, flat in flats.items():
+        nodes = _Nodes()
+        for number, (one, tree) in enumerate(zip(flat, trees, strict=True)):
+            for node, test in enumerate(one.tests):
+                if test is None:
+                    nodes.leaf(number, node, tree.value[one.source[node]])
+                else:
+                    cut = position[test.name][test.cut] if test.name in CUT else test.cut
+                    nodes.branch(number, node, at[test.name], cut, one.children[node])
+        compiled[horizon] = nodes.model(len(names), trees[0].value.shape[1])
+    inputs = {"names": names, "categories": codes, "integers": list(INTEGERS), "cuts": cuts}
+    return Compiled(compiled, inputs)
+
+
+def _layout() -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the inputs in order, and the numbers that stand for each category."""
+    names: list[str] = []
+    codes = []
+    for name in CATEGORICAL:
+        values = _BY_NAME[name].categories
+        width = 1 if len(values) == 2 else len(values)
+        names += [name] if width == 1 else [f"{name}={value}" for value in values]
+        table = {
+            value: [i] if width == 1 else [int(i == j) for j in range(width)]
+            for i, value in enumerate(values)
+        }
+        codes.append({"name": name, "codes": table})
+    return [*names, *INTEGERS, *CUT], codes
+
+
+_NODE_KEYS = (
+    "treeids",
+    "nodeids",
+    "featureids",
+    "values",
+    "modes",
+    "truenodeids",
+    "falsenodeids",
+)
+_TARGET_KEYS = ("treeids", "nodeids", "ids", "weights")
 
 
 class _Nodes:

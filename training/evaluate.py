@@ -1,12 +1,13 @@
 """What the candidate is worth on pupils it had not seen, beside the rule of thumb and the champion.
 
-In each outer fold everything is made afresh from the training pupils alone: model, calibration and
-baselines. The evidence has the shape that `student_success.gate` reads, and says more.
+In each outer fold everything is made afresh from the training pupils alone: the choice of recipe,
+the model, its calibration and the baselines. The evidence has the shape that
+`student_success.evidence` reads, and says more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +17,20 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from student_success.predictor import HORIZONS
-from training.calibration import Said, calibrate, say
+from training.calibration import Predicted, Said, alarm_level, calibrate, say
+from training.fairness import audit_groups, gaps
 from training.fit import Recipe, fit
 from training.folds import folds
 from training.pipeline import hide, last_known
-from training.scores import scores
+from training.scores import calibration_bins, expected_calibration_error, scores
 
 Floats = NDArray[np.float64]
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+Chooser = Callable[[pd.DataFrame, Floats], Recipe]
 
 CANDIDATE, BASELINE, CHAMPION = "candidate", "baseline", "champion"
 LOSSES = ("crps", "rmse", "mae")
+ALARM_RECALL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +39,22 @@ class HeldOut:
 
     Attributes
     ----------
-    train
-        Pupils whom the fit had seen.
+    seen
+        Pupils whom the candidate's fit had seen, as the fit itself recorded them.
     pupils
-        Pupils whom it was asked about, one a row of `said`.
+        Pupils whom it was asked about, one an entry of `said`.
+    alarm
+        Whether the candidate's alarm rang.
     """
 
     fold: int
     horizon: str
-    train: NDArray[np.int64]
+    seen: NDArray[np.int64]
     pupils: NDArray[np.int64]
     actual: Floats
     said: Mapping[str, Said]
+    alarm: NDArray[np.bool_]
+    recipe: Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +68,20 @@ class Evaluation:
 def evaluate(
     frame: pd.DataFrame,
     target: Floats,
-    recipe: Recipe,
+    recipe: Recipe | Chooser,
     *,
     splits: int,
     repeats: int,
     seed: int,
     champion: Recipe | None = None,
     champion_name: str | None = None,
+    audit: pd.DataFrame | None = None,
+    alarm_recall: float = ALARM_RECALL,
     jobs: int = 1,
     progress: Callable[[float], None] | None = None,
+    split: Iterable[Split] | None = None,
 ) -> Evaluation:
-    """Judge a recipe by repeated cross-validation over pupils.
+    """Judge a recipe, or a way to choose one, by repeated cross-validation over pupils.
 
     Parameters
     ----------
@@ -77,62 +89,98 @@ def evaluate(
         One row a pupil, with the columns of `FEATURE_NAMES`.
     target
         Final grades, 0 to 20.
+    recipe
+        Called with the training pupils of a fold if it is a way to choose.
     champion
         The recipe of the version served now, refitted in the same folds; None if there is none.
     champion_name
         Fingerprint of that version.
+    audit
+        Columns that are no features, row by row beside `frame`, to look for unfairness in.
+    alarm_recall
+        Share of failing pupils that the alarm is to find.
     progress
         Called with the share done, 0 to 1.
+    split
+        Folds to use in place of `splits`, `repeats` and `seed`.
     """
-    recipes = {CANDIDATE: recipe} | ({CHAMPION: champion} if champion else {})
+    frame = frame.reset_index(drop=True)
     found: list[HeldOut] = []
-    total = splits * repeats
+    planned = list(split or folds(target, splits=splits, repeats=repeats, seed=seed))
     results = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_one_fold)(frame, target, recipes, number, train, test)
-        for number, (train, test) in enumerate(
-            folds(target, splits=splits, repeats=repeats, seed=seed)
-        )
+        delayed(_one_fold)(frame, target, recipe, champion, alarm_recall, number, train, test)
+        for number, (train, test) in enumerate(planned)
     )
     for done, part in enumerate(results, start=1):
         found += part
         if progress is not None:
-            progress(done / total)
-    return Evaluation(found, _evidence(found, champion_name if champion else None))
+            progress(done / len(planned))
+    evidence = _evidence(found, champion_name if champion else None)
+    groups = audit_groups(found, frame, audit, candidate=CANDIDATE)
+    evidence["groups"] = groups
+    evidence["fairness"] = gaps(groups)
+    evidence["alarm"] = {"recall_asked": alarm_recall, "horizons": _alarm(found)}
+    return Evaluation(found, evidence)
 
 
 def _one_fold(
     frame: pd.DataFrame,
     target: Floats,
-    recipes: Mapping[str, Recipe],
+    recipe: Recipe | Chooser,
+    champion: Recipe | None,
+    alarm_recall: float,
     number: int,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
 ) -> list[HeldOut]:
-    fitted = {name: fit(frame.iloc[train], target[train], each) for name, each in recipes.items()}
-    seen, seen_pupils, seen_horizons = hide(frame.iloc[train])
+    known, grades = frame.iloc[train], target[train]
+    chosen = recipe if isinstance(recipe, Recipe) else recipe(known, grades)
+    recipes = {CANDIDATE: chosen} | ({CHAMPION: champion} if champion else {})
+    fitted = {name: fit(known, grades, each) for name, each in recipes.items()}
+    candidate = fitted[CANDIDATE]
+    rows_known, pupils_known, horizons_known = hide(known)
     rows, pupils, horizons = hide(frame.iloc[test])
-    base = float(np.median(target[train]))
-    thumb, seen_thumb = last_known(rows, base=base), last_known(seen, base=base)
-    points = {name: each.points(rows) for name, each in fitted.items()}
+    base = float(np.median(grades))
+    thumb, thumb_known = last_known(rows, base=base), last_known(rows_known, base=base)
     found = []
     for horizon in map(str, HORIZONS):
-        here, there = horizons == horizon, seen_horizons == horizon
+        here, there = horizons == horizon, horizons_known == horizon
         if not here.any() or not there.any():
             continue
-        # The rule of thumb, sure of itself in the same way: it learns nothing, so its residuals
-        # on the training pupils are as good as held out.
-        table = calibrate(seen_thumb[there], target[train][seen_pupils[there]])
-        said = {name: say(points[name][here], fitted[name].tables[horizon]) for name in fitted}
-        said[BASELINE] = say(thumb[here], table)
+        asked = rows[here].reset_index(drop=True)
+        said = {name: each.say(asked, horizon) for name, each in fitted.items()}
+        # The rule of thumb, made sure of itself in the same way: it learns next to nothing, so
+        # its errors on the training pupils are as good as held out.
+        table = calibrate(Predicted(thumb_known[there]), grades[pupils_known[there]])
+        said[BASELINE] = say(Predicted(thumb[here]), table)
         who = test[pupils[here]]
-        found.append(HeldOut(number, horizon, train, who, target[who], said))
+        level = alarm_level(candidate.alarms[horizon], alarm_recall)
+        alarm = said[CANDIDATE].probability < level
+        found.append(
+            HeldOut(number, horizon, candidate.seen, who, target[who], said, alarm, chosen)
+        )
     return found
 
 
-def leaks(held_out: list[HeldOut]) -> tuple[int, int]:
+def leaks(held_out: Iterable[HeldOut]) -> tuple[int, int]:
     """Count predictions made by a fit that had seen the pupil, and all predictions looked at."""
-    seen = sum(int(np.isin(part.pupils, part.train).sum()) for part in held_out)
-    return seen, sum(len(part.pupils) for part in held_out)
+    parts = list(held_out)
+    seen = sum(int(np.isin(part.pupils, part.seen).sum()) for part in parts)
+    return seen, sum(len(part.pupils) for part in parts)
+
+
+def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float]]:
+    found = {}
+    for horizon in dict.fromkeys(part.horizon for part in held_out):
+        here = [part for part in held_out if part.horizon == horizon]
+        rang = np.concatenate([part.alarm for part in here])
+        failed = np.concatenate([part.actual for part in here]) < 10
+        found[horizon] = {
+            "recall": float(rang[failed].mean()) if failed.any() else 1.0,
+            "false_alarms": float(rang[~failed].mean()) if (~failed).any() else 0.0,
+            "share_alarmed": float(rang.mean()),
+        }
+    return found
 
 
 def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
@@ -147,32 +195,52 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         horizon: {name: _summary(rows) for name, rows in by_name.items()}
         for horizon, by_name in per_fold.items()
     }
-    main = horizons[str(HORIZONS[-1])][CANDIDATE]
+    # The case of old: both period grades known, where the data has any.
+    main = horizons.get(str(HORIZONS[-1])) or horizons[str(HORIZONS[0])]
     first = [part for part in held_out if part.horizon == str(HORIZONS[0])]
     return {
         "losses": {
             loss: {
                 horizon: {
-                    CANDIDATE: [row[loss] for row in by_name[CANDIDATE]],
-                    BASELINE: [row[loss] for row in by_name[BASELINE]],
-                    CHAMPION: [row[loss] for row in by_name[CHAMPION]]
-                    if CHAMPION in by_name
-                    else None,
+                    name: [row[loss] for row in by_name[name]] if name in by_name else None
+                    for name in (CANDIDATE, BASELINE, CHAMPION)
                 }
                 for horizon, by_name in per_fold.items()
             }
             for loss in LOSSES
         },
-        "n_train": float(np.mean([len(part.train) for part in first])),
+        "n_train": float(np.mean([len(part.seen) for part in first])),
         "n_test": float(np.mean([len(part.pupils) for part in first])),
-        "mae": main["mae"]["mean"],
-        "r2": main["r2"]["mean"],
+        "mae": main[CANDIDATE]["mae"]["mean"],
+        "r2": main[CANDIDATE]["r2"]["mean"],
         "leaks": violations,
         "leaks_checked": checked,
         "champion": champion,
-        "fairness": [],
         "horizons": horizons,
+        "calibration": _calibration(held_out),
+        "chosen": _chosen(first),
     }
+
+
+def _calibration(held_out: list[HeldOut]) -> dict[str, Any]:
+    probability = np.concatenate([part.said[CANDIDATE].probability for part in held_out])
+    passed = np.concatenate([part.actual for part in held_out]) >= 10
+    return {
+        "ece": expected_calibration_error(probability, passed),
+        "bins": calibration_bins(probability, passed),
+    }
+
+
+def _chosen(parts: list[HeldOut]) -> list[dict[str, Any]]:
+    """Tell how often which recipe was chosen, the most often first."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        key = f"{part.recipe.family} {sorted(part.recipe.params.items())}"
+        entry = found.setdefault(
+            key, {"family": part.recipe.family, "params": dict(part.recipe.params), "folds": 0}
+        )
+        entry["folds"] += 1
+    return sorted(found.values(), key=lambda entry: -int(entry["folds"]))
 
 
 def _summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:

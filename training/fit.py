@@ -10,19 +10,12 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
-from sklearn.pipeline import Pipeline
 
+from grade_models import GradeForest, grade_of
 from student_success.predictor import HORIZONS
-from training.calibration import Table, alarm_levels, calibrate, say
+from training.calibration import Predicted, Said, Table, alarm_levels, calibrate, say
 from training.folds import folds
-from training.pipeline import (
-    change_pipeline,
-    grade_estimator,
-    hide,
-    last_grade_pipeline,
-    last_known,
-)
+from training.pipeline import Model, build, hide
 
 Floats = NDArray[np.float64]
 INNER_SPLITS = 5
@@ -36,57 +29,86 @@ class Recipe:
     params: Mapping[str, Any]
     seed: int
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Recipe:
+        """Read a recipe back from what recipe.json says."""
+        return cls(content["family"], dict(content["params"]), int(content["seed"]))
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A fitted model with its calibration.
+    """A fitted model with its calibration; `tables` and `alarms` by horizon.
 
     Attributes
     ----------
-    base
-        Stands for the last known grade where none is known.
-    tables, alarms
-        By horizon.
+    seen
+        Index labels of every pupil that the model or its calibration learnt from.
     """
 
     recipe: Recipe
-    base: float
-    last: Pipeline
-    change: Pipeline
+    model: Model
+    seen: NDArray[np.int64]
     tables: Mapping[str, Table]
     alarms: Mapping[str, Mapping[str, Any]]
 
-    def points(self, rows: pd.DataFrame) -> Floats:
-        """Predict the grade, before it is cut to 0–20 and rounded."""
-        change: Floats = self.change.predict(rows)
-        return change + last_known(rows, base=self.base)
-
-    def estimator(self, frame: pd.DataFrame) -> RegressorMixin:
-        """Return the scikit-learn estimator of the grade; `frame` gives it its column names."""
-        rows, _, _ = hide(frame)
-        return grade_estimator(self.last, self.change, rows)
+    def say(self, rows: pd.DataFrame, horizon: str) -> Said:
+        """Return what is answered for pupils seen at one horizon."""
+        return say(predict(self.model, rows), self.tables[horizon])
 
 
-def _fit_change(
-    frame: pd.DataFrame, target: Floats, recipe: Recipe, base: float
-) -> tuple[Pipeline, pd.DataFrame]:
+def fit_model(frame: pd.DataFrame, target: Floats, recipe: Recipe) -> Model:
+    """Fit the model alone, on each pupil as every horizon shows them."""
     rows, pupils, _ = hide(frame)
-    change = target[pupils] - last_known(rows, base=base)
-    pipeline = change_pipeline(recipe.family, recipe.params, seed=recipe.seed)
-    return pipeline.fit(rows, change), rows
+    return build(recipe.family, recipe.params, seed=recipe.seed).fit(rows, target[pupils])
+
+
+def predict(model: Model, rows: pd.DataFrame) -> Predicted:
+    """Return the grade, and the distribution where the model has one."""
+    if isinstance(model, GradeForest):
+        cdf = model.predict_cdf(rows)
+        return Predicted(grade_of(cdf, model.median_share), cdf)
+    return Predicted(model.predict(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """Predictions on copies of pupils, each by a fit that had not seen the pupil."""
+
+    predicted: Predicted
+    pupils: NDArray[np.int64]
+    horizons: NDArray[np.str_]
+
+
+def out_of_fold(
+    frame: pd.DataFrame, target: Floats, recipe: Recipe, *, splits: int, seed: int, jobs: int = 1
+) -> OutOfFold:
+    """Predict every pupil, at every horizon, from the other folds."""
+    parts = Parallel(n_jobs=jobs)(
+        delayed(_held_out)(frame, target, recipe, train, test)
+        for train, test in folds(target, splits=splits, seed=seed)
+    )
+    cdfs = [part.predicted.cdf for part in parts]
+    known = [cdf for cdf in cdfs if cdf is not None]
+    return OutOfFold(
+        Predicted(
+            np.concatenate([part.predicted.grade for part in parts]),
+            np.concatenate(known) if len(known) == len(parts) else None,
+        ),
+        np.concatenate([part.pupils for part in parts]),
+        np.concatenate([part.horizons for part in parts]),
+    )
 
 
 def _held_out(
     frame: pd.DataFrame,
     target: Floats,
     recipe: Recipe,
-    base: float,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
-) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
-    pipeline, _ = _fit_change(frame.iloc[train], target[train], recipe, base)
+) -> OutOfFold:
+    model = fit_model(frame.iloc[train], target[train], recipe)
     rows, pupils, horizons = hide(frame.iloc[test])
-    return pipeline.predict(rows) + last_known(rows, base=base), test[pupils], horizons
+    return OutOfFold(predict(model, rows), test[pupils], horizons)
 
 
 def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -> Fitted:
@@ -95,24 +117,20 @@ def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -
     Parameters
     ----------
     frame
-        One row a pupil, with the columns of `FEATURE_NAMES`.
+        One row a pupil, with the columns of `FEATURE_NAMES`; its index tells pupils apart.
     target
         Final grades, 0 to 20.
     jobs
         Processes for the inner folds.
     """
-    base = float(np.median(target))
-    parts = Parallel(n_jobs=jobs)(
-        delayed(_held_out)(frame, target, recipe, base, train, test)
-        for train, test in folds(target, splits=INNER_SPLITS, seed=recipe.seed)
-    )
-    points = np.concatenate([part[0] for part in parts])
-    actual = target[np.concatenate([part[1] for part in parts])]
-    horizons = np.concatenate([part[2] for part in parts])
+    held = out_of_fold(frame, target, recipe, splits=INNER_SPLITS, seed=recipe.seed, jobs=jobs)
     tables, alarms = {}, {}
-    for horizon in HORIZONS:
-        here = horizons == horizon
-        tables[str(horizon)] = table = calibrate(points[here], actual[here])
-        alarms[str(horizon)] = alarm_levels(say(points[here], table).probability, actual[here])
-    pipeline, rows = _fit_change(frame, target, recipe, base)
-    return Fitted(recipe, base, last_grade_pipeline(rows, base=base), pipeline, tables, alarms)
+    for horizon in map(str, HORIZONS):
+        here = held.horizons == horizon
+        # A school that has no period grades yet: what is known without them is the best there is.
+        here = here if here.any() else held.horizons == str(HORIZONS[0])
+        predicted, actual = held.predicted.where(here), target[held.pupils[here]]
+        tables[horizon] = table = calibrate(predicted, actual)
+        alarms[horizon] = alarm_levels(say(predicted, table).probability, actual)
+    seen = frame.index.to_numpy(dtype=np.int64)
+    return Fitted(recipe, fit_model(frame, target, recipe), seen, tables, alarms)

@@ -1,41 +1,110 @@
-"""The model, in scikit-learn's own parts: last known grade plus the change that trees expect.
+"""The families that compete, and the pupils as each horizon shows them.
 
-`StackingRegressor` over frozen parts adds the two up, so whoever loads the artefact with
-scikit-learn gets the grade itself. One model answers at all three moments of the year: `hide`
-shows it each training pupil three times, with both period grades, with G1 alone and with neither.
+One model answers at all three moments of the year: `hide` shows it each training pupil three
+times, with both period grades, with G1 alone and with neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestRegressor, StackingRegressor
-from sklearn.frozen import FrozenEstimator
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import (
-    FunctionTransformer,
-    OneHotEncoder,
-    PolynomialFeatures,
-    StandardScaler,
-)
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import HuberRegressor
 
-from student_success.students import CATEGORICAL, FEATURE_NAMES, FEATURES, NUMERIC, Horizon
+from grade_models import GradeForest, GradeRegressor
+from student_success.students import FEATURE_NAMES, Horizon
 
 Floats = NDArray[np.float64]
+Model = GradeForest | GradeRegressor
 
 GRADES = ("G1", "G2")
-LOGGED = ("absences",)
-PLAIN = tuple(name for name in NUMERIC if name not in LOGGED)
-FILL = -1.0
-"""Stands for a grade that is not known: below every grade, so one cut of a tree tells it apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of model.
+
+    Attributes
+    ----------
+    fixed
+        Parameters that are not searched.
+    default
+        The first candidate of a search.
+    space
+        Values to draw the other candidates from.
+    """
+
+    fixed: Mapping[str, Any]
+    default: Mapping[str, Any]
+    space: Mapping[str, tuple[Any, ...]]
+
+
+_FOREST_SPACE = {
+    "min_samples_leaf": (2, 3, 5),
+    "max_features": (0.3, 0.4, 0.5),
+    "max_samples": (0.5, 0.7, 0.9),
+    "power": (0.5, 0.6, 0.7, 1.0),
+    "late_weight": (2.0, 3.0, 4.0),
+    "median_share": (0.55, 0.65, 0.7),
+}
+_FOREST = {
+    "min_samples_leaf": 2,
+    "max_features": 0.4,
+    "max_samples": 0.7,
+    "power": 0.6,
+    "late_weight": 3.0,
+    "median_share": 0.65,
+}
+FAMILIES: Mapping[str, Family] = {
+    "random_forest": Family({"n_estimators": 100}, _FOREST, _FOREST_SPACE),
+    # Splits by absolute error cost ten times as much to find, so these forests are smaller.
+    "random_forest_absolute": Family(
+        {"n_estimators": 40, "criterion": "absolute_error"},
+        _FOREST | {"min_samples_leaf": 5, "power": 1.0},
+        _FOREST_SPACE | {"min_samples_leaf": (3, 5, 8), "power": (1.0,)},
+    ),
+    "extra_trees": Family(
+        {"n_estimators": 100, "splitter": "random"},
+        _FOREST | {"max_features": 0.8},
+        _FOREST_SPACE | {"max_features": (0.6, 0.8, 1.0)},
+    ),
+    "hist_gradient_boosting": Family(
+        {"loss": "absolute_error"},
+        {"learning_rate": 0.1, "max_iter": 100, "max_leaf_nodes": 31, "min_samples_leaf": 15},
+        {
+            "learning_rate": (0.05, 0.08, 0.1, 0.15),
+            "max_iter": (80, 100, 150),
+            "max_leaf_nodes": (15, 31, 48),
+            "min_samples_leaf": (8, 15, 25),
+        },
+    ),
+    "linear": Family(
+        {"max_iter": 1000},
+        {"alpha": 1.0, "epsilon": 1.35},
+        {"alpha": (0.01, 0.1, 1.0, 10.0), "epsilon": (1.01, 1.35, 2.0)},
+    ),
+}
+
+
+def build(family: str, params: Mapping[str, Any], *, seed: int) -> Model:
+    """Make an unfitted model of a family.
+
+    Raises
+    ------
+    KeyError
+        If there is no such family.
+    """
+    chosen = {**FAMILIES[family].fixed, **params}
+    if family == "hist_gradient_boosting":
+        return GradeRegressor(HistGradientBoostingRegressor(random_state=seed, **chosen))
+    if family == "linear":
+        return GradeRegressor(HuberRegressor(**chosen))
+    return GradeForest(random_state=seed, **chosen)
 
 
 def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.str_]]:
@@ -79,88 +148,6 @@ def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[
 
 
 def last_known(rows: pd.DataFrame, *, base: float) -> Floats:
-    """Return G2, else G1, else `base`, of each row."""
+    """Return G2, else G1, else `base`, of each row: the rule of thumb."""
     filled = rows["G2"].fillna(rows["G1"]).fillna(base)
     return filled.to_numpy(dtype=np.float64)
-
-
-def preprocessor() -> ColumnTransformer:
-    """Scale numbers (absences through log1p first), one column a category."""
-    return ColumnTransformer(
-        [
-            (
-                "numbers",
-                make_pipeline(
-                    SimpleImputer(strategy="constant", fill_value=FILL), StandardScaler()
-                ),
-                list(PLAIN),
-            ),
-            (
-                "logged",
-                make_pipeline(FunctionTransformer(np.log1p), StandardScaler()),
-                list(LOGGED),
-            ),
-            (
-                "categories",
-                OneHotEncoder(
-                    categories=[list(f.categories) for f in FEATURES if f.kind == "category"],
-                    handle_unknown="ignore",
-                    sparse_output=False,
-                ),
-                list(CATEGORICAL),
-            ),
-        ]
-    )
-
-
-def change_pipeline(family: str, params: Mapping[str, Any], *, seed: int) -> Pipeline:
-    """Build the regressor of the change since the last known grade."""
-    regressors = {"random_forest": RandomForestRegressor}
-    return Pipeline(
-        [
-            ("columns", preprocessor()),
-            ("trees", regressors[family](random_state=seed, n_jobs=1, **params)),
-        ]
-    )
-
-
-def last_grade_pipeline(rows: pd.DataFrame, *, base: float) -> Pipeline:
-    """Build the part that answers with the last known grade, exactly.
-
-    G1 counts where G2 is missing: a product, which is what polynomial features are for.
-    """
-    columns = ColumnTransformer(
-        [
-            (
-                "grades",
-                SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True),
-                ["G1", "G2"],
-            )
-        ]
-    )
-    last = make_pipeline(columns, PolynomialFeatures(2, interaction_only=True), LinearRegression())
-    last.fit(rows, last_known(rows, base=base))
-    # Least squares finds these up to rounding; exactly is better.
-    names = last[:-1].get_feature_names_out()
-    weight = {
-        "grades__G2": 1.0,
-        "grades__G1 grades__missingindicator_G2": 1.0,
-        "grades__missingindicator_G1": base,
-    }
-    linear = last[-1]
-    linear.coef_ = np.array([weight.get(name, 0.0) for name in names])
-    linear.intercept_ = 0.0
-    return last
-
-
-def grade_estimator(last: Pipeline, change: Pipeline, rows: pd.DataFrame) -> RegressorMixin:
-    """Add the two fitted parts up to one scikit-learn estimator that answers with the grade."""
-    stack = StackingRegressor(
-        [("last_grade", FrozenEstimator(last)), ("change", FrozenEstimator(change))],
-        final_estimator=LinearRegression(),
-        cv="prefit",
-    )
-    stack.fit(rows, last.predict(rows))
-    stack.final_estimator_.coef_ = np.ones(2)
-    stack.final_estimator_.intercept_ = 0.0
-    return stack

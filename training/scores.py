@@ -10,6 +10,7 @@ from training.calibration import Said
 
 Floats = NDArray[np.float64]
 
+CALIBRATION_BINS = 5
 _WHOLE = np.arange(20)
 
 
@@ -34,7 +35,7 @@ def scores(said: Said, actual: Floats) -> dict[str, float]:
     """Measure what was said about pupils against their final grades."""
     error = said.grade - actual
     passed = actual >= PASS_GRADE
-    expected_pass = np.floor(said.grade + 0.5) >= PASS_GRADE
+    expected_pass = said.passes
     spread = float(((actual - actual.mean()) ** 2).mean())
     rate = passed.mean()
     return {
@@ -50,3 +51,23 @@ def scores(said: Said, actual: Floats) -> dict[str, float]:
         "coverage": float(((said.low <= actual) & (actual <= said.high)).mean()),
         "width": float((said.high - said.low).mean()),
     }
+
+
+def calibration_bins(probability: Floats, passed: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Compare said and seen in `CALIBRATION_BINS` bins of equally many pupils."""
+    order = np.argsort(probability, kind="stable")
+    return [
+        {
+            "probability": float(probability[part].mean()),
+            "passed": float(passed[part].mean()),
+            "n": len(part),
+        }
+        for part in np.array_split(order, CALIBRATION_BINS)
+        if len(part)
+    ]
+
+
+def expected_calibration_error(probability: Floats, passed: NDArray[np.bool_]) -> float:
+    """Return the mean gap between said and seen over the bins, 0 to 1."""
+    bins = calibration_bins(probability, passed)
+    return sum(b["n"] * abs(b["probability"] - b["passed"]) for b in bins) / len(probability)

@@ -6,14 +6,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import RegressorMixin
 
-from student_success.settings import Settings
+from student_success.errors import InvalidInputError
+from student_success.settings import ROOT, Settings
 from student_success.students import FEATURE_NAMES, TARGET
 from training.artefact import drift_reference, smoke_students, write_artefact
 from training.card import make_card
@@ -21,15 +22,13 @@ from training.compile import frame_of
 from training.dataset import Dataset, load
 from training.evaluate import CANDIDATE, evaluate
 from training.fit import Recipe, fit
+from training.pipeline import FAMILIES, Model
+from training.search import Choice, choose
 
 OUTER_SPLITS = 5
-FOREST = {
-    "n_estimators": 150,
-    "min_samples_leaf": 3,
-    "max_features": 0.5,
-    "max_leaf_nodes": 64,
-}
 JOBS = 2
+ESTIMATORS = ROOT / "grade_models.py"
+"""The one module of ours that the fitted estimator needs; it travels with the model."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,13 @@ class Candidate:
         Folder of the serving artefact.
     metrics
         Flat figures, means over the outer folds, by name.
+    code
+        Source files that must travel with `pipeline` for it to load elsewhere.
     test_mae, test_r2
         Horizon ``G1+G2``, mean over the outer folds.
     """
 
-    pipeline: RegressorMixin
+    pipeline: Model
     serving: Path
     best_model: str
     best_params: dict[str, Any]
@@ -60,6 +61,7 @@ class Candidate:
     dataset: dict[str, Any]
     recipe: dict[str, Any]
     input_example: pd.DataFrame
+    code: tuple[Path, ...] = (ESTIMATORS,)
 
 
 def run(
@@ -94,6 +96,8 @@ def run(
     ------
     DatasetError
         If the data is missing or has bad cells.
+    InvalidInputError
+        If there is no such family.
     """
     started = time.monotonic()
     tell = progress or (lambda share, what: None)
@@ -101,21 +105,36 @@ def run(
     data = dataset or load(settings)
     frame = data.frame[list(FEATURE_NAMES)]
     target = data.frame[TARGET].to_numpy(dtype=np.float64)
-    recipe = Recipe(family or "random_forest", FOREST, settings.random_seed)
-    tell(0.05, "judging on held-out pupils")
+    if family is not None and family not in FAMILIES:
+        raise InvalidInputError(
+            f"There is no such family of models; there are {', '.join(FAMILIES)}.",
+            details=[{"loc": ["family"], "msg": "unknown family", "type": "family_unknown"}],
+        )
+    search = partial(
+        choose,
+        family=family,
+        budget_seconds=budget_seconds or settings.train_budget_seconds,
+        seed=settings.random_seed,
+    )
+    tell(0.02, "judging on held-out pupils")
     evaluation = evaluate(
         frame,
         target,
-        recipe,
+        partial(_chosen, search),
         splits=OUTER_SPLITS,
         repeats=1,
         seed=settings.random_seed,
-        champion=recipe_from(champion_recipe) if champion_recipe else None,
+        champion=Recipe.from_json(champion_recipe) if champion_recipe else None,
         champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
+        audit=data.audit,
+        alarm_recall=settings.alarm_recall,
         jobs=JOBS,
-        progress=lambda share: tell(0.05 + 0.75 * share, "judging on held-out pupils"),
+        progress=lambda share: tell(0.02 + 0.73 * share, "judging on held-out pupils"),
     )
-    tell(0.8, "fitting on all pupils")
+    tell(0.75, "choosing a recipe")
+    choice = search(frame, target, jobs=JOBS)
+    recipe = choice.recipe
+    tell(0.85, "fitting on all pupils")
     fitted = fit(frame, target, recipe, jobs=JOBS)
     described = data.describe()
     written = {
@@ -123,6 +142,7 @@ def run(
         "params": dict(recipe.params),
         "seed": recipe.seed,
         "data": described,
+        "tried": list(choice.tried),
     }
     tell(0.95, "writing the artefact")
     serving = folder or Path(tempfile.mkdtemp(prefix="student-success-"))
@@ -144,7 +164,7 @@ def run(
     )
     tell(1.0, "done")
     return Candidate(
-        pipeline=fitted.estimator(frame),
+        pipeline=fitted.model,
         serving=serving,
         best_model=recipe.family,
         best_params=dict(recipe.params),
@@ -158,19 +178,23 @@ def run(
     )
 
 
-def recipe_from(content: Mapping[str, Any]) -> Recipe:
-    """Read a recipe back from what recipe.json says."""
-    return Recipe(content["family"], dict(content["params"]), int(content["seed"]))
+def _chosen(
+    search: Callable[[pd.DataFrame, np.ndarray[Any, Any]], Choice],
+    frame: pd.DataFrame,
+    target: np.ndarray[Any, Any],
+) -> Recipe:
+    return search(frame, target).recipe
 
 
 def flat_metrics(evidence: Mapping[str, Any]) -> dict[str, float]:
     """Return the candidate's figures under names that MLflow accepts, e.g. ``G1_G2/mae``."""
-    return {
+    found = {
         f"{horizon.replace('+', '_')}/{measure}": value["mean"]
         for horizon, by_name in evidence["horizons"].items()
         for measure, value in by_name[CANDIDATE].items()
         if np.isfinite(value["mean"])
     }
+    return found | {"calibration_error": evidence["calibration"]["ece"]}
 
 
 def _example() -> pd.DataFrame:

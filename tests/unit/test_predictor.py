@@ -46,7 +46,7 @@ def test_seed_was_trained_on_real_pupils(seed: Predictor) -> None:
     assert seed.dataset["rows"] == 662
 
 
-@pytest.mark.parametrize("name", ["trees.onnx", "serving.json", "evaluation.json"])
+@pytest.mark.parametrize("name", ["trees-G1-G2.onnx.gz", "serving.json", "evaluation.json"])
 def test_altered_file_is_refused(copy: Path, name: str) -> None:
     data = bytearray((copy / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -55,14 +55,14 @@ def test_altered_file_is_refused(copy: Path, name: str) -> None:
         Predictor.load(copy, version="1")
 
 
-@pytest.mark.parametrize("name", ["trees.onnx", "manifest.json"])
+@pytest.mark.parametrize("name", ["trees-none.onnx.gz", "manifest.json"])
 def test_missing_file_is_refused(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(ArtefactError):
         Predictor.load(copy, version="1")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 2, "files": {}}', "null"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99, "files": {}}', "null"])
 def test_manifest_of_another_kind_is_refused(copy: Path, content: str) -> None:
     (copy / "manifest.json").write_text(content)
     with pytest.raises(ArtefactError):
