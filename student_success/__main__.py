@@ -1,6 +1,6 @@
 """The command line: serve, and the registry work that the server gives to child processes.
 
-python -m student_success serve | promote | fetch | align-alias | migrate | verify
+python -m student_success COMMAND
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     promote.add_argument("--actor", default="cli")
     promote.add_argument("--locked", action="store_true", help=argparse.SUPPRESS)
     commands.add_parser("align-alias", help="bring MLflow's alias and the service in line")
-    commands.add_parser("fetch", help="bring the deployed version into the Bento store")
+    fetch = commands.add_parser("fetch", help="bring a deployed version into the Bento store")
+    fetch.add_argument("--version", type=int, required=True)
+    fetch.add_argument("--sha256", required=True, help="of its manifest, from the deployment")
+    commands.add_parser("versions", help="list the registered versions")
+    judge = commands.add_parser("judge", help="say what the gate would say of a version")
+    judge.add_argument("--version", type=int, required=True)
     commands.add_parser("migrate", help="bring the database schema up to date")
     commands.add_parser("verify", help="check the record of promotions and rollbacks")
     asked = parser.parse_args(arguments)
@@ -62,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     """Do the registry's work as a child that reports in JSON lines."""
-    from student_success import promotion
+    from student_success import promotion, registry
     from student_success.children import say, speaking
     from student_success.database import connect
     from student_success.deployments import Deployments
@@ -94,13 +99,15 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
                     report=lambda step: say(stream, "progress", step=step),
                 )
                 say(stream, "result", **result)
+            elif asked.command == "versions":
+                say(stream, "result", versions=registry.versions(settings))
+            elif asked.command == "judge":
+                say(stream, "result", **promotion.judge(settings, deployments, asked.version))
             elif asked.command == "align-alias":
                 promotion.align_alias(settings, deployments, may_adopt=True)
                 say(stream, "result")
             else:
-                current = deployments.current()
-                if current is not None:
-                    promotion.fetch(settings, current)
+                promotion.fetch(settings, asked.version, fingerprint=asked.sha256)
                 say(stream, "result")
     return 0
 

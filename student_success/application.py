@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import time
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from student_success import children, metrics, promotion, registry
@@ -28,6 +29,7 @@ from student_success.inference import Inference
 from student_success.jobs import Jobs
 from student_success.locks import Operation, exclusive
 from student_success.schemas import (
+    EvidenceAnswer,
     HealthAnswer,
     HistoryQuery,
     ModelAnswer,
@@ -43,6 +45,7 @@ from student_success.students import FEATURE_NAMES, FEATURES
 logger = logging.getLogger(__name__)
 
 PROMOTION_MEMORY_MB = 4096
+DATABASE_RETRY_SECONDS = 2.0
 _REFERENCE = {"reference"}
 
 
@@ -91,14 +94,12 @@ class Application:
         )
         self.champion = Champion(settings, self.deployments)
         self.inference = Inference(self.champion, self.history)
-        try:
-            migrate(self.settings.database, state_dir=self.settings.state_dir)
-            self.jobs.recover()
-        except StudentSuccessError:
-            logger.error("database_not_ready", exc_info=True)
+        ready = self._prepare_database()
         self.champion.load_first()
         self.history.start()
         self._tasks = [asyncio.create_task(self.champion.follow(), name="follow")]
+        if not ready:
+            self._tasks.append(asyncio.create_task(self._await_database(), name="database"))
         if leader:
             self._tasks.append(asyncio.create_task(self._watch_registry(), name="registry"))
         # What was made so far stays for ever: a full collection need not look at it again, and
@@ -115,6 +116,20 @@ class Application:
         await self.jobs.close()
         await asyncio.to_thread(self.history.close)
         self._control.dispose()
+
+    def _prepare_database(self) -> bool:
+        try:
+            migrate(self.settings.database, state_dir=self.settings.state_dir)
+            self.jobs.recover()
+        except StudentSuccessError as error:
+            logger.error("database_not_ready", extra={"reason": error.message})
+            return False
+        return True
+
+    async def _await_database(self) -> None:
+        """Prepare the database as soon as it is there."""
+        while not await asyncio.to_thread(self._prepare_database):
+            await asyncio.sleep(DATABASE_RETRY_SECONDS)
 
     # History
 
@@ -139,7 +154,9 @@ class Application:
 
     async def train(self, request: TrainRequest) -> tuple[int, dict[str, Any]]:
         """Start a training; return the HTTP status and the answer, once done if asked to wait."""
-        job_id, task = self.jobs.start(request, champion=self.inference.serving().predictor.folder)
+        job_id, task = await self.jobs.start(
+            request, champion=self.inference.serving().predictor.folder
+        )
         if not request.wait:
             return 202, {"status": "accepted", "job_id": job_id}
         # Shielded: a client that hangs up does not end the training.
@@ -153,33 +170,34 @@ class Application:
                 f"Only the alias '{settings.model_alias}' is served.",
                 details=[{"loc": ["alias"], "msg": "Not the served alias", "type": "alias"}],
             )
-        with self._counted("promoted"), self._exclusive(Operation.TRAINING, Operation.DEPLOYMENT):
-            try:
-                result = await children.run(
-                    "-m",
-                    "student_success",
+        with self._counted("promoted"):
+            async with self._exclusive(Operation.TRAINING, Operation.DEPLOYMENT):
+                result = await self._registry_child(
                     "promote",
                     "--locked",
                     f"--actor={actor}",
                     f"--request={request.model_dump_json()}",
                     timeout=settings.registry_timeout_seconds + settings.train_timeout_seconds,
-                    memory_mb=PROMOTION_MEMORY_MB,
                 )
-            except ChildFailure as error:
-                raise RegistryUnavailableError(f"The promotion {error}.") from error
         await self.champion.catch_up()
         return PromoteAnswer.model_validate(result)
 
     async def rollback(self, request: RollbackRequest, *, actor: str) -> RollbackAnswer:
         """Go back to the version served before; works with MLflow away."""
-        with self._counted("rolled_back"), self._exclusive(Operation.DEPLOYMENT):
-            result = await asyncio.to_thread(
-                promotion.roll_back,
-                self.settings,
-                self.deployments,
-                reason=request.reason,
-                actor=actor,
-            )
+        with self._counted("rolled_back"):
+            async with self._exclusive(Operation.DEPLOYMENT):
+                target = await asyncio.to_thread(self.deployments.rollback_target)
+                if target is not None and registry.stored(self.settings, target.to_version) is None:
+                    await self._registry_child(
+                        "fetch", f"--version={target.to_version}", f"--sha256={target.fingerprint}"
+                    )
+                result = await asyncio.to_thread(
+                    promotion.roll_back,
+                    self.settings,
+                    self.deployments,
+                    reason=request.reason,
+                    actor=actor,
+                )
         await self.champion.catch_up()
         return RollbackAnswer.model_validate(result)
 
@@ -187,6 +205,20 @@ class Application:
         """Return the record of promotions and rollbacks, newest first."""
         rows = await asyncio.to_thread(self.deployments.page)
         return [row.public() for row in rows]
+
+    async def versions(self) -> list[dict[str, Any]]:
+        """List the registered versions, newest first."""
+        found = await self._registry_child("versions")
+        served = self.champion.served
+        version = None if served is None else served.predictor.version
+        return [{**row, "served": str(row["version"]) == version} for row in found["versions"]]
+
+    async def evidence(self, version: int) -> dict[str, Any]:
+        """Say what the gate would say of a version now."""
+        found = await self._registry_child(
+            "judge", f"--version={version}", timeout=self.settings.train_timeout_seconds
+        )
+        return EvidenceAnswer.model_validate(found).model_dump(mode="json")
 
     def model(self) -> ModelAnswer:
         """Describe the served version."""
@@ -253,27 +285,43 @@ class Application:
             self._registry_ok, there = await asyncio.to_thread(registry.peek, settings)
             try:
                 if self._registry_ok and there != await asyncio.to_thread(self._wanted_alias):
-                    await children.run(
-                        "-m",
-                        "student_success",
-                        "align-alias",
-                        timeout=settings.registry_timeout_seconds,
-                        memory_mb=PROMOTION_MEMORY_MB,
-                    )
+                    await self._registry_child("align-alias")
                     await self.champion.catch_up()
-            except (StudentSuccessError, ChildFailure) as error:
-                logger.warning("alias_not_aligned", extra={"reason": str(error)})
+            except StudentSuccessError as error:
+                logger.warning("alias_not_aligned", extra={"reason": error.message})
             await asyncio.sleep(settings.alias_check_seconds)
 
     def _wanted_alias(self) -> str | None:
         current = self.deployments.current()
         return None if current is None or current.to_version == SEED else current.to_version
 
-    def _exclusive(self, *operations: Operation) -> contextlib.AbstractContextManager[None]:
-        return exclusive(*operations, engine=self._control, state_dir=self.settings.state_dir)
+    async def _registry_child(
+        self, *arguments: str, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Do the registry's work in a child; one that fails is a registry that is away."""
+        try:
+            return await children.run(
+                "-m",
+                "student_success",
+                *arguments,
+                timeout=timeout or self.settings.registry_timeout_seconds,
+                memory_mb=PROMOTION_MEMORY_MB,
+            )
+        except ChildFailure as error:
+            raise RegistryUnavailableError(f"The registry's answer {error}.") from error
+
+    @contextlib.asynccontextmanager
+    async def _exclusive(self, *operations: Operation) -> AsyncIterator[None]:
+        lock = exclusive(*operations, engine=self._control, state_dir=self.settings.state_dir)
+        # In a thread: with PostgreSQL it may take its time.
+        await asyncio.to_thread(lock.__enter__)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(lock.__exit__, None, None, None)
 
     @contextlib.contextmanager
-    def _counted(self, outcome: str) -> Any:
+    def _counted(self, outcome: str) -> Iterator[None]:
         try:
             yield
         except StudentSuccessError as error:

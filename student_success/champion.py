@@ -114,6 +114,8 @@ class Champion:
                 "-m",
                 "student_success",
                 "fetch",
+                f"--version={deployment.to_version}",
+                f"--sha256={deployment.fingerprint}",
                 timeout=self._settings.registry_timeout_seconds,
                 memory_mb=FETCH_MEMORY_MB,
             )

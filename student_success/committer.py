@@ -160,8 +160,8 @@ class Committer:
             self._statements.commit(
                 self._quick_connection, [row for waiting in group for row in waiting.rows]
             )
-        except (SQLAlchemyError, self._statements.driver_error):
-            # Locked, full or broken: the thread can wait, and tells the requests what it is.
+        except Exception:
+            # Locked, full or broken: the thread can wait, logs it and tells the requests.
             self._drop_quick_connection()
             self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
             return False
@@ -185,10 +185,14 @@ class Committer:
             started = time.perf_counter()
             try:
                 self._commit(group)
-            except (SQLAlchemyError, self._statements.driver_error) as error:
+            except Exception as error:
+                # Whatever it is: a thread that ended would leave every later request waiting.
+                known = isinstance(error, SQLAlchemyError | self._statements.driver_error)
                 metrics.history_write_errors_total.inc()
                 logger.error(
-                    "history_commit_failed", extra={"reason": str(error).partition("\n")[0]}
+                    "history_commit_failed",
+                    extra={"reason": str(error).partition("\n")[0]},
+                    exc_info=None if known else error,
                 )
                 for waiting in group:
                     waiting.outcome = HistoryUnavailableError("The prediction could not be saved.")

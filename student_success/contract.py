@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field
 from student_success.auth import Role
 from student_success.http import Rule
 from student_success.schemas import (
+    MAX_ID,
     BatchAnswer,
     DeploymentRow,
     ErasureAnswer,
+    EvidenceAnswer,
     HealthAnswer,
     HistoryQuery,
     HistoryRow,
@@ -27,6 +29,7 @@ from student_success.schemas import (
     Students,
     TrainAnswer,
     TrainRequest,
+    VersionAnswer,
     _Request,
 )
 from student_success.students import StudentFeatures
@@ -39,9 +42,15 @@ class ErasureQuery(_Request):
 
 
 class JobQuery(_Request):
-    """Which training to look at."""
+    """Which training to look at; the newest if none is named."""
 
-    job_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    job_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
+
+
+class EvidenceQuery(_Request):
+    """Which version to judge."""
+
+    version: int = Field(ge=1, le=MAX_ID)
 
 
 class NothingAsked(_Request):
@@ -164,6 +173,23 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         Rule(Role.ADMIN),
         answer=(DeploymentRow,),
         errors=(503,),
+    ),
+    Endpoint(
+        "GET",
+        "/versions",
+        "List the registered versions with their figures, newest first",
+        Rule(Role.ADMIN),
+        answer=(VersionAnswer,),
+        errors=(503,),
+    ),
+    Endpoint(
+        "GET",
+        "/evidence",
+        "Say what the gate would say of a version now; nothing changes",
+        Rule(Role.ADMIN),
+        query=EvidenceQuery,
+        answer=EvidenceAnswer,
+        errors=(404, 409, 503),
     ),
     Endpoint("GET", "/model", "Describe the version served", answer=ModelAnswer),
     Endpoint("GET", "/health", "Say how the service is, whatever the state", answer=HealthAnswer),

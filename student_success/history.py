@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, delete, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from student_success.committer import Committer, Row
 from student_success.database import (
@@ -66,6 +65,7 @@ class History:
         self._retention_days = retention_days
         self._committer = Committer(engine, quick_engine=quick_engine)
         self._stopping = threading.Event()
+        self._to_overwrite = threading.Event()
         self._keeper = threading.Thread(target=self._keep_loop, name="history-keeper", daemon=True)
 
     def start(self) -> None:
@@ -80,8 +80,8 @@ class History:
         if self._keeper.is_alive():
             self._keeper.join()
         try:
-            checkpoint(self._engine)
-        except SQLAlchemyError:
+            checkpoint(self._engine, "TRUNCATE" if self._to_overwrite.is_set() else "PASSIVE")
+        except HistoryUnavailableError:
             logger.warning("checkpoint_failed", exc_info=True)
         self._engine.dispose()
         if self._quick_engine is not None:
@@ -122,12 +122,15 @@ class History:
             try:
                 if checkpoint(self._engine) > LONGEST_LOG_BYTES:
                     checkpoint(self._engine, "RESTART")
+                if self._to_overwrite.is_set():
+                    self._overwrite()
                 if time.monotonic() >= next_retention:
                     next_retention = time.monotonic() + RETENTION_SECONDS
                     self._forget()
-            except (SQLAlchemyError, HistoryUnavailableError):
+            except Exception as error:
                 # Tried again in a second; a full disk or a lock shows in the commits themselves.
-                logger.warning("history_upkeep_failed", exc_info=True)
+                # A keeper that ended would let the log grow for ever.
+                logger.warning("history_upkeep_failed", extra={"reason": str(error)})
 
     def _forget(self) -> None:
         with writing(self._engine) as connection:
@@ -200,8 +203,14 @@ class History:
             if len(chosen) < _ERASE_CHUNK:
                 break
         if erased:
-            checkpoint(self._engine, "TRUNCATE")
+            self._overwrite()
         return erased
+
+    def _overwrite(self) -> None:
+        """Take erased rows out of SQLite's log; the keeper tries again if somebody is reading."""
+        self._to_overwrite.set()
+        if checkpoint(self._engine, "TRUNCATE") == 0:
+            self._to_overwrite.clear()
 
     def check(self) -> None:
         """Show that a prediction could be committed now.
@@ -212,9 +221,9 @@ class History:
             If the database cannot be written.
         """
         with writing(self._engine) as connection:
-            # Takes the write lock, and on SQLite touches the log: a full disk shows here.
+            # Takes the write lock and changes nothing: no key's hash is this word.
             connection.execute(
-                delete(idempotency_keys).where(idempotency_keys.c.key_hash == "\0never")
+                delete(idempotency_keys).where(idempotency_keys.c.key_hash == "never")
             )
 
 

@@ -12,7 +12,6 @@ import logging
 import re
 import time
 import urllib.parse
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from student_success.errors import (
     StudentSuccessError,
     UnsupportedMediaTypeError,
 )
+from student_success.identifiers import random_hex
 from student_success.logs import AccessLog
 from student_success.settings import Settings
 from student_success.strict_json import parse
@@ -122,7 +122,7 @@ class Call:
     @property
     def session_id(self) -> str:
         """The session the caller named, or a new one."""
-        return self.asked_session or uuid.uuid4().hex
+        return self.asked_session or random_hex()
 
     @property
     def idempotency(self) -> tuple[str, bytes, str] | None:
@@ -393,7 +393,8 @@ class _Answer:
             await self.error(_foreign_error(status))
             return
         self.status = status
-        ours = {name for name, _ in SECURITY_HEADERS}
+        # BentoML's "server" tells only who is nosy what to look for.
+        ours = {b"server", *(name for name, _ in SECURITY_HEADERS)}
         await self._send(
             {
                 **message,
@@ -426,7 +427,7 @@ def _foreign_error(status: int) -> StudentSuccessError:
 def _request_id(sent: bytes | None) -> str:
     if sent is not None and REQUEST_ID_PATTERN.fullmatch(named := sent.decode("latin-1")):
         return named
-    return uuid.uuid4().hex
+    return random_hex()
 
 
 def _names_session(call: Call) -> bool:

@@ -11,13 +11,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import ColumnElement, Engine, Update, insert, select, update
 
 from student_success import children, metrics
 from student_success.children import ChildFailure
 from student_success.database import iso, jobs, now_us, reading, writing
 from student_success.errors import (
     BusyError,
+    HistoryUnavailableError,
     NotFoundError,
     StudentSuccessError,
     TrainingFailedError,
@@ -43,13 +44,11 @@ class Jobs:
     def recover(self) -> None:
         """Mark trainings as failed that a stopped server left behind."""
         with contextlib.suppress(BusyError), self._lock(), writing(self._engine) as connection:
-            connection.execute(
-                update(jobs)
-                .where(jobs.c.state == "running")
-                .values(state="failed", error=INTERRUPTED, finished_us=now_us())
-            )
+            connection.execute(_interrupted(jobs.c.state == "running"))
 
-    def start(self, request: TrainRequest, *, champion: Path) -> tuple[str, asyncio.Task[Any]]:
+    async def start(
+        self, request: TrainRequest, *, champion: Path
+    ) -> tuple[str, asyncio.Task[dict[str, Any]]]:
         """Start a training.
 
         Parameters
@@ -67,18 +66,20 @@ class Jobs:
         BusyError
             If a training or a promotion is under way.
         """
-        held = contextlib.ExitStack()
-        held.enter_context(self._lock())
+        job_id = uuid.uuid4().hex
+        held = await asyncio.to_thread(self._begin, job_id)
+        task = asyncio.create_task(self._run(job_id, request, champion, held))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return job_id, task
+
+    def _begin(self, job_id: str) -> contextlib.ExitStack:
+        """Take the lock and put the job on record; the lock is the caller's to let go."""
         with contextlib.ExitStack() as undo:
-            undo.push(held)
-            job_id = uuid.uuid4().hex
+            undo.enter_context(self._lock())
             with writing(self._engine) as connection:
                 # The lock is ours, so whatever still says "running" is not.
-                connection.execute(
-                    update(jobs)
-                    .where(jobs.c.state == "running")
-                    .values(state="failed", error=INTERRUPTED, finished_us=now_us())
-                )
+                connection.execute(_interrupted(jobs.c.state == "running"))
                 connection.execute(
                     insert(jobs).values(
                         id=job_id,
@@ -88,14 +89,10 @@ class Jobs:
                         progress_json="{}",
                     )
                 )
-            undo.pop_all()
-        task = asyncio.create_task(self._run(job_id, request, champion, held))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return job_id, task
+            return undo.pop_all()
 
-    def get(self, job_id: str) -> dict[str, Any]:
-        """Return the fields of `JobAnswer`.
+    def get(self, job_id: str | None) -> dict[str, Any]:
+        """Return the fields of `JobAnswer`; of the newest job for None.
 
         Raises
         ------
@@ -103,7 +100,10 @@ class Jobs:
             If there is no such job.
         """
         with reading(self._engine) as connection:
-            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+            query = select(jobs).order_by(jobs.c.created_us.desc()).limit(1)
+            if job_id is not None:
+                query = query.where(jobs.c.id == job_id)
+            row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFoundError("There is no such training job.")
         return {
@@ -128,14 +128,15 @@ class Jobs:
         settings = self._settings
         started = time.monotonic()
         last_said = 0.0
+        noting: list[asyncio.Future[None]] = []
 
         def note(message: dict[str, Any]) -> None:
             nonlocal last_said
             if time.monotonic() - last_said >= PROGRESS_SECONDS:
                 last_said = time.monotonic()
                 message.pop("event", None)
-                with contextlib.suppress(StudentSuccessError):
-                    self._record(job_id, progress_json=json.dumps(message))
+                values = {"progress_json": json.dumps(message)}
+                noting.append(asyncio.ensure_future(self._record(job_id, **values)))
 
         arguments = ["-m", "training", "run", f"--champion={champion}"]
         if request.family is not None:
@@ -151,13 +152,16 @@ class Jobs:
                     on_progress=note,
                 )
             except BaseException as error:
-                self._failed(job_id, error)
+                await asyncio.shield(self._failed(job_id, error))
                 if isinstance(error, ChildFailure):
                     raise TrainingFailedError(f"The training {error}.") from error
                 raise
             result.pop("event")
             answer = {"status": "ok", "job_id": job_id, **result}
-            self._record(job_id, state="done", result_json=json.dumps(answer), finished_us=now_us())
+            await asyncio.gather(*noting)
+            await self._record(
+                job_id, state="done", result_json=json.dumps(answer), finished_us=now_us()
+            )
         metrics.training_runs_total.labels("ok").inc()
         metrics.training_duration_seconds.observe(time.monotonic() - started)
         metrics.training_last_success_timestamp_seconds.set_to_current_time()
@@ -166,7 +170,7 @@ class Jobs:
         logger.info("training_done", extra={"job_id": job_id, "model_version": answer["version"]})
         return answer
 
-    def _failed(self, job_id: str, error: BaseException) -> None:
+    async def _failed(self, job_id: str, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             words = INTERRUPTED
         elif isinstance(error, StudentSuccessError):
@@ -175,12 +179,17 @@ class Jobs:
             words = f"The training {error}."
         metrics.training_runs_total.labels("failed").inc()
         logger.error("training_failed", extra={"job_id": job_id, "reason": words})
-        with contextlib.suppress(StudentSuccessError):
-            self._record(job_id, state="failed", error=words, finished_us=now_us())
+        await self._record(job_id, state="failed", error=words, finished_us=now_us())
 
-    def _record(self, job_id: str, **values: Any) -> None:
-        with writing(self._engine) as connection:
-            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+    async def _record(self, job_id: str, **values: Any) -> None:
+        """Put it on record; a database that is away for the moment does not end a training."""
+
+        def record() -> None:
+            with writing(self._engine) as connection:
+                connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+
+        with contextlib.suppress(HistoryUnavailableError):
+            await asyncio.to_thread(record)
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return exclusive(
@@ -191,3 +200,11 @@ class Jobs:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # Recorded already; an unread one would be logged a second time.
+
+
+def _interrupted(condition: ColumnElement[bool]) -> Update:
+    return (
+        update(jobs)
+        .where(condition)
+        .values(state="failed", error=INTERRUPTED, finished_us=now_us())
+    )

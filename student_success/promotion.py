@@ -6,11 +6,13 @@ worker follows. MLflow's alias is brought in line afterwards, and again later if
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,32 +86,21 @@ def _promote(
     action: Action,
     report: Report = _silent,
 ) -> dict[str, Any]:
-    current = deployments.current()
     version = str(request.version)
+    current = deployments.current()
     if current is not None and current.to_version == version:
         raise ConflictError(f"Version {version} is served already.")
-    found = registry.find(settings, request.version)
-    with registry.fetched(settings, found) as folder:
-        report("fetched")
-        served = folder_of(settings, current)
-        evaluation = _evaluation(settings, folder / registry.SERVING, served)
-        verdict = gate.decide(
-            Evidence.from_json(evaluation),
-            gate.Limits.from_settings(settings).tightened(
-                max_mae=request.max_mae, min_r2=request.min_r2
-            ),
-            champion=verify(served),
-            fairness_override=request.fairness_override,
-        )
+    with _judged(settings, deployments, request) as judged:
         report("judged")
+        evaluation, verdict = judged.evaluation, judged.verdict
         if not verdict.passed:
             raise PromotionRefusedError(
                 f"Version {version} was refused by the gate.",
                 details=verdict.to_json()["conditions"],
             )
-        kept = registry.keep(settings, found, folder)
+        kept = registry.keep(settings, judged.found, judged.folder)
     report("kept")
-    fingerprint = _check(settings, kept, version, found.fingerprint)
+    fingerprint = _check(settings, kept, version, judged.found.fingerprint)
     report("verified")
     evidence = {
         **verdict.to_json(),
@@ -138,6 +129,52 @@ def _promote(
         "r2": evaluation["r2"],
         "evidence": evidence,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A version, downloaded and checked, and what the gate says of it."""
+
+    found: registry.RegisteredVersion
+    folder: Path
+    evaluation: Mapping[str, Any]
+    verdict: gate.Verdict
+
+
+@contextlib.contextmanager
+def _judged(
+    settings: Settings, deployments: Deployments, request: PromoteRequest
+) -> Iterator[_Judged]:
+    found = registry.find(settings, request.version)
+    with registry.fetched(settings, found) as folder:
+        served = folder_of(settings, deployments.current())
+        evaluation = _evaluation(settings, folder / registry.SERVING, served)
+        verdict = gate.decide(
+            Evidence.from_json(evaluation),
+            gate.Limits.from_settings(settings).tightened(
+                max_mae=request.max_mae, min_r2=request.min_r2
+            ),
+            champion=verify(served),
+            fairness_override=request.fairness_override,
+        )
+        yield _Judged(found, folder, evaluation, verdict)
+
+
+def judge(settings: Settings, deployments: Deployments, version: int) -> dict[str, Any]:
+    """Say what the gate would say of a version now; nothing changes.
+
+    Returns
+    -------
+    dict
+        The fields of `EvidenceAnswer`.
+    """
+    with _judged(settings, deployments, PromoteRequest(version=version)) as judged:
+        return {
+            "version": version,
+            "mae": judged.evaluation["mae"],
+            "r2": judged.evaluation["r2"],
+            **judged.verdict.to_json(),
+        }
 
 
 def roll_back(
@@ -177,10 +214,10 @@ def roll_back(
     return {"status": "rolled_back", "version": version, "previous_version": row.from_version}
 
 
-def fetch(settings: Settings, deployment: Deployment) -> Path:
+def fetch(settings: Settings, version: int, *, fingerprint: str) -> Path:
     """Bring a deployed version from MLflow into the Bento store of this machine."""
-    found = registry.find(settings, int(deployment.to_version))
-    if found.fingerprint != deployment.fingerprint:
+    found = registry.find(settings, version)
+    if found.fingerprint != fingerprint:
         raise ArtefactError("The registry's version is not the one that was deployed.")
     with registry.fetched(settings, found) as folder:
         return registry.keep(settings, found, folder)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from student_success import openapi
 from student_success.application import Application
-from student_success.contract import ErasureQuery, JobQuery
+from student_success.contract import ErasureQuery, EvidenceQuery, JobQuery
 from student_success.http import answering, current_call, json_answer
 from student_success.schemas import HistoryQuery
 from student_success.strict_json import invalid
@@ -58,6 +58,12 @@ def routes(application: Application) -> Starlette:
     async def deployments() -> Response:
         return json_answer(await application.deployments_page())
 
+    async def versions() -> Response:
+        return json_answer(await application.versions())
+
+    async def evidence() -> Response:
+        return json_answer(await application.evidence(_asked(EvidenceQuery).version))
+
     async def model() -> Response:
         return json_answer(application.model().model_dump(mode="json"))
 
@@ -82,6 +88,8 @@ def routes(application: Application) -> Starlette:
             _route("/history", erase, method="DELETE"),
             _route("/train", job),
             _route("/deployments", deployments),
+            _route("/versions", versions),
+            _route("/evidence", evidence),
             _route("/model", model),
             _route("/health", health),
             _route("/openapi.json", description),

@@ -187,6 +187,30 @@ class PromoteAnswer(_Answer):
     evidence: dict[str, Any]
 
 
+class VersionAnswer(_Answer):
+    """One registered version, served or not."""
+
+    version: int
+    created_at: str
+    run_id: str | None
+    best_model: str | None
+    metrics: dict[str, float]
+    dataset: dict[str, Any]
+    alias: bool = Field(description="Whether MLflow's alias points to it.")
+    served: bool
+
+
+class EvidenceAnswer(_Answer):
+    """What the gate would say of a version now."""
+
+    version: int
+    passed: bool
+    mae: float
+    r2: float
+    conditions: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+
+
 class RollbackRequest(_Request):
     """Why to go back."""
 
