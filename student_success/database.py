@@ -254,18 +254,24 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
     Returns
     -------
     int
-        Bytes in the log.
+        Bytes in the log; after ``TRUNCATE``, more than 0 if somebody was in the way of emptying it.
+
+    Raises
+    ------
+    HistoryUnavailableError
+        If the database cannot be read or written.
     """
     if engine.dialect.name != "sqlite":
         return 0
-    raw = engine.raw_connection()
     try:
-        cursor = raw.cursor()
-        _, frames, _ = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        cursor.close()
-        return int(max(0, frames) * SQLITE_PAGE_BYTES)
-    finally:
-        raw.close()
+        with unavailable_on_failure(), contextlib.closing(engine.raw_connection()) as raw:
+            cursor = raw.cursor()
+            busy, frames, _ = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            cursor.close()
+    except engine.dialect.loaded_dbapi.Error as error:
+        # The driver was asked directly, so SQLAlchemy has not made the error one of its own.
+        raise HistoryUnavailableError("The database does not answer.") from error
+    return int(max(busy, frames) * SQLITE_PAGE_BYTES)
 
 
 def schema_revision(engine: Engine) -> str | None:
@@ -319,10 +325,16 @@ def _upgrade(engine: Engine) -> None:
     # Imported here: only the first start after an upgrade needs it.
     from alembic import command
     from alembic.config import Config
+    from alembic.util.exc import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise HistoryUnavailableError(
+                "The database was made by a newer version of this program."
+            ) from error
     logger.info("schema_upgraded", extra={"revision": SCHEMA_REVISION})
