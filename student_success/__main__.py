@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m student_success", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve the API with the settings of .env")
+    commands.add_parser("mlflow", help="open MLflow's own interface")
     promote = commands.add_parser("promote", help="promote a version through the gate")
     promote.add_argument("--request", required=True, help="body of POST /promote, as JSON")
     promote.add_argument("--actor", default="cli")
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if asked.command == "serve":
             return _serve(settings)
+        if asked.command == "mlflow":
+            return _mlflow(settings)
         if asked.command == "verify":
             return _verify(settings)
         if asked.command == "migrate":
@@ -142,6 +146,8 @@ def _serve(settings: Settings) -> int:
     base = f"http://{settings.bind_address}:{settings.port}"
     print(f"API      {base}")
     print(f"Docs     {base}/docs")
+    if settings.ui_enabled:
+        _start_interface(settings)
     print(f"Token    ADMIN_TOKEN in {Path('.env').resolve()}")
     print(f"State    {settings.state_dir}", flush=True)
     arguments = [
@@ -157,6 +163,41 @@ def _serve(settings: Settings) -> int:
     ]
     # The same process goes on, so that whoever started it can stop it.
     os.execv(sys.executable, arguments)
+
+
+def _start_interface(settings: Settings) -> None:
+    """Start the web interface beside the API; it ends with it."""
+    from student_success.children import die_with_parent
+
+    url = f"http://{settings.ui_host or settings.bind_address}:{settings.ui_port}"
+    os.environ.setdefault("UI_URL", url)
+    # Safe before exec: this process has one thread.
+    subprocess.Popen([sys.executable, "-m", "gradio_ui"], cwd=ROOT, preexec_fn=die_with_parent)
+    print(f"Web      {url}")
+
+
+def _mlflow(settings: Settings) -> int:
+    """Open MLflow's own interface on the local registry."""
+    if not settings.registry_is_local:
+        print(f"MLflow is at {settings.tracking_uri}")
+        return 0
+    settings.artefact_root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    print(f"MLflow   http://127.0.0.1:{settings.mlflow_ui_port}", flush=True)
+    os.execv(
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host=127.0.0.1",
+            f"--port={settings.mlflow_ui_port}",
+            "--workers=1",
+            f"--backend-store-uri={settings.tracking_uri}",
+            f"--default-artifact-root={settings.artefact_root.as_uri()}",
+        ],
+    )
 
 
 def _in_dotenv(name: str) -> bool:

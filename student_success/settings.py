@@ -70,6 +70,9 @@ class Settings(BaseSettings):
         description="Port on which `make mlflow` opens MLflow's own interface.",
     )
     ui_url: str | None = Field(None, description="Where `GET /` sends a browser; `/docs` if empty.")
+    ui_enabled: bool = Field(
+        True, description="Whether `make serve` starts the web interface beside the API."
+    )
     ui_host: str | None = Field(
         None, description="Address the web interface listens on; `HOST` if empty."
     )

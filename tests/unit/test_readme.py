@@ -1,0 +1,48 @@
+"""The README says what is true: every setting, the routes it names, its example."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from student_success.contract import ENDPOINTS
+from student_success.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def settings_table() -> str:
+    """Write the table that stands in the README."""
+    lines = ["| name | default | what |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory is not None else field.default
+        shown = {None: "", True: "`true`", False: "`false`"}.get(default, f"`{default}`")
+        if name == "seed_model_path":
+            shown = "the one that ships"
+        if name == "state_dir":
+            shown = "XDG state folder"
+        lines.append(f"| `{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(lines)
+
+
+def test_settings_table_is_the_settings() -> None:
+    found = re.search(r"<!-- settings: [^>]*-->\n(.*?)\n?<!-- /settings -->", README, re.DOTALL)
+    assert found is not None
+    assert found.group(1).strip() == settings_table(), (
+        "README.md: replace the table between the settings marks by:\n" + settings_table()
+    )
+
+
+def test_every_path_in_a_command_is_a_route() -> None:
+    paths = {endpoint.path for endpoint in ENDPOINTS}
+    named = set(re.findall(r"localhost:8000(/[a-z_]+)", README))
+    assert named
+    assert named <= paths
+
+
+def test_every_make_target_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z-]+)", " ".join(re.findall(r"`[^`]*`|```.*?```", README))))
+    assert named
+    assert named <= targets
