@@ -317,11 +317,11 @@ class Edge:
 
     async def _admit(self, rule: Rule, call: Call, scope: Scope, receive: Receive) -> None:
         """Check everything about a request that can be checked before its method runs."""
-        if scope["query_string"]:
-            call.query = _query(scope["query_string"])
         authorization = call.headers.get(b"authorization")
         client = scope["client"][0] if scope.get("client") else ""
         call.role = self._gatekeeper.admit(authorization, needed=rule.role, client=client)
+        if scope["query_string"]:
+            call.query = _query(scope["query_string"])
         await self._take_body(rule, call, receive)
         if rule.one_session and not _names_session(call):
             self._gatekeeper.admit(authorization, needed=Role.ADMIN, client=client)

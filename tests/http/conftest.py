@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from student_success.tally import FLUSH_SECONDS
 from tests.server import ADMIN_TOKEN, Server
 
 API_TOKEN = "api-token-of-the-tests"
@@ -117,6 +119,19 @@ def said(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert ("allow" in answer.headers) == (status == 405)
     assert "Traceback" not in answer.text
     return body
+
+
+def counts(client: httpx.Client, *names: str) -> list[float]:
+    """Return for each name the sum of the series that begin with it, once all is counted.
+
+    Counts of the hot path reach Prometheus a fraction of a second later.
+    """
+    time.sleep(1.5 * FLUSH_SECONDS)
+    lines = client.get("/metrics").text.splitlines()
+    return [
+        sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+        for name in names
+    ]
 
 
 def exchange(server: Server, request: bytes, *, whole: bool = True) -> bytes:

@@ -1,0 +1,215 @@
+"""The description of the API: whole, valid, true, and from nowhere but here."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from jsonschema import Draft202012Validator
+
+from student_success.contract import RULES
+from student_success.students import EXAMPLE
+
+METHODS = {"get", "post", "delete", "put", "patch"}
+
+
+@pytest.fixture(scope="module")
+def description(http: httpx.Client) -> dict[str, Any]:
+    answer = http.get("/openapi.json")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.inline = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.links += [found[name] or "" for name in ("src", "href", "action") if name in found]
+        self.inline += tag == "script" and "src" not in found
+        assert not [name for name in found if name.startswith("on")]
+
+
+def test_page_loads_what_is_here_and_nothing_else(http: httpx.Client) -> None:
+    page = http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    parser = _Links()
+    parser.feed(page.text)
+    assert parser.links
+    assert not parser.inline, "the content security policy allows no script in the page"
+    for link in parser.links:
+        assert re.match(r"/[^/]", link), f"{link} is not on this server"
+        loaded = http.get(link)
+        assert loaded.status_code == 200
+        assert len(loaded.content) > 100
+    assert http.get("/docs/start.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_description_names_no_other_place(description: dict[str, Any]) -> None:
+    assert "http" not in str({**description, "components": None}).replace("'http'", "")
+    assert "servers" not in description
+
+
+def test_description_is_valid_openapi(description: dict[str, Any]) -> None:
+    import schemathesis
+
+    assert description["openapi"].startswith("3.1")
+    schema = schemathesis.openapi.from_dict(description)
+    schema.validate()
+
+
+def test_every_schema_is_a_valid_json_schema_without_loose_ends(
+    description: dict[str, Any],
+) -> None:
+    schemas = description["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+    named = set(re.findall(r"#/components/schemas/(\w+)", str(description)))
+    assert named <= set(schemas)
+
+
+def test_every_route_is_described_and_nothing_else(description: dict[str, Any]) -> None:
+    described = {
+        (method.upper(), path)
+        for path, operations in description["paths"].items()
+        for method in operations
+    }
+    assert described == set(RULES)
+    ids = [op["operationId"] for ops in description["paths"].values() for op in ops.values()]
+    assert len(set(ids)) == len(ids)
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert operation["responses"]
+
+
+def example_of(description: dict[str, Any], path: str) -> Any:
+    content = description["paths"][path]["post"]["requestBody"]["content"]
+    return content["application/json"]["example"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
+def test_examples_work_as_they_stand(
+    http: httpx.Client, description: dict[str, Any], path: str
+) -> None:
+    answer = http.post(path, json=example_of(description, path))
+    assert answer.status_code == 200
+    assert matches(description, path, "post", answer)
+
+
+@pytest.mark.parametrize("path", ["/promote", "/rollback"])
+def test_administrators_examples_are_valid(description: dict[str, Any], path: str) -> None:
+    body = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    resolved(description, body["schema"]).validate(body["example"])
+
+
+def resolved(description: dict[str, Any], schema: dict[str, Any]) -> Draft202012Validator:
+    return Draft202012Validator({**schema, "components": description["components"]})
+
+
+def matches(description: dict[str, Any], path: str, method: str, answer: httpx.Response) -> bool:
+    """Check an answer against what the description says of it."""
+    said = description["paths"][path][method]["responses"][str(answer.status_code)]
+    resolved(description, said["content"]["application/json"]["schema"]).validate(answer.json())
+    return True
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("get", "/health", None),
+        ("post", "/health", None),
+        ("get", "/model", None),
+        ("get", "/history", None),
+        ("post", "/history", {"limit": 5}),
+        ("get", "/deployments", None),
+        ("get", "/train", None),
+        ("post", "/train", {"family": "?"}),
+        ("post", "/promote", {}),
+        ("post", "/rollback", {"reason": "r"}),
+        ("delete", "/history", None),
+        ("post", "/predict", {}),
+        ("post", "/predict", EXAMPLE),
+    ],
+)
+def test_answers_are_as_described(
+    http: httpx.Client,
+    admin: httpx.Client,
+    description: dict[str, Any],
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    for client in (http, admin):
+        assert matches(description, path, method, client.request(method, path, json=body))
+
+
+def test_pupil_is_described_as_strictly_as_it_is_checked(description: dict[str, Any]) -> None:
+    validator = resolved(description, {"$ref": "#/components/schemas/StudentFeatures"})
+    validator.validate(EXAMPLE)
+    for changed in ({"age": "17"}, {"age": 23}, {"school": "X"}, {"x": 1}, {"G1": 21}):
+        with pytest.raises(jsonschema.ValidationError):
+            validator.validate({**EXAMPLE, **changed})
+
+
+@pytest.mark.parametrize("path", ["/", "/ui"])
+def test_browser_is_sent_to_a_page_of_ours(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == 307
+    assert re.match(r"(/[^/]|http://127\.0\.0\.1|http://localhost)", answer.headers["location"])
+    assert "<script" not in answer.text
+
+
+def test_model_says_what_it_expects(http: httpx.Client) -> None:
+    answer = http.get("/model").json()
+    assert answer["model_loaded"] is True
+    assert answer["model_version"] == answer["model_source"] == "seed"
+    assert answer["alias"] == "meilleur"
+    assert answer["model_name"] == "student_success_model"
+    assert answer["expected_features"] == list(EXAMPLE)
+    assert set(answer["features"]) == set(EXAMPLE)
+    assert answer["features"]["age"]["minimum"] == 15
+    assert answer["dataset"]["sha256"]
+    assert answer["model_card"]
+    assert answer["metrics"]
+
+
+def test_health_has_every_field(http: httpx.Client) -> None:
+    answer = http.get("/health").json()
+    assert answer == http.post("/health").json() | {"uptime_seconds": answer["uptime_seconds"]}
+    uptime = answer.pop("uptime_seconds")
+    assert uptime > 0
+    assert answer == {
+        "status": "ok",
+        "db_ok": True,
+        "model_loaded": True,
+        "model_version": "seed",
+        "model_source": "seed",
+        "registry_ok": True,
+        "synthetic_data": False,
+    }
+
+
+def test_administrators_routes_answer_before_anything_happened(admin: httpx.Client) -> None:
+    assert admin.get("/deployments").json() == []
+    newest = admin.get("/train")
+    assert (newest.status_code, newest.json()["error"]) == (404, "not_found")
+    missing = admin.get("/train", params={"job_id": "0" * 32})
+    assert (missing.status_code, missing.json()["error"]) == (404, "not_found")
+    with_session = admin.get(
+        "/train", params={"job_id": "0" * 32}, headers={"X-Session-Id": "anything"}
+    )
+    assert with_session.status_code == 404
+    malformed = admin.get("/train", params={"job_id": "../x"})
+    assert (malformed.status_code, malformed.json()["error"]) == (422, "validation_error")
+    nothing = admin.post("/rollback", json={"reason": "r"})
+    assert (nothing.status_code, nothing.json()["error"]) == (409, "conflict")
