@@ -15,6 +15,8 @@ from student_success.errors import ForbiddenError, TooManyRequestsError, Unauthe
 
 FREE_TRIES = 5
 LONGEST_WAIT_SECONDS = 60
+FORGET_SECONDS = 900
+"""Quiet time after which an address starts anew: a typing error of last month is no attack."""
 MAX_CLIENTS = 10_000
 
 
@@ -101,7 +103,9 @@ class Gatekeeper:
 
     def _count_wrong(self, client: str) -> None:
         now = self._clock()
-        tries = self._tries.pop(client, _Tries(0, 0.0))
+        tries = self._tries.pop(client, _Tries(0, now))
+        if now - tries.blocked_until > FORGET_SECONDS:
+            tries = _Tries(0, now)
         count = tries.number + 1
         wait = 0.0
         if count > FREE_TRIES:
