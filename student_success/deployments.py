@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, text
 
 from student_success.database import alias_state, deployments, iso, now_us, reading, writing
 from student_success.errors import ConflictError
@@ -152,6 +152,7 @@ class Deployments:
         hash_before, version_before, id_before = _GENESIS, SEED, 0
         with reading(self.engine) as connection:
             rows = connection.execute(select(deployments).order_by(deployments.c.id)).all()
+            last_given = _last_id_given(connection)
         for row in rows:
             if row.id != id_before + 1 and self.engine.dialect.name == "sqlite":
                 problems.append(f"between rows {id_before} and {row.id} a row is missing")
@@ -160,6 +161,9 @@ class Deployments:
             if row.from_version != version_before:
                 problems.append(f"row {row.id} does not start from the version before it")
             hash_before, version_before, id_before = row.hash, row.to_version, row.id
+        if last_given is not None and last_given != id_before:
+            # No hash comes after the newest row; SQLite itself remembers that there was one.
+            problems.append(f"after row {id_before} a row is missing")
         return problems
 
     def known_alias(self, name: str) -> str | None:
@@ -177,6 +181,16 @@ class Deployments:
             connection.execute(
                 insert(alias_state).values(name=name, version=version, updated_us=now_us())
             )
+
+
+def _last_id_given(connection: Connection) -> int | None:
+    """Return the highest id a row ever had, 0 before the first; None where that is not known."""
+    if connection.dialect.name != "sqlite":
+        return None
+    found: int | None = connection.execute(
+        text("SELECT seq FROM sqlite_sequence WHERE name = 'deployments'")
+    ).scalar()
+    return found or 0
 
 
 def _newest(connection: Connection) -> Deployment | None:
