@@ -52,16 +52,16 @@ def create(settings: Settings, *, api: Api | None = None) -> App:
 
 
 def _mount(app: FastAPI, house: House) -> None:
+    blocks = Page(house).blocks
     gr.mount_gradio_app(
         app,
-        Page(house).blocks,
+        blocks,
         path=f"/{house.words.language}",
         footer_links=[],
         run_history=False,
         show_error=False,
         allowed_paths=[],
         blocked_paths=["/"],
-        max_file_size=house.settings.ui_max_upload_mb << 20,
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
@@ -69,3 +69,6 @@ def _mount(app: FastAPI, house: House) -> None:
         theme=theme(),
         css=STYLE.read_text("utf-8"),
     )
+    # Gradio (6.31) checks the paths it is given only in pages that were launched, not in mounted
+    # ones. None of our callbacks takes a path; this makes Gradio refuse them before that.
+    blocks.has_launched = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -17,6 +16,7 @@ from gradio_ui.markup import note, progress
 from gradio_ui.room import House, Room, Updates, told
 from gradio_ui.rows import Pupil, Scored
 from gradio_ui.sheet import UnreadableError, read
+from gradio_ui.upload import Upload, content
 from gradio_ui.visits import Visit
 
 CHUNK = 500
@@ -29,6 +29,7 @@ class ClassRoom(Room):
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
+        self.upload = Upload(house.words, megabytes=house.settings.ui_max_upload_mb)
         self.found: Any = None
         self.go: Any = None
         self.bad_file: Any = None
@@ -45,21 +46,12 @@ class ClassRoom(Room):
 
     def build(self) -> None:
         """Lay out the tab and tie it together."""
-        words, limit = self.words, self.settings.ui_max_upload_mb
+        words = self.words
         gr.HTML(f"<p class='lead'>{words('class.lead')}</p>")
         with gr.Row(elem_classes=["actions"]):
             as_csv = gr.Button(words("class.template_csv"), size="sm", elem_id="template-csv")
             as_xlsx = gr.Button(words("class.template_xlsx"), size="sm", elem_id="template-xlsx")
-        asked = words("class.upload", limit=limit)
-        gr.HTML(f"<p id='upload-label'><strong>{asked}</strong></p>")
-        upload = gr.File(
-            label=asked,
-            show_label=False,
-            file_types=[".csv", ".txt", ".xlsx"],
-            type="filepath",
-            height=130,
-            elem_id="upload",
-        )
+        self.upload.build()
         self.build_notice()
         self.found = gr.HTML("")
         with gr.Row(elem_classes=["actions"]):
@@ -70,7 +62,7 @@ class ClassRoom(Room):
         self.progress = gr.HTML("")
         self._build_results()
         self.saved = gr.JSON(visible=False)
-        self._tie(as_csv, as_xlsx, upload)
+        self._tie(as_csv, as_xlsx)
 
     @property
     def outputs(self) -> list[Any]:
@@ -86,8 +78,8 @@ class ClassRoom(Room):
         return updates
 
     @told
-    def check(self, request: gr.Request, path: str | None) -> Updates:
-        """Read an uploaded file, and take it off the disk at once."""
+    def check(self, request: gr.Request, given: Any) -> Updates:
+        """Read what was uploaded."""
         visit = self.visits.of(request)
         visit.class_file, visit.scored = None, ()
         cleared: Updates = {
@@ -97,17 +89,9 @@ class ClassRoom(Room):
             self.bad_file: gr.update(visible=False),
             self.results: gr.update(visible=False),
         }
-        if path is None:
-            return cleared
-        file = Path(path)
         try:
-            data = file.read_bytes()
-        finally:
-            file.unlink(missing_ok=True)
-        if len(data) > self.settings.ui_max_upload_mb << 20:
-            return {**cleared, self.found: note("bad", self.words("file.too_large"))}
-        try:
-            visit.class_file = understand(read(data, file.name))
+            name, data = content(given, limit=self.settings.ui_max_upload_mb << 20)
+            visit.class_file = understand(read(data, name))
         except UnreadableError as error:
             return {**cleared, self.found: note("bad", self.words(error.key))}
         return cleared | self._checked(visit)
@@ -269,12 +253,10 @@ class ClassRoom(Room):
                 self._csv = gr.Button(words("save.csv"), size="sm", elem_id="save-csv")
                 self._xlsx = gr.Button(words("save.xlsx"), size="sm", elem_id="save-xlsx")
 
-    def _tie(self, as_csv: Any, as_xlsx: Any, upload: Any) -> None:
+    def _tie(self, as_csv: Any, as_xlsx: Any) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden"}
         checked = [self.notice, self.found, self.go, self.bad_file, self.progress, self.results]
-        upload.upload(
-            self.check, inputs=[upload], outputs=checked, api_name="check_class", **quiet
-        ).then(lambda: None, outputs=[upload], api_visibility="private", **quiet)
+        self.upload.tie(self.check, checked, api_name="check_class")
         self.go.click(
             self.score,
             outputs=[self.notice, self.go, self.progress, *self._result_outputs],

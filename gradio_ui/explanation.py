@@ -23,7 +23,7 @@ def reasons(words: Words, explanation: Mapping[str, Any]) -> str:
     items = "".join(f"<li>{escape(str(sentence))}</li>" for sentence in sentences)
     title = escape(words("explain.title"))
     ideas = _ideas(words, explanation)
-    return f'<section class="reasons"><h3>{title}</h3><ol>{items}</ol>{ideas}</section>'
+    return f'<section class="reasons"><h2>{title}</h2><ol>{items}</ol>{ideas}</section>'
 
 
 def changed(
@@ -70,7 +70,7 @@ def _ideas(words: Words, explanation: Mapping[str, Any]) -> str:
             items.append(f"<li>{escape(named)} → <strong>{escape(effect)}</strong></li>")
     if not items:
         return ""
-    return f"<h3>{escape(words('explain.ideas'))}</h3><ul>{''.join(items)}</ul>"
+    return f"<h2>{escape(words('explain.ideas'))}</h2><ul>{''.join(items)}</ul>"
 
 
 def _named(words: Words, change: Any) -> str:

@@ -34,7 +34,7 @@ class Form:
         words = self._words
         for group in GROUPS:
             with gr.Column(elem_classes=["group"]):
-                gr.HTML(f"<h3>{words(f'group.{group}')}</h3>")
+                gr.HTML(f"<h2>{words(f'group.{group}')}</h2>")
                 if group == "grades":
                     self._build_known()
                 with gr.Row(elem_classes=["fields", group]):
@@ -42,7 +42,7 @@ class Form:
                         if feature.about.group == group:
                             self._add(feature)
         with gr.Column(elem_classes=["group"]):
-            gr.HTML(f"<h3>{words('group.reference')}</h3>")
+            gr.HTML(f"<h2>{words('group.reference')}</h2>")
             with gr.Row(elem_classes=["fields"]):
                 self._help[REFERENCE] = words("form.reference_help")
                 self.fields[REFERENCE] = gr.Textbox(

@@ -21,15 +21,13 @@ _LANGUAGE = "|".join(LANGUAGES)
 _READ = re.compile(
     rf"/|/livez|/favicon\.ico|/({_LANGUAGE})|/({_LANGUAGE})/(|config|theme\.css|favicon\.ico"
     r"|manifest\.json|assets/.+|static/.+|svelte/.+"
-    r"|gradio_api/(info|theme\.css|startup-events|queue/data|upload_progress"
+    r"|gradio_api/(info|theme\.css|startup-events|queue/data"
     r"|heartbeat/[A-Za-z0-9-]+|call/[A-Za-z0-9_/]+))"
 )
-_WRITE = re.compile(
-    rf"/({_LANGUAGE})/gradio_api/(queue/join|upload|cancel|reset/?|call/[A-Za-z0-9_]+)"
-)
+_WRITE = re.compile(rf"/({_LANGUAGE})/gradio_api/(queue/join|cancel|reset/?|call/[A-Za-z0-9_]+)")
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([A-Za-z0-9-]+)$")
 _BODY_BYTES = 1 << 20
-"""Enough for a form and a long list of outcomes; files have their own limit."""
+"""Enough for a form and a long list of outcomes."""
 
 _HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (
@@ -54,13 +52,13 @@ class Guard:
     Parameters
     ----------
     upload_bytes
-        Largest body of an upload.
+        Largest file that a callback takes.
     """
 
     def __init__(self, app: App, *, visits: Visits, upload_bytes: int) -> None:
         self._app, self._visits = app, visits
-        # The envelope of a multipart body takes some room of its own.
-        self._upload_bytes = upload_bytes + (64 << 10)
+        # A file travels as text, four letters for three bytes.
+        self._limit = upload_bytes * 4 // 3 + _BODY_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -75,14 +73,11 @@ class Guard:
             await _refuse(404, scope, receive, send)
         elif not self._is_own(scope, path, cookie):
             await _refuse(403, scope, receive, send)
-        elif _length(scope) > self._limit(path):
+        elif _length(scope) > self._limit:
             await _refuse(413, scope, receive, send)
         else:
-            bounded = _bounded(receive, self._limit(path))
+            bounded = _bounded(receive, self._limit)
             await self._app(scope, bounded, _answering(scope, send, cookie))
-
-    def _limit(self, path: str) -> int:
-        return self._upload_bytes if path.endswith("/upload") else _BODY_BYTES
 
     def _is_own(self, scope: Scope, path: str, cookie: str) -> bool:
         """Whether the page that is asked about was opened by this browser."""

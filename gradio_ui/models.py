@@ -286,7 +286,7 @@ class ModelsRoom(Room):
     def _build_training(self) -> None:
         words = self.words
         with gr.Column(elem_classes=["group"]):
-            gr.HTML(f"<h3>{words('models.training')}</h3><p>{words('models.training_help')}</p>")
+            gr.HTML(f"<h2>{words('models.training')}</h2><p>{words('models.training_help')}</p>")
             with gr.Row(elem_classes=["fields"]):
                 self._budget = gr.Textbox(
                     label=words("models.budget"), info=words("models.budget_help"), max_length=8,
@@ -298,7 +298,7 @@ class ModelsRoom(Room):
     def _build_promotion(self) -> None:
         words = self.words
         with gr.Column(elem_classes=["group"]):
-            gr.HTML(f"<h3>{words('models.promotion')}</h3><p>{words('models.promotion_help')}</p>")
+            gr.HTML(f"<h2>{words('models.promotion')}</h2><p>{words('models.promotion_help')}</p>")
             with gr.Row(elem_classes=["fields"]):
                 self.version = gr.Dropdown(
                     [], label=words("models.which"), allow_custom_value=True, elem_id="version"

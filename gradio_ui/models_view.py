@@ -25,7 +25,7 @@ def served(words: Words, model: Mapping[str, Any]) -> str:
     """Say what is served, and how good it was found to be."""
     metrics = model.get("metrics", {})
     version = model.get("model_version")
-    return f"<h3>{escape(words('models.served'))}</h3>" + facts(
+    return f"<h2>{escape(words('models.served'))}</h2>" + facts(
         [
             (words("monitor.model"), version_name(words, str(version)) if version else "—"),
             (words("models.mae"), _figure(words, metrics.get(f"{MODE}/candidate/mae"))),
@@ -40,7 +40,7 @@ def versions(
     words: Words, found: Sequence[Mapping[str, Any]] | None, model: Mapping[str, Any]
 ) -> str:
     """Return the registered versions beside the champion and the baseline."""
-    title = f"<h3>{escape(words('models.versions'))}</h3>"
+    title = f"<h2>{escape(words('models.versions'))}</h2>"
     if found is None:
         return title + note("info", words("models.no_list"))
     if not found:
@@ -142,7 +142,7 @@ def job(words: Words, found: Mapping[str, Any]) -> str:
 
 def log(words: Words, rows: Sequence[Mapping[str, Any]]) -> str:
     """Return who changed the served version, when and why."""
-    title = f"<h3>{escape(words('log.title'))}</h3>"
+    title = f"<h2>{escape(words('log.title'))}</h2>"
     if not rows:
         return title + note("info", words("log.empty"))
     shown: list[Sequence[Cell]] = [

@@ -218,7 +218,7 @@ def _model(words: Words, model: Mapping[str, Any]) -> str:
 
 
 def _titled(title: str) -> str:
-    return f"<h3>{escape(title)}</h3>"
+    return f"<h2>{escape(title)}</h2>"
 
 
 def _duration(words: Words, seconds: float) -> str:

@@ -15,9 +15,6 @@
       const input = document.querySelector(`#field-${name} input, #field-${name} textarea`);
       if (input && input.inputMode !== "decimal") input.inputMode = "decimal";
     }
-    const file = document.querySelector("#upload input[type=file]");
-    const asked = document.getElementById("upload-label");
-    if (file && asked) file.setAttribute("aria-labelledby", asked.id);
     for (const field of document.querySelectorAll(".field, fieldset")) {
       const label = field.querySelector("[data-testid='block-info']");
       const help = field.querySelector(".info-text");

@@ -147,7 +147,7 @@ class PupilRoom(Room):
     def _build_what_if(self) -> None:
         words = self.words
         with gr.Column(visible=False, elem_classes=["whatif"]) as self.what_if:
-            gr.HTML(f"<h3>{words('explain.what_if')}</h3><p>{words('explain.what_if_help')}</p>")
+            gr.HTML(f"<h2>{words('explain.what_if')}</h2><p>{words('explain.what_if_help')}</p>")
             for feature in FEATURES:
                 if feature.name in WHAT_IF:
                     self.sliders[feature.name] = gr.Slider(
