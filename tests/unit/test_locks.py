@@ -105,10 +105,13 @@ def test_failure_inside_lets_go(engine: Engine, tmp_path: Path) -> None:
 def test_child_of_the_holder_does_not_keep_the_lock(engine: Engine, tmp_path: Path) -> None:
     with exclusive(Operation.TRAINING, engine=engine, state_dir=tmp_path):
         child = subprocess.Popen(
-            [sys.executable, "-c", "import sys; sys.stdin.read()"],
+            [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             close_fds=False,
         )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"1\n"
     take(engine, tmp_path, Operation.TRAINING)
     child.communicate(timeout=10)
 
