@@ -1,0 +1,540 @@
+"""The inference log: what was acknowledged is there, what was erased is not, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+from student_success import committer as committer_module
+from student_success import history as history_module
+from student_success.committer import COLUMNS, Committer, Row
+from student_success.database import (
+    connect,
+    idempotency_keys,
+    outcomes,
+    reading,
+    writing,
+)
+from student_success.errors import (
+    ConflictError,
+    HistoryUnavailableError,
+    TooManyRequestsError,
+)
+from student_success.history import History
+from student_success.idempotency import KEY_LIFETIME_US, IdempotencyKey
+from student_success.settings import ROOT
+
+Make = Callable[..., History]
+DAY_US = 86_400_000_000
+
+
+def row(
+    number: int, *, session: str = "s", at: int = 1_000_000, reference: str | None = None
+) -> Row:
+    made = {
+        "prediction_id": f"{number:032x}",
+        "session_id": session,
+        "created_us": at,
+        "inputs_json": '{"age":17}',
+        "reference": reference,
+        "predicted_g3": 12.5,
+        "decision": "reussite",
+        "pass_probability": 0.9,
+        "interval_low": 10,
+        "interval_high": 14,
+        "horizon": "G1+G2",
+        "at_risk": False,
+        "model_version": "seed",
+    }
+    return tuple(made[name] for name in COLUMNS)
+
+
+def key(
+    name: str = "k", *, body: bytes = b"{}", asked: str = "s", answer: bytes = b"first"
+) -> IdempotencyKey:
+    return IdempotencyKey.of(
+        name, route="predict", body=body, asked_session=asked, session_id="s", answer=answer
+    )
+
+
+@pytest.fixture
+def path(database_url: str) -> Path:
+    return Path(database_url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+def make(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Return a maker of started histories on the same database; they are closed at the end."""
+    monkeypatch.setattr(history_module, "CHECKPOINT_SECONDS", 0.05)
+    made: list[History] = []
+
+    def start(*, quick: bool = True, busy_seconds: float = 0.2, **options: Any) -> History:
+        history = History(
+            connect(database_url, busy_seconds=busy_seconds),
+            quick_engine=connect(database_url, busy_seconds=0, pool_size=1) if quick else None,
+            **options,
+        )
+        history.start()
+        made.append(history)
+        return history
+
+    yield start
+    for history in made:
+        history.close()
+
+
+@pytest.fixture(params=[True, False], ids=["in the loop", "in the thread"])
+def history(make: Make, request: pytest.FixtureRequest) -> History:
+    return make(quick=request.param)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        holder.rollback()
+        holder.close()
+
+
+def ids(path: Path) -> list[int]:
+    """Read with a connection that knows nothing of ours."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT prediction_id FROM inference_logs ORDER BY id")
+        return [int(text, 16) for (text,) in found]
+
+
+def bytes_on_disk(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.parent.glob(path.name + "*"))
+
+
+def test_acknowledged_means_committed(history: History, path: Path) -> None:
+    async def append() -> None:
+        for number in range(5):
+            assert await history.append([row(number)]) is None
+            assert number in ids(path)
+
+    asyncio.run(append())
+
+
+def test_requests_of_one_moment_share_a_commit(
+    history: History, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    real = committer_module._Statements.commit
+
+    def counted(self: Any, raw: Any, rows: list[Row]) -> None:
+        commits.append(len(rows))
+        real(self, raw, rows)
+
+    monkeypatch.setattr(committer_module._Statements, "commit", counted)
+
+    async def append() -> None:
+        await asyncio.gather(*(history.append([row(number)]) for number in range(100)))
+
+    asyncio.run(append())
+    assert commits == [100]
+    assert ids(path) == list(range(100))
+
+
+def test_large_batch_is_committed_whole_and_in_order(history: History, path: Path) -> None:
+    async def append() -> None:
+        await history.append([row(number) for number in range(10_000)])
+
+    asyncio.run(append())
+    assert ids(path) == list(range(10_000))
+
+
+def test_failure_is_told_to_all_it_concerns_and_passes(history: History, path: Path) -> None:
+    async def append() -> None:
+        with locked(path):
+            failed = await asyncio.gather(
+                history.append([row(1)]),
+                history.append([row(2)], key=key()),
+                history.append([row(3)]),
+                return_exceptions=True,
+            )
+        assert [type(error) for error in failed] == [HistoryUnavailableError] * 3
+        assert ids(path) == []
+        await history.append([row(4)])
+        # The key of a failed request is not used up.
+        assert await history.append([row(5)], key=key()) is None
+
+    asyncio.run(append())
+    assert ids(path) == [4, 5]
+
+
+def test_lock_that_is_let_go_in_time_is_waited_for(make: Make, path: Path) -> None:
+    history = make(busy_seconds=10.0)
+
+    async def append() -> None:
+        with locked(path):
+            waiting = history.append([row(1)])
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(waiting), 0.05)
+            # The event loop was free all the while; others join the wait.
+            others = [history.append([row(number)]) for number in (2, 3)]
+        await asyncio.gather(waiting, *others)
+
+    asyncio.run(append())
+    assert ids(path) == [1, 2, 3]
+
+
+def test_row_that_no_driver_takes_fails_alone_and_stops_nothing(
+    history: History, path: Path
+) -> None:
+    async def append() -> None:
+        with pytest.raises(HistoryUnavailableError):
+            await history.append([row(1, reference="\ud800")])
+        await history.append([row(2)])
+
+    asyncio.run(append())
+    assert ids(path) == [2]
+
+
+def test_repeated_key_gives_the_first_answer_and_one_row(history: History, path: Path) -> None:
+    async def append() -> None:
+        assert await history.append([row(1)], key=key(answer=b"first")) is None
+        assert await history.append([row(2)], key=key(answer=b"second")) == b"first"
+
+    asyncio.run(append())
+    assert ids(path) == [1]
+
+
+def test_same_key_at_the_same_moment_counts_once(history: History, path: Path) -> None:
+    async def append() -> list[bytes | None]:
+        return await asyncio.gather(
+            *(history.append([row(n)], key=key(answer=b"%d" % n)) for n in range(1, 21)),
+            history.append([row(99)]),
+        )
+
+    answers = asyncio.run(append())
+    assert answers == [None, *[b"1"] * 19, None]
+    assert ids(path) == [1, 99]
+
+
+def test_same_key_with_another_request_is_a_conflict_for_it_alone(
+    history: History, path: Path
+) -> None:
+    async def append() -> list[Any]:
+        return await asyncio.gather(
+            history.append([row(1)], key=key()),
+            history.append([row(2)], key=key(body=b"other")),
+            history.append([row(3)], key=key(asked="other")),
+            history.append([row(4)], key=key("another")),
+            return_exceptions=True,
+        )
+
+    answers = asyncio.run(append())
+    assert [type(answer) for answer in answers] == [
+        type(None),
+        ConflictError,
+        ConflictError,
+        type(None),
+    ]
+    assert ids(path) == [1, 4]
+
+
+def test_key_counts_for_a_day(
+    history: History, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 10 * DAY_US
+    monkeypatch.setattr(committer_module, "now_us", lambda: now)
+
+    async def append(number: int, answer: bytes) -> bytes | None:
+        return await history.append([row(number)], key=key(answer=answer))
+
+    assert asyncio.run(append(1, b"first")) is None
+    now += KEY_LIFETIME_US
+    assert asyncio.run(append(2, b"second")) == b"first"
+    now += 1
+    assert asyncio.run(append(3, b"third")) is None
+    assert asyncio.run(append(4, b"fourth")) == b"third"
+    assert ids(path) == [1, 3]
+
+
+def test_client_that_goes_away_leaves_its_row(history: History, path: Path) -> None:
+    async def append() -> None:
+        gone = history.append([row(1)])
+        stays = history.append([row(2)])
+        gone.cancel()
+        await stays
+
+    asyncio.run(append())
+    assert ids(path) == [1, 2]
+
+
+def test_closing_commits_what_waits(make: Make, path: Path) -> None:
+    for quick in (True, False):
+        history = make(quick=quick, busy_seconds=10.0)
+        before = ids(path)
+
+        async def append(history: History = history, before: list[int] = before) -> None:
+            with locked(path):
+                waiting = [history.append([row(len(before) + n)]) for n in range(50)]
+                await asyncio.sleep(0)
+                closing = asyncio.create_task(asyncio.to_thread(history.close))
+                await asyncio.sleep(0.05)
+                assert not closing.done()
+            await closing
+            assert await asyncio.gather(*waiting) == [None] * 50
+
+        asyncio.run(append())
+        assert ids(path) == list(range(len(before) + 50))
+
+
+def test_too_many_waiting_are_turned_away(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer_module, "MAX_WAITING", 0)
+
+    async def append() -> None:
+        with pytest.raises(TooManyRequestsError) as caught:
+            await history.append([row(1)])
+        assert caught.value.retry_after >= 1
+
+    asyncio.run(append())
+
+
+def test_killed_process_loses_nothing_it_acknowledged(path: Path, database_url: str) -> None:
+    code = f"""
+import asyncio, itertools
+from tests.unit.test_history import row
+from student_success.database import connect
+from student_success.history import History
+history = History(connect({database_url!r}),
+                  quick_engine=connect({database_url!r}, busy_seconds=0, pool_size=1))
+history.start()
+async def client(first):
+    for number in itertools.count(first, 8):
+        await history.append([row(number)])
+        print(number, flush=True)
+async def main():
+    await asyncio.gather(*(client(first) for first in range(8)))
+asyncio.run(main())
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    acknowledged = [int(process.stdout.readline()) for _ in range(200)]
+    process.kill()
+    rest, _ = process.communicate(timeout=10)
+    acknowledged += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
+    found = ids(path)
+    assert set(acknowledged) <= set(found)
+    assert len(set(found)) == len(found)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_two_workers_write_side_by_side(make: Make, path: Path) -> None:
+    workers = [make(busy_seconds=10.0), make(busy_seconds=10.0)]
+
+    def work(history: History, first: int) -> None:
+        async def append() -> None:
+            for number in range(first, first + 100):
+                await history.append([row(number)], key=key(str(number)))
+
+        asyncio.run(append())
+
+    threads = [
+        threading.Thread(target=work, args=(history, 1000 * number))
+        for number, history in enumerate(workers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ids(path)) == [*range(100), *range(1000, 1100)]
+
+
+def fill(history: History, *rows: Row) -> None:
+    async def append() -> None:
+        await history.append(rows)
+
+    asyncio.run(append())
+
+
+def test_pages_go_from_the_newest_to_the_oldest_also_when_the_clock_jumps(
+    history: History,
+) -> None:
+    fill(history, *(row(n, at=1_000_000 * (50 - n)) for n in range(25)))
+    seen: list[int] = []
+    before: int | None = None
+    while page := history.page(limit=10, before_id=before):
+        seen += [int(item["prediction_id"], 16) for item in page]
+        before = page[-1]["id"]
+    assert seen == list(range(24, -1, -1))
+
+
+def test_page_shows_one_session_only_and_outcomes_beside(history: History) -> None:
+    fill(history, row(1, session="a"), row(2, session="b"), row(3, session="a"))
+    with writing(history._engine) as connection:
+        values = {"prediction_id": f"{3:032x}", "session_id": "a"}
+        connection.execute(insert(outcomes).values(**values, actual_g3=11, created_us=1))
+    page = history.page(limit=10, session_id="a")
+    assert [item["actual_G3"] for item in page] == [11, None]
+    assert [item["session_id"] for item in page] == ["a", "a"]
+    assert page[0]["timestamp"] == "1970-01-01T00:00:01.000000Z"
+    assert page[0]["interval"] == {"low": 10, "high": 14, "level": 0.9}
+    assert history.page(limit=10, session_id="nobody") == []
+
+
+def remember(history: History, number: int, session: str) -> None:
+    with writing(history._engine) as connection:
+        connection.execute(
+            insert(outcomes).values(
+                prediction_id=f"{number:032x}", session_id=session, actual_g3=1, created_us=1
+            )
+        )
+
+
+def left(history: History, table: Any) -> int:
+    with reading(history._engine) as connection:
+        return len(connection.execute(select(table)).all())
+
+
+def test_erased_session_leaves_no_byte(history: History, path: Path) -> None:
+    mark = "marked-session-9d2f"
+    answer = b'{"session_id":"marked-session-9d2f"}'
+
+    async def append() -> None:
+        kept = IdempotencyKey.of(
+            "k", route="predict", body=b"{}", asked_session=mark, session_id=mark, answer=answer
+        )
+        await history.append([row(1, session=mark, reference="marked-pupil")], key=kept)
+        await history.append([row(2, session="other", reference="kept-pupil")])
+
+    asyncio.run(append())
+    remember(history, 1, mark)
+    remember(history, 2, "other")
+    stored = zlib.compress(answer)
+    for needle in (mark.encode(), b"marked-pupil", stored):
+        assert needle in bytes_on_disk(path)
+    assert history.erase_session(mark) == 1
+    for needle in (mark.encode(), b"marked-pupil", stored, f"{1:032x}".encode()):
+        assert needle not in bytes_on_disk(path)
+    assert b"kept-pupil" in bytes_on_disk(path)
+    assert ids(path) == [2]
+    assert left(history, outcomes) == 1
+    assert left(history, idempotency_keys) == 0
+    assert history.erase_session(mark) == 0
+
+
+def test_large_session_is_erased_whole(history: History, path: Path) -> None:
+    fill(history, *(row(n, session="large") for n in range(12_000)), row(12_000, session="o"))
+    assert history.erase_session("large") == 12_000
+    assert ids(path) == [12_000]
+
+
+def test_reader_in_the_way_delays_the_overwriting_and_does_not_prevent_it(
+    history: History, path: Path
+) -> None:
+    fill(history, row(1, session="marked-9d2f"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM inference_logs").fetchone()
+        assert history.erase_session("marked-9d2f") == 1
+        assert history.page(limit=10) == []
+        assert b"marked-9d2f" in bytes_on_disk(path), "the reader still sees its moment"
+    end = time.monotonic() + 10
+    while b"marked-9d2f" in bytes_on_disk(path) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert b"marked-9d2f" not in bytes_on_disk(path)
+
+
+def test_old_predictions_are_erased_by_themselves(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100 * DAY_US
+    monkeypatch.setattr(history_module, "now_us", lambda: now)
+    monkeypatch.setattr(history_module, "RETENTION_SECONDS", 0.0)
+    history = make(retention_days=30)
+    fill(
+        history,
+        row(1, session="marked-old", at=now - 30 * DAY_US - 1),
+        row(2, session="marked-young", at=now - 30 * DAY_US + DAY_US),
+    )
+    end = time.monotonic() + 10
+    while ids(path) != [2] and time.monotonic() < end:
+        time.sleep(0.02)
+    assert ids(path) == [2]
+    while b"marked-old" in bytes_on_disk(path) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert b"marked-old" not in bytes_on_disk(path)
+    assert b"marked-young" in bytes_on_disk(path)
+
+
+def test_nothing_is_erased_by_age_unless_asked(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "now_us", lambda: 100_000 * DAY_US)
+    history = make()
+
+    async def append() -> None:
+        await history.append([row(1, at=0)], key=key())
+
+    asyncio.run(append())
+    history._forget()
+    assert ids(path) == [1]
+    assert left(history, idempotency_keys) == 0, "an answer is kept for a day"
+
+
+def test_log_is_moved_into_the_database_by_itself(history: History, path: Path) -> None:
+    fill(history, *(row(n) for n in range(100)))
+    end = time.monotonic() + 10
+    while f"{99:032x}".encode() not in path.read_bytes() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert f"{99:032x}".encode() in path.read_bytes()
+
+
+def test_keeper_lives_through_trouble(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+    real = history_module.checkpoint
+
+    def failing(*arguments: Any) -> int:
+        tried.set()
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(history_module, "checkpoint", failing)
+    history = make()
+    assert tried.wait(10)
+    monkeypatch.setattr(history_module, "checkpoint", real)
+    test_log_is_moved_into_the_database_by_itself(history, path)
+
+
+def test_check_says_whether_a_prediction_could_be_saved(history: History, path: Path) -> None:
+    history.check()
+    with locked(path), pytest.raises(HistoryUnavailableError):
+        history.check()
+    history.check()
+
+
+def test_committer_of_another_loop_is_told_in_its_own(database_url: str) -> None:
+    committer = Committer(connect(database_url), quick_engine=None)
+    committer.start()
+
+    async def append(number: int) -> bool:
+        await committer.append([row(number)])
+        return True
+
+    assert [asyncio.run(append(number)) for number in range(3)] == [True] * 3
+    committer.close()
+    committer._engine.dispose()
