@@ -65,6 +65,24 @@ def compare(args: argparse.Namespace) -> str:
     return ""
 
 
+def seed(args: argparse.Namespace) -> str:
+    """Train the seed model, the one that is committed, on the real data."""
+    from training import train
+
+    made = train.make_seed(read_settings())
+    return (
+        f"{made.serving}: {made.best_model}, MAE {made.test_mae:.3f} and R² {made.test_r2:.3f} "
+        f"with both period grades, in {made.duration_seconds:.0f} s"
+    )
+
+
+def report(args: argparse.Namespace) -> str:
+    """Measure the model at length on the real data and write docs/model-report.md."""
+    from training import report
+
+    return f"{report.write(read_settings(), args.to, uci=args.source, quick=args.quick)}: written"
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the subcommands; each sets `handler`."""
     whole = argparse.ArgumentParser(
@@ -100,6 +118,17 @@ def parser() -> argparse.ArgumentParser:
     command = add("compare", compare)
     command.add_argument("--candidate", type=Path, metavar="DIR", required=True)
     command.add_argument("--champion", type=Path, metavar="DIR", required=True)
+
+    add("seed", seed)
+
+    command = add("report", report)
+    command.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="folder with the two UCI files"
+    )
+    command.add_argument(
+        "--to", type=Path, metavar="DIR", default=Path("docs"), help="default: docs"
+    )
+    command.add_argument("--quick", action="store_true", help="one repeat of each protocol")
     return whole
 
 

@@ -6,13 +6,15 @@ import gzip
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from student_success.drift import shown
 from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
 from student_success.manifest import FORMAT, MANIFEST
 from student_success.predictor import Predictor, trees_file
@@ -37,8 +39,8 @@ def _finite(content: Any) -> Any:
         return {str(key): _finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
     return content
 
 
@@ -161,25 +163,21 @@ def drift_reference(
     predicted
         Held-out predictions by horizon, in grades.
     """
-    features: dict[str, Any] = {}
-    for feature in FEATURES:
-        column = frame[feature.name].dropna()
-        if feature.kind == "number":
-            features[feature.name] = _quantiles(column.to_numpy(dtype=np.float64))
-        else:
-            counts = column.value_counts()
-            features[feature.name] = {
-                "kind": "counts",
-                "n": int(counts.sum()),
-                "counts": {str(value): int(count) for value, count in sorted(counts.items())},
-            }
     return {
-        "features": features,
-        "predictions": {horizon: _quantiles(values) for horizon, values in predicted.items()},
+        "features": {
+            feature.name: _counted(frame[feature.name].dropna().tolist()) for feature in FEATURES
+        },
+        "predictions": {
+            horizon: _counted(values.astype(np.float64).tolist())
+            for horizon, values in predicted.items()
+        },
     }
 
 
-def _quantiles(values: np.ndarray[Any, Any]) -> dict[str, Any]:
-    levels = np.linspace(0, 1, 101)
-    found = np.quantile(values, levels) if len(values) else []
-    return {"kind": "quantiles", "n": len(values), "quantiles": np.round(found, 4).tolist()}
+def _counted(values: Sequence[Any]) -> dict[str, Any]:
+    counts = Counter(shown(value) for value in values)
+    return {
+        "kind": "counts",
+        "n": len(values),
+        "counts": {str(value): count for value, count in sorted(counts.items())},
+    }

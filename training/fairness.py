@@ -6,6 +6,7 @@ Sex, address, family and the like are no features; they are used here alone, to 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +21,11 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-ATTRIBUTES = (
-    "sex",
-    "address",
-    "famsize",
-    "Pstatus",
-    "Medu",
-    "Fedu",
-    "Mjob",
-    "Fjob",
-    "guardian",
-    "internet",
-    "romantic",
-    "health",
-)
+ATTRIBUTES = ("sex", "address", "famsize", "Pstatus", "Medu", "Fedu")
 """Columns that are audited where the data has them."""
+_EDUCATION = {"0": "0-2", "1": "0-2", "2": "0-2", "3": "3-4", "4": "3-4"}
+MERGED = {"Medu": _EDUCATION, "Fedu": _EDUCATION}
+"""Groups judged together: parents with up to nine years of school, and those with more."""
 FEATURE_GROUPS = ("school",)
 """Features whose groups are audited as well."""
 SMALLEST_GROUP = 30
@@ -61,15 +52,18 @@ def audit_groups(
     """
     columns = {name: frame[name].astype(str) for name in FEATURE_GROUPS if name in frame}
     if audit is not None:
-        columns |= {name: audit[name].astype(str) for name in ATTRIBUTES if name in audit}
+        for name in ATTRIBUTES:
+            if name in audit:
+                labels = audit[name].astype(str)
+                columns[name] = labels.replace(MERGED.get(name, {}))
     parts = list(held_out)
     found = []
     for horizon in dict.fromkeys(part.horizon for part in parts):
         pupils = _per_pupil([part for part in parts if part.horizon == horizon], candidate)
         for attribute, column in columns.items():
-            labels = column.to_numpy()[pupils.index.to_numpy()]
-            for group in sorted(set(labels)):
-                inside = labels == group
+            here = column.to_numpy()[pupils.index.to_numpy()]
+            for group in sorted(set(here)):
+                inside = here == group
                 if min(inside.sum(), (~inside).sum()) < SMALLEST_GROUP:
                     continue
                 entry = {"horizon": horizon, "attribute": attribute, "group": group}
@@ -125,7 +119,17 @@ def _measure(pupils: pd.DataFrame, inside: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def gaps(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the gaps in the shape the gate reads: absolute, one entry a measure."""
+    """Return the gaps in the shape the gate reads: absolute, one entry a measure.
+
+    Of two groups that are each other's "all others" the first stands for both.
+    """
+    entries = list(groups)
+    sizes = Counter((entry["horizon"], entry["attribute"]) for entry in entries)
+    first = {
+        key: next(e for e in entries if (e["horizon"], e["attribute"]) == key)
+        for key, size in sizes.items()
+        if size == 2
+    }
     return [
         {
             "attribute": group["attribute"],
@@ -135,8 +139,9 @@ def gaps(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             "gap": abs(group[measure]["gap"]),
             "standard_error": group[measure]["standard_error"],
         }
-        for group in groups
+        for group in entries
         if group["attribute"] not in FEATURE_GROUPS
+        and first.get((group["horizon"], group["attribute"]), group) is group
         for measure in MEASURES
         if measure in group
     ]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from grade_models import GradeForest, grade_of
 from student_success.predictor import HORIZONS
@@ -59,7 +60,9 @@ class Fitted:
 def fit_model(frame: pd.DataFrame, target: Floats, recipe: Recipe) -> Model:
     """Fit the model alone, on each pupil as every horizon shows them."""
     rows, pupils, _ = hide(frame)
-    return build(recipe.family, recipe.params, seed=recipe.seed).fit(rows, target[pupils])
+    # The folds run side by side already: threads inside a fit would only wait for each other.
+    with threadpool_limits(limits=1):
+        return build(recipe.family, recipe.params, seed=recipe.seed).fit(rows, target[pupils])
 
 
 def predict(model: Model, rows: pd.DataFrame) -> Predicted:

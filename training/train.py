@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from student_success.errors import InvalidInputError
+from student_success.errors import DatasetError, InvalidInputError
 from student_success.settings import ROOT, Settings
 from student_success.students import FEATURE_NAMES, TARGET
 from training.artefact import drift_reference, smoke_students, write_artefact
@@ -199,3 +200,30 @@ def flat_metrics(evidence: Mapping[str, Any]) -> dict[str, float]:
 
 def _example() -> pd.DataFrame:
     return frame_of(smoke_students()[:3])
+
+
+def make_seed(
+    settings: Settings, *, progress: Callable[[float, str], None] | None = None
+) -> Candidate:
+    """Train the model that answers when nothing else can, into the folder it is committed in.
+
+    The folder is replaced only once the new model is there.
+
+    Raises
+    ------
+    DatasetError
+        If the data is missing, has bad cells, or is the synthetic sample.
+    """
+    data = load(settings)
+    if data.synthetic:
+        raise DatasetError(
+            "The seed model is trained on real pupils, and there is only the synthetic sample: "
+            "run `python -m training prepare` first, or set DATA_PATH."
+        )
+    folder = settings.seed_model_path
+    fresh = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    candidate = run(settings, progress=progress, folder=fresh, dataset=data)
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    return replace(candidate, serving=folder)
