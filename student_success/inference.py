@@ -82,7 +82,7 @@ class Inference:
         prediction = predictor.predict(student)
         tally.observe(metrics.inference_duration_seconds, time.perf_counter() - started)
         now = now_us()
-        answer, row = _answer(student, prediction, predictor.version, session_id, now)
+        answer, row = make_answer(student, prediction, predictor.version, session_id, now)
         body = answer.__pydantic_serializer__.to_json(answer)
         earlier = await self._history.append(
             (row,), key=_key("predict", idempotency, session_id, body)
@@ -107,7 +107,7 @@ class Inference:
             predictions = predictor.predict_many(students)
             now = now_us()
             made = [
-                _answer(student, prediction, version, session_id, now)
+                make_answer(student, prediction, version, session_id, now)
                 for student, prediction in zip(students, predictions, strict=True)
             ]
             batch = BatchAnswer.model_construct(predictions=[answer for answer, _ in made])
@@ -149,7 +149,7 @@ def new_prediction_id(now: int) -> str:
     return f"{now // 1000:012x}{random_hex()[:20]}"
 
 
-def _answer(
+def make_answer(
     student: StudentFeatures, prediction: Prediction, version: str, session_id: str, now: int
 ) -> tuple[PredictionAnswer, Row]:
     """Say a prediction, and the row that records it: one cannot differ from the other."""

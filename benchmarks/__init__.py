@@ -1,0 +1,1 @@
+"""The service beside its peers and its limits, measured in one run: `make bench`."""

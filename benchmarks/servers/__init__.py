@@ -1,0 +1,1 @@
+"""What the peers serve; each file is started by a server of its own."""

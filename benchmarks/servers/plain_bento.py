@@ -1,0 +1,27 @@
+"""A plain BentoML service on this project's own scikit-learn pipeline, a commit a request."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import bentoml
+import joblib
+import pandas as pd
+
+from benchmarks.servers.log import log
+
+
+@bentoml.service(name="plain_bento")
+class PlainBento:
+    """What the tutorial would build."""
+
+    def __init__(self) -> None:
+        self.model = joblib.load(f"{os.environ['BENCH_FOLDER']}/champion.joblib")
+
+    @bentoml.api
+    def predict(self, student: dict[str, Any], /) -> dict[str, float]:
+        """Predict one pupil with a DataFrame."""
+        grade = float(self.model.predict(pd.DataFrame([student]))[0])
+        log(student, grade)
+        return {"predicted_G3": grade}
