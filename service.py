@@ -38,6 +38,10 @@ class HistoryInput(Prepared, schemas.HistoryQuery):
     """Which predictions to show."""
 
 
+class OutcomesInput(Prepared, schemas.OutcomesRequest):
+    """Grades really obtained."""
+
+
 class TrainInput(Prepared, schemas.TrainRequest):
     """How to train."""
 
@@ -127,6 +131,12 @@ class StudentSuccess:
         return await application.history_page(
             query, session_id=query.session_id or current_call().asked_session
         )
+
+    @bentoml.api(output_spec=schemas.OutcomesAnswer)
+    @answering
+    async def outcomes(self, request: OutcomesInput, /) -> Any:
+        """Record the grades really obtained."""
+        return await application.record_outcomes(request.outcomes)
 
     @bentoml.api(output_spec=schemas.TrainAnswer)
     @answering

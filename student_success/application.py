@@ -10,7 +10,7 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from student_success import children, metrics, promotion, registry
@@ -28,11 +28,16 @@ from student_success.history import History
 from student_success.inference import Inference
 from student_success.jobs import Jobs
 from student_success.locks import Operation, exclusive
+from student_success.monitor import Monitor
+from student_success.outcomes import Outcomes
 from student_success.schemas import (
+    DriftAnswer,
     EvidenceAnswer,
     HealthAnswer,
     HistoryQuery,
     ModelAnswer,
+    Outcome,
+    OutcomesAnswer,
     PromoteAnswer,
     PromoteRequest,
     RollbackAnswer,
@@ -63,6 +68,8 @@ class Application:
     history: History
     champion: Champion
     inference: Inference
+    outcomes: Outcomes
+    monitor: Monitor
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -78,7 +85,8 @@ class Application:
         Parameters
         ----------
         leader
-            Whether this worker looks after MLflow's alias; one worker of a server is enough.
+            Whether this worker looks after MLflow's alias and watches how the model fares; one
+            worker of a server is enough.
         """
         settings = self.settings
         self._started_at = time.monotonic()
@@ -94,6 +102,9 @@ class Application:
         )
         self.champion = Champion(settings, self.deployments)
         self.inference = Inference(self.champion, self.history)
+        self.outcomes = Outcomes(control)
+        self._watching = connect(settings.database, pool_size=1)
+        self.monitor = Monitor(settings, self._watching, self.champion)
         ready = self._prepare_database()
         self.champion.load_first()
         self.history.start()
@@ -102,6 +113,7 @@ class Application:
             self._tasks.append(asyncio.create_task(self._await_database(), name="database"))
         if leader:
             self._tasks.append(asyncio.create_task(self._watch_registry(), name="registry"))
+            self._tasks.append(asyncio.create_task(self.monitor.run(), name="monitor"))
         # What was made so far stays for ever: a full collection need not look at it again, and
         # must not stop requests for the 100 to 200 ms that takes.
         gc.collect()
@@ -116,6 +128,7 @@ class Application:
         await self.jobs.close()
         await asyncio.to_thread(self.history.close)
         self._control.dispose()
+        self._watching.dispose()
 
     def _prepare_database(self) -> bool:
         try:
@@ -149,6 +162,19 @@ class Application:
         erased = await asyncio.to_thread(self.history.erase_session, session_id)
         logger.info("session_erased", extra={"rows": erased})
         return {"session_id": session_id, "erased": erased}
+
+    async def record_outcomes(self, items: Sequence[Outcome]) -> OutcomesAnswer:
+        """Record the grades really obtained."""
+        answer = await asyncio.to_thread(self.outcomes.record, items)
+        logger.info(
+            "outcomes_recorded",
+            extra={"accepted": answer.accepted, "rejected": len(answer.rejected)},
+        )
+        return answer
+
+    async def drift(self) -> DriftAnswer:
+        """Tell how the pupils of today differ from those the served model was trained on."""
+        return await self.monitor.drift()
 
     # The model's life
 

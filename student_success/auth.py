@@ -61,7 +61,9 @@ class Gatekeeper:
         """Whether predictions ask for no token."""
         return self._api is None
 
-    def admit(self, authorization: bytes | None, *, needed: Role, client: str) -> Role:
+    def admit(
+        self, authorization: bytes | None, *, needed: Role, client: str, always: bool = False
+    ) -> Role:
         """Return the caller's role, or refuse.
 
         Parameters
@@ -72,6 +74,8 @@ class Gatekeeper:
             The role the route asks for; `Role.API` is everyone's while no API token is set.
         client
             Address by which wrong tokens are counted.
+        always
+            Whether `Role.API` asks for a token even while none is set: an administrator's, then.
 
         Raises
         ------
@@ -79,7 +83,7 @@ class Gatekeeper:
             No or a wrong token; a good one of too low a role; too many wrong ones. A right token
             is never refused for somebody's wrong ones.
         """
-        if needed is Role.API and self.api_is_open:
+        if needed is Role.API and self.api_is_open and not always:
             needed = Role.ANYONE
         role = self._role(authorization)
         if role >= needed:

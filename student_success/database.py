@@ -44,7 +44,7 @@ from student_success.errors import HistoryUnavailableError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration; a test holds it equal to what alembic finds."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -73,6 +73,14 @@ inference_logs = Table(
     Column("at_risk", Boolean, nullable=False),
     Column("model_version", String(20), nullable=False),
     Index("ix_inference_logs_session", "session_id", "id"),
+    # A row without a reference is not in it, so that it costs those predictions nothing.
+    Index(
+        "ix_inference_logs_reference",
+        "session_id",
+        "reference",
+        sqlite_where=text("reference IS NOT NULL"),
+        postgresql_where=text("reference IS NOT NULL"),
+    ),
     # An id is never given twice, not even after the newest row was erased: paging relies on it.
     sqlite_autoincrement=True,
 )
@@ -83,8 +91,17 @@ outcomes = Table(
     Column("prediction_id", String(32), primary_key=True),
     Column("session_id", String(128), nullable=False, index=True),
     Column("actual_g3", SmallInteger, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False, index=True),
 )
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("content_json", Text, nullable=False),
+)
+"""What one worker computed in the background for all of them; aggregates only."""
 
 idempotency_keys = Table(
     "idempotency_keys",

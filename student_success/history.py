@@ -189,12 +189,13 @@ class History:
                 ).all()
                 if chosen:
                     known = [row.prediction_id for row in chosen]
-                    connection.execute(delete(outcomes).where(outcomes.c.prediction_id.in_(known)))
+                    # First the predictions: an outcome on its way waits for them or goes with them.
                     connection.execute(
                         delete(inference_logs).where(
                             inference_logs.c.id.in_([row.id for row in chosen])
                         )
                     )
+                    connection.execute(delete(outcomes).where(outcomes.c.prediction_id.in_(known)))
                 if session_id is not None and len(chosen) < _ERASE_CHUNK:
                     connection.execute(
                         delete(idempotency_keys).where(idempotency_keys.c.session_id == session_id)

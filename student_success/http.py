@@ -82,6 +82,8 @@ class Rule:
     one_session
         Whether the route shows one session to its caller, and every session only to an
         administrator.
+    token
+        Whether a token is asked for even while predictions are open to everyone.
     """
 
     role: Role = Role.ANYONE
@@ -89,6 +91,7 @@ class Rule:
     optional_body: bool = False
     batch: bool = False
     one_session: bool = False
+    token: bool = False
 
 
 @dataclass(slots=True)
@@ -319,7 +322,9 @@ class Edge:
         """Check everything about a request that can be checked before its method runs."""
         authorization = call.headers.get(b"authorization")
         client = scope["client"][0] if scope.get("client") else ""
-        call.role = self._gatekeeper.admit(authorization, needed=rule.role, client=client)
+        call.role = self._gatekeeper.admit(
+            authorization, needed=rule.role, client=client, always=rule.token
+        )
         if scope["query_string"]:
             call.query = _query(scope["query_string"])
         await self._take_body(rule, call, receive)

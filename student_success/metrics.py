@@ -73,6 +73,43 @@ training_last_r2 = Gauge(
     "Cross-validated R² of the last candidate, both period grades known.",
     multiprocess_mode="mostrecent",
 )
+live_mae = Gauge(
+    f"{_PREFIX}_live_mae",
+    "Mean absolute error against the grades really obtained, in grades, by what was known; NaN "
+    "while no grade is recorded.",
+    ["horizon"],
+    multiprocess_mode="mostrecent",
+)
+live_interval_coverage = Gauge(
+    f"{_PREFIX}_live_interval_coverage",
+    "Share of the grades really obtained that lie within their 90 % interval; NaN while none is "
+    "recorded.",
+    multiprocess_mode="mostrecent",
+)
+live_outcomes = Gauge(
+    f"{_PREFIX}_live_outcomes",
+    "Grades really obtained that the live figures are computed from, by what was known.",
+    ["horizon"],
+    multiprocess_mode="mostrecent",
+)
+feature_drift = Gauge(
+    f"{_PREFIX}_feature_drift",
+    "Distance of a feature from the training data, 0 to 1; NaN while there are too few pupils.",
+    ["feature"],
+    multiprocess_mode="mostrecent",
+)
+prediction_drift = Gauge(
+    f"{_PREFIX}_prediction_drift",
+    "Distance of the predicted grades from those of the training data, 0 to 1; NaN while there "
+    "are too few.",
+    multiprocess_mode="mostrecent",
+)
+drift_detected = Gauge(
+    f"{_PREFIX}_drift_detected",
+    "Features, and predictions as one more, whose verdict is drift: significant after correction "
+    "for many tests, and far enough to matter.",
+    multiprocess_mode="mostrecent",
+)
 promotions_total = Counter(
     f"{_PREFIX}_promotions_total", "Promotions and rollbacks asked for, by outcome.", ["outcome"]
 )

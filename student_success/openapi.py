@@ -84,7 +84,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
     if rule.role is not Role.ANYONE:
         # An empty entry says that the token is optional: while no API_TOKEN is set.
-        operation["security"] = [{"token": []}] + ([{}] if rule.role is Role.API else [])
+        optional = rule.role is Role.API and not rule.token
+        operation["security"] = [{"token": []}] + ([{}] if optional else [])
     if rule.body is not None:
         content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=rule.body.__name__)}}
         examples = (rule.body.model_config.get("json_schema_extra") or {}).get("examples")  # type: ignore[union-attr]

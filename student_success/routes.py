@@ -64,6 +64,9 @@ def routes(application: Application) -> Starlette:
     async def evidence() -> Response:
         return json_answer(await application.evidence(_asked(EvidenceQuery).version))
 
+    async def drift() -> Response:
+        return json_answer((await application.drift()).model_dump(mode="json"))
+
     async def model() -> Response:
         return json_answer(application.model().model_dump(mode="json"))
 
@@ -90,6 +93,7 @@ def routes(application: Application) -> Starlette:
             _route("/deployments", deployments),
             _route("/versions", versions),
             _route("/evidence", evidence),
+            _route("/drift", drift),
             _route("/model", model),
             _route("/health", health),
             _route("/openapi.json", description),

@@ -14,6 +14,7 @@ from student_success.students import (
     WITHOUT_NUL,
     Horizon,
     StudentFeatures,
+    Whole,
 )
 
 BATCH_LIMIT = 10_000
@@ -111,6 +112,95 @@ class ErasureAnswer(_Answer):
 
     session_id: str
     erased: int
+
+
+class Outcome(_Request):
+    """The grade that a pupil really obtained; the pupil by a prediction, or as the caller does."""
+
+    prediction_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    session_id: SessionId | None = None
+    reference: Annotated[str, Field(min_length=1, max_length=64, pattern=WITHOUT_NUL)] | None = None
+    actual_G3: Annotated[int, Field(ge=GRADE_MIN, le=GRADE_MAX), Whole]
+
+    @model_validator(mode="after")
+    def _one_pupil(self) -> Self:
+        named = [
+            value is not None for value in (self.prediction_id, self.session_id, self.reference)
+        ]
+        if named not in ([True, False, False], [False, True, True]):
+            raise ValueError("name the prediction_id, or both session_id and reference")
+        return self
+
+
+class OutcomesRequest(_Request):
+    """Up to 10,000 outcomes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcomes": [
+                        {"session_id": "class-3b", "reference": "P-0007", "actual_G3": 11},
+                        {"prediction_id": "0190b0e2f4c17d3a9c5e8f6b2a4d1c07", "actual_G3": 9},
+                    ]
+                }
+            ]
+        }
+    )
+
+    # As with pupils: whoever reads the rows looks for the other bad ones.
+    outcomes: Annotated[list[Outcome], FailFast()] = Field(min_length=1, max_length=BATCH_LIMIT)
+
+
+class RejectedOutcome(_Answer):
+    """One outcome that was not recorded, and why."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    error: Literal["not_found", "repeated", "conflict"]
+    message: str
+
+
+class OutcomesAnswer(_Answer):
+    """What became of the outcomes."""
+
+    accepted: int
+    rejected: list[RejectedOutcome]
+
+
+class DriftEntry(_Answer):
+    """One feature, or the predictions, beside the training data of the served model."""
+
+    test: Literal["ks", "chi-square"]
+    statistic: float | None
+    p: float | None
+    p_adjusted: float | None = Field(description="By Holm's method over all tests made.")
+    distance: float | None = Field(
+        description="0 to 1: the largest difference of the distribution functions, or the share "
+        "of pupils that would have to change category."
+    )
+    count: int
+    reference_count: int
+    verdict: Literal["insufficient_data", "stable", "drift"]
+
+
+class PredictionsDriftEntry(DriftEntry):
+    """The horizon that differs most stands for all of them."""
+
+    horizons: dict[str, DriftEntry]
+
+
+class DriftAnswer(_Answer):
+    """How the pupils of today differ from those the served model was trained on."""
+
+    computed_at: str
+    model_version: str
+    verdict: Literal["insufficient_data", "stable", "drift"]
+    rows: int = Field(description="Predictions looked at, the newest ones.")
+    minimum_count: int
+    minimum_distance: float
+    significance: float
+    features: dict[str, DriftEntry]
+    predictions: PredictionsDriftEntry
 
 
 class TrainRequest(_Request):

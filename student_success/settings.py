@@ -140,6 +140,26 @@ class Settings(BaseSettings):
         0.5, gt=0, description="How often a worker looks for a newer deployment."
     )
 
+    monitor_seconds: float = Field(
+        60.0, gt=0, description="How often live error and drift are computed from the history."
+    )
+    monitor_rows: int = Field(
+        10_000,
+        ge=100,
+        le=100_000,
+        description="Newest predictions, and newest outcomes, that live error and drift are "
+        "computed from.",
+    )
+    drift_minimum_count: int = Field(
+        50, ge=10, description="Fewer pupils than this are not compared with the training data."
+    )
+    drift_minimum_distance: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="A smaller distance from the training data is no drift, however significant.",
+    )
+
     data_path: Path | None = Field(
         None, description="CSV to train on; else `data/final.csv`, else `data/sample.csv`."
     )

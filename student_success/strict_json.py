@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from student_success.errors import InvalidInputError
-from student_success.schemas import BATCH_LIMIT, Students
+from student_success.schemas import BATCH_LIMIT, Outcome, OutcomesRequest, Students
 from student_success.students import StudentFeatures
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 
+BATCHES: dict[type[BaseModel], tuple[str, type[BaseModel]]] = {
+    Students: ("students", StudentFeatures),
+    OutcomesRequest: ("outcomes", Outcome),
+}
+"""Bodies that are a list of rows: the list's name, and a row's model."""
 MAX_PROBLEMS = 1000
 """More are told only where more rows of a batch are bad: one a row then."""
 MAX_VALUES = 100
@@ -48,12 +53,12 @@ def parse(model: type[Model], body: bytes) -> Model:
     InvalidInputError
         With every problem's place, message and type; never the value.
     """
-    batch = model is Students
-    _refuse_bulk(body, rows=BATCH_LIMIT if batch else ROWS_OF_ONE)
+    batch = BATCHES.get(model)
+    _refuse_bulk(body, rows=ROWS_OF_ONE if batch is None else BATCH_LIMIT)
     try:
         found = model.__pydantic_validator__.validate_json(body)
     except ValidationError as error:
-        raise (_invalid_batch(error, body) if batch else invalid(error)) from None
+        raise (invalid(error) if batch is None else _invalid_batch(error, body, *batch)) from None
     if not _keys_are_plain(found, body):
         _refuse_repeated_keys(body)
     return found  # type: ignore[no-any-return]
@@ -86,7 +91,9 @@ def _refuse_bulk(body: bytes, *, rows: int) -> None:
         raise _refuse("too_many_values", "More values than such a request can hold")
 
 
-def _invalid_batch(error: ValidationError, body: bytes) -> InvalidInputError:
+def _invalid_batch(
+    error: ValidationError, body: bytes, name: str, row_model: type[BaseModel]
+) -> InvalidInputError:
     """Name every bad row; pydantic itself was told to stop at the first."""
     told = list(_problems(error))
     others = [item for item in told if len(item["loc"]) < 2][:MAX_PROBLEMS]
@@ -94,14 +101,12 @@ def _invalid_batch(error: ValidationError, body: bytes) -> InvalidInputError:
         return InvalidInputError(_REFUSED, details=others)
     details: list[dict[str, Any]] = []
     firsts: list[dict[str, Any]] = []
-    validate = StudentFeatures.__pydantic_validator__.validate_json
-    for number, row in enumerate(from_json(body)["students"]):
+    validate = row_model.__pydantic_validator__.validate_json
+    for number, row in enumerate(from_json(body)[name]):
         try:
             validate(to_json(row))
         except ValidationError as bad:
-            problems = [
-                {**item, "loc": ["students", number, *item["loc"]]} for item in _problems(bad)
-            ]
+            problems = [{**item, "loc": [name, number, *item["loc"]]} for item in _problems(bad)]
             firsts.append(problems[0])
             if len(details) < MAX_PROBLEMS:
                 details += problems
