@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("migrate", help="bring the database schema up to date")
     commands.add_parser("verify", help="check the record of promotions and rollbacks")
     asked = parser.parse_args(arguments)
+    # BentoML's workers run here: `.env` and relative paths must mean the same to them.
+    os.chdir(ROOT)
     try:
         settings = Settings()
     except ValidationError as error:
