@@ -56,3 +56,9 @@ $(VENV)/.dev: requirements/dev.txt | $(BIN)/python
 	@echo "Installing what the tests need (once) ..."
 	@$(PIP) -r requirements/dev.txt
 	@touch $@ $(VENV)/.serve
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure ourselves beside the peers (QUICK=1: two minutes; else writes docs/benchmarks.md)
+	@command -v wrk >/dev/null || apt-get install -y -qq wrk >/dev/null || \
+	  { echo "wrk is needed: install it with your package manager."; exit 2; }
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick,--write)

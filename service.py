@@ -9,12 +9,19 @@ import bentoml
 from starlette.responses import JSONResponse, Response
 
 from student_success import schemas
-from student_success.application import Application
-from student_success.bento import Prepared, bound_host, lean, stop_server, worker_index
+from student_success.bento import (
+    Prepared,
+    bound_host,
+    freeze_heap,
+    lean,
+    stop_server,
+    worker_index,
+)
 from student_success.children import die_with_parent
 from student_success.contract import ASSETS, RULES, NothingAsked
 from student_success.errors import ConfigurationError
 from student_success.http import Call, Edge, answering, current_call
+from student_success.late import LateApplication
 from student_success.logs import configure
 from student_success.routes import routes
 from student_success.settings import Settings
@@ -23,7 +30,7 @@ from student_success.tally import tally
 
 logger = logging.getLogger("student_success.service")
 settings = Settings()
-application = Application(settings)
+application = LateApplication(settings)
 
 
 class PredictInput(Prepared, StudentFeatures):
@@ -60,7 +67,7 @@ class HealthInput(Prepared, NothingAsked):
 
 async def _predict(call: Call) -> bytes:
     assert isinstance(call.model, StudentFeatures)
-    body, call.model_version = await application.inference.predict(
+    body, call.model_version = await application().inference.predict(
         call.model, session_id=call.session_id, idempotency=call.idempotency
     )
     return body
@@ -97,15 +104,16 @@ class StudentSuccess:
             stop_server()
             raise
         application.open(leader=worker_index() == 1)
+        freeze_heap()
 
     @bentoml.on_shutdown
     async def close(self) -> None:
         """Commit what waits."""
-        await application.close()
+        await application().close()
         tally.flush()
 
     async def __is_ready__(self) -> bool:
-        return await application.ready()
+        return await application().ready()
 
     @bentoml.api(output_spec=schemas.PredictionAnswer)
     @answering
@@ -118,7 +126,7 @@ class StudentSuccess:
     async def predict_batch(self, students: BatchInput, /) -> Any:
         """Predict the grades of up to 10,000 pupils, all or none."""
         call = current_call()
-        body, call.model_version = await application.inference.predict_batch(
+        body, call.model_version = await application().inference.predict_batch(
             students.students, session_id=call.session_id, idempotency=call.idempotency
         )
         return _json(body)
@@ -128,7 +136,7 @@ class StudentSuccess:
     async def history(self, query: HistoryInput, /) -> list[dict[str, Any]]:
         """Show predictions, newest first."""
         # The edge let the caller in for the session it named, wherever it named it.
-        return await application.history_page(
+        return await application().history_page(
             query, session_id=query.session_id or current_call().asked_session
         )
 
@@ -136,32 +144,32 @@ class StudentSuccess:
     @answering
     async def outcomes(self, request: OutcomesInput, /) -> Any:
         """Record the grades really obtained."""
-        return await application.record_outcomes(request.outcomes)
+        return await application().record_outcomes(request.outcomes)
 
     @bentoml.api(output_spec=schemas.TrainAnswer)
     @answering
     async def train(self, request: TrainInput, /) -> Any:
         """Train a candidate; the version served does not change."""
-        status, answer = await application.train(request)
+        status, answer = await application().train(request)
         return JSONResponse(answer, status_code=status)
 
     @bentoml.api(output_spec=schemas.PromoteAnswer)
     @answering
     async def promote(self, request: PromoteInput, /) -> Any:
         """Promote a version through the gate."""
-        return await application.promote(request, actor=current_call().actor)
+        return await application().promote(request, actor=current_call().actor)
 
     @bentoml.api(output_spec=schemas.RollbackAnswer)
     @answering
     async def rollback(self, request: RollbackInput, /) -> Any:
         """Go back to the version served before."""
-        return await application.rollback(request, actor=current_call().actor)
+        return await application().rollback(request, actor=current_call().actor)
 
     @bentoml.api(output_spec=schemas.HealthAnswer)
     @answering
     async def health(self, nothing: HealthInput, /) -> Any:
         """Say how the service is, whatever the state."""
-        return await application.health()
+        return await application().health()
 
 
 StudentSuccess.mount_asgi_app(routes(application), path="/")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import pupils
-from student_success.database import connect, migrate, now_us
+from student_success.clock import now_us
+from student_success.database import connect, migrate
 from student_success.history import History
 from student_success.inference import make_answer
 from student_success.predictor import Predictor

@@ -160,11 +160,11 @@ class Running:
         return []
 
     def resident_mb(self) -> float:
-        """Return the memory of all its processes, in MB, each page counted once where known."""
+        """Return the memory of all its processes, in MB; a shared page counts once (PSS)."""
         total = 0
         for process in self.tree():
             with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
+                total += process.memory_full_info().pss
         return total / 1e6
 
 

@@ -134,6 +134,8 @@ def environment(settings: Settings) -> None:
     """Point BentoML at the state directory, and keep it and MLflow from calling home."""
     os.environ.setdefault("BENTOML_HOME", str(settings.state_dir / "bentoml"))
     os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    # A worker's few threads need no heaps of their own, which would keep what they once used.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     Path(os.environ["BENTOML_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
 
 

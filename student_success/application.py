@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -114,11 +113,6 @@ class Application:
         if leader:
             self._tasks.append(asyncio.create_task(self._watch_registry(), name="registry"))
             self._tasks.append(asyncio.create_task(self.monitor.run(), name="monitor"))
-        # What was made so far stays for ever: a full collection need not look at it again, and
-        # must not stop requests for the 100 to 200 ms that takes.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 1000)
 
     async def close(self) -> None:
         """Stop the background work and commit what waits."""

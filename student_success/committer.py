@@ -23,7 +23,8 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from student_success import metrics
-from student_success.database import idempotency_keys, inference_logs, now_us
+from student_success.clock import now_us
+from student_success.database import idempotency_keys, inference_logs
 from student_success.errors import (
     ConflictError,
     HistoryUnavailableError,

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, text
 
-from student_success.database import alias_state, deployments, iso, now_us, reading, writing
+from student_success.clock import iso, now_us
+from student_success.database import alias_state, deployments, reading, writing
 from student_success.errors import ConflictError
 
 SEED = "seed"

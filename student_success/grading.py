@@ -14,18 +14,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
+from student_success.decision import PASS_GRADE, Decision
 from student_success.students import GRADE_MAX, GRADE_MIN
 
-PASS_GRADE = 10
-"""Lowest whole grade that passes."""
-INTERVAL_LEVEL = 0.9
-"""Share of pupils whose final grade the interval is to hold."""
 CENTS = 100
 """A grade is shown in hundredths."""
 TEN_THOUSANDTHS = 10_000
@@ -42,13 +38,6 @@ _LESS_THAN_HALF = 0.5 - 1 / TEN_THOUSANDTHS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-class Decision(StrEnum):
-    """Pass or fail, in the words of the wire format."""
-
-    PASS = "reussite"
-    FAIL = "echec"
 
 
 def grid_index(grade: float) -> int:

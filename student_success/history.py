@@ -16,19 +16,18 @@ from typing import Any
 
 from sqlalchemy import Engine, delete, select
 
+from student_success.clock import iso, now_us
 from student_success.committer import Committer, Row
 from student_success.database import (
     checkpoint,
     idempotency_keys,
     inference_logs,
-    iso,
-    now_us,
     outcomes,
     reading,
     writing,
 )
+from student_success.decision import INTERVAL_LEVEL
 from student_success.errors import HistoryUnavailableError
-from student_success.grading import INTERVAL_LEVEL
 from student_success.idempotency import KEY_LIFETIME_US, IdempotencyKey
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from student_success import metrics
 from student_success.champion import Champion, Served
+from student_success.clock import iso, now_us
 from student_success.committer import Row
-from student_success.database import iso, now_us
+from student_success.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.errors import ModelUnavailableError
-from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
 from student_success.history import History
 from student_success.idempotency import IdempotencyKey
 from student_success.identifiers import random_hex

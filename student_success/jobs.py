@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, Engine, Update, insert, select, update
 
 from student_success import children, metrics
 from student_success.children import ChildFailure
-from student_success.database import iso, jobs, now_us, reading, writing
+from student_success.clock import iso, now_us
+from student_success.database import jobs, reading, writing
 from student_success.errors import (
     BusyError,
     HistoryUnavailableError,

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from student_success.database import iso, now_us
+from student_success.clock import iso, now_us
 from student_success.settings import Settings
 
 FLUSH_SECONDS = 0.1

@@ -22,12 +22,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from student_success.decision import PASS_GRADE, Decision
 from student_success.errors import ArtefactError
 from student_success.grading import (
     CENTS,
     HIGHEST,
-    PASS_GRADE,
-    Decision,
     cdf_of_changes,
     cdfs_of_changes,
     grade_of_cdf,

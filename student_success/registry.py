@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import bentoml
 from bentoml.exceptions import BentoMLException
 
-from student_success.database import iso
+from student_success.clock import iso
 from student_success.errors import ArtefactError, NotFoundError, RegistryUnavailableError
 from student_success.settings import Settings
 

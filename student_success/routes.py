@@ -19,9 +19,9 @@ from starlette.responses import (
 from starlette.routing import Route
 
 from student_success import openapi
-from student_success.application import Application
 from student_success.contract import ErasureQuery, EvidenceQuery, JobQuery
 from student_success.http import answering, current_call, json_answer
+from student_success.late import LateApplication
 from student_success.schemas import HistoryQuery
 from student_success.strict_json import invalid
 
@@ -41,37 +41,37 @@ def _asked(model: type[Query]) -> Query:
         raise invalid(error) from None
 
 
-def routes(application: Application) -> Starlette:
+def routes(application: LateApplication) -> Starlette:
     """Make the ASGI application of these routes."""
 
     async def history() -> Response:
         query = _asked(HistoryQuery)
-        return json_answer(await application.history_page(query, session_id=query.session_id))
+        return json_answer(await application().history_page(query, session_id=query.session_id))
 
     async def erase() -> Response:
-        return json_answer(await application.erase(_asked(ErasureQuery).session_id))
+        return json_answer(await application().erase(_asked(ErasureQuery).session_id))
 
     async def job() -> Response:
         job_id = _asked(JobQuery).job_id
-        return json_answer(await asyncio.to_thread(application.jobs.get, job_id))
+        return json_answer(await asyncio.to_thread(application().jobs.get, job_id))
 
     async def deployments() -> Response:
-        return json_answer(await application.deployments_page())
+        return json_answer(await application().deployments_page())
 
     async def versions() -> Response:
-        return json_answer(await application.versions())
+        return json_answer(await application().versions())
 
     async def evidence() -> Response:
-        return json_answer(await application.evidence(_asked(EvidenceQuery).version))
+        return json_answer(await application().evidence(_asked(EvidenceQuery).version))
 
     async def drift() -> Response:
-        return json_answer((await application.drift()).model_dump(mode="json"))
+        return json_answer((await application().drift()).model_dump(mode="json"))
 
     async def model() -> Response:
-        return json_answer(application.model().model_dump(mode="json"))
+        return json_answer(application().model().model_dump(mode="json"))
 
     async def health() -> Response:
-        return json_answer((await application.health()).model_dump(mode="json"))
+        return json_answer((await application().health()).model_dump(mode="json"))
 
     async def description() -> Response:
         return JSONResponse(openapi.description())

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, FailFast, Field, model_validator
 
-from student_success.grading import Decision
+from student_success.decision import Decision
 from student_success.students import (
     EXAMPLE,
     GRADE_MAX,

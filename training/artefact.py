@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from student_success.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.drift import shown
-from student_success.grading import INTERVAL_LEVEL, PASS_GRADE
 from student_success.manifest import FORMAT, MANIFEST
 from student_success.predictor import Predictor, trees_file
 from student_success.students import EXAMPLE, FEATURES, StudentFeatures

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from student_success.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.grading import (
     CENTS,
-    INTERVAL_LEVEL,
-    PASS_GRADE,
     grid_indices,
     grow,
     intervals,

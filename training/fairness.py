@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from student_success.grading import PASS_GRADE
+from student_success.decision import PASS_GRADE
 
 if TYPE_CHECKING:
     from training.evaluate import HeldOut

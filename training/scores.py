@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from student_success.grading import PASS_GRADE
+from student_success.decision import PASS_GRADE
 from training.calibration import Said
 
 Floats = NDArray[np.float64]

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
+from student_success.clock import iso, now_us
+from student_success.clock import iso, now_us
 from student_success.database import (
     MIGRATIONS,
     SCHEMA_REVISION,
@@ -26,11 +28,9 @@ from student_success.database import (
     connect,
     deployments,
     inference_logs,
-    iso,
     jobs,
     metadata,
     migrate,
-    now_us,
     outcomes,
     reading,
     schema_revision,

@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from student_success.decision import PASS_GRADE, Decision
 from student_success.grading import (
     CENTS,
     CHANGES,
     HIGHEST,
-    PASS_GRADE,
-    Decision,
     cdf_of_changes,
     cdfs_of_changes,
     decide,

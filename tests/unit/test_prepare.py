@@ -176,6 +176,7 @@ def test_no_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (zipped({"student-mat.csv": b"x" * (9 << 20)}), "far larger"),
         (zipped({"student-mat.csv": b"abc" * 99})[:-40], "not a readable zip"),
     ],
+    ids=["no zip", "file missing", "no zip inside", "too large", "cut short"],
 )
 def test_archive_that_is_not_the_one_is_refused(content: bytes, message: str) -> None:
     with pytest.raises(DatasetError, match=message):

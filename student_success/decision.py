@@ -1,0 +1,17 @@
+"""What is said about a grade: the pass mark, the decision, the level of the interval."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+PASS_GRADE = 10
+"""Lowest whole grade that passes."""
+INTERVAL_LEVEL = 0.9
+"""Share of pupils whose final grade the interval is to hold."""
+
+
+class Decision(StrEnum):
+    """Pass or fail, in the words of the wire format."""
+
+    PASS = "reussite"
+    FAIL = "echec"
