@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from student_success import dotenv
 from student_success.errors import StudentSuccessError
 from student_success.settings import RENAMED, ROOT, Settings
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve the API with the settings of .env")
     commands.add_parser("mlflow", help="open MLflow's own interface")
+    commands.add_parser("secrets", help="give the compose stack's secrets random values in .env")
     promote = commands.add_parser("promote", help="promote a version through the gate")
     promote.add_argument("--request", required=True, help="body of POST /promote, as JSON")
     promote.add_argument("--actor", default="cli")
@@ -142,17 +143,16 @@ def environment(settings: Settings) -> None:
 def _serve(settings: Settings) -> int:
     settings.check_exposure(settings.host)
     for old, new in RENAMED.items():
-        if old in os.environ or _in_dotenv(old):
+        if old in os.environ or old in dotenv.names(Path(".env")):
             print(f"{old} is an old name: it works, but the word is {new} now.", file=sys.stderr)
-    if settings.admin_token is None:
-        _write_token(Path(".env"))
+    token = _token(settings, Path(".env"))
     environment(settings)
     base = f"http://{settings.bind_address}:{settings.port}"
     print(f"API      {base}")
     print(f"Docs     {base}/docs")
     if settings.ui_enabled:
         _start_interface(settings)
-    print(f"Token    ADMIN_TOKEN in {Path('.env').resolve()}")
+    print(f"Token    {token}")
     print(f"State    {settings.state_dir}", flush=True)
     arguments = [
         sys.executable,
@@ -204,22 +204,24 @@ def _mlflow(settings: Settings) -> int:
     )
 
 
-def _in_dotenv(name: str) -> bool:
-    path = Path(".env")
-    return path.is_file() and any(
-        line.split("=", 1)[0].strip() == name for line in path.read_text("utf-8").splitlines()
-    )
+def _secrets(path: Path) -> int:
+    added = dotenv.add_secrets(path, dotenv.STACK_SECRETS)
+    if added:
+        print(f"Random values for {', '.join(added)} were written to {path.resolve()}")
+    return 0
 
 
-def _write_token(path: Path) -> None:
-    """Add a random administrator's token to `.env`, readable by its owner alone."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o600)
-        if path.stat().st_size and not path.read_text("utf-8").endswith("\n"):
-            file.write("\n")
-        file.write(f"ADMIN_TOKEN={secrets.token_urlsafe(32)}\n")
-    print(f"A new ADMIN_TOKEN was written to {path.resolve()}")
+def _token(settings: Settings, path: Path) -> str:
+    """See to it that there is an administrator's token, and say where it is."""
+    if "ADMIN_TOKEN" in os.environ and settings.admin_token is not None:
+        return "ADMIN_TOKEN of the environment"
+    try:
+        if settings.admin_token is None and dotenv.add_secrets(path, ["ADMIN_TOKEN"]):
+            print(f"A new ADMIN_TOKEN was written to {path.resolve()}")
+    except OSError:
+        # As in a container: the file system is read-only.
+        return "none, so training, promotion, rollback and erasure are closed; set ADMIN_TOKEN"
+    return f"ADMIN_TOKEN in {path.resolve()}"
 
 
 if __name__ == "__main__":
