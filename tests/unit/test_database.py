@@ -20,7 +20,6 @@ from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from student_success.clock import iso, now_us
-from student_success.clock import iso, now_us
 from student_success.database import (
     MIGRATIONS,
     SCHEMA_REVISION,
