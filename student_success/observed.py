@@ -17,6 +17,7 @@ from sqlalchemy import Engine, case, func, select
 
 from student_success.database import inference_logs, outcomes, reading
 from student_success.drift import Seen, shown
+from student_success.students import Horizon
 
 _PAGE = 500
 _PAUSE_SECONDS = 0.01
@@ -164,3 +165,52 @@ def _newest(engine: Engine, limit: int) -> Iterator[Any]:
         limit -= len(rows)
         below = rows[-1].id
         time.sleep(_PAUSE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """A pupil with the grade really obtained.
+
+    Attributes
+    ----------
+    inputs_json
+        The 17 features as they were sent, of the prediction that knew the most of the year; of
+        several such the last.
+    actual_g3
+        0 to 20.
+    """
+
+    inputs_json: str
+    actual_g3: int
+
+
+def obtained(engine: Engine, *, until_us: int) -> list[Obtained]:
+    """Return every pupil whose outcome is known, each once, in the order of their predictions.
+
+    Parameters
+    ----------
+    until_us
+        Only outcomes recorded up to then: the same pupils whenever it is asked again, unless some
+        were erased.
+
+    Raises
+    ------
+    HistoryUnavailableError
+        If the database cannot be read.
+    """
+    log = inference_logs.c
+    query = (
+        select(log.session_id, log.reference, log.inputs_json, log.horizon, outcomes.c.actual_g3)
+        .join(outcomes, outcomes.c.prediction_id == log.prediction_id)
+        .where(outcomes.c.created_us <= until_us)
+        .order_by(log.id)
+    )
+    order = list(Horizon)
+    best: dict[tuple[str, str], tuple[int, Obtained]] = {}
+    with reading(engine) as connection:
+        for row in connection.execute(query):
+            pupil = row.session_id, row.reference or row.inputs_json
+            known = order.index(Horizon(row.horizon))
+            if pupil not in best or known >= best[pupil][0]:
+                best[pupil] = known, Obtained(row.inputs_json, row.actual_g3)
+    return [found for _, found in best.values()]

@@ -114,6 +114,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--champion", type=Path, metavar="DIR", help="served artefact to compare with"
     )
+    command.add_argument(
+        "--with-outcomes",
+        action="store_true",
+        help="learn also from pupils of the history whose grade is known",
+    )
 
     command = add("compare", compare)
     command.add_argument("--candidate", type=Path, metavar="DIR", required=True)

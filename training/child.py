@@ -26,15 +26,19 @@ from student_success.students import FEATURE_NAMES, TARGET
 def run(settings: Settings, arguments: argparse.Namespace) -> None:
     """Train a candidate, compare it with the champion, register it; the alias does not move."""
     from training import train
+    from training.dataset import load
+    from training.outcomes import load_with_outcomes
 
     with speaking() as stream:
         configure(settings)
         champion = arguments.champion or _served(settings)
+        data = load_with_outcomes(settings) if arguments.with_outcomes else load(settings)
         candidate = train.run(
             settings,
             family=arguments.family,
             budget_seconds=arguments.budget_seconds,
             champion_recipe=_recipe(champion),
+            dataset=data,
             progress=lambda share, what: say(stream, "progress", share=round(share, 3), doing=what),
         )
         registered = registry.register_candidate(settings, candidate)
@@ -55,15 +59,15 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def compare(settings: Settings, arguments: argparse.Namespace) -> None:
     """Judge a registered candidate against another champion, on the data it was trained on."""
-    from training.dataset import load
     from training.evaluate import evaluate
     from training.fit import Recipe
+    from training.outcomes import load_again
     from training.train import JOBS, OUTER_SPLITS
 
     with speaking() as stream:
         configure(settings)
         candidate, champion = _recipe(arguments.candidate), _recipe(arguments.champion)
-        data = load(settings)
+        data = load_again(settings, candidate["data"])
         if data.sha256 != candidate["data"]["sha256"]:
             raise DatasetError(
                 "The candidate was trained on other data than there is now, so it cannot be "

@@ -67,6 +67,8 @@ class Dataset:
     synthetic
         Whether these are the pupils of the sample that ships with the project, wherever the file
         lies and however it was saved.
+    outcomes
+        What is known of the pupils of the history that were added; None if none were asked for.
     """
 
     frame: pd.DataFrame
@@ -75,6 +77,7 @@ class Dataset:
     sha256: str
     rows: int
     synthetic: bool
+    outcomes: Mapping[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return what a run, a version and a card say of the data."""
@@ -83,6 +86,7 @@ class Dataset:
             "rows": self.rows,
             "sha256": self.sha256,
             "synthetic": self.synthetic,
+            **({} if self.outcomes is None else {"outcomes": dict(self.outcomes)}),
         }
 
 

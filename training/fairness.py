@@ -62,12 +62,14 @@ def audit_groups(
         pupils = _per_pupil([part for part in parts if part.horizon == horizon], candidate)
         for attribute, column in columns.items():
             here = column.to_numpy()[pupils.index.to_numpy()]
+            # An empty cell tells of no group, and belongs to no "others" either.
+            told, here = pupils[here != ""], here[here != ""]
             for group in sorted(set(here)):
                 inside = here == group
                 if min(inside.sum(), (~inside).sum()) < SMALLEST_GROUP:
                     continue
                 entry = {"horizon": horizon, "attribute": attribute, "group": group}
-                found.append(entry | _measure(pupils, inside))
+                found.append(entry | _measure(told, inside))
     return found
 
 
