@@ -28,6 +28,7 @@ _MEMORY = "STUDENT_SUCCESS_MEMORY_MB"
 _PR_SET_PDEATHSIG = 1
 _LINE_LIMIT = 32 << 20
 _NICE = 10
+_NICE_PATIENT = 19
 
 
 class ChildFailure(Exception):
@@ -52,8 +53,14 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def speaking() -> Iterator[TextIO]:
+def speaking(*, patient: bool = False) -> Iterator[TextIO]:
     """Be a child: tie this process to its parent, and keep standard output for JSON lines.
+
+    Parameters
+    ----------
+    patient
+        Whether the work can wait for processor time that nobody else wants: a training, but not a
+        promotion, which somebody waits for while the service is under load.
 
     Yields the stream to `say` to. Libraries that print by themselves print to standard error. An
     exception ends the process with an ``error`` event and exit code 3.
@@ -62,7 +69,7 @@ def speaking() -> Iterator[TextIO]:
         die_with_parent(int(parent))
         # A child of ours is bound to us, not to our parent.
         os.environ[_PARENT] = str(os.getpid())
-        os.nice(_NICE)
+        _step_back(patient=patient)
         memory = int(os.environ[_MEMORY]) << 20
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -76,6 +83,14 @@ def speaking() -> Iterator[TextIO]:
         failure = TrainingFailedError("It needs more memory than it may take.")
         say(stream, "error", **failure.to_json())
         raise SystemExit(3) from error
+
+
+def _step_back(*, patient: bool) -> None:
+    os.nice(_NICE_PATIENT if patient else _NICE)
+    if patient and hasattr(os, "SCHED_BATCH"):
+        # Batch work does not preempt a request that has just woken up.
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def say(stream: TextIO, event: str, **values: Any) -> None:

@@ -29,7 +29,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
     from training.dataset import load
     from training.outcomes import load_with_outcomes
 
-    with speaking() as stream:
+    with speaking(patient=True) as stream:
         configure(settings)
         champion = arguments.champion or _served(settings)
         data = load_with_outcomes(settings) if arguments.with_outcomes else load(settings)
