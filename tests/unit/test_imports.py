@@ -17,17 +17,8 @@ from student_success.settings import ROOT
 # Imports go down or stay on a floor, and never in a circle. A new room needs a floor: choose one.
 FLOORS: dict[str, set[str]] = {
     "facts": {
-        *("dotenv", "errors", "settings", "students", "metrics"),
-        *(
-            "clock",
-            "decision",
-            "dotenv",
-            "identifiers",
-            "idempotency",
-            "tally",
-            "evidence",
-            "homogeneity",
-        ),
+        *("clock", "decision", "dotenv", "errors", "settings", "students", "metrics", "tally"),
+        *("identifiers", "idempotency", "evidence", "homogeneity", "onnx_trees"),
     },
     "rules": {
         *("grading", "schemas", "strict_json", "comparison", "gate", "manifest", "predictor"),
@@ -35,14 +26,8 @@ FLOORS: dict[str, set[str]] = {
     },
     "records": {"registry", "committer", "history", "deployments", "outcomes", "observed"},
     "work": {
-        "promotion",
-        "champion",
-        "jobs",
-        "monitor",
-        "inference",
-        "explain",
-        "application",
-        "late",
+        *("promotion", "champion", "jobs", "monitor", "inference", "explain"),
+        *("application", "late"),
     },
     "edge": {"http", "contract", "openapi", "routes", "bento", "bulk", "__main__"},
 }
@@ -123,6 +108,7 @@ def rooms_imported(tree: ast.Module) -> set[str]:
     return {room for room in found if f"student_success/{room}" in sources()}
 
 
+@cache
 def rooms() -> dict[str, set[str]]:
     """Return what each room of `student_success` imports of the others."""
     return {
