@@ -22,7 +22,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "rules": {
         *("grading", "schemas", "strict_json", "comparison", "gate", "manifest", "predictor"),
-        *("auth", "children", "database", "drift", "locks", "logs"),
+        *("attribution", "auth", "children", "database", "drift", "locks", "logs"),
     },
     "records": {"registry", "committer", "history", "deployments", "outcomes", "observed"},
     "work": {
