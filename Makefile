@@ -35,10 +35,10 @@ seed: $(VENV)/.serve ## Train the seed model again (needs the real data)
 	@$(BIN)/python -m training seed
 
 lock: $(VENV)/.dev ## Lock the requirements anew, with hashes and without addresses
-	@cd requirements && for set in dev api ui; do \
+	@cd requirements && for set in dev api ui image mlflow; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --no-annotate \
-	    $$([ $$set = dev ] || echo -c dev.txt) $$set.in -o $$set.txt || exit 1; done
+	    $$([ $$set = dev ] || [ $$set = mlflow ] || echo -c dev.txt) $$set.in -o $$set.txt || exit 1; done
 
 clean: ## Remove the virtual environment and caches; state and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
@@ -63,3 +63,25 @@ bench: $(VENV)/.dev ## Measure ourselves beside the peers (QUICK=1: two minutes;
 	@command -v wrk >/dev/null || apt-get install -y -qq wrk >/dev/null || \
 	  { echo "wrk is needed: install it with your package manager."; exit 2; }
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick,--write)
+
+# The container and the stack around it.
+.PHONY: image up down test-stack test-monitoring
+# SCALE=1: PostgreSQL, an S3-compatible store and API_REPLICAS replicas behind a proxy.
+COMPOSE := docker compose $(if $(SCALE),-f docker-compose.yml -f docker-compose.scale.yml --profile scale)
+
+image: $(VENV)/.serve ## Build the API's container image, student-success:latest (API_IMAGE)
+	@docker/build-image $(API_IMAGE)
+
+up: image ## Start the whole stack in containers (SCALE=1: several API replicas)
+	@$(BIN)/python -m student_success secrets
+	@$(COMPOSE) up --detach --build --wait --wait-timeout 300
+	@$(COMPOSE) ps --format "table {{.Service}}\t{{.Status}}\t{{.Ports}}"
+
+down: ## Stop the stack; its volumes stay
+	@cd / && docker compose --project-name $${COMPOSE_PROJECT_NAME:-student-success} down
+
+test-stack: $(VENV)/.dev ## Build the images and test the stack (needs a container engine)
+	@TEST_STACK=1 $(BIN)/python -m pytest tests/stack
+
+test-monitoring: $(VENV)/.dev ## Test alerts and dashboards against a real Prometheus
+	@$(BIN)/python -m pytest tests/monitoring

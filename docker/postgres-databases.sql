@@ -1,0 +1,2 @@
+-- History, deployments and jobs live in the first database, MLflow in one of its own.
+CREATE DATABASE mlflow;
