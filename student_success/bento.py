@@ -15,8 +15,6 @@ All three are BentoML's own inner parts, as of 1.4; a test holds this file to th
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -37,6 +35,7 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.middleware import Middleware
 
 from student_success.http import App, Message, Receive, Scope, Send, current_call
+from student_success.memory import give_back
 from student_success.tally import tally
 
 UNKNOWN = "(unknown)"
@@ -197,9 +196,8 @@ def freeze_heap() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 1000)
-    # Reading the model leaves tens of megabytes of freed memory behind: give them back.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    # Reading the model leaves tens of megabytes of it behind.
+    give_back()
 
 
 def worker_index() -> int:

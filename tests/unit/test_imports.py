@@ -18,15 +18,15 @@ from student_success.settings import ROOT
 FLOORS: dict[str, set[str]] = {
     "facts": {
         *("clock", "decision", "dotenv", "errors", "settings", "students", "metrics", "tally"),
-        *("identifiers", "idempotency", "evidence", "homogeneity", "onnx_trees"),
+        *("identifiers", "idempotency", "evidence", "homogeneity", "memory", "onnx_trees"),
     },
     "rules": {
         *("grading", "schemas", "strict_json", "comparison", "gate", "manifest", "predictor"),
-        *("attribution", "auth", "children", "database", "drift", "locks", "logs"),
+        *("attribution", "explain", "auth", "children", "database", "drift", "locks", "logs"),
     },
     "records": {"registry", "committer", "history", "deployments", "outcomes", "observed"},
     "work": {
-        *("promotion", "champion", "jobs", "monitor", "inference", "explain"),
+        *("promotion", "champion", "jobs", "monitor", "inference", "explanations"),
         *("application", "late"),
     },
     "edge": {"http", "contract", "openapi", "routes", "bento", "bulk", "__main__"},
