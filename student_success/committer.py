@@ -97,6 +97,7 @@ class Committer:
         self._gathering: list[Waiting] = []
         self._queue: SimpleQueue[list[Waiting] | None] = SimpleQueue()
         self._queued = 0
+        self._closed = False
         self._thread = threading.Thread(target=self._work, name="history-committer")
 
     def start(self) -> None:
@@ -104,7 +105,8 @@ class Committer:
         self._thread.start()
 
     def close(self) -> None:
-        """Commit what waits and stop; call when no request comes in any more."""
+        """Commit what waits and stop; what comes after is refused."""
+        self._closed = True
         if self._gathering:
             self._hand_over(self._take())
         if self._thread.is_alive():
@@ -116,6 +118,8 @@ class Committer:
         self, rows: Sequence[Row], *, key: IdempotencyKey | None = None
     ) -> asyncio.Future[bytes | None]:
         """Queue rows for the next commit; see `History.append`."""
+        if self._closed:
+            raise HistoryUnavailableError("The service is stopping.")
         if self._queued >= MAX_WAITING:
             raise TooManyRequestsError("Too many requests wait for the database.", retry_after=1)
         loop = asyncio.get_running_loop()

@@ -105,6 +105,8 @@ class Call:
     body: bytes = b""
     model: BaseModel | None = None
     in_envelope: bool = False
+    fault: StudentSuccessError | None = None
+    """Why BentoML answers 503, where a hook of ours said so."""
     model_version: str | None = None
 
     @property
@@ -259,6 +261,7 @@ class Edge:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
+                self._log.close()
             else:
                 await send({"type": "websocket.close", "code": 1000})
             return
@@ -395,7 +398,7 @@ class _Answer:
         status = message["status"]
         if status >= 400 and not self._call.in_envelope:
             self._swallow = True
-            await self.error(_foreign_error(status))
+            await self.error(self._call.fault or _foreign_error(status))
             return
         self.status = status
         # BentoML's "server" tells only who is nosy what to look for.

@@ -122,6 +122,11 @@ class AccessLog:
                 f"request_id={request_id} model_version={model_version}\n"
             )
 
+    def close(self) -> None:
+        """Write the last lines, now."""
+        lines, self._lines = self._lines, []
+        _write_all("".join(lines).encode())
+
     def flush(self) -> None:
         """Write what was gathered, in a thread: whoever reads our standard error may be slow."""
         if self._writing is not None and not self._writing.done():

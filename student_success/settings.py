@@ -109,6 +109,8 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(
         None,
+        # It may hold a password.
+        repr=False,
         description="SQLAlchemy URL of history, jobs and deployments; SQLite in `STATE_DIR` "
         "if empty.",
     )
@@ -123,7 +125,10 @@ class Settings(BaseSettings):
     )
 
     mlflow_tracking_uri: str | None = Field(
-        None, description="MLflow server; SQLite and a folder in `STATE_DIR` if empty."
+        None,
+        # It may hold a password.
+        repr=False,
+        description="MLflow server; SQLite and a folder in `STATE_DIR` if empty.",
     )
     model_name: str = Field("student_success_model", description="Registered model in MLflow.")
     model_alias: str = Field("meilleur", description="Alias that marks the promoted version.")

@@ -520,7 +520,10 @@ def test_keeper_lives_through_trouble(
     test_log_is_moved_into_the_database_by_itself(history, path)
 
 
-def test_check_says_whether_a_prediction_could_be_saved(history: History, path: Path) -> None:
+def test_check_says_whether_a_prediction_could_be_saved(
+    history: History, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("student_success.history.CHECK_SECONDS", 0.0)
     history.check()
     with locked(path), pytest.raises(HistoryUnavailableError):
         history.check()
