@@ -115,18 +115,25 @@ def _invalid_batch(
     return InvalidInputError(_REFUSED, details=others + details)
 
 
-def _keys_are_plain(student: BaseModel, body: bytes) -> bool:
-    """Tell cheaply that a pupil's JSON repeats no key; False means: look properly.
+def _keys_are_plain(found: BaseModel, body: bytes) -> bool:
+    """Tell cheaply that a pupil's or a batch's JSON repeats no key; False means: look properly.
 
     Pydantic keeps the last of two equal keys. A pupil is a flat object whose other values hold no
     colon, so without escapes the colons outside `reference` are as many as the keys sent.
     """
-    if not isinstance(student, StudentFeatures) or b"\\" in body:
+    if b"\\" in body:
         return False
-    colons = body.count(b":")
-    if student.reference is not None:
-        colons -= student.reference.count(":")
-    return colons == len(student.model_fields_set)
+    if isinstance(found, StudentFeatures):
+        return body.count(b":") == _colons(found)
+    if isinstance(found, Students):
+        return body.count(b":") == 1 + sum(map(_colons, found.students))
+    return False
+
+
+def _colons(student: StudentFeatures) -> int:
+    """Return how many colons the JSON of a pupil has that repeats no key."""
+    keys = len(student.model_fields_set)
+    return keys if student.reference is None else keys + student.reference.count(":")
 
 
 def _refuse_repeated_keys(body: bytes) -> None:

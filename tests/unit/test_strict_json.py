@@ -288,3 +288,18 @@ def test_separators_inside_texts_do_not_count_as_values() -> None:
     assert parse(StudentFeatures, pupil(reference=reference)).reference == reference
     many = json.dumps({"students": [{**EXAMPLE, "reference": "[{" * 32}] * 2_000}).encode()
     assert len(parse(Students, many).students) == 2_000
+
+
+@pytest.mark.parametrize("reference", [None, "a:b", "::", "x"])
+def test_batch_with_a_repeated_key_is_refused_wherever_it_stands(reference: str | None) -> None:
+    pupil = {**EXAMPLE, "reference": reference}
+    good = json.dumps({"students": [EXAMPLE, pupil]})
+    assert len(parse(Students, good.encode()).students) == 2
+    for repeated in (
+        good.replace('"age": 17', '"age": 17, "age": 17', 1),
+        good.replace('"G2": 9.8}', '"G2": 9.8, "reference": "a:b", "reference": null}', 1),
+        good.replace("{", '{"students": [], ', 1),
+        good.replace("{", '{"students": [{"a": 1}], ', 1),
+    ):
+        with pytest.raises(InvalidInputError):
+            parse(Students, repeated.encode())
