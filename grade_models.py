@@ -148,11 +148,11 @@ class GradeForest(_GradeModel):
         criterion: str = "squared_error",
         n_estimators: int = 100,
         min_samples_leaf: int = 2,
-        max_features: float = 0.4,
+        max_features: float = 0.45,
         max_samples: float = 0.7,
-        power: float = 0.7,
+        power: float = 0.5,
         late_weight: float = 3.0,
-        median_share: float = 0.75,
+        median_share: float = 0.7,
         random_state: int = 0,
     ) -> None:
         self.splitter = splitter

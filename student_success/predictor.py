@@ -229,6 +229,11 @@ class Predictor:
         """Return the grades before they are rounded, as the scikit-learn estimator gives them."""
         return self._grades(*self._encode(students))[0]
 
+    def inputs(self, student: StudentFeatures) -> NDArray[np.float32]:
+        """Return what the trees are fed about a pupil, one number an input."""
+        row: NDArray[np.float32] = self._encode([student])[0][0]
+        return row
+
     def cdf(self, students: Sequence[StudentFeatures]) -> Floats:
         """Return for each pupil the probability of at most 0, 1, … 19: ``(pupils, 20)``."""
         return self._grades(*self._encode(students))[1]
@@ -311,6 +316,11 @@ class Predictor:
     def _read(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
         return found
+
+    @cached_property
+    def serving(self) -> dict[str, Any]:
+        """How inputs are made and calibrated."""
+        return self._read("serving.json")
 
     @cached_property
     def card(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from student_success.predictor import Predictor, trees_file
 from student_success.students import EXAMPLE, FEATURES, StudentFeatures
 from training.compile import compile_model, slopes_of
 from training.fit import Fitted
+from training.pipeline import hide, last_known
 
 SMOKE_CASES = 12
 
@@ -47,6 +48,7 @@ def _finite(content: Any) -> Any:
 def write_artefact(
     folder: Path,
     fitted: Fitted,
+    frame: pd.DataFrame,
     *,
     recipe: Mapping[str, Any],
     evidence: Mapping[str, Any],
@@ -57,10 +59,13 @@ def write_artefact(
 
     Parameters
     ----------
+    frame
+        The pupils that the model was fitted on; no row of it is written.
     card
         The model card, as data and as Markdown.
     """
-    compiled = compile_model(fitted.model)
+    rows, _, horizons = hide(frame)
+    compiled = compile_model(fitted.model, rows, horizons)
     for horizon, trees in compiled.trees.items():
         # No time stamp: equal trees have equal bytes.
         packed = gzip.compress(trees, compresslevel=9, mtime=0)
@@ -79,6 +84,7 @@ def write_artefact(
                     "mass": table.mass,
                     "residuals": table.residuals,
                     "slopes": slopes[horizon] if slopes else None,
+                    "average": _average(rows[horizons == horizon], fitted.model.base_),
                     "alarm": fitted.alarms[horizon],
                 }
                 for horizon, table in fitted.tables.items()
@@ -101,6 +107,14 @@ def write_artefact(
         cases.append({"student": student, "expected": expected})
     write_json(folder / "smoke.json", {"cases": cases})
     write_manifest(folder, dataset=recipe["data"])
+
+
+def _average(rows: pd.DataFrame, base: float) -> dict[str, float]:
+    """Return the average pupil's grades, from whom an explanation starts."""
+    if not len(rows):
+        return {"last": base, "G1": 0.0, "G2": 0.0}
+    found = {"last": float(last_known(rows, base=base).mean())}
+    return found | {name: float(rows[name].fillna(0.0).mean()) for name in ("G1", "G2")}
 
 
 def write_manifest(folder: Path, *, dataset: Mapping[str, Any]) -> None:

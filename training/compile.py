@@ -26,7 +26,7 @@ from onnx import TensorProto, helper
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from grade_models import DERIVED, FILL, LOGGED, GradeForest, GradeRegressor
+from grade_models import DERIVED, FILL, LOGGED, GradeForest, GradeRegressor, with_derived
 from student_success.students import CATEGORICAL, FEATURES, GRADE_MAX, GRADE_MIN, Horizon
 from training.pipeline import GRADES, Model
 
@@ -46,6 +46,7 @@ CONSTANT: Mapping[Horizon, Mapping[str, float]] = {
 LAST: Mapping[Horizon, str] = {Horizon.G1: "G1", Horizon.G1_G2: "G2"}
 """Which grade is the last known one."""
 
+_HAIR = 1 / 64
 _SLOPED = (*GRADES, *DERIVED)
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 
@@ -288,12 +289,26 @@ class _Flat:
     """One tree of one horizon: a branch is a test and two positions, a leaf is None."""
 
     tests: list[_Test | None] = field(default_factory=list)
+    cover: list[float] = field(default_factory=list)
     children: list[tuple[int, int]] = field(default_factory=list)
     source: list[int] = field(default_factory=list)
 
     def grow(self, tree: Tree, splits: Splits, horizon: Horizon) -> _Flat:
         """Copy the tree, leaving out every branch that no pupil of the horizon can take."""
         self._copy(tree, splits, horizon, 0, {})
+        return self
+
+    def weigh(self, leaves: NDArray[np.int64]) -> _Flat:
+        """Count in every node the pupils that reached it, given the leaf of each.
+
+        The count is raised by a hair, so that no share of a parent's pupils is zero.
+        """
+        counts = np.bincount(leaves, minlength=max(self.source) + 1)
+        self.cover = [_HAIR + float(counts[node]) for node in self.source]
+        for at in reversed(range(len(self.tests))):
+            if self.tests[at] is not None:
+                left, right = self.children[at]
+                self.cover[at] = self.cover[left] + self.cover[right]
         return self
 
     def _copy(
@@ -337,11 +352,39 @@ class _Flat:
         return at
 
 
-def compile_model(model: Model) -> Compiled:
-    """Write the trees of each horizon as one ONNX node."""
+def _leaves(tree: Tree, columns: Floats) -> NDArray[np.int64]:
+    """Return the leaf that each row of scaled columns falls into."""
+    if tree.single:
+        columns = columns.astype(np.float32).astype(np.float64)
+    at = np.zeros(len(columns), dtype=np.int64)
+    row = np.arange(len(columns))
+    while (inner := tree.left[at] >= 0).any():
+        goes_left = columns[row, tree.feature[at]] <= tree.threshold[at]
+        at = np.where(inner, np.where(goes_left, tree.left[at], tree.right[at]), at)
+    return at
+
+
+def compile_model(model: Model, rows: pd.DataFrame, horizons: NDArray[np.str_]) -> Compiled:
+    """Write the trees of each horizon as one ONNX node.
+
+    Parameters
+    ----------
+    rows
+        The pupils that the model learnt from; how many reach a node is recorded with it, for the
+        explanations.
+    horizons
+        Of each row.
+    """
     splits = Splits(model.columns_)
     trees = list(trees_of(model))
-    flats = {h: [_Flat().grow(tree, splits, h) for tree in trees] for h in Horizon}
+    columns = model.columns_.transform(with_derived(rows))
+    flats = {
+        h: [
+            _Flat().grow(tree, splits, h).weigh(_leaves(tree, columns[horizons == h]))
+            for tree in trees
+        ]
+        for h in Horizon
+    }
     tests = [t for flat in flats.values() for one in flat for t in one.tests if t is not None]
     cuts = {name: sorted({t.cut for t in tests if t.name == name}) for name in CUT}
     position = {name: {cut: i + 0.5 for i, cut in enumerate(cuts[name])} for name in CUT}
@@ -353,10 +396,13 @@ def compile_model(model: Model) -> Compiled:
         for number, (one, tree) in enumerate(zip(flat, trees, strict=True)):
             for node, test in enumerate(one.tests):
                 if test is None:
-                    nodes.leaf(number, node, tree.value[one.source[node]])
+                    value = tree.value[one.source[node]]
+                    nodes.leaf(number, node, value, cover=one.cover[node])
                 else:
                     cut = position[test.name][test.cut] if test.name in CUT else test.cut
-                    nodes.branch(number, node, at[test.name], cut, one.children[node])
+                    nodes.branch(
+                        number, node, at[test.name], cut, one.children[node], cover=one.cover[node]
+                    )
         compiled[horizon] = nodes.model(len(names), trees[0].value.shape[1])
     inputs = {"names": names, "categories": codes, "integers": list(INTEGERS), "cuts": cuts}
     return Compiled(compiled, inputs)
@@ -386,6 +432,7 @@ _NODE_KEYS = (
     "modes",
     "truenodeids",
     "falsenodeids",
+    "hitrates",
 )
 _TARGET_KEYS = ("treeids", "nodeids", "ids", "weights")
 
@@ -401,11 +448,13 @@ class _Nodes:
         for column, value in zip(self._node.values(), values, strict=True):
             column.append(value)
 
-    def branch(self, tree: int, node: int, at: int, cut: float, children: tuple[int, int]) -> None:
-        self._add(tree, node, at, cut, "BRANCH_LEQ", *children)
+    def branch(
+        self, tree: int, node: int, at: int, cut: float, children: tuple[int, int], *, cover: float
+    ) -> None:
+        self._add(tree, node, at, cut, "BRANCH_LEQ", *children, cover)
 
-    def leaf(self, tree: int, node: int, value: Floats) -> None:
-        self._add(tree, node, 0, 0.0, "LEAF", 0, 0)
+    def leaf(self, tree: int, node: int, value: Floats, *, cover: float) -> None:
+        self._add(tree, node, 0, 0.0, "LEAF", 0, 0, cover)
         for target in np.flatnonzero(value).tolist() or [0]:
             for column, item in zip(
                 self._target.values(), (tree, node, int(target), float(value[target])), strict=True

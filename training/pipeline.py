@@ -46,19 +46,19 @@ class Family:
 
 _FOREST_SPACE = {
     "min_samples_leaf": (2, 3, 5),
-    "max_features": (0.3, 0.4, 0.5),
+    "max_features": (0.35, 0.45, 0.55),
     "max_samples": (0.5, 0.7, 0.9),
     "power": (0.5, 0.6, 0.7, 1.0),
     "late_weight": (2.0, 3.0, 4.0),
-    "median_share": (0.55, 0.65, 0.7),
+    "median_share": (0.6, 0.7, 0.8),
 }
 _FOREST = {
     "min_samples_leaf": 2,
-    "max_features": 0.4,
+    "max_features": 0.45,
     "max_samples": 0.7,
-    "power": 0.6,
+    "power": 0.5,
     "late_weight": 3.0,
-    "median_share": 0.65,
+    "median_share": 0.7,
 }
 FAMILIES: Mapping[str, Family] = {
     "random_forest": Family({"n_estimators": 100}, _FOREST, _FOREST_SPACE),

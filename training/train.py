@@ -158,6 +158,7 @@ def run(
     write_artefact(
         serving,
         fitted,
+        frame,
         recipe=written,
         evidence=evidence,
         card=make_card(recipe=written, evidence=evidence),

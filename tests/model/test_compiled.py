@@ -29,9 +29,9 @@ def students_of(frame: pd.DataFrame) -> list[StudentFeatures]:
     ]
 
 
-def write(fitted: Fitted, folder: Path) -> Predictor:
+def write(fitted: Fitted, frame: pd.DataFrame, folder: Path) -> Predictor:
     write_artefact(
-        folder, fitted, recipe={"data": {}}, evidence={}, card=({}, ""), drift_reference={}
+        folder, fitted, frame, recipe={"data": {}}, evidence={}, card=({}, ""), drift_reference={}
     )
     return Predictor.load(folder, version="1")
 
@@ -50,7 +50,7 @@ def made(
     fitted = fit(
         frame[list(FEATURE_NAMES)], frame[TARGET].to_numpy(), Recipe(request.param, params, 3)
     )
-    return fitted, write(fitted, tmp_path_factory.mktemp(request.param))
+    return fitted, write(fitted, frame, tmp_path_factory.mktemp(request.param))
 
 
 def test_answers_equal_scikit_learn_on_random_pupils(made: tuple[Fitted, Predictor]) -> None:
@@ -83,7 +83,7 @@ def test_answers_equal_scikit_learn_on_the_real_pupils(real_data_dir: Path, tmp_
         frame[list(FEATURE_NAMES)], frame[TARGET].to_numpy(), Recipe("random_forest", params, 3)
     )
     rows, _, _ = hide(frame)
-    said = write(fitted, tmp_path).estimate(students_of(rows))
+    said = write(fitted, frame, tmp_path).estimate(students_of(rows))
     np.testing.assert_allclose(said, fitted.model.predict(rows), atol=1e-5)
 
 
