@@ -21,9 +21,6 @@ _LABELS = {CANDIDATE: "this model", BASELINE: "rule of thumb"}
 
 def draw(held_out: Sequence[HeldOut], folder: Path) -> list[tuple[str, str]]:
     """Draw all plots into a folder; return file name and caption of each."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     plots = (
         (
             "calibration.png",
