@@ -1,4 +1,4 @@
-"""The API's image, alone: small, quick, without rights, and what must not be lost is on a volume."""
+"""The image of the API, alone: small, quick, without rights; what must not be lost is kept."""
 
 from __future__ import annotations
 
