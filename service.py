@@ -19,7 +19,7 @@ from student_success.bento import (
 )
 from student_success.children import die_with_parent
 from student_success.contract import ASSETS, RULES, NothingAsked
-from student_success.errors import ConfigurationError
+from student_success.errors import ConfigurationError, UnavailableError
 from student_success.http import Call, Edge, answering, current_call
 from student_success.late import LateApplication
 from student_success.logs import configure
@@ -34,6 +34,10 @@ application = LateApplication(settings)
 
 
 class PredictInput(Prepared, StudentFeatures):
+    """One pupil."""
+
+
+class ExplainInput(Prepared, StudentFeatures):
     """One pupil."""
 
 
@@ -113,7 +117,12 @@ class StudentSuccess:
         tally.flush()
 
     async def __is_ready__(self) -> bool:
-        return await application().ready()
+        try:
+            await application().check_ready()
+        except UnavailableError as error:
+            current_call().fault = error
+            return False
+        return True
 
     @bentoml.api(output_spec=schemas.PredictionAnswer)
     @answering
@@ -130,6 +139,12 @@ class StudentSuccess:
             students.students, session_id=call.session_id, idempotency=call.idempotency
         )
         return _json(body)
+
+    @bentoml.api(output_spec=schemas.ExplainAnswer)
+    @answering
+    async def explain(self, student: ExplainInput, /) -> Any:
+        """Say why a prediction is what it is, and what would change it."""
+        return await application().explanations.explain(student)
 
     @bentoml.api
     @answering

@@ -23,6 +23,7 @@ from student_success.errors import (
     RegistryUnavailableError,
     StudentSuccessError,
 )
+from student_success.explanations import Explanations
 from student_success.history import History
 from student_success.inference import Inference
 from student_success.jobs import Jobs
@@ -67,12 +68,14 @@ class Application:
     history: History
     champion: Champion
     inference: Inference
+    explanations: Explanations
     outcomes: Outcomes
     monitor: Monitor
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._tasks: list[asyncio.Task[None]] = []
+        self._listing = asyncio.Lock()
         self._registry_ok = True
 
     def open(self, *, leader: bool) -> None:
@@ -101,6 +104,7 @@ class Application:
         )
         self.champion = Champion(settings, self.deployments)
         self.inference = Inference(self.champion, self.history)
+        self.explanations = Explanations(self.champion)
         self.outcomes = Outcomes(control)
         self._watching = connect(settings.database, pool_size=1)
         self.monitor = Monitor(settings, self._watching, self.champion)
@@ -228,7 +232,9 @@ class Application:
 
     async def versions(self) -> list[dict[str, Any]]:
         """List the registered versions, newest first."""
-        found = await self._registry_child("versions")
+        # One at a time: each is a process, and a page may ask again before the last is done.
+        async with self._listing:
+            found = await self._registry_child("versions")
         served = self.champion.served
         version = None if served is None else served.predictor.version
         return [{**row, "served": str(row["version"]) == version} for row in found["versions"]]
@@ -285,9 +291,16 @@ class Application:
             }
         )
 
-    async def ready(self) -> bool:
-        """Tell whether predictions can be answered now."""
-        return self.champion.served is not None and await self._database_ok()
+    async def check_ready(self) -> None:
+        """Show that predictions can be answered now.
+
+        Raises
+        ------
+        ModelUnavailableError, HistoryUnavailableError
+            If they cannot.
+        """
+        self.inference.serving()
+        await asyncio.to_thread(self.history.check)
 
     async def _database_ok(self) -> bool:
         try:

@@ -16,6 +16,7 @@ from student_success.schemas import (
     DriftAnswer,
     ErasureAnswer,
     EvidenceAnswer,
+    ExplainAnswer,
     HealthAnswer,
     HistoryQuery,
     HistoryRow,
@@ -108,6 +109,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         answer=BatchAnswer,
         errors=(409, 503),
         sessions=True,
+    ),
+    Endpoint(
+        "POST",
+        "/explain",
+        "Say why a prediction is what it is, and what would change it; nothing is kept",
+        Rule(Role.API, StudentFeatures),
+        answer=ExplainAnswer,
+        errors=(503,),
     ),
     Endpoint(
         "GET",

@@ -74,6 +74,56 @@ class PredictionAnswer(_Answer):
     timestamp: str
 
 
+class ContributionAnswer(_Answer):
+    """What one feature adds to the prediction, in grades, against the average pupil."""
+
+    feature: str
+    value: str | int | float | None
+    share: float
+
+
+class ReasonsAnswer(_Answer):
+    """Sentences in the two languages."""
+
+    fr: list[str]
+    en: list[str]
+
+
+class NoteAnswer(_Answer):
+    """One sentence in the two languages."""
+
+    fr: str
+    en: str
+
+
+class WhatIfAnswer(_Answer):
+    """What the model would say if a few things were different."""
+
+    change: dict[str, str | int]
+    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    pass_probability: float = Field(ge=0, le=1)
+
+
+class ExplainAnswer(_Answer):
+    """Why a pupil's prediction is what it is; nothing of it is kept."""
+
+    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    decision: Decision
+    pass_probability: float = Field(ge=0, le=1)
+    interval: Interval
+    horizon: Horizon
+    baseline_G3: float = Field(
+        description="Of the average pupil of whom as many period grades are known."
+    )
+    contributions: list[ContributionAnswer] = Field(
+        description="The strongest first; they add up to predicted_G3 minus baseline_G3."
+    )
+    reasons: ReasonsAnswer
+    what_if: list[WhatIfAnswer]
+    note: NoteAnswer = Field(description="How to read what_if.")
+    model_version: str
+
+
 class BatchAnswer(_Answer):
     """The predictions, in the order of the pupils sent."""
 
