@@ -19,7 +19,7 @@ from student_success.database import inference_logs, outcomes, reading
 from student_success.drift import Seen, shown
 from student_success.students import Horizon
 
-_PAGE = 500
+_PAGE = 200
 _PAUSE_SECONDS = 0.01
 
 

@@ -17,6 +17,8 @@ from student_success.clock import now_us
 from student_success.database import inference_logs, outcomes, writing
 from student_success.schemas import Outcome, OutcomesAnswer, RejectedOutcome
 
+_AT_ONCE = 500
+"""Outcomes in one transaction: predictions get their turn in between."""
 _CHUNK = 1000
 """Values in one condition; every database takes this many."""
 
@@ -72,7 +74,7 @@ class Outcomes:
         self._engine = engine
 
     def record(self, items: Sequence[Outcome]) -> OutcomesAnswer:
-        """Record outcomes, as if they had been sent one after another; all in one transaction.
+        """Record outcomes, as if they had been sent one after another.
 
         Returns
         -------
@@ -82,17 +84,25 @@ class Outcomes:
         Raises
         ------
         HistoryUnavailableError
-            If the database cannot be written; nothing is recorded then.
+            If the database cannot be written. What was recorded before stays; sent again, it is
+            refused as repeated and the rest is recorded.
         """
+        rejected: list[RejectedOutcome] = []
+        for start in range(0, len(items), _AT_ONCE):
+            rejected += self._record(items[start : start + _AT_ONCE], first=start)
+        return OutcomesAnswer(accepted=len(items) - len(rejected), rejected=rejected)
+
+    def _record(self, items: Sequence[Outcome], *, first: int) -> list[RejectedOutcome]:
+        """Record some outcomes in one transaction; return those refused, numbered from `first`."""
+        rejected: list[RejectedOutcome] = []
         with writing(self._engine) as connection:
             if connection.dialect.name == "postgresql":
                 # SQLite has one writer at a time anyway.
                 connection.exec_driver_sql("LOCK TABLE outcomes IN SHARE ROW EXCLUSIVE MODE")
             known = _look_up(connection, items)
             made: list[dict[str, Any]] = []
-            rejected: list[RejectedOutcome] = []
             now = now_us()
-            for index, item in enumerate(items):
+            for index, item in enumerate(items, first):
                 named, problem = _judge(item, known)
                 if problem is not None:
                     code, message = problem
@@ -110,7 +120,7 @@ class Outcomes:
                     )
             if made:
                 connection.execute(insert(outcomes), made)
-        return OutcomesAnswer(accepted=len(items) - len(rejected), rejected=rejected)
+        return rejected
 
 
 def _judge(item: Outcome, known: _Known) -> tuple[list[str], tuple[str, str] | None]:
