@@ -48,6 +48,8 @@ class Limits:
             max_mae=settings.gate_max_mae,
             min_r2=settings.gate_min_r2,
             significance=settings.gate_significance,
+            max_mae_gap=settings.gate_max_mae_gap,
+            max_rate_gap=settings.gate_max_rate_gap,
         )
 
     def tightened(self, *, max_mae: float | None = None, min_r2: float | None = None) -> Self:

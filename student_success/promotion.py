@@ -106,8 +106,9 @@ def _promote(
         **verdict.to_json(),
         "mae": evaluation["mae"],
         "r2": evaluation["r2"],
-        "dataset": evaluation.get("dataset"),
-        "coverage": evaluation.get("coverage"),
+        # Errors, coverage and width of the intervals, beside the baseline's; the alarm's price.
+        "figures": evaluation.get("horizons"),
+        "alarm": evaluation.get("alarm"),
         "fairness": evaluation.get("fairness"),
     }
     row = deployments.record(

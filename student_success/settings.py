@@ -194,6 +194,19 @@ class Settings(BaseSettings):
     gate_significance: float = Field(
         0.05, gt=0, lt=0.5, description="Level of the paired tests in the gate."
     )
+    gate_max_mae_gap: float = Field(
+        0.5,
+        gt=0,
+        allow_inf_nan=False,
+        description="Largest difference in MAE (grades) between a group and the others.",
+    )
+    gate_max_rate_gap: float = Field(
+        0.15,
+        gt=0,
+        le=1,
+        description="Largest difference in false alarms or missed failures (shares) between a "
+        "group and the others.",
+    )
     alarm_recall: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.9, description="Share of failing pupils that the alarm is to find."
     )
