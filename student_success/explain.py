@@ -30,6 +30,7 @@ from student_success.grading import (
 from student_success.onnx_trees import read
 from student_success.predictor import HORIZONS, Predictor, trees_file
 from student_success.students import FEATURES, Feature, StudentFeatures
+from student_success.wording import NOTE, sentence_en, sentence_fr
 
 Floats = NDArray[np.float64]
 
@@ -48,10 +49,6 @@ CHANGEABLE = (
 """What a pupil, a family or a school can change."""
 WORTH_TELLING = 0.05
 """Grades; a smaller gain is no advice."""
-NOTE = {
-    "fr": "Ce que le modèle observe chez des élèves comparables, sans promesse de cause à effet.",
-    "en": "What the model sees in pupils alike, not a promise of cause and effect.",
-}
 _HALF = 0.5 - 1e-4
 _BY_NAME: Mapping[str, Feature] = {feature.name: feature for feature in FEATURES}
 
@@ -163,8 +160,8 @@ class Explainer:
             baseline_G3=baseline,
             contributions=tuple(contributions),
             reasons={
-                "fr": tuple(_sentence_fr(item) for item in told),
-                "en": tuple(_sentence_en(item) for item in told),
+                "fr": tuple(sentence_fr(item.feature, item.value, item.share) for item in told),
+                "en": tuple(sentence_en(item.feature, item.value, item.share) for item in told),
             },
             what_if=tuple(self._what_if(student, said.predicted_G3)),
             note=NOTE,
@@ -277,45 +274,3 @@ def _smallest(found: list[WhatIf], predicted: float, name: str, value: Any) -> W
     if _BY_NAME[name].kind == "category":
         return good[0]
     return min(good, key=lambda item: abs(int(item.change[name]) - value))
-
-
-def _number(value: float, *, comma: bool) -> str:
-    text = f"{value:.1f}".removesuffix(".0") if value == round(value, 1) else f"{value:.2f}"
-    return text.replace(".", ",") if comma else text
-
-
-def _told(item: Contribution, language: str) -> str:
-    feature = _BY_NAME[item.feature]
-    choices = feature.about.choices
-    if choices and item.value in choices:
-        return str(getattr(choices[item.value], language))
-    assert isinstance(item.value, int | float)
-    return _number(float(item.value), comma=language == "fr")
-
-
-def _sentence_fr(item: Contribution) -> str:
-    label = _BY_NAME[item.feature].about.label.fr
-    size = _number(round(abs(item.share), 1) or 0.1, comma=True)
-    points = "point" if abs(item.share) < 1.95 else "points"
-    way = "relève" if item.share > 0 else "abaisse"
-    if item.value is None:
-        return (
-            f"{label} : pas encore connue, ce qui {way} la note prévue d'environ {size} {points}."
-        )
-    return (
-        f"{label} : {_told(item, 'fr')}. Par rapport à l'élève moyen, cela {way} la note prévue "
-        f"d'environ {size} {points}."
-    )
-
-
-def _sentence_en(item: Contribution) -> str:
-    label = _BY_NAME[item.feature].about.label.en
-    size = _number(round(abs(item.share), 1) or 0.1, comma=False)
-    points = "point" if size == "1" else "points"
-    way = "raises" if item.share > 0 else "lowers"
-    if item.value is None:
-        return f"{label}: not known yet, which {way} the predicted grade by about {size} {points}."
-    return (
-        f"{label}: {_told(item, 'en')}. Compared with the average pupil, this {way} the predicted "
-        f"grade by about {size} {points}."
-    )

@@ -1,8 +1,7 @@
 """A verified model in memory: features in, prediction out; nothing else knows how it computes.
 
 The trees run in onnxruntime, one set for each horizon; what comes before and after them is exact
-float64. Grades enter the trees as the number of cut points below them, whole numbers as they are,
-categories as 0 and 1: all of these are exact in float32, so a compiled tree takes the very branch
+float64. The inputs of the trees are exact in float32 too, so a compiled tree takes the very branch
 that the fitted scikit-learn tree takes, half grades included.
 """
 
@@ -10,11 +9,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import struct
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from student_success.decision import PASS_GRADE, Decision
+from student_success.encoding import Encoded, Encoder
 from student_success.errors import ArtefactError
 from student_success.grading import (
     CENTS,
@@ -40,7 +38,7 @@ from student_success.grading import (
     residual_cdfs,
 )
 from student_success.manifest import verify
-from student_success.students import FEATURE_NAMES, Horizon, StudentFeatures
+from student_success.students import Horizon, StudentFeatures
 
 __all__ = ["HORIZONS", "Prediction", "Predictor", "verify"]
 
@@ -49,8 +47,6 @@ CHUNK = 2048
 """Rows a run of the trees: bounds the memory of a large batch."""
 
 HORIZONS: tuple[Horizon, ...] = (Horizon.NONE, Horizon.G1, Horizon.G1_G2)
-CUT_INPUTS = ("G1", "G2", "trend")
-"""Last inputs of the trees: each is the number of cut points below it."""
 
 Floats = NDArray[np.float64]
 
@@ -109,19 +105,7 @@ class Predictor:
         self.version = version
         self.fingerprint = fingerprint
         self.folder = folder
-        inputs = serving["inputs"]
-        self._codes: list[dict[str, tuple[float, ...]]] = [
-            {value: tuple(code) for value, code in item["codes"].items()}
-            for item in inputs["categories"]
-        ]
-        names = [item["name"] for item in inputs["categories"]] + inputs["integers"] + ["G1", "G2"]
-        if sorted(names) != sorted(FEATURE_NAMES):
-            raise ArtefactError("The model was made for other features than this program's.")
-        self._pick = itemgetter(*names)
-        self._integers = slice(len(self._codes), len(names) - 2)
-        self._cuts: list[list[float]] = [inputs["cuts"][name] for name in CUT_INPUTS]
-        self._width = len(inputs["names"])
-        self._pack = struct.Struct(f"{self._width}f").pack
+        self._encoder = Encoder(serving["inputs"])
         self._base = float(serving["base"])
         # None: the trees give one number, the change, in place of a distribution of changes.
         self._median_share: float | None = serving["median_share"]
@@ -178,25 +162,14 @@ class Predictor:
 
     def predict(self, student: StudentFeatures) -> Prediction:
         """Answer for one pupil."""
-        values = self._pick(student.__dict__)
-        row: list[float] = []
-        for codes, value in zip(self._codes, values, strict=False):
-            row += codes[value]
-        row += values[self._integers]
-        g1, g2 = values[-2:]
+        data, g1, g2 = self._encoder.one(student)
         if g2 is not None:
             at, last = 2, g2
-            cuts1, cuts2, cuts3 = self._cuts
-            row += bisect_left(cuts1, g1), bisect_left(cuts2, g2), bisect_left(cuts3, g2 - g1)
         elif g1 is not None:
             at, last = 1, g1
-            row += bisect_left(self._cuts[0], g1), 0.0, 0.0
         else:
             at, last = 0, self._base
-            row += 0.0, 0.0, 0.0
         outlook = self._outlooks[at]
-        # A fresh buffer a call, not a shared one: two threads may be here at once.
-        data = np.frombuffer(self._pack(*row), dtype=np.float32).reshape(1, -1)
         raw = outlook.run(None, {"x": data})[0]
         if self._median_share is None:
             constant, slope1, slope2 = outlook.slopes
@@ -227,51 +200,25 @@ class Predictor:
 
     def estimate(self, students: Sequence[StudentFeatures]) -> Floats:
         """Return the grades before they are rounded, as the scikit-learn estimator gives them."""
-        return self._grades(*self._encode(students))[0]
+        return self._grades(self._encoder.many(students))[0]
 
     def inputs(self, student: StudentFeatures) -> NDArray[np.float32]:
         """Return what the trees are fed about a pupil, one number an input."""
-        row: NDArray[np.float32] = self._encode([student])[0][0]
+        row: NDArray[np.float32] = self._encoder.one(student)[0][0]
         return row
 
     def cdf(self, students: Sequence[StudentFeatures]) -> Floats:
         """Return for each pupil the probability of at most 0, 1, … 19: ``(pupils, 20)``."""
-        return self._grades(*self._encode(students))[1]
+        return self._grades(self._encoder.many(students))[1]
 
     def _predict_chunk(self, students: Sequence[StudentFeatures]) -> list[Prediction]:
-        data, at, g1, g2 = self._encode(students)
-        grades, cdf = self._grades(data, at, g1, g2)
-        return _say(self._outlooks, at, grid_indices(grades) / CENTS, cdf)
+        encoded = self._encoder.many(students)
+        grades, cdf = self._grades(encoded)
+        return _say(self._outlooks, encoded.known, grid_indices(grades) / CENTS, cdf)
 
-    def _encode(
-        self, students: Sequence[StudentFeatures]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], Floats, Floats]:
-        """Return the inputs of the trees, the number of grades known, G1 and G2 (NaN: unknown)."""
-        pick = self._pick
-        columns = list(zip(*[pick(student.__dict__) for student in students], strict=True))
-        data = np.zeros((len(students), self._width), dtype=np.float32)
-        at = 0
-        for codes, column in zip(self._codes, columns, strict=False):
-            block = np.array([codes[value] for value in column], dtype=np.float32)
-            data[:, at : at + block.shape[1]] = block
-            at += block.shape[1]
-        for column in columns[self._integers]:
-            data[:, at] = column
-            at += 1
-        g1: Floats = np.array(columns[-2], dtype=np.float64)  # None becomes NaN
-        g2: Floats = np.array(columns[-1], dtype=np.float64)
-        has1, has2 = ~np.isnan(g1), ~np.isnan(g2)
-        for values, cuts, known in zip(
-            (g1, g2, g2 - g1), self._cuts, (has1, has2, has2), strict=True
-        ):
-            data[known, at] = np.searchsorted(cuts, values[known])
-            at += 1
-        return data, has1.astype(np.int64) + has2, g1, g2
-
-    def _grades(
-        self, data: NDArray[np.float32], at: NDArray[np.int64], g1: Floats, g2: Floats
-    ) -> tuple[Floats, Floats]:
+    def _grades(self, encoded: Encoded) -> tuple[Floats, Floats]:
         """Return unrounded grades and the distributions around them."""
+        data, at, g1, g2 = encoded
         last = np.where(at == 2, g2, np.where(at == 1, g1, self._base))
         grades = np.empty(len(data))
         cdf = np.empty((len(data), 20))

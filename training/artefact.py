@@ -19,9 +19,10 @@ from student_success.drift import shown
 from student_success.manifest import FORMAT, MANIFEST
 from student_success.predictor import Predictor, trees_file
 from student_success.students import EXAMPLE, FEATURES, StudentFeatures
-from training.compile import compile_model, slopes_of
+from training.compile import compile_model
 from training.fit import Fitted
 from training.pipeline import hide, last_known
+from training.trees import slopes_of
 
 SMOKE_CASES = 12
 

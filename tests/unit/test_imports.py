@@ -22,7 +22,8 @@ FLOORS: dict[str, set[str]] = {
     },
     "rules": {
         *("grading", "schemas", "strict_json", "comparison", "gate", "manifest", "predictor"),
-        *("attribution", "explain", "auth", "children", "database", "drift", "locks", "logs"),
+        *("attribution", "explain", "encoding", "wording", "auth", "children", "database"),
+        *("drift", "locks", "logs"),
     },
     "records": {"registry", "committer", "history", "deployments", "outcomes", "observed"},
     "work": {
