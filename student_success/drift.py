@@ -160,12 +160,6 @@ def shown(value: Any) -> Any:
 
 def reference_values(kind: Kind, reference: Mapping[str, Any]) -> dict[Any, float]:
     """Read a distribution of ``drift_reference.json`` as how often each value was seen."""
-    if reference["kind"] == "quantiles":
-        found: dict[Any, float] = {}
-        share = reference["n"] / len(reference["quantiles"])
-        for value in map(shown, reference["quantiles"]):
-            found[value] = found.get(value, 0.0) + share
-        return found
     counts: Mapping[str, int] = reference["counts"]
     return {float(value) if kind == "ks" else value: float(n) for value, n in counts.items()}
 
