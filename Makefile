@@ -34,6 +34,10 @@ prepare: $(VENV)/.serve ## Get the real data: data/final.csv, from the UCI archi
 seed: $(VENV)/.serve ## Train the seed model again (needs the real data)
 	@$(BIN)/python -m training seed
 
+notebooks: $(VENV)/.dev ## Render the notebooks again (on the real data where it was prepared)
+	@$(BIN)/jupytext --quiet --sync notebooks/*.py
+	@$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
 lock: $(VENV)/.dev ## Lock the requirements anew, with hashes and without addresses
 	@cd requirements && for set in dev api ui image mlflow; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
