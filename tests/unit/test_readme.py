@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from student_success.contract import ENDPOINTS
+from student_success.decision import INTERVAL_LEVEL
+from student_success.predictor import Predictor
+from student_success.schemas import PredictionAnswer
 from student_success.settings import Settings
+from student_success.students import EXAMPLE, StudentFeatures
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +37,19 @@ def test_settings_table_is_the_settings() -> None:
     assert found.group(1).strip() == settings_table(), (
         "README.md: replace the table between the settings marks by:\n" + settings_table()
     )
+
+
+def test_answer_shown_is_the_answer_of_the_seed() -> None:
+    found = re.search(r'```json\n(\{"prediction_id".*?)\n```', README, re.DOTALL)
+    assert found is not None
+    shown = json.loads(found.group(1))
+    said = Predictor.load(Settings().seed_model_path, version="seed").predict(
+        StudentFeatures.model_validate(EXAMPLE)
+    )
+    assert set(shown) == set(PredictionAnswer.model_fields)
+    assert shown["interval"] == {"low": said.low, "high": said.high, "level": INTERVAL_LEVEL}
+    for name in ("predicted_G3", "decision", "pass_probability", "horizon", "at_risk"):
+        assert shown[name] == getattr(said, name), name
 
 
 def test_every_path_in_a_command_is_a_route() -> None:
