@@ -275,10 +275,14 @@ class Predictor:
         return self._read("card.json")
 
     @cached_property
-    def metrics(self) -> dict[str, Any]:
-        """Figures of the evaluation, by name."""
-        found: dict[str, Any] = self.card["metrics"]
-        return found
+    def metrics(self) -> dict[str, float]:
+        """Figures of the evaluation by name, e.g. ``G1+G2/candidate/mae``."""
+        return {
+            f"{horizon}/{model}/{measure}": value["mean"]
+            for horizon, by_model in self.card["metrics"].items()
+            for model, measured in by_model.items()
+            for measure, value in measured.items()
+        }
 
     @cached_property
     def dataset(self) -> dict[str, Any]:

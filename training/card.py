@@ -51,7 +51,10 @@ def make_card(
     """
     metrics = {
         horizon: {
-            name: {measure: round(value["mean"], 4) for measure, value in measured.items()}
+            name: {
+                measure: {"mean": round(value["mean"], 4), "half": round(value["half"], 4)}
+                for measure, value in measured.items()
+            }
             for name, measured in by_name.items()
         }
         for horizon, by_name in evidence["horizons"].items()
@@ -84,7 +87,7 @@ def _markdown(card: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]
     params = ", ".join(f"{key} {value}" for key, value in sorted(model["params"].items()))
     lines += [f"Family `{model['family']}`: {params}.", ""]
     lines += ["## On pupils the model had not seen", ""]
-    lines += ["Mean over the folds ± standard deviation between folds.", ""]
+    lines += ["Mean over the folds ± half its 95 % interval, corrected for their overlap.", ""]
     for horizon, by_name in evidence["horizons"].items():
         lines += [*_figures(horizon, by_name), ""]
     lines += [
@@ -107,7 +110,9 @@ def _figures(horizon: str, by_name: Mapping[str, Any]) -> list[str]:
     head = f"| known: {horizon} | " + " | ".join(_NAMES[name] for name in names) + " |"
     rows = [
         f"| {label} | "
-        + " | ".join(f"{by_name[n][key]['mean']:.3f} ± {by_name[n][key]['sd']:.3f}" for n in names)
+        + " | ".join(
+            f"{by_name[n][key]['mean']:.3f} ± {by_name[n][key]['half']:.3f}" for n in names
+        )
         + " |"
         for key, label in MEASURE_NAMES.items()
     ]

@@ -22,7 +22,12 @@ from training.fairness import audit_groups, gaps
 from training.fit import Recipe, fit
 from training.folds import folds
 from training.pipeline import hide, last_known
-from training.scores import calibration_bins, expected_calibration_error, scores
+from training.scores import (
+    calibration_bins,
+    expected_calibration_error,
+    half_interval,
+    scores,
+)
 
 Floats = NDArray[np.float64]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -191,13 +196,17 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
                 scores(said, part.actual)
             )
     violations, checked = leaks(held_out)
+    first = [part for part in held_out if part.horizon == str(HORIZONS[0])]
+    n_train = float(np.mean([len(part.seen) for part in first]))
+    n_test = float(np.mean([len(part.pupils) for part in first]))
     horizons = {
-        horizon: {name: _summary(rows) for name, rows in by_name.items()}
+        horizon: {
+            name: _summary(rows, n_train=n_train, n_test=n_test) for name, rows in by_name.items()
+        }
         for horizon, by_name in per_fold.items()
     }
     # The case of old: both period grades known, where the data has any.
     main = horizons.get(str(HORIZONS[-1])) or horizons[str(HORIZONS[0])]
-    first = [part for part in held_out if part.horizon == str(HORIZONS[0])]
     return {
         "losses": {
             loss: {
@@ -209,8 +218,8 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
             }
             for loss in LOSSES
         },
-        "n_train": float(np.mean([len(part.seen) for part in first])),
-        "n_test": float(np.mean([len(part.pupils) for part in first])),
+        "n_train": n_train,
+        "n_test": n_test,
         "mae": main[CANDIDATE]["mae"]["mean"],
         "r2": main[CANDIDATE]["r2"]["mean"],
         "leaks": violations,
@@ -243,11 +252,16 @@ def _chosen(parts: list[HeldOut]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda entry: -int(entry["folds"]))
 
 
-def _summary(rows: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {
-        key: {
-            "mean": float(np.mean([row[key] for row in rows])),
-            "sd": float(np.std([row[key] for row in rows], ddof=1)) if len(rows) > 1 else 0.0,
+def _summary(
+    rows: list[dict[str, float]], *, n_train: float, n_test: float
+) -> dict[str, dict[str, float]]:
+    """Return mean, standard deviation between folds and half the 95 % interval of the mean."""
+    found = {}
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        found[key] = {
+            "mean": float(np.mean(values)),
+            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            "half": half_interval(values, n_train=n_train, n_test=n_test),
         }
-        for key in rows[0]
-    }
+    return found

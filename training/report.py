@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from training.fit import Recipe
 from training.pipeline import FAMILIES
 from training.plots import draw
 from training.published import Published, follow
+from training.scores import half_interval, scores
 from training.search import choose
 
 Floats = NDArray[np.float64]
@@ -88,17 +88,6 @@ def _recipe(search: Any, frame: pd.DataFrame, target: Floats) -> Recipe:
     return recipe
 
 
-def interval_of_mean(values: Sequence[float], *, n_train: float, n_test: float) -> float:
-    """Return half the 95 % interval of a mean over repeated folds, corrected for their overlap."""
-    from scipy.stats import t
-
-    count = len(values)
-    if count < 2:
-        return math.nan
-    error = math.sqrt((1 / count + n_test / n_train) * float(np.var(values, ddof=1)))
-    return float(t.ppf(0.975, count - 1)) * error
-
-
 def _lines(
     data: Dataset,
     nested: Evaluation,
@@ -136,8 +125,6 @@ def _lines(
 
 
 def _values(evaluation: Evaluation, horizon: str, name: str, measure: str) -> list[float]:
-    from training.scores import scores
-
     return [
         scores(part.said[name], part.actual)[measure]
         for part in evaluation.held_out
@@ -153,7 +140,7 @@ def _horizon(nested: Evaluation, horizon: str) -> list[str]:
         cells = []
         for name in (CANDIDATE, BASELINE):
             values = _values(nested, horizon, name, measure)
-            half = interval_of_mean(values, **sizes)
+            half = half_interval(values, **sizes)
             digits = _DIGITS.get(measure, 3)
             cells.append(f"{np.mean(values):.{digits}f} ± {half:.{digits}f}")
         rows.append(f"| {label} | " + " | ".join(cells) + " |")

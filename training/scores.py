@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t
 
 from student_success.decision import PASS_GRADE
 from training.calibration import Said
@@ -51,6 +55,19 @@ def scores(said: Said, actual: Floats) -> dict[str, float]:
         "coverage": float(((said.low <= actual) & (actual <= said.high)).mean()),
         "width": float((said.high - said.low).mean()),
     }
+
+
+def half_interval(values: Sequence[float], *, n_train: float, n_test: float) -> float:
+    """Return half the 95 % interval of a mean over repeated folds; NaN of fewer than two.
+
+    The folds share training pupils, so the variance of the mean is (1/n + n_test/n_train) s²
+    (Nadeau and Bengio, Inference for the generalization error, Machine Learning 52, 2003).
+    """
+    count = len(values)
+    if count < 2:
+        return math.nan
+    error = math.sqrt((1 / count + n_test / n_train) * float(np.var(values, ddof=1)))
+    return float(t.ppf(0.975, count - 1)) * error
 
 
 def calibration_bins(probability: Floats, passed: NDArray[np.bool_]) -> list[dict[str, float]]:

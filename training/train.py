@@ -22,6 +22,7 @@ from training.card import make_card
 from training.compile import frame_of
 from training.dataset import Dataset, load
 from training.evaluate import CANDIDATE, evaluate
+from training.fairness import MEASURES
 from training.fit import Recipe, fit
 from training.pipeline import FAMILIES, Model
 from training.search import Choice, choose
@@ -196,6 +197,11 @@ def flat_metrics(evidence: Mapping[str, Any]) -> dict[str, float]:
         for measure, value in by_name[CANDIDATE].items()
         if np.isfinite(value["mean"])
     }
+    for measure in MEASURES:
+        # The widest gap between a group and all others; the groups are in the evidence.
+        found[f"fairness/{measure}_gap"] = max(
+            (gap["gap"] for gap in evidence["fairness"] if gap["measure"] == measure), default=0.0
+        )
     return found | {"calibration_error": evidence["calibration"]["ece"]}
 
 

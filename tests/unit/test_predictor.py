@@ -37,6 +37,11 @@ def test_seed_answers_the_documented_example_sensibly(seed: Predictor) -> None:
     assert said.horizon == "G1+G2"
 
 
+def test_figures_have_flat_names(seed: Predictor) -> None:
+    assert seed.metrics["G1+G2/candidate/mae"] < seed.metrics["G1+G2/baseline/mae"]
+    assert seed.metrics["none/candidate/crps"] < seed.metrics["none/baseline/crps"]
+
+
 def test_seed_is_small() -> None:
     assert sum(path.stat().st_size for path in SEED.iterdir()) < 2_000_000
 
