@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     # BentoML's workers run here: `.env` and relative paths must mean the same to them.
     os.chdir(ROOT)
+    if asked.command == "secrets":
+        return _secrets(Path(".env"))
     try:
         settings = Settings()
     except ValidationError as error:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import pytest
+
+from student_success import __main__ as command
 from student_success.dotenv import STACK_SECRETS, add_secrets, names
 
 
@@ -49,3 +52,18 @@ def test_nothing_is_written_when_nothing_is_missing(tmp_path: Path) -> None:
 
     assert add_secrets(path, ["ADMIN_TOKEN"]) == []
     assert path.read_text("utf-8") == "ADMIN_TOKEN=a\n"
+
+
+def test_command_writes_the_secrets_of_the_stack_beside_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+
+    assert command.main(["secrets"]) == 0
+
+    assert names(tmp_path / ".env") == set(STACK_SECRETS)
+    said = capsys.readouterr().out
+    assert str(tmp_path / ".env") in said
+    for line in (tmp_path / ".env").read_text("utf-8").splitlines():
+        assert line.split("=", 1)[1] not in said
