@@ -113,7 +113,16 @@ def _lines(
     ]
     for horizon in map(str, HORIZONS[::-1]):
         lines += [*_horizon(nested, horizon), ""]
-    lines += ["## What was asked for", "", *_aims(evidence), "", "## Families, same folds", ""]
+    lines += [
+        "## What was asked for",
+        "",
+        *_aims(evidence),
+        "",
+        *narrative.HARDEST,
+        "",
+        "## Families, same folds",
+        "",
+    ]
     lines += [*_families(families), "", *narrative.TRIED, ""]
     lines += ["## Recipes chosen in the folds", "", *_chosen(evidence), ""]
     lines += ["## How sure", "", *_sure(evidence), ""]
