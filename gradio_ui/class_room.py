@@ -264,7 +264,8 @@ class ClassRoom(Room):
             **quiet,
         )
         shown = [self.notice, self.results, self.table, self.page]
-        for trigger in (self.kind.input, self.search.input):
+        # A pasted word is a change, and no input event of Gradio's.
+        for trigger in (self.kind.input, self.search.change):
             trigger(
                 self.narrow,
                 inputs=[self.kind, self.search],

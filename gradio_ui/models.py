@@ -10,11 +10,11 @@ import gradio as gr
 from gradio_ui import models_view as view
 from gradio_ui.client import ApiError
 from gradio_ui.markup import note
+from gradio_ui.models_layout import REASON, Layout
 from gradio_ui.room import House, Room, Updates, told
 from gradio_ui.visits import Visit
 
-_PROMOTE_SECONDS = 300.0
-_REASON = 1000
+_GATE_SECONDS = 300.0
 
 
 class LockedError(Exception):
@@ -26,72 +26,54 @@ class ModelsRoom(Room):
 
     def __init__(self, house: House) -> None:
         super().__init__(house)
-        self.token: Any = None
-        self.gate: Any = None
-        self.inside: Any = None
-        self.table: Any = None
-        self.version: Any = None
-        self.evidence: Any = None
-        self.job: Any = None
-        self.timer: Any = None
-        self.log: Any = None
+        self.on: Any = None
 
     def build(self) -> None:
         """Lay out the tab and tie it together."""
-        words = self.words
-        gr.HTML(f"<p class='lead'>{words('models.lead')}</p>")
+        gr.HTML(f"<p class='lead'>{self.words('models.lead')}</p>")
         self.build_notice()
-        with gr.Column(elem_classes=["group", "gate"]) as self.gate:
-            self.token = gr.Textbox(
-                label=words("models.token"),
-                info=words("models.token_help"),
-                type="password",
-                max_length=512,
-                elem_id="token",
-                html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
-            )
-            unlock = gr.Button(words("models.unlock"), variant="primary", elem_id="unlock")
-        with gr.Column(visible=False, elem_id="models-inside") as self.inside:
-            with gr.Row(elem_classes=["actions"]):
-                refresh = gr.Button(words("history.refresh"), size="sm", elem_id="models-refresh")
-                lock = gr.Button(words("models.lock"), size="sm", elem_id="lock")
-            self.table = gr.HTML("", elem_id="versions")
-            self._build_training()
-            self._build_promotion()
-            self.log = gr.HTML("", elem_id="log")
-        self.timer = gr.Timer(1.0, active=False)
-        unlock.click(
+        on = self.on = Layout(self.words)
+        quiet: dict[str, Any] = {"outputs": self.outputs, "show_progress": "hidden"}
+        opened = gr.on(
+            [on.unlock.click, on.token.submit],
             self.unlock,
-            inputs=[self.token],
-            outputs=[*self.outputs, self.token],
+            inputs=[on.token],
+            outputs=[*self.outputs, on.token],
             api_name="unlock",
             show_progress="hidden",
         )
-        self.token.submit(
-            self.unlock,
-            inputs=[self.token],
-            outputs=[*self.outputs, self.token],
+        self.then_list(opened)
+        self.then_list(on.refresh.click(self.look, api_name="models", **quiet))
+        on.lock.click(self.lock, api_name="lock", **quiet)
+        on.train.click(self.train, inputs=[on.budget, on.family], api_name="train", **quiet)
+        self.then_list(on.timer.tick(self.follow, api_visibility="private", **quiet))
+        self._tie_judging(quiet)
+        self._ask(on.promote, self.promote, [on.version, on.reason, on.override], "promote")
+        self._ask(on.back, self.roll_back, [on.reason], "rollback")
+
+    def then_list(self, event: Any) -> None:
+        """Read the registry after an event that may have changed it."""
+        event.then(
+            self.list_versions,
+            outputs=[self.notice, self.on.versions, self.on.version],
             api_visibility="private",
             show_progress="hidden",
         )
-        quiet: dict[str, Any] = {"outputs": self.outputs, "show_progress": "hidden"}
-        refresh.click(self.look, api_name="models", **quiet)
-        lock.click(self.lock, api_name="lock", **quiet)
-        self._tie(quiet)
 
     @property
     def outputs(self) -> list[Any]:
         """Every component that this tab may change."""
         return [
             self.notice,
-            self.gate,
-            self.inside,
-            self.table,
-            self.version,
-            self.evidence,
-            self.job,
-            self.timer,
-            self.log,
+            self.on.gate,
+            self.on.inside,
+            self.on.table,
+            self.on.versions,
+            self.on.version,
+            self.on.evidence,
+            self.on.job,
+            self.on.timer,
+            self.on.log,
         ]
 
     def arrive(self, request: gr.Request) -> Updates:
@@ -105,15 +87,15 @@ class ModelsRoom(Room):
         visit.admin = None
         offered = token.strip()
         if not offered.isascii() or not offered.isprintable() or not offered:
-            return {self.token: "", self.notice: note("bad", self.words("models.refused"))}
+            return {self.on.token: "", self.notice: note("bad", self.words("models.refused"))}
         try:
             self.api.call("GET", "/deployments", token=offered)
         except ApiError as error:
             refused = error.status in (401, 403)
             said = note("bad", self.words("models.refused")) if refused else self.failed(error)
-            return {self.token: "", self.notice: said}
+            return {self.on.token: "", self.notice: said}
         visit.admin = offered
-        return self._all(visit) | {self.token: ""}
+        return self._all(visit) | {self.on.token: ""}
 
     @told
     def lock(self, request: gr.Request) -> Updates:
@@ -129,7 +111,24 @@ class ModelsRoom(Room):
         return self._all(visit) if visit.admin is not None else self._shut()
 
     @told
-    def train(self, request: gr.Request, budget: str) -> Updates:
+    def list_versions(self, request: gr.Request) -> Updates:
+        """Read the registry, where it was not read since something changed."""
+        visit = self.visits.of(request)
+        if visit.admin is None or not visit.stale:
+            return {self.notice: gr.skip()}
+        visit.stale = False
+        versions = None
+        if self.api.offers("GET", "/versions"):
+            versions = self.api.call("GET", "/versions", token=visit.admin, timeout=60.0)
+        model = self.api.call("GET", "/model")
+        return {
+            self.notice: gr.skip(),
+            self.on.versions: view.versions(self.words, versions, model),
+            self.on.version: gr.update(choices=view.choices(self.words, versions)),
+        }
+
+    @told
+    def train(self, request: gr.Request, budget: str, family: str) -> Updates:
         """Start a training and follow it."""
         visit, token = self._admin(request)
         body: dict[str, Any] = {"wait": False}
@@ -138,6 +137,8 @@ class ModelsRoom(Room):
                 body["budget_seconds"] = float(budget.replace(",", "."))
             except ValueError:
                 return {self.notice: note("bad", self.words("models.bad_budget"))}
+        if family.strip():
+            body["family"] = family.strip()
         answer = self.api.call("POST", "/train", body=body, token=token, timeout=30.0)
         visit.job_id = str(answer["job_id"])
         return self._job(visit, token)
@@ -147,7 +148,7 @@ class ModelsRoom(Room):
         """Look how the training goes; once it is over, show what came of it."""
         visit = self.visits.of(request)
         if visit.admin is None or visit.job_id is None:
-            return {self.timer: gr.Timer(active=False)}
+            return {self.on.timer: gr.Timer(active=False)}
         try:
             updates = self._job(visit, visit.admin)
         except ApiError as error:
@@ -155,7 +156,7 @@ class ModelsRoom(Room):
             if error.passing:
                 return {self.notice: self.failed(error)}
             visit.job_id = None
-            return {self.timer: gr.Timer(active=False), self.notice: self.failed(error)}
+            return {self.on.timer: gr.Timer(active=False), self.notice: self.failed(error)}
         if visit.job_id is None:
             updates = self._all(visit) | updates
         return updates
@@ -166,11 +167,14 @@ class ModelsRoom(Room):
         _, token = self._admin(request)
         number = view.number_of(version)
         if number is None or not self.api.offers("GET", "/evidence"):
-            return {self.evidence: ""}
-        found = self.api.call(
-            "GET", "/evidence", token=token, params={"version": number}, timeout=60.0
-        )
-        return {self.evidence: view.conditions(self.words, number, found)}
+            return {self.on.evidence: ""}
+        try:
+            found = self.api.call(
+                "GET", "/evidence", token=token, params={"version": number}, timeout=_GATE_SECONDS
+            )
+        except ApiError as error:
+            return {self.on.evidence: self.failed(error)}
+        return {self.on.evidence: view.conditions(self.words, number, found)}
 
     @told
     def promote(
@@ -184,12 +188,12 @@ class ModelsRoom(Room):
             return {self.notice: note("bad", words("models.no_version"))}
         if not reason.strip():
             return {self.notice: note("bad", words("models.no_reason"))}
-        body: dict[str, Any] = {"version": number, "reason": reason.strip()[:_REASON]}
+        body: dict[str, Any] = {"version": number, "reason": reason.strip()[:REASON]}
         if override.strip():
-            body["fairness_override"] = override.strip()[:_REASON]
+            body["fairness_override"] = override.strip()[:REASON]
         try:
             answer = self.api.call(
-                "POST", "/promote", body=body, token=token, timeout=_PROMOTE_SECONDS
+                "POST", "/promote", body=body, token=token, timeout=_GATE_SECONDS
             )
         except ApiError as error:
             if error.code != "promotion_refused":
@@ -197,13 +201,13 @@ class ModelsRoom(Room):
             refused = {"passed": False, "conditions": error.details}
             return {
                 self.notice: note("bad", words("models.gate_refused", version=number)),
-                self.evidence: view.conditions(words, number, refused),
+                self.on.evidence: view.conditions(words, number, refused),
             }
         said = note("good", words("models.promoted", version=number))
         evidence = {"passed": True, **answer["evidence"]}
         return self._all(visit) | {
             self.notice: said,
-            self.evidence: view.conditions(words, number, evidence),
+            self.on.evidence: view.conditions(words, number, evidence),
         }
 
     @told
@@ -213,12 +217,12 @@ class ModelsRoom(Room):
         if not reason.strip():
             return {self.notice: note("bad", self.words("models.no_reason"))}
         answer = self.api.call(
-            "POST", "/rollback", body={"reason": reason.strip()[:_REASON]}, token=token,
+            "POST", "/rollback", body={"reason": reason.strip()[:REASON]}, token=token,
             timeout=60.0,
         )  # fmt: skip
         name = view.version_name(self.words, str(answer["version"]))
         said = note("good", self.words("models.rolled_back", version=name))
-        return self._all(visit) | {self.notice: said, self.evidence: ""}
+        return self._all(visit) | {self.notice: said, self.on.evidence: ""}
 
     def _admin(self, request: gr.Request) -> tuple[Visit, str]:
         visit = self.visits.of(request)
@@ -235,30 +239,28 @@ class ModelsRoom(Room):
 
     def _shut(self) -> Updates:
         return {
-            self.gate: gr.update(visible=True),
-            self.inside: gr.update(visible=False),
-            self.timer: gr.Timer(active=False),
-            **dict.fromkeys((self.table, self.evidence, self.job, self.log), ""),
+            self.on.gate: gr.update(visible=True),
+            self.on.inside: gr.update(visible=False),
+            self.on.timer: gr.Timer(active=False),
+            self.on.versions: view.reading(self.words),
+            **dict.fromkeys((self.on.table, self.on.evidence, self.on.job, self.on.log), ""),
         }
 
     def _all(self, visit: Visit) -> Updates:
-        """Read everything anew; whoever calls this has checked that there is a token."""
+        """Read what the API knows at once; the registry takes seconds, and follows after."""
         token = visit.admin
         api, words = self.api, self.words
         log = api.call("GET", "/deployments", token=token)
         model = api.call("GET", "/model")
-        versions = None
-        if api.offers("GET", "/versions"):
-            versions = api.call("GET", "/versions", token=token, timeout=30.0)
         if visit.job_id is None:
             visit.job_id = self._running(token)
+        visit.stale = True
         return {
-            self.gate: gr.update(visible=False),
-            self.inside: gr.update(visible=True),
-            self.table: view.served(words, model) + view.versions(words, versions, model),
-            self.version: gr.update(choices=view.choices(words, versions), value=None),
-            self.log: view.log(words, log),
-            self.timer: gr.Timer(active=visit.job_id is not None),
+            self.on.gate: gr.update(visible=False),
+            self.on.inside: gr.update(visible=True),
+            self.on.table: view.served(words, model),
+            self.on.log: view.log(words, log),
+            self.on.timer: gr.Timer(active=visit.job_id is not None),
         }
 
     def _running(self, token: str | None) -> str | None:
@@ -278,59 +280,31 @@ class ModelsRoom(Room):
         if not running:
             visit.job_id = None
         return {
-            self.job: view.job(self.words, job),
-            self.timer: gr.Timer(active=running),
+            self.on.job: view.job(self.words, job),
+            self.on.timer: gr.Timer(active=running),
             self.notice: "",
         }
 
-    def _build_training(self) -> None:
-        words = self.words
-        with gr.Column(elem_classes=["group"]):
-            gr.HTML(f"<h2>{words('models.training')}</h2><p>{words('models.training_help')}</p>")
-            with gr.Row(elem_classes=["fields"]):
-                self._budget = gr.Textbox(
-                    label=words("models.budget"), info=words("models.budget_help"), max_length=8,
-                    elem_id="budget",
-                )  # fmt: skip
-            self._train = gr.Button(words("models.train"), elem_id="train")
-            self.job = gr.HTML("", elem_id="job")
+    def _tie_judging(self, quiet: dict[str, Any]) -> None:
+        looking = note("info", self.words("gate.looking"))
+        self.on.version.change(
+            lambda version: looking if version else "",
+            inputs=[self.on.version],
+            outputs=[self.on.evidence],
+            api_visibility="private",
+            show_progress="hidden",
+        ).then(self.judge, inputs=[self.on.version], api_name="judge", **quiet)
 
-    def _build_promotion(self) -> None:
-        words = self.words
-        with gr.Column(elem_classes=["group"]):
-            gr.HTML(f"<h2>{words('models.promotion')}</h2><p>{words('models.promotion_help')}</p>")
-            with gr.Row(elem_classes=["fields"]):
-                self.version = gr.Dropdown(
-                    [], label=words("models.which"), allow_custom_value=True, elem_id="version"
-                )
-                self._reason = gr.Textbox(
-                    label=words("models.reason"), max_length=_REASON, elem_id="reason"
-                )
-            self._override = gr.Textbox(
-                label=words("models.override"),
-                info=words("models.override_help"),
-                max_length=_REASON,
-                elem_id="override",
-            )
-            with gr.Row(elem_classes=["actions"]):
-                self._promote = gr.Button(
-                    words("models.promote"), variant="primary", elem_id="promote"
-                )
-                self._back = gr.Button(
-                    words("models.roll_back"), variant="stop", elem_id="roll-back"
-                )
-            self.evidence = gr.HTML("", elem_id="evidence")
-
-    def _tie(self, quiet: dict[str, Any]) -> None:
-        self._train.click(self.train, inputs=[self._budget], api_name="train", **quiet)
-        self.timer.tick(self.follow, api_visibility="private", **quiet)
-        self.version.change(self.judge, inputs=[self.version], api_name="judge", **quiet)
-        # A gate takes seconds: the button shows that it works, and cannot be pressed twice.
-        spinning = quiet | {"show_progress": "minimal", "show_progress_on": [self.evidence]}
-        self._promote.click(
-            self.promote,
-            inputs=[self.version, self._reason, self._override],
-            api_name="promote",
-            **spinning,
+    def _ask(self, button: Any, callback: Any, inputs: list[Any], name: str) -> None:
+        """Tie a button whose answer takes seconds: it cannot be pressed twice."""
+        still: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        done = button.click(lambda: gr.update(interactive=False), outputs=[button], **still).then(
+            callback,
+            inputs=inputs,
+            outputs=self.outputs,
+            api_name=name,
+            show_progress="minimal",
+            show_progress_on=[self.on.evidence],
         )
-        self._back.click(self.roll_back, inputs=[self._reason], api_name="rollback", **spinning)
+        done.then(lambda: gr.update(interactive=True), outputs=[button], **still)
+        self.then_list(done)

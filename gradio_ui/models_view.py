@@ -7,12 +7,24 @@ from html import escape
 from typing import Any
 
 from gradio_ui.markup import Cell, badge, facts, note, progress, table, when
+from gradio_ui.quality import BOTH, figure, measure
 from gradio_ui.result import version_name
 from gradio_ui.texts import Words
 
-__all__ = ["choices", "conditions", "job", "log", "number_of", "served", "version_name", "versions"]
+__all__ = [
+    "choices",
+    "conditions",
+    "job",
+    "log",
+    "number_of",
+    "reading",
+    "served",
+    "version_name",
+    "versions",
+]
 
-MODE = "G1+G2"
+_REGISTRY_MODE = "G1_G2"
+"""Both grades known, as MLflow's names of metrics allow."""
 
 
 def number_of(version: str | None) -> int | None:
@@ -21,16 +33,21 @@ def number_of(version: str | None) -> int | None:
     return int(text) if text.isdecimal() and 0 < len(text) < 16 else None
 
 
+def reading(words: Words) -> str:
+    """Say that the registry is being read."""
+    title = f"<h2>{escape(words('models.versions'))}</h2>"
+    return title + note("info", words("models.reading"))
+
+
 def served(words: Words, model: Mapping[str, Any]) -> str:
     """Say what is served, and how good it was found to be."""
-    metrics = model.get("metrics", {})
     version = model.get("model_version")
     return f"<h2>{escape(words('models.served'))}</h2>" + facts(
         [
             (words("monitor.model"), version_name(words, str(version)) if version else "—"),
-            (words("models.mae"), _figure(words, metrics.get(f"{MODE}/candidate/mae"))),
-            (words("models.mae_baseline"), _figure(words, metrics.get(f"{MODE}/baseline/mae"))),
-            ("R²", _figure(words, metrics.get(f"{MODE}/candidate/r2"))),
+            (words("models.mae"), figure(words, measure(model, BOTH, "candidate", "mae"))),
+            (words("models.mae_baseline"), figure(words, measure(model, BOTH, "baseline", "mae"))),
+            ("R²", figure(words, measure(model, BOTH, "candidate", "r2"))),
             (words("models.data"), _data(words, model.get("dataset") or {})),
         ]
     )
@@ -46,22 +63,22 @@ def versions(
     if not found:
         return title + note("info", words("models.no_versions"))
     current = model.get("model_version")
-    champion = (model.get("metrics") or {}).get(f"{MODE}/candidate/mae")
+    champion = measure(model, BOTH, "candidate", "mae")
+    baseline = measure(model, BOTH, "baseline", "mae")
     rows: list[Sequence[Cell]] = []
     for one in found:
         metrics = one.get("metrics") or {}
-        mae = metrics.get("test_mae", metrics.get(f"{MODE}/candidate/mae"))
-        r2 = metrics.get("test_r2", metrics.get(f"{MODE}/candidate/r2"))
+        mae, r2 = metrics.get(f"{_REGISTRY_MODE}/mae"), metrics.get(f"{_REGISTRY_MODE}/r2")
         is_served = one.get("served") or str(one.get("version")) == str(current)
         rows.append(
             [
                 f"v{one.get('version')}",
                 when(words, str(one["created_at"])) if one.get("created_at") else "—",
                 str(one.get("best_model") or "—"),
-                _figure(words, mae),
-                _figure(words, champion),
-                _figure(words, _baseline(one, metrics)),
-                _figure(words, r2),
+                figure(words, mae),
+                figure(words, champion),
+                figure(words, baseline),
+                figure(words, r2),
                 _data(words, one.get("dataset") or {}),
                 badge(words("models.is_served"), "good") if is_served else "",
             ]
@@ -102,8 +119,8 @@ def conditions(words: Words, version: int, verdict: Mapping[str, Any]) -> str:
             [
                 badge(words("gate.yes" if good else "gate.no"), "good" if good else "low"),
                 _condition(words, str(one.get("name", ""))),
-                _figure(words, one.get("value"), 4),
-                _figure(words, one.get("limit"), 4),
+                figure(words, one.get("value"), 4),
+                figure(words, one.get("limit"), 4),
                 str(one.get("detail", "")),
             ]
         )
@@ -124,16 +141,13 @@ def job(words: Words, found: Mapping[str, Any]) -> str:
             "models.train_done",
             version=str(result.get("version", "?")),
             family=str(result.get("best_model", "?")),
-            mae=_figure(words, result.get("test_mae")),
-            r2=_figure(words, result.get("test_r2")),
+            mae=figure(words, result.get("test_mae")),
+            r2=figure(words, result.get("test_r2")),
         )
         return note("good", text)
     step = found.get("progress") or {}
-    done, total = step.get("done"), step.get("total")
-    if isinstance(done, int) and isinstance(total, int) and total > 0:
-        return progress(words, done, total, _step(words, step))
-    share = step.get("share", step.get("fraction"))
-    if isinstance(share, float):
+    share = step.get("share")
+    if isinstance(share, int | float):
         return progress(words, round(100 * share), 100, _step(words, step))
     bar = "<progress></progress>"
     text = escape(_step(words, step))
@@ -161,8 +175,8 @@ def log(words: Words, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _step(words: Words, step: Mapping[str, Any]) -> str:
-    name = str(step.get("step", step.get("stage", "")))
-    key = f"step.{name}"
+    name = str(step.get("doing", ""))
+    key = f"step.{name.replace(' ', '_').replace('-', '_')}"
     said = words(key) if words.has(key) else name
     return words("models.training_now") + (f" {said}" if said else "")
 
@@ -175,21 +189,8 @@ def _condition(words: Words, name: str) -> str:
     return f"{said} ({rest})" if rest else said
 
 
-def _baseline(one: Mapping[str, Any], metrics: Mapping[str, Any]) -> Any:
-    baselines = one.get("baselines") or {}
-    named = [b.get("mae") for b in baselines.values() if isinstance(b, Mapping)]
-    numbers = [value for value in named if isinstance(value, int | float)]
-    return min(numbers) if numbers else metrics.get(f"{MODE}/baseline/mae")
-
-
 def _data(words: Words, dataset: Mapping[str, Any]) -> str:
     if not dataset:
         return "—"
     name = str(dataset.get("name", "—"))
     return words("models.synthetic", name=name) if dataset.get("synthetic") else name
-
-
-def _figure(words: Words, value: Any, digits: int = 3) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "—"
-    return words.number(value, digits, short=digits > 3)

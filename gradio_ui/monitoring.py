@@ -11,6 +11,7 @@ import gradio as gr
 
 from gradio_ui.client import ApiError
 from gradio_ui.markup import Cell, badge, facts, note, table
+from gradio_ui.quality import figure, measure
 from gradio_ui.result import horizon_name, version_name
 from gradio_ui.room import House, Room, Updates, told
 from gradio_ui.texts import Words
@@ -142,67 +143,43 @@ def _live(words: Words, text: str) -> str:
 
 
 def _drift(words: Words, drift: Mapping[str, Any]) -> str:
-    """Show whatever entries the API lists, a row each."""
-    found = drift.get("features", [])
-    entries: list[Mapping[str, Any]] = (
-        [{"feature": name, **entry} for name, entry in found.items()]
-        if isinstance(found, Mapping)
-        else list(found)
-    )
-    predictions = drift.get("predictions", drift.get("prediction"))
-    if isinstance(predictions, Mapping):
-        entries.append({"feature": "", **predictions})
+    """Show every feature and the predictions, those that moved first."""
     labels = {feature.name: words.of(feature.about.label) for feature in FEATURES}
-    rows: list[Sequence[Cell]] = []
-    for entry in entries:
-        name = str(entry.get("feature", entry.get("name", "")))
-        rows.append(
-            [
-                labels.get(name, name or words("drift.predictions")),
-                _figure(words, entry.get("statistic")),
-                _figure(words, _first(entry, "p_adjusted", "adjusted_p", "p")),
-                _figure(words, entry.get("count"), 0),
-                _verdict(words, entry.get("verdict", entry.get("drift"))),
-            ]
-        )
-    titles = [words(f"drift.{name}") for name in ("feature", "statistic", "p", "count", "verdict")]
+    entries = [(words("drift.predictions"), drift.get("predictions") or {})]
+    entries += [(labels.get(name, name), one) for name, one in drift.get("features", {}).items()]
+    rows: list[Sequence[Cell]] = [
+        [
+            name,
+            figure(words, entry.get("distance")),
+            figure(words, entry.get("p_adjusted")),
+            figure(words, entry.get("count"), 0),
+            _verdict(words, str(entry.get("verdict"))),
+        ]
+        for name, entry in sorted(entries, key=lambda pair: pair[1].get("verdict") != "drift")
+    ]
+    titles = [words(f"drift.{name}") for name in ("feature", "distance", "p", "count", "verdict")]
     return _titled(words("drift.title")) + table(words, words("drift.caption"), titles, rows)
 
 
-def _verdict(words: Words, verdict: Any) -> Cell:
-    drifted = {"drift": True, "drifted": True, "ok": False, "stable": False, "none": False}
-    found = verdict if isinstance(verdict, bool) else drifted.get(str(verdict))
-    if found is None:
-        key = f"drift.{verdict}"
-        return words(key) if words.has(key) else str(verdict or "—")
-    return badge(words("drift.moved" if found else "drift.stable"), "watch" if found else "good")
-
-
-def _first(entry: Mapping[str, Any], *names: str) -> Any:
-    return next((entry[name] for name in names if entry.get(name) is not None), None)
-
-
-def _figure(words: Words, value: Any, digits: int = 3) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "—"
-    return words.number(value, digits)
+def _verdict(words: Words, verdict: str) -> Cell:
+    tones = {"drift": "watch", "stable": "good"}
+    known = words(f"drift.{verdict}") if words.has(f"drift.{verdict}") else verdict
+    return badge(known, tones[verdict]) if verdict in tones else known
 
 
 def _model(words: Words, model: Mapping[str, Any]) -> str:
     if not model.get("model_loaded"):
         return note("warn", words("error.model_unavailable"))
-    metrics = model.get("metrics", {})
-    rows = []
+    rows: list[Sequence[Cell]] = []
     for mode in _MODES:
-        values = [metrics.get(f"{mode}/{who}/mae") for who in ("candidate", "baseline")]
-        coverage = metrics.get(f"{mode}/candidate/coverage")
+        coverage = measure(model, mode, "candidate", "coverage")
         rows.append(
             [
                 horizon_name(words, mode),
-                _figure(words, values[0], 2),
-                _figure(words, values[1], 2),
-                _figure(words, metrics.get(f"{mode}/candidate/r2"), 2),
-                words.percent(coverage) if isinstance(coverage, float) else "—",
+                figure(words, measure(model, mode, "candidate", "mae"), 2),
+                figure(words, measure(model, mode, "baseline", "mae"), 2),
+                figure(words, measure(model, mode, "candidate", "r2"), 2),
+                "—" if coverage is None else words.percent(coverage),
             ]
         )
     dataset = model.get("dataset", {})

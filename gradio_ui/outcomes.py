@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -123,13 +122,14 @@ class OutcomeForm:
         if answer["accepted"]:
             html = note("good", words("outcome.accepted", count=answer["accepted"]))
         if rejected:
-            who = ", ".join(named[int(one["index"])] for one in rejected[:_SHOWN])
+            who = "; ".join(self._refusal(one, named) for one in rejected[:_SHOWN])
             html += note("warn", words("outcome.rejected", count=len(rejected), who=who))
-            reasons = {str(one.get("error", "")) for one in rejected}
-            listed = "".join(f"<li>{escape(reason)}</li>" for reason in sorted(reasons)[:5])
-            why = escape(words("outcome.why"))
-            html += f'<details><summary>{why}</summary><ul lang="en">{listed}</ul></details>'
         return html
+
+    def _refusal(self, one: Mapping[str, Any], named: Sequence[str]) -> str:
+        key = f"outcome.{one.get('error')}"
+        why = self._words(key if self._words.has(key) else "outcome.other")
+        return f"{named[int(one['index'])]}: {why}"
 
 
 def _grade(text: str) -> int | None:

@@ -21,6 +21,9 @@ from gradio_ui.visits import StrangerError
 LOOK_SECONDS = 4.0
 """How often an open page looks whether the API is there."""
 
+AWAKE = "() => { document.documentElement.dataset.awake = 'yes'; }"
+"""Marks the page as ready for a reader: it has heard from its server."""
+
 
 class Page:
     """One language's interface.
@@ -131,7 +134,7 @@ class Page:
         for room in self.rooms.values():
             every += [output for output in room.outputs if output not in every]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        blocks.load(self.arrive, outputs=every, **quiet)
+        blocks.load(self.arrive, outputs=every, **quiet).then(None, js=AWAKE)
         notices = [room.notice for room in self.rooms.values()]
         gr.Timer(LOOK_SECONDS).tick(self.look, outputs=[self.banner, *notices], **quiet)
         switch.click(self.leave, inputs=self.pupil.form.inputs, **quiet).then(
@@ -142,7 +145,9 @@ class Page:
             ("models", self.models.look),
             ("monitor", self.monitoring.look),
         ):
-            tabs[name].select(look, outputs=self.rooms[name].outputs, **quiet)
+            shown = tabs[name].select(look, outputs=self.rooms[name].outputs, **quiet)
+            if name == "models":
+                self.models.then_list(shown)
         for name, tab in tabs.items():
             tab.select(self._remember(name), **quiet)
 

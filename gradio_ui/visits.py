@@ -58,6 +58,7 @@ class Visit:
     before: tuple[int, ...] = ()
     job_id: str | None = None
     banner: str | None = None
+    stale: bool = True
     _admin: str | None = field(default=None, repr=False)
     _admin_seen: float = 0.0
 

@@ -184,7 +184,7 @@ def test_nothing_of_the_models_tab_works_without_the_token(
 ) -> None:
     client = visitor()
     for name, arguments in (
-        ("/train", [""]),
+        ("/train", ["", ""]),
         ("/promote", ["1", "because", ""]),
         ("/rollback", ["because"]),
         ("/judge", ["1"]),

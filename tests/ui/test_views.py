@@ -202,11 +202,11 @@ def test_the_what_if_of_the_contract_is_said_in_words(words: Words) -> None:
 
 
 def test_drift_is_shown_feature_by_feature(words: Words) -> None:
-    entry = {"statistic": 0.2, "p_adjusted": 0.01, "count": 120, "verdict": "drift"}
+    entry = {"distance": 0.2, "p_adjusted": 0.01, "count": 120, "verdict": "drift"}
     html = monitoring._drift(
         words, {"features": {"age": entry}, "predictions": {**entry, "verdict": "stable"}}
     )
-    assert words("drift.moved") in html
+    assert words("drift.drift") in html
     assert words("drift.stable") in html
 
 

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradio_ui.texts import LANGUAGES, Words
+from tests.browser.conftest import Open, tab
+from tests.server import Server
+from tests.ui_server import interface
+
+pytestmark = [pytest.mark.browser, pytest.mark.faults]
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """An API that is there and cannot answer."""
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self._say(200, {"status": "unavailable", "model_loaded": False, "db_ok": True})
+        else:
+            self._refuse()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._refuse()
+
+    def _refuse(self) -> None:
+        self._say(
+            503,
+            {"error": "model_unavailable", "message": "m", "request_id": "r-503", "details": []},
+        )
+
+    def _say(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(data))),
+            ("Retry-After", "1"),
+            ("X-Request-Id", "r-503"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_page_without_an_api_says_so_and_recovers_by_itself(visit: Open, tmp_path: Path) -> None:
+    api = Server(tmp_path / "api")
+    with interface(tmp_path, api.url) as ui:
+        pages = [(visit(language, ui.url), Words(language)) for language in LANGUAGES]
+        for page, words in pages:
+            page.wait_for_selector(f"#banner >> text={words('banner.away')[:40]}")
+            page.click("#example")
+            page.wait_for_function("document.querySelector('#field-age textarea').value === '17'")
+            page.click("#predict")
+            page.wait_for_selector(f"#answer >> text={words('error.away')}")
+            for number, name in ((2, "history"), (4, "monitor")):
+                tab(page, number)
+                page.wait_for_selector(f"#room-{name} >> text={words('error.away')}")
+        try:
+            api.start()
+            for page, words in pages:
+                page.wait_for_selector("#banner .note.bad", state="detached", timeout=40_000)
+                tab(page, 0)
+                page.wait_for_selector(f"#answer >> text={words('error.away')}", state="detached")
+                page.click("#predict")
+                page.wait_for_selector("#answer svg.scale")
+            api.kill()
+            for page, words in pages:
+                page.wait_for_selector(
+                    f"#banner >> text={words('banner.away')[:40]}", timeout=40_000
+                )
+                assert page.input_value("#field-age textarea") == "17"
+        finally:
+            api.stop()
+
+
+def test_a_503_is_said_in_the_readers_language(visit: Open, tmp_path: Path, refusing: str) -> None:
+    with interface(tmp_path, refusing) as ui:
+        for language in LANGUAGES:
+            page, words = visit(language, ui.url), Words(language)
+            page.wait_for_selector(f"#banner >> text={words('banner.unavailable')[:30]}")
+            page.click("#example")
+            page.wait_for_function("document.querySelector('#field-age textarea').value === '17'")
+            page.click("#predict")
+            page.wait_for_selector(f"#answer >> text={words('error.model_unavailable')}")
+            assert "r-503" in page.locator("#answer").inner_text()

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradio_ui.texts import Language
+from student_success.students import EXAMPLE, FEATURE_NAMES
+from tests.browser.conftest import Open, predict_example, tab
+from tests.server import ADMIN_TOKEN
+
+pytestmark = pytest.mark.browser
+
+DESKTOP, PHONE = 1280, 400
+NAMES = ("pupil", "class", "history", "models", "monitor")
+
+
+def _class(folder: Path) -> Path:
+    path = folder / "class.csv"
+    grades = [4, 6, 7, 8, 8, 9, 9, 10, 10, 10, 11, 11, 12, 12, 13, 13, 14, 15, 16, 18]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["reference", *FEATURE_NAMES])
+        for number, grade in enumerate(grades, 1):
+            row = {**EXAMPLE, "G1": grade + number % 3 - 1, "G2": grade, "absences": number}
+            writer.writerow([f"3B-{number:02}", *(row[name] for name in FEATURE_NAMES)])
+    return path
+
+
+def _fill(page: Any, name: str, folder: Path) -> None:
+    """Bring a tab to where a reader would see most of it."""
+    if name == "class":
+        page.set_input_files("#upload input", _class(folder))
+        page.wait_for_selector("#score")
+        page.click("#score")
+        page.wait_for_selector("#ranking table")
+    elif name == "history":
+        page.wait_for_selector("#history-table table")
+    elif name == "models":
+        page.fill("#token input", ADMIN_TOKEN)
+        page.click("#unlock")
+        page.wait_for_selector("#models-inside")
+    elif name == "monitor":
+        page.wait_for_selector("#health dl")
+    page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize(
+    ("language", "scheme", "width"),
+    [
+        ("fr", "light", DESKTOP),
+        ("fr", "dark", PHONE),
+        ("en", "light", PHONE),
+        ("en", "dark", DESKTOP),
+    ],
+)
+def test_no_tab_has_an_accessibility_problem_or_is_wider_than_its_screen(
+    visit: Open, language: Language, scheme: str, width: int, tmp_path: Path, pictures: Path
+) -> None:
+    axe_module = pytest.importorskip(
+        "axe_playwright_python.sync_playwright",
+        reason="axe-playwright-python is not installed: see requirements/dev.in",
+    )
+    axe = axe_module.Axe()
+    page = visit(language, width=width, scheme=scheme)
+    size = "desktop" if width == DESKTOP else "phone"
+    problems: list[str] = []
+
+    def look(name: str) -> None:
+        found = axe.run(page).response["violations"]
+        problems.extend(
+            f"{name}: {one['impact']} {one['id']}: {one['nodes'][0]['html'][:160]}" for one in found
+        )
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        if wide > 0:
+            problems.append(f"{name}: {wide} px too wide")
+        page.screenshot(path=pictures / f"{name}-{language}-{scheme}-{size}.png", full_page=True)
+
+    page.click("#predict")
+    page.wait_for_selector(".field.bad")
+    look("errors")
+    predict_example(page)
+    page.wait_for_timeout(400)
+    for number, name in enumerate(NAMES):
+        tab(page, number)
+        _fill(page, name, tmp_path)
+        look(name)
+    assert problems == []
