@@ -18,7 +18,7 @@ ENV PATH=/app/.venv/bin:${PATH} \
     MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true \
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
     MLFLOW_BACKEND_STORE_URI=sqlite:////mlflow/mlflow.db \
-    MLFLOW_DEFAULT_ARTIFACT_ROOT=/mlflow/artifacts
+    MLFLOW_ARTIFACTS_DESTINATION=/mlflow/artifacts
 VOLUME /mlflow
 WORKDIR /tmp
 USER mlflow
