@@ -47,7 +47,7 @@ class Explanations:
         async with self._making:
             ready = self._ready
             if ready is None or ready[0] is not predictor:
-                ready = predictor, await asyncio.to_thread(Explainer, predictor)
+                ready = predictor, await asyncio.to_thread(Explainer(predictor).warm)
                 self._ready = ready
             return ready[1]
 
