@@ -14,7 +14,8 @@ serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (HOST, PORT, WOR
 	@$(BIN)/python -m student_success serve
 
 test: $(VENV)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/speed --ignore=tests/stack
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/browser --ignore=tests/speed --ignore=tests/stack
+	@$(BIN)/python -m pytest tests/browser
 	@$(BIN)/python -m pytest tests/speed
 
 lint: $(VENV)/.dev ## Check style and formatting
