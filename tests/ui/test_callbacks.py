@@ -255,6 +255,10 @@ def test_outcomes_can_be_entered_where_the_api_takes_them(
     assert EN("outcome.nothing") in _texts(client.predict(None, "", "", api_name="/outcomes"))
     bad = client.predict(None, "", "O-1 ; 21", api_name="/outcomes")
     assert EN("outcome.bad_line", number=1) in _texts(bad)
+    # This API has no API_TOKEN: outcomes are the administrator's then.
+    refused = _texts(client.predict(None, "", "O-1 ; 12", api_name="/outcomes"))
+    assert EN("outcome.admin") in refused
+    client.predict(ADMIN_TOKEN, api_name="/unlock")
     good = _texts(client.predict(None, "", "O-1 ; 12\nO-2 ; 9", api_name="/outcomes"))
     assert EN("outcome.accepted", count=1) in good
     assert "O-2" in good
