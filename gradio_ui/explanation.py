@@ -90,5 +90,5 @@ def _named(words: Words, change: Any) -> str:
             continue
         choice = (feature.about.choices or {}).get(value)
         shown = words.of(choice) if choice else str(value)
-        parts.append(f"{words.of(feature.about.label)}: {shown}")
+        parts.append(words("explain.set", name=words.of(feature.about.label), value=shown))
     return ", ".join(parts)

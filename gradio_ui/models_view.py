@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from gradio_ui.markup import Cell, badge, facts, note, progress, table, when
+from gradio_ui.markup import Cell, Safe, badge, facts, note, progress, table, when
 from gradio_ui.quality import BOTH, figure, measure
 from gradio_ui.result import version_name
 from gradio_ui.texts import Words
@@ -109,11 +109,28 @@ def choices(words: Words, found: Sequence[Mapping[str, Any]] | None) -> list[tup
 
 def conditions(words: Words, version: int, verdict: Mapping[str, Any]) -> str:
     """Return what the gate asked, what it found, and where it said no."""
-    listed = list(verdict.get("conditions", ()))
+    listed = sorted(verdict.get("conditions", ()), key=lambda one: bool(one.get("passed")))
     passed = bool(verdict.get("passed"))
     title = words("gate.passed" if passed else "gate.failed", version=version)
+    # Fairness is dozens of rows: those that hold are there for whoever asks.
+    aside = [one for one in listed if one.get("passed") and _is_fairness(one)]
+    shown = [one for one in listed if one not in aside]
+    said = note("good" if passed else "bad", title)
+    said += _table(words, words("gate.caption", version=version), shown)
+    if aside:
+        summary = escape(words("gate.fair", count=len(aside)))
+        inside = _table(words, words("condition.fairness"), aside)
+        said += f"<details><summary>{summary}</summary>{inside}</details>"
+    return said
+
+
+def _is_fairness(condition: Mapping[str, Any]) -> bool:
+    return str(condition.get("name", "")).startswith("fairness.")
+
+
+def _table(words: Words, caption: str, conditions: Sequence[Mapping[str, Any]]) -> str:
     rows: list[Sequence[Cell]] = []
-    for one in sorted(listed, key=lambda condition: bool(condition.get("passed"))):
+    for one in conditions:
         good = bool(one.get("passed"))
         rows.append(
             [
@@ -121,12 +138,12 @@ def conditions(words: Words, version: int, verdict: Mapping[str, Any]) -> str:
                 _condition(words, str(one.get("name", ""))),
                 figure(words, one.get("value"), 4),
                 figure(words, one.get("limit"), 4),
-                str(one.get("detail", "")),
+                # The service's own words, in its own language.
+                Safe(f'<span lang="en">{escape(str(one.get("detail", "")))}</span>'),
             ]
         )
     titles = [words(f"gate.{name}") for name in ("state", "condition", "value", "limit", "detail")]
-    said = note("good" if passed else "bad", title)
-    return said + table(words, words("gate.caption", version=version), titles, rows)
+    return table(words, caption, titles, rows)
 
 
 def job(words: Words, found: Mapping[str, Any]) -> str:

@@ -151,7 +151,7 @@ def _drift(words: Words, drift: Mapping[str, Any]) -> str:
         [
             name,
             figure(words, entry.get("distance")),
-            figure(words, entry.get("p_adjusted")),
+            _p(words, entry.get("p_adjusted")),
             figure(words, entry.get("count"), 0),
             _verdict(words, str(entry.get("verdict"))),
         ]
@@ -159,6 +159,11 @@ def _drift(words: Words, drift: Mapping[str, Any]) -> str:
     ]
     titles = [words(f"drift.{name}") for name in ("feature", "distance", "p", "count", "verdict")]
     return _titled(words("drift.title")) + table(words, words("drift.caption"), titles, rows)
+
+
+def _p(words: Words, value: Any) -> str:
+    small = isinstance(value, int | float) and value < 0.001
+    return f"< {words.number(0.001, 3)}" if small else figure(words, value)
 
 
 def _verdict(words: Words, verdict: str) -> Cell:

@@ -13,11 +13,7 @@ BOTH = "G1+G2"
 
 def measure(model: Mapping[str, Any], horizon: str, who: str, name: str) -> float | None:
     """Return one figure, or None where the model came without."""
-    found: Any = model.get("metrics")
-    for key in (horizon, who, name):
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(key)
+    found = (model.get("metrics") or {}).get(f"{horizon}/{who}/{name}")
     return float(found) if isinstance(found, int | float) else None
 
 

@@ -225,6 +225,19 @@ def test_the_live_figures_are_read_from_the_metrics(words: Words) -> None:
     assert words.percent(0.9) in html
 
 
+def test_fairness_that_holds_is_folded_away_and_what_does_not_is_shown(words: Words) -> None:
+    names = ("fairness.sex=F.mae.G1", "fairness.sex=M.mae.G1")
+    listed = [
+        {"name": name, "passed": name == names[0], "value": 0.1, "limit": 0.5, "detail": ""}
+        for name in names
+    ]
+    html = models_view.conditions(words, 4, {"passed": False, "conditions": listed})
+    shown, folded = html.split("<details>")
+    assert "sex=M" in shown
+    assert "sex=F" in folded
+    assert words("gate.fair", count=1) in folded
+
+
 def test_a_refused_condition_comes_first(words: Words) -> None:
     good = {"name": "mae", "passed": True, "value": 0.9, "limit": 1.0, "detail": ""}
     bad = {"name": "r2", "passed": False, "value": 0.7, "limit": 0.8, "detail": ""}
