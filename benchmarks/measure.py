@@ -35,7 +35,7 @@ class Plan:
 
 
 QUICK = Plan(rounds=1, seconds=2.0, connections=(1, 16), slow=False)
-WHOLE = Plan(rounds=5, seconds=4.0, connections=(1, 16, 64), slow=True)
+WHOLE = Plan(rounds=3, seconds=4.0, connections=(1, 16, 64), slow=True)
 
 
 @dataclass
