@@ -109,6 +109,10 @@ def prepare(settings: Settings) -> None:
         MLFLOW_DISABLE_TELEMETRY="true",
         DO_NOT_TRACK="true",
         MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+        # Through the server, never straight from the store behind it: that one may be out of reach,
+        # and what it holds as .gz would arrive unpacked.
+        MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD="false",
+        MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD="false",
         MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(settings.registry_timeout_seconds / 4))),
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
     )
