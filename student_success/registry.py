@@ -7,6 +7,7 @@ child process, because MLflow brings a few hundred megabytes and can be slow, wr
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -128,13 +129,37 @@ def _client(settings: Settings) -> Iterator[MlflowClient]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        # The URI goes to the client alone: the process-wide one is not ours to set.
-        yield MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+        with _tables_lock(settings):
+            # The URI goes to the client alone: the process-wide one is not ours to set.
+            client = MlflowClient(
+                tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri
+            )
+            # Both of its stores open their database when they are first asked.
+            client.search_experiments(max_results=1)
+            client.search_registered_models(max_results=1)
+        yield client
     except (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError) as error:
         logger.error("registry_failed", exc_info=True)
         raise RegistryUnavailableError(
             "The model registry does not answer as it should."
         ) from error
+
+
+@contextlib.contextmanager
+def _tables_lock(settings: Settings) -> Iterator[None]:
+    """Let one process at a time open a local registry.
+
+    The first makes MLflow's tables, without a lock of its own: a second one that starts meanwhile
+    would fail on tables that exist already.
+    """
+    if not settings.registry_is_local:
+        yield
+        return
+    folder = settings.state_dir / "locks"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "registry.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def register_candidate(settings: Settings, candidate: Candidate) -> RegisteredVersion:
