@@ -58,7 +58,10 @@ class Page:
         house = self._house
         try:
             visit = house.visits.take_over(request)
-            updates: Updates = {self.banner: self._banner(self._state())}
+            state = self._state()
+            # Remembered, so that `look` can tell that what is said here is over.
+            house.visits.of(request).banner = state
+            updates: Updates = {self.banner: self._banner(state)}
             if visit is not None:
                 for room in self.rooms.values():
                     updates |= room.arrive(request)
