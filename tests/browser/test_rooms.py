@@ -86,6 +86,10 @@ def test_the_models_tab_opens_with_the_token_and_shuts_again(
     page.keyboard.press("Enter")
     page.fill("#reason textarea, #reason input", "a try")
     page.click("#promote")
+    # Choosing the version asked for its evidence, which is missing too and may say so first: the
+    # promotion is over once its button can be pressed again.
+    page.wait_for_selector("#promote:disabled")
+    page.wait_for_selector("#promote:enabled", timeout=60_000)
     page.wait_for_selector(f"text={words('error.not_found')}", timeout=60_000)
     page.click("#roll-back")
     page.wait_for_selector(f"text={words('error.conflict')}", timeout=60_000)

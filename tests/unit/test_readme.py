@@ -22,7 +22,10 @@ def settings_table() -> str:
     lines = ["| name | default | what |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory is not None else field.default
-        shown = {None: "", True: "`true`", False: "`false`"}.get(default, f"`{default}`")
+        # `1 == True`: a number must not be written as a truth value.
+        shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
+        if default is None:
+            shown = ""
         if name == "seed_model_path":
             shown = "the one that ships"
         if name == "state_dir":
