@@ -40,7 +40,7 @@ notebooks: $(VENV)/.dev ## Render the notebooks again (on the real data where it
 	@$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 lock: $(VENV)/.dev ## Lock the requirements anew, with hashes and without addresses
-	@cd requirements && for set in dev api ui image mlflow; do \
+	@cd requirements && for set in dev api ui image mlflow scale; do \
 	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --no-annotate \
 	    $$([ $$set = dev ] || [ $$set = mlflow ] || echo -c dev.txt) $$set.in -o $$set.txt || exit 1; done
