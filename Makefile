@@ -14,7 +14,7 @@ serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (HOST, PORT, WOR
 	@$(BIN)/python -m student_success serve
 
 test: $(VENV)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/browser --ignore=tests/speed --ignore=tests/stack
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(foreach apart,browser speed stack faults scale,--ignore=tests/$(apart))
 	@$(BIN)/python -m pytest tests/browser
 	@$(BIN)/python -m pytest tests/speed
 
@@ -70,7 +70,7 @@ bench: $(VENV)/.dev ## Measure ourselves beside the peers (QUICK=1: two minutes;
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick,--write)
 
 # The container and the stack around it.
-.PHONY: image up down test-stack test-monitoring
+.PHONY: image up down test-stack test-faults test-scale test-monitoring
 # SCALE=1: PostgreSQL, an S3-compatible store and API_REPLICAS replicas behind a proxy.
 COMPOSE := docker compose $(if $(SCALE),-f docker-compose.yml -f docker-compose.scale.yml --profile scale)
 
@@ -87,6 +87,12 @@ down: ## Stop the stack; its volumes stay
 
 test-stack: $(VENV)/.dev ## Build the images and test the stack (needs a container engine)
 	@TEST_STACK=1 $(BIN)/python -m pytest tests/stack
+
+test-faults: $(VENV)/.dev ## Break things on purpose, and count what was lost (FULL=1: the long form)
+	@FULL=$(FULL) $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
+
+test-scale: $(VENV)/.dev ## Test PostgreSQL, several processes, a Dask cluster, bulk scoring
+	@$(BIN)/python -m pytest tests/scale
 
 test-monitoring: $(VENV)/.dev ## Test alerts and dashboards against a real Prometheus
 	@$(BIN)/python -m pytest tests/monitoring
