@@ -77,6 +77,14 @@ async def _predict(call: Call) -> bytes:
     return body
 
 
+async def _predict_batch(call: Call) -> bytes:
+    assert isinstance(call.model, schemas.Students)
+    body, call.model_version = await application().inference.predict_batch(
+        call.model.students, session_id=call.session_id, idempotency=call.idempotency
+    )
+    return body
+
+
 def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
@@ -134,11 +142,7 @@ class StudentSuccess:
     @answering
     async def predict_batch(self, students: BatchInput, /) -> Any:
         """Predict the grades of up to 10,000 pupils, all or none."""
-        call = current_call()
-        body, call.model_version = await application().inference.predict_batch(
-            students.students, session_id=call.session_id, idempotency=call.idempotency
-        )
-        return _json(body)
+        return _json(await _predict_batch(current_call()))
 
     @bentoml.api(output_spec=schemas.ExplainAnswer)
     @answering
@@ -193,5 +197,7 @@ StudentSuccess.add_asgi_middleware(
     settings=settings,
     rules=RULES,
     prefixes=(ASSETS,),
-    short_cuts={("POST", "/predict"): _predict} if settings.short_cut else {},
+    short_cuts={("POST", "/predict"): _predict, ("POST", "/predict_batch"): _predict_batch}
+    if settings.short_cut
+    else {},
 )

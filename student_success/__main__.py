@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from student_success import dotenv
 from student_success.errors import StudentSuccessError
+from student_success.memory import no_collections
 from student_success.settings import RENAMED, ROOT, Settings
 
 GRACEFUL_SECONDS = 25
@@ -156,10 +157,10 @@ def _serve(settings: Settings) -> int:
         _start_interface(settings)
     print(f"Token    {token}")
     print(f"State    {settings.state_dir}", flush=True)
+    # In this very process: whoever started it can stop it, and nothing is imported twice.
+    with no_collections():
+        from bentoml_cli.cli import cli
     arguments = [
-        sys.executable,
-        "-m",
-        "bentoml",
         "serve",
         "service:StudentSuccess",
         "--working-dir",
@@ -167,8 +168,7 @@ def _serve(settings: Settings) -> int:
         f"--timeout-graceful-shutdown={GRACEFUL_SECONDS}",
         f"--timeout-keep-alive={KEEP_ALIVE_SECONDS}",
     ]
-    # The same process goes on, so that whoever started it can stop it.
-    os.execv(sys.executable, arguments)
+    return int(cli(arguments, prog_name="bentoml", standalone_mode=False) or 0)
 
 
 def _start_interface(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from student_success import metrics
 from student_success.champion import Champion, Served
 from student_success.clock import iso, now_us
-from student_success.committer import Row
+from student_success.committer import MAX_ROWS_IN_LOOP, Row
 from student_success.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.errors import ModelUnavailableError
 from student_success.history import History
@@ -122,7 +122,9 @@ class Inference:
                 predictions,
             )
 
-        body, rows, predictions = await asyncio.to_thread(compute)
+        # A small batch takes less time than handing it to a thread and back.
+        small = len(students) <= MAX_ROWS_IN_LOOP
+        body, rows, predictions = compute() if small else await asyncio.to_thread(compute)
         earlier = await self._history.append(
             rows, key=_key("predict_batch", idempotency, session_id, body)
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from student_success.errors import ModelUnavailableError
+from student_success.memory import no_collections
 from student_success.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ class LateApplication:
 
     def open(self, *, leader: bool) -> None:
         """Make the application and open it, see `Application.open`."""
-        from student_success.application import Application
+        with no_collections():
+            from student_success.application import Application
 
-        opened = Application(self.settings)
-        opened.open(leader=leader)
+            opened = Application(self.settings)
+            opened.open(leader=leader)
         self._opened = opened
 
     def __call__(self) -> Application:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -340,8 +341,13 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    model = gzip.decompress(path.read_bytes())
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # From a file: a session made of bytes keeps them as long as it lives.
+    with tempfile.NamedTemporaryFile(prefix="trees-", suffix=".onnx") as unpacked:
+        unpacked.write(gzip.decompress(path.read_bytes()))
+        unpacked.flush()
+        return onnxruntime.InferenceSession(
+            unpacked.name, options, providers=["CPUExecutionProvider"]
+        )
 
 
 def _alarm_level(alarm: Mapping[str, Any], recall: float) -> float:

@@ -13,6 +13,7 @@ from tests.http.conftest import API_TOKEN
 from tests.server import Server
 
 ONE = json.dumps(EXAMPLE).encode()
+BATCH = json.dumps({"students": [EXAMPLE, {**EXAMPLE, "G2": None}]}).encode()
 JSON = {"Content-Type": "application/json"}
 OF_THE_MOMENT = {"date", "x-request-id", "content-length"}
 
@@ -59,6 +60,35 @@ def test_answers_differ_in_nothing_that_matters(
     assert shown(first) == shown(second)
     assert list(first.json()) == list(second.json())
     assert kept(first) == kept(second)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BATCH,
+        json.dumps({"students": [EXAMPLE] * 200}).encode(),
+        b'{"students": []}',
+        b"{}",
+        BATCH.replace(b"17", b"99", 1),
+        ONE,
+    ],
+)
+def test_batches_differ_in_nothing_that_matters(
+    server: Server, guarded: Server, content: bytes
+) -> None:
+    headers = {**JSON, "X-Session-Id": "same", "Authorization": f"Bearer {API_TOKEN}"}
+    first, second = (
+        httpx.post(f"{one.url}/predict_batch", content=content, headers=headers, timeout=60)
+        for one in (server, guarded)
+    )
+    assert first.status_code == second.status_code
+    assert shown(first) == shown(second)
+    answers = [answer.json() for answer in (first, second)]
+    for answer in answers:
+        for row in answer.get("predictions", [answer]):
+            for name in ("prediction_id", "timestamp", "request_id"):
+                row.pop(name, None)
+    assert answers[0] == answers[1]
 
 
 def shown(answer: httpx.Response) -> dict[str, str]:

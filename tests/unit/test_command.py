@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +22,7 @@ Started = list[list[str]]
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Started]:
-    """Run commands in a folder and state of their own; return what they would have become."""
+    """Run commands in a folder and state of their own; return what BentoML was asked for."""
     for name in [*(name.upper() for name in Settings.model_fields), *RENAMED, "BENTOML_HOME"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BENTOML_DO_NOT_TRACK", "True")
@@ -31,7 +32,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Started
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setattr(command, "ROOT", tmp_path)
     became: Started = []
-    monkeypatch.setattr(command.os, "execv", lambda _program, line: became.append(line))
+    asked = SimpleNamespace(cli=lambda line, **_options: became.append(line))
+    monkeypatch.setitem(sys.modules, "bentoml_cli.cli", asked)
     yield became
     os.environ.pop("BENTOML_HOME", None)
 
@@ -50,7 +52,7 @@ def test_serve_writes_a_token_nobody_else_can_read(
     assert str(env) in told
     assert "http://127.0.0.1:8000/docs" in told
     [line] = started
-    assert line[0] == sys.executable
+    assert line[0] == "serve"
     assert "service:StudentSuccess" in line
     assert not [part for part in line if token.get_secret_value() in part]
 
