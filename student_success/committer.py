@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from student_success import metrics
 from student_success.clock import now_us
-from student_success.database import idempotency_keys, inference_logs
+from student_success.database import idempotency_keys, inference_logs, insert_or
 from student_success.errors import (
     ConflictError,
     HistoryUnavailableError,
@@ -236,12 +236,14 @@ class Committer:
         _wake(members)
 
     def _commit(self, group: Sequence[Waiting]) -> None:
-        if any(waiting.key is not None for waiting in group):
+        keyed = [(waiting.key, waiting) for waiting in group if waiting.key is not None]
+        if keyed:
+            # In one order everywhere: two processes that take the same keys must not wait for each
+            # other. Of several with one key the first stays the first.
+            keyed.sort(key=lambda pair: pair[0].key_hash)
             with self._engine.begin() as connection:
-                rows: list[Row] = []
-                for waiting in group:
-                    if waiting.key is None or _claim(connection, waiting, waiting.key):
-                        rows.extend(waiting.rows)
+                repeated = {id(one) for key, one in keyed if not _claim(connection, one, key)}
+                rows = [row for one in group if id(one) not in repeated for row in one.rows]
                 self._statements.insert(connection.connection.cursor(), rows)
             return
         raw = self._engine.raw_connection()
@@ -302,45 +304,39 @@ class _Statements:
 def _claim(connection: Connection, waiting: Waiting, key: IdempotencyKey) -> bool:
     """Take the key inside the transaction; False if an earlier request has it."""
     now = now_us()
-    connection.execute(
-        delete(idempotency_keys).where(
-            idempotency_keys.c.key_hash == key.key_hash,
-            idempotency_keys.c.created_us < now - KEY_LIFETIME_US,
+    values = {
+        "body_hash": key.body_hash,
+        "session_id": key.session_id,
+        "answer": zlib.compress(key.answer),
+        "created_us": now,
+    }
+    take = (
+        insert_or(connection, idempotency_keys)
+        .values(key_hash=key.key_hash, **values)
+        .on_conflict_do_update(
+            index_elements=[idempotency_keys.c.key_hash],
+            set_=values,
+            where=idempotency_keys.c.created_us < now - KEY_LIFETIME_US,
         )
+        # How many rows an insert made is not known with every driver.
+        .returning(idempotency_keys.c.key_hash)
     )
-    taken = connection.execute(
-        _insert_or_ignore(connection, idempotency_keys).values(
-            key_hash=key.key_hash,
-            body_hash=key.body_hash,
-            session_id=key.session_id,
-            answer=zlib.compress(key.answer),
-            created_us=now,
-        )
-    )
-    if taken.rowcount == 1:
-        return True
-    earlier = connection.execute(
-        select(idempotency_keys.c.body_hash, idempotency_keys.c.answer).where(
-            idempotency_keys.c.key_hash == key.key_hash
-        )
-    ).one()
-    if earlier.body_hash == key.body_hash:
-        waiting.outcome = zlib.decompress(earlier.answer)
-    else:
-        waiting.outcome = ConflictError(
-            "This Idempotency-Key was used with another request within the last day."
-        )
-    return False
-
-
-def _insert_or_ignore(connection: Connection, table: Any) -> Any:
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-
-        return insert_postgresql(table).on_conflict_do_nothing()
-    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
-
-    return insert_sqlite(table).on_conflict_do_nothing()
+    while connection.execute(take).first() is None:
+        earlier = connection.execute(
+            select(idempotency_keys.c.body_hash, idempotency_keys.c.answer).where(
+                idempotency_keys.c.key_hash == key.key_hash
+            )
+        ).one_or_none()
+        if earlier is None:
+            continue  # Its session was erased in this very moment.
+        if earlier.body_hash == key.body_hash:
+            waiting.outcome = zlib.decompress(earlier.answer)
+        else:
+            waiting.outcome = ConflictError(
+                "This Idempotency-Key was used with another request within the last day."
+            )
+        return False
+    return True
 
 
 def _wake(members: Sequence[Waiting]) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import (
+    URL,
     BigInteger,
     Boolean,
     Column,
     Connection,
     Engine,
+    ExceptionContext,
     Float,
     Index,
     Integer,
@@ -41,12 +43,15 @@ from student_success.errors import HistoryUnavailableError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest migration; a test holds it equal to what alembic finds."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
 SQLITE_PAGE_BYTES = 4096
+
+# By default each statement of a transaction would see another moment.
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 metadata = MetaData()
 # SQLite gives its 64-bit row id only to a column declared INTEGER.
@@ -98,7 +103,7 @@ snapshots = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("content_json", Text, nullable=False),
 )
-"""What one worker computed in the background for all of them; aggregates only."""
+"""What one worker found for all of them to see; aggregates only."""
 
 idempotency_keys = Table(
     "idempotency_keys",
@@ -165,24 +170,18 @@ def connect(
     synchronous
         SQLite durability: ``NORMAL`` survives a crash of the process, ``FULL`` of the machine.
     busy_seconds
-        How long to wait for SQLite's write lock.
+        How long to wait for a lock: SQLite's of all writing, or a server's of a row or table.
     pool_size
         Connections kept open.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(
-            parsed,
-            # Parameters are pupils' values: they must not get into an error message.
-            hide_parameters=True,
-            pool_size=pool_size,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": 5},
-        )
+        return _connect_to_server(parsed, busy_seconds=busy_seconds, pool_size=pool_size)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = create_engine(
         parsed,
+        # Parameters are pupils' values: they must not get into an error message.
         hide_parameters=True,
         pool_size=pool_size,
         connect_args={"timeout": busy_seconds, "check_same_thread": False},
@@ -214,11 +213,43 @@ def connect(
     return engine
 
 
+def _connect_to_server(url: URL, *, busy_seconds: float, pool_size: int) -> Engine:
+    arguments = {
+        "application_name": "student-success",
+        "connect_timeout": "5",
+        # A server that went away without a word, as when its machine lost power, is noticed.
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "30000",
+        "options": f"-c lock_timeout={max(1, round(busy_seconds * 1000))}",
+    }
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=pool_size,
+        # A connection of before the server's restart is replaced, not handed out.
+        pool_pre_ping=True,
+        # What the URL itself says counts.
+        connect_args={name: arguments[name] for name in arguments.keys() - url.query.keys()},
+    )
+
+    @event.listens_for(engine, "handle_error")
+    def _hide_values(context: ExceptionContext) -> None:
+        # Below its first line the server quotes the row.
+        for error in (context.original_exception, context.sqlalchemy_exception):
+            if error is not None and error.args:
+                error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
+
+    return engine
+
+
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """Open a snapshot to read from; database trouble becomes `HistoryUnavailableError`."""
+    options = _SNAPSHOT if engine.dialect.name == "postgresql" else {"read_only": True}
     with unavailable_on_failure(), engine.connect() as connection:
-        connection = connection.execution_options(read_only=True)
+        connection = connection.execution_options(**options)
         with connection.begin():
             yield connection
 
@@ -228,6 +259,27 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """Open a write transaction; database trouble becomes `HistoryUnavailableError`."""
     with unavailable_on_failure(), engine.begin() as connection:
         yield connection
+
+
+def one_writer(connection: Connection, table: Table) -> None:
+    """Let nobody else change the table until the transaction ends; reading goes on.
+
+    On SQLite every writer is the only one. Where two transactions take rows of several tables,
+    both must call this first, with the same table: then neither waits for the other for ever.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+
+
+def insert_or(connection: Connection, table: Table) -> Any:
+    """Begin an insert that may go on with ``on_conflict_do_…``; both dialects know it."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        return insert_postgresql(table)
+    from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+    return insert_sqlite(table)
 
 
 @contextlib.contextmanager

@@ -12,17 +12,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, text
+from sqlalchemy import Connection, Engine, Row, delete, insert, select
 
 from student_success.clock import iso, now_us
-from student_success.database import alias_state, deployments, reading, writing
-from student_success.errors import ConflictError
+from student_success.database import (
+    alias_state,
+    deployments,
+    insert_or,
+    one_writer,
+    reading,
+    snapshots,
+    writing,
+)
+from student_success.errors import BusyError, ConflictError
 
 SEED = "seed"
 """Version name of the seed model, served when nothing was promoted."""
 
 Action = Literal["promote", "rollback", "adopt"]
 _GENESIS = "0" * 64
+_LAST = "last-deployment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +110,28 @@ class Deployments:
         actor: str,
         reason: str | None,
         evidence: Mapping[str, Any],
+        after: int | None = None,
     ) -> Deployment:
         """Add a deployment; from the commit on, every worker follows it.
 
         The caller holds the deployment lock.
+
+        Parameters
+        ----------
+        after
+            The newest row's id when it was decided, 0 for none, to be sure that nothing came in
+            between: a lock can be lost with the server that keeps it. None to do without.
+
+        Raises
+        ------
+        BusyError
+            If another deployment came in between.
         """
         with writing(self.engine) as connection:
+            one_writer(connection, deployments)
             before = _newest(connection)
+            if after is not None and after != (before.id if before else 0):
+                raise BusyError("Another deployment came in between.")
             values: dict[str, Any] = {
                 # A clock set back must not make the record look out of order.
                 "created_us": max(now_us(), before.created_us + 1 if before else 0),
@@ -121,6 +145,7 @@ class Deployments:
             }
             values["hash"] = _chain(before.hash if before else _GENESIS, values)
             connection.execute(insert(deployments).values(values))
+            _remember_last(connection, values["hash"], at=values["created_us"])
             newest = _newest(connection)
             assert newest is not None
             return newest
@@ -153,7 +178,7 @@ class Deployments:
         hash_before, version_before, id_before = _GENESIS, SEED, 0
         with reading(self.engine) as connection:
             rows = connection.execute(select(deployments).order_by(deployments.c.id)).all()
-            last_given = _last_id_given(connection)
+            last = _last_remembered(connection)
         for row in rows:
             if row.id != id_before + 1 and self.engine.dialect.name == "sqlite":
                 problems.append(f"between rows {id_before} and {row.id} a row is missing")
@@ -162,8 +187,8 @@ class Deployments:
             if row.from_version != version_before:
                 problems.append(f"row {row.id} does not start from the version before it")
             hash_before, version_before, id_before = row.hash, row.to_version, row.id
-        if last_given is not None and last_given != id_before:
-            # No hash comes after the newest row; SQLite itself remembers that there was one.
+        if last not in (None, hash_before):
+            # No hash comes after the newest row.
             problems.append(f"after row {id_before} a row is missing")
         return problems
 
@@ -184,14 +209,21 @@ class Deployments:
             )
 
 
-def _last_id_given(connection: Connection) -> int | None:
-    """Return the highest id a row ever had, 0 before the first; None where that is not known."""
-    if connection.dialect.name != "sqlite":
-        return None
-    found: int | None = connection.execute(
-        text("SELECT seq FROM sqlite_sequence WHERE name = 'deployments'")
+def _remember_last(connection: Connection, last: str, *, at: int) -> None:
+    values = {"created_us": at, "content_json": json.dumps({"hash": last})}
+    connection.execute(
+        insert_or(connection, snapshots)
+        .values(name=_LAST, **values)
+        .on_conflict_do_update(index_elements=[snapshots.c.name], set_=values)
+    )
+
+
+def _last_remembered(connection: Connection) -> str | None:
+    """Return the hash of the row that was added last; None in a record of before this was kept."""
+    found = connection.execute(
+        select(snapshots.c.content_json).where(snapshots.c.name == _LAST)
     ).scalar()
-    return found or 0
+    return None if found is None else str(json.loads(found)["hash"])
 
 
 def _newest(connection: Connection) -> Deployment | None:

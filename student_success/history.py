@@ -11,17 +11,19 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, delete, insert, select
+from sqlalchemy import Engine, select
 
+from student_success import erasure
 from student_success.clock import iso, now_us
 from student_success.committer import Committer, Row
 from student_success.database import (
     checkpoint,
     idempotency_keys,
     inference_logs,
+    insert_or,
     outcomes,
     reading,
     writing,
@@ -39,7 +41,6 @@ RETENTION_SECONDS = 600.0
 CHECK_SECONDS = 1.0
 """Whoever asks for our health more often than this costs nothing more."""
 _PROBE = "probe"
-_ERASE_CHUNK = 5_000
 
 
 class History:
@@ -70,6 +71,7 @@ class History:
         self._checking = threading.Lock()
         self._checked = -CHECK_SECONDS
         self._to_overwrite = threading.Event()
+        self._shortened = 0.0
         self._keeper = threading.Thread(target=self._keep_loop, name="history-keeper", daemon=True)
 
     def start(self) -> None:
@@ -124,8 +126,7 @@ class History:
         next_retention = 0.0
         while not self._stopping.wait(CHECKPOINT_SECONDS):
             try:
-                if checkpoint(self._engine) > LONGEST_LOG_BYTES:
-                    checkpoint(self._engine, "RESTART")
+                self._shorten_log()
                 if self._to_overwrite.is_set():
                     self._overwrite()
                 if time.monotonic() >= next_retention:
@@ -136,15 +137,21 @@ class History:
                 # A keeper that ended would let the log grow for ever.
                 logger.warning("history_upkeep_failed", extra={"reason": str(error)})
 
+    def _shorten_log(self) -> None:
+        if checkpoint(self._engine) > LONGEST_LOG_BYTES:
+            checkpoint(self._engine, "RESTART")
+        self._shortened = time.monotonic()
+
     def _forget(self) -> None:
-        with writing(self._engine) as connection:
-            connection.execute(
-                delete(idempotency_keys).where(
-                    idempotency_keys.c.created_us < now_us() - KEY_LIFETIME_US
-                )
-            )
+        erasure.forget_keys(self._engine, now_us() - KEY_LIFETIME_US)
         if self._retention_days is not None:
             self.erase_before(now_us() - self._retention_days * 86_400 * 1_000_000)
+
+    def _tend(self) -> bool:
+        """Between pieces of a long erasure, keep the log short; False when it is time to stop."""
+        if time.monotonic() - self._shortened >= CHECKPOINT_SECONDS:
+            self._shorten_log()
+        return not self._stopping.is_set()
 
     def page(
         self, *, limit: int, session_id: str | None = None, before_id: int | None = None
@@ -175,38 +182,13 @@ class History:
 
     def erase_session(self, session_id: str) -> int:
         """Erase a session's predictions, outcomes and kept answers for good; return how many."""
-        return self._erase(lambda: inference_logs.c.session_id == session_id, session_id)
+        erased = erasure.erase_session(self._engine, session_id)
+        self._overwrite()
+        return erased
 
     def erase_before(self, limit_us: int) -> int:
         """Erase predictions made before `limit_us` and their outcomes; return how many."""
-        return self._erase(lambda: inference_logs.c.created_us < limit_us, None)
-
-    def _erase(self, condition: Callable[[], Any], session_id: str | None) -> int:
-        erased = 0
-        while True:
-            # In chunks, so that predictions get their turn in between.
-            with writing(self._engine) as connection:
-                chosen = connection.execute(
-                    select(inference_logs.c.id, inference_logs.c.prediction_id)
-                    .where(condition())
-                    .limit(_ERASE_CHUNK)
-                ).all()
-                if chosen:
-                    known = [row.prediction_id for row in chosen]
-                    # First the predictions: an outcome on its way waits for them or goes with them.
-                    connection.execute(
-                        delete(inference_logs).where(
-                            inference_logs.c.id.in_([row.id for row in chosen])
-                        )
-                    )
-                    connection.execute(delete(outcomes).where(outcomes.c.prediction_id.in_(known)))
-                if session_id is not None and len(chosen) < _ERASE_CHUNK:
-                    connection.execute(
-                        delete(idempotency_keys).where(idempotency_keys.c.session_id == session_id)
-                    )
-            erased += len(chosen)
-            if len(chosen) < _ERASE_CHUNK:
-                break
+        erased = erasure.erase_before(self._engine, limit_us, between=self._tend)
         if erased:
             self._overwrite()
         return erased
@@ -214,6 +196,8 @@ class History:
     def _overwrite(self) -> None:
         """Take erased rows out of SQLite's log; the keeper tries again if somebody is reading."""
         self._to_overwrite.set()
+        # Most of it without anybody waiting.
+        checkpoint(self._engine)
         if checkpoint(self._engine, "TRUNCATE") == 0:
             self._to_overwrite.clear()
 
@@ -230,13 +214,13 @@ class History:
                 return
             with writing(self._engine) as connection:
                 # A row is really written: taking the lock alone does not show a full disk. No key's
-                # hash is this word, and an answer of 1970 is forgotten by the keeper.
+                # hash is this word, and an answer of 1970 is forgotten by the keeper. Other
+                # processes write it too, maybe at this moment.
                 connection.execute(
-                    delete(idempotency_keys).where(idempotency_keys.c.key_hash == _PROBE)
-                )
-                connection.execute(
-                    insert(idempotency_keys).values(
-                        key_hash=_PROBE, body_hash="", session_id="", answer=b"", created_us=0
+                    insert_or(connection, idempotency_keys)
+                    .values(key_hash=_PROBE, body_hash="", session_id="", answer=b"", created_us=0)
+                    .on_conflict_do_update(
+                        index_elements=[idempotency_keys.c.key_hash], set_={"created_us": 0}
                     )
                 )
             self._checked = time.monotonic()

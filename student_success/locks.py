@@ -9,15 +9,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
+from student_success.database import unavailable_on_failure
 from student_success.errors import BusyError
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 1.0
 
 
 class Operation(StrEnum):
@@ -48,6 +56,8 @@ def exclusive(
     ------
     BusyError
         If somebody else holds one of them.
+    HistoryUnavailableError
+        If the database that keeps them does not answer.
     """
     take = _database_lock if engine.dialect.name == "postgresql" else _file_lock
     give_up = time.monotonic() + patience
@@ -82,13 +92,72 @@ def _file_lock(operation: Operation, _engine: Engine, state_dir: Path) -> Iterat
 
 @contextlib.contextmanager
 def _database_lock(operation: Operation, engine: Engine, _state_dir: Path) -> Iterator[None]:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        taken = connection.execute(
-            text("SELECT pg_try_advisory_lock(:key)"), {"key": _key(operation)}
-        ).scalar()
-        if not taken:
-            raise BusyError(f"Another {operation} is under way.")
+    lock = _AdvisoryLock(operation, engine)
+    if not lock.take():
+        raise BusyError(f"Another {operation} is under way.")
+    try:
+        yield
+    finally:
+        lock.let_go()
+
+
+class _AdvisoryLock:
+    """A lock of the session with the server, taken anew when the server was restarted.
+
+    Until then another process may get it: what the lock protects is checked once more where it is
+    written, see `Deployments.record`.
+    """
+
+    def __init__(self, operation: Operation, engine: Engine) -> None:
+        self._operation = operation
+        self._engine = engine
+        self._key = {"key": _key(operation)}
+        self._connection: Connection | None = None
+        self._stopping = threading.Event()
+        self._watching = threading.Thread(target=self._watch, name="lock-watch", daemon=True)
+
+    def take(self) -> bool:
+        """Take the lock and watch over it; False if somebody else has it."""
+        with unavailable_on_failure():
+            taken = self._try()
+        if taken:
+            self._watching.start()
+        return taken
+
+    def let_go(self) -> None:
+        self._stopping.set()
+        self._watching.join()
+        if self._connection is not None:
+            # Without a server there is no lock either.
+            with contextlib.suppress(SQLAlchemyError), self._connection as connection:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), self._key)
+
+    def _try(self) -> bool:
+        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            yield
+            taken = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), self._key)
+            if taken.scalar():
+                self._connection = connection
+                return True
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _key(operation)})
+            if self._connection is None:
+                connection.close()
+        return False
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_SECONDS):
+            try:
+                if self._connection is not None:
+                    self._connection.execute(text("SELECT 1"))
+                elif self._try():
+                    logger.info("lock_taken_again", extra={"operation": str(self._operation)})
+            except SQLAlchemyError:
+                logger.warning("lock_lost", extra={"operation": str(self._operation)})
+                self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with contextlib.suppress(SQLAlchemyError):
+                connection.invalidate()
+                connection.close()

@@ -10,12 +10,12 @@ import logging
 import math
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, select
 
 from student_success import metrics, observed
 from student_success.champion import Champion, Served
 from student_success.clock import iso, now_us
-from student_success.database import reading, snapshots, writing
+from student_success.database import insert_or, reading, snapshots, writing
 from student_success.drift import Limits, Verdict, compare
 from student_success.errors import ModelUnavailableError, StudentSuccessError
 from student_success.schemas import DriftAnswer
@@ -145,11 +145,12 @@ class Monitor:
     def _store(self, content: str, now: int) -> None:
         values: dict[str, Any] = {"created_us": now, "content_json": content}
         with writing(self._engine) as connection:
-            changed = connection.execute(
-                update(snapshots).where(snapshots.c.name == DRIFT).values(**values)
+            # Each replica has somebody who watches: two may come at once.
+            connection.execute(
+                insert_or(connection, snapshots)
+                .values(name=DRIFT, **values)
+                .on_conflict_do_update(index_elements=[snapshots.c.name], set_=values)
             )
-            if not changed.rowcount:
-                connection.execute(insert(snapshots).values(name=DRIFT, **values))
 
 
 def _overall(verdicts: list[Verdict]) -> Verdict:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, insert, select
 
 from student_success.clock import now_us
-from student_success.database import inference_logs, outcomes, writing
+from student_success.database import inference_logs, one_writer, outcomes, writing
 from student_success.schemas import Outcome, OutcomesAnswer, RejectedOutcome
 
 _AT_ONCE = 500
@@ -96,9 +96,8 @@ class Outcomes:
         """Record some outcomes in one transaction; return those refused, numbered from `first`."""
         rejected: list[RejectedOutcome] = []
         with writing(self._engine) as connection:
-            if connection.dialect.name == "postgresql":
-                # SQLite has one writer at a time anyway.
-                connection.exec_driver_sql("LOCK TABLE outcomes IN SHARE ROW EXCLUSIVE MODE")
+            # Also against an erasure: an outcome goes with its prediction, or waits for its end.
+            one_writer(connection, outcomes)
             known = _look_up(connection, items)
             made: list[dict[str, Any]] = []
             now = now_us()
@@ -168,17 +167,12 @@ def _look_up(connection: Connection, items: Sequence[Outcome]) -> _Known:
 
 
 def _rows() -> Select[Any]:
-    return (
-        select(
-            inference_logs.c.prediction_id,
-            inference_logs.c.session_id,
-            inference_logs.c.reference,
-            outcomes.c.actual_g3,
-        )
-        .outerjoin(outcomes, outcomes.c.prediction_id == inference_logs.c.prediction_id)
-        # An erasure under way waits, and then takes the outcome with it; SQLite has no such words.
-        .with_for_update(read=True, of=inference_logs)
-    )
+    return select(
+        inference_logs.c.prediction_id,
+        inference_logs.c.session_id,
+        inference_logs.c.reference,
+        outcomes.c.actual_g3,
+    ).outerjoin(outcomes, outcomes.c.prediction_id == inference_logs.c.prediction_id)
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:

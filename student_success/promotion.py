@@ -118,6 +118,7 @@ def _promote(
         actor=actor,
         reason=request.reason,
         evidence=evidence,
+        after=_id(current),
     )
     report("recorded")
     return {
@@ -195,6 +196,7 @@ def roll_back(
     ArtefactError
         If the version served before is not in the Bento store, or is damaged.
     """
+    current = deployments.current()
     target = deployments.rollback_target()
     version = SEED if target is None else target.to_version
     fingerprint = _check(
@@ -210,6 +212,7 @@ def roll_back(
         actor=actor,
         reason=reason,
         evidence={},
+        after=_id(current),
     )
     assert row.from_version is not None
     return {"status": "rolled_back", "version": version, "previous_version": row.from_version}
@@ -296,7 +299,12 @@ def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> 
         actor="mlflow",
         reason="alias found in MLflow at the first start",
         evidence={},
+        after=0,
     )
+
+
+def _id(deployment: Deployment | None) -> int:
+    return 0 if deployment is None else deployment.id
 
 
 def folder_of(settings: Settings, deployment: Deployment | None) -> Path:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, insert, select, text
+from sqlalchemy import Engine, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from student_success.clock import iso, now_us
@@ -37,6 +38,24 @@ from student_success.database import (
 )
 from student_success.errors import HistoryUnavailableError
 from student_success.settings import ROOT
+from tests import databases
+
+
+@pytest.fixture
+def fresh_url(tmp_path: Path) -> Iterator[str]:
+    """Return the URL of a database without tables."""
+    if databases.SERVER is None:
+        yield f"sqlite:///{tmp_path}/new/one.db"
+        return
+    with databases.database() as url:
+        yield url
+
+
+@pytest.fixture
+def fresh(fresh_url: str) -> Iterator[Engine]:
+    made = connect(fresh_url)
+    yield made
+    made.dispose()
 
 
 def pragma(engine: Engine, name: str) -> Any:
@@ -66,10 +85,11 @@ def test_migrated_tables_are_those_the_code_declares(engine: Engine) -> None:
     assert schema_revision(engine) == SCHEMA_REVISION
 
 
-def test_declared_tables_are_migrated_column_by_column(engine: Engine, tmp_path: Path) -> None:
+def test_declared_tables_are_migrated_column_by_column(
+    engine: Engine, fresh: Engine, path: Path
+) -> None:
     """Also where the comparison above is blind: defaults, primary keys, autoincrement."""
-    declared = connect(f"sqlite:///{tmp_path}/declared.db")
-    metadata.create_all(declared)
+    metadata.create_all(fresh)
 
     def described(one: Engine) -> dict[str, Any]:
         with one.connect() as connection:
@@ -89,16 +109,41 @@ def test_declared_tables_are_migrated_column_by_column(engine: Engine, tmp_path:
                 for name, counted in tables
             }
 
-    try:
-        assert described(engine) == described(declared)
-    finally:
-        declared.dispose()
+    assert described(engine) == described(fresh)
 
 
-def test_empty_database_has_no_revision(tmp_path: Path) -> None:
-    fresh = connect(f"sqlite:///{tmp_path}/fresh.db")
+def test_empty_database_has_no_revision(fresh: Engine) -> None:
     assert schema_revision(fresh) is None
-    fresh.dispose()
+
+
+def move(engine: Engine, revision: str) -> None:
+    """Take the schema to a revision, up or down, as an operator would with alembic."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    down = revision == "base" or (schema_revision(engine) or "") > revision
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        (command.downgrade if down else command.upgrade)(config, revision)
+
+
+def test_schema_goes_down_and_up_again_and_rows_stay(engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(insert(outcomes).values(outcome("kept")))
+    for revision in ("0002", "0001", "0002", SCHEMA_REVISION):
+        move(engine, revision)
+        assert schema_revision(engine) == revision
+    with reading(engine) as connection:
+        assert connection.execute(select(outcomes.c.prediction_id)).scalars().all() == ["kept"]
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_schema_goes_away_whole(engine: Engine) -> None:
+    move(engine, "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    move(engine, SCHEMA_REVISION)
+    assert set(metadata.tables) <= set(inspect(engine).get_table_names())
 
 
 def test_migration_may_be_repeated(engine: Engine, database_url: str, tmp_path: Path) -> None:
@@ -109,11 +154,13 @@ def test_migration_may_be_repeated(engine: Engine, database_url: str, tmp_path: 
         assert connection.execute(select(outcomes.c.prediction_id)).scalars().all() == ["kept"]
 
 
-def test_processes_that_migrate_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_processes_that_migrate_at_once_do_not_disturb_each_other(
+    fresh_url: str, tmp_path: Path
+) -> None:
     code = (
         "import sys; from pathlib import Path; from student_success.database import migrate\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
-        f"migrate('sqlite:///{tmp_path}/new/one.db', state_dir=Path({str(tmp_path)!r}))"
+        f"migrate({fresh_url!r}, state_dir=Path({str(tmp_path)!r}))"
     )
     started = [
         subprocess.Popen(
@@ -135,7 +182,7 @@ def test_processes_that_migrate_at_once_do_not_disturb_each_other(tmp_path: Path
     for process in started:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors.decode()
-    engine = connect(f"sqlite:///{tmp_path}/new/one.db")
+    engine = connect(fresh_url)
     assert schema_revision(engine) == SCHEMA_REVISION
     engine.dispose()
 
@@ -178,7 +225,7 @@ def test_clock_counts_microseconds_since_1970() -> None:
     assert abs(now_us() / 1e6 - datetime.now(UTC).timestamp()) < 5
 
 
-def test_sqlite_is_set_up_for_safety(engine: Engine, database_url: str) -> None:
+def test_sqlite_is_set_up_for_safety(engine: Engine, path: Path, database_url: str) -> None:
     assert pragma(engine, "journal_mode") == "wal"
     assert pragma(engine, "secure_delete") == 1
     assert pragma(engine, "foreign_keys") == 1
@@ -218,20 +265,18 @@ def test_failed_write_leaves_nothing_and_tells_no_value(
 
 def test_locked_database_is_unavailable_not_a_crash(database_url: str) -> None:
     impatient = connect(database_url, busy_seconds=0.05)
-    path = database_url.removeprefix("sqlite:///")
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    try:
-        with pytest.raises(HistoryUnavailableError), writing(impatient):
-            pass
-    finally:
-        holder.close()
-        impatient.dispose()
+    with (
+        databases.locked(database_url),
+        pytest.raises(HistoryUnavailableError),
+        writing(impatient) as connection,
+    ):
+        connection.execute(insert(outcomes).values(outcome("a")))
+    impatient.dispose()
 
 
-def test_checkpoint_empties_the_log_and_says_if_it_could_not(database_url: str) -> None:
+def test_checkpoint_empties_the_log_and_says_if_it_could_not(path: Path, database_url: str) -> None:
     engine = connect(database_url, busy_seconds=0.05)
-    log = Path(database_url.removeprefix("sqlite:///") + "-wal")
+    log = Path(f"{path}-wal")
     with writing(engine) as connection:
         connection.execute(insert(outcomes).values(outcome("a")))
     assert log.stat().st_size > 0

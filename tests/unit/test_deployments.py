@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, text, update
 
 from student_success import deployments as module
 from student_success.database import deployments as table
-from student_success.database import writing
+from student_success.database import snapshots, writing
 from student_success.deployments import SEED, Action, Deployment, Deployments
-from student_success.errors import ConflictError
+from student_success.errors import BusyError, ConflictError
 
 Add = Callable[..., Deployment]
 
@@ -168,8 +170,42 @@ def test_removed_row_is_detected_when_others_were_renumbered(
     with writing(engine) as connection:
         connection.execute(delete(table).where(table.c.id == 2))
         connection.execute(update(table).where(table.c.id == 3).values(id=2))
-        connection.execute(text("UPDATE sqlite_sequence SET seq = 2 WHERE name = 'deployments'"))
+        if engine.dialect.name == "sqlite":
+            reset = "UPDATE sqlite_sequence SET seq = 2 WHERE name = 'deployments'"
+            connection.execute(text(reset))
     assert record.verify()
+
+
+def test_record_of_before_its_end_was_remembered_is_whole(
+    engine: Engine, record: Deployments, add: Add
+) -> None:
+    add("1")
+    with writing(engine) as connection:
+        connection.execute(delete(snapshots))
+    assert record.verify() == []
+    add("2")
+    assert record.verify() == []
+
+
+def test_deployment_decided_on_an_older_state_is_refused(record: Deployments, add: Add) -> None:
+    """As when the server that kept the lock went away, and somebody else got it."""
+    decided_on = add("1").id
+    add("2")
+    values: dict[str, Any] = {"fingerprint": "x", "actor": "a", "reason": None, "evidence": {}}
+    for after in (decided_on, 0):
+        with pytest.raises(BusyError):
+            record.record("promote", to_version="3", after=after, **values)
+    newest = record.newest_id()
+    assert record.record("promote", to_version="3", after=newest, **values).to_version == "3"
+    assert record.verify() == []
+
+
+def test_deployments_of_one_moment_make_one_chain(engine: Engine, add: Add) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add, [str(number) for number in range(24)]))
+    record = Deployments(engine)
+    assert len(record.page()) == 24
+    assert record.verify() == []
 
 
 def test_failed_write_adds_nothing(record: Deployments, add: Add) -> None:

@@ -35,6 +35,7 @@ from student_success.errors import (
 from student_success.history import History
 from student_success.idempotency import KEY_LIFETIME_US, IdempotencyKey
 from student_success.settings import ROOT
+from tests.databases import file_of, ids, is_sqlite, locked
 
 Make = Callable[..., History]
 DAY_US = 86_400_000_000
@@ -70,11 +71,6 @@ def key(
 
 
 @pytest.fixture
-def path(database_url: str) -> Path:
-    return Path(database_url.removeprefix("sqlite:///"))
-
-
-@pytest.fixture
 def make(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Return a maker of started histories on the same database; they are closed at the end."""
     monkeypatch.setattr(history_module, "CHECKPOINT_SECONDS", 0.05)
@@ -83,7 +79,9 @@ def make(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     def start(*, quick: bool = True, busy_seconds: float = 0.2, **options: Any) -> History:
         history = History(
             connect(database_url, busy_seconds=busy_seconds),
-            quick_engine=connect(database_url, busy_seconds=0, pool_size=1) if quick else None,
+            quick_engine=connect(database_url, busy_seconds=0, pool_size=1)
+            if quick and is_sqlite(database_url)
+            else None,
             **options,
         )
         history.start()
@@ -96,43 +94,27 @@ def make(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 
 @pytest.fixture(params=[True, False], ids=["in the loop", "in the thread"])
-def history(make: Make, request: pytest.FixtureRequest) -> History:
+def history(make: Make, database_url: str, request: pytest.FixtureRequest) -> History:
+    if request.param and not is_sqlite(database_url):
+        pytest.skip("commits in the event loop are for SQLite alone")
     return make(quick=request.param)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        holder.rollback()
-        holder.close()
-
-
-def ids(path: Path) -> list[int]:
-    """Read with a connection that knows nothing of ours."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT prediction_id FROM inference_logs ORDER BY id")
-        return [int(text, 16) for (text,) in found]
 
 
 def bytes_on_disk(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in path.parent.glob(path.name + "*"))
 
 
-def test_acknowledged_means_committed(history: History, path: Path) -> None:
+def test_acknowledged_means_committed(history: History, database_url: str) -> None:
     async def append() -> None:
         for number in range(5):
             assert await history.append([row(number)]) is None
-            assert number in ids(path)
+            assert number in ids(database_url)
 
     asyncio.run(append())
 
 
 def test_requests_of_one_moment_share_a_commit(
-    history: History, path: Path, monkeypatch: pytest.MonkeyPatch
+    history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits: list[int] = []
     real = committer_module._Statements.commit
@@ -148,20 +130,20 @@ def test_requests_of_one_moment_share_a_commit(
 
     asyncio.run(append())
     assert commits == [100]
-    assert ids(path) == list(range(100))
+    assert ids(database_url) == list(range(100))
 
 
-def test_large_batch_is_committed_whole_and_in_order(history: History, path: Path) -> None:
+def test_large_batch_is_committed_whole_and_in_order(history: History, database_url: str) -> None:
     async def append() -> None:
         await history.append([row(number) for number in range(10_000)])
 
     asyncio.run(append())
-    assert ids(path) == list(range(10_000))
+    assert ids(database_url) == list(range(10_000))
 
 
-def test_failure_is_told_to_all_it_concerns_and_passes(history: History, path: Path) -> None:
+def test_failure_is_told_to_all_it_concerns_and_passes(history: History, database_url: str) -> None:
     async def append() -> None:
-        with locked(path):
+        with locked(database_url):
             failed = await asyncio.gather(
                 history.append([row(1)]),
                 history.append([row(2)], key=key()),
@@ -169,20 +151,20 @@ def test_failure_is_told_to_all_it_concerns_and_passes(history: History, path: P
                 return_exceptions=True,
             )
         assert [type(error) for error in failed] == [HistoryUnavailableError] * 3
-        assert ids(path) == []
+        assert ids(database_url) == []
         await history.append([row(4)])
         # The key of a failed request is not used up.
         assert await history.append([row(5)], key=key()) is None
 
     asyncio.run(append())
-    assert ids(path) == [4, 5]
+    assert ids(database_url) == [4, 5]
 
 
-def test_lock_that_is_let_go_in_time_is_waited_for(make: Make, path: Path) -> None:
+def test_lock_that_is_let_go_in_time_is_waited_for(make: Make, database_url: str) -> None:
     history = make(busy_seconds=10.0)
 
     async def append() -> None:
-        with locked(path):
+        with locked(database_url):
             waiting = history.append([row(1)])
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(waiting), 0.05)
@@ -191,11 +173,11 @@ def test_lock_that_is_let_go_in_time_is_waited_for(make: Make, path: Path) -> No
         await asyncio.gather(waiting, *others)
 
     asyncio.run(append())
-    assert ids(path) == [1, 2, 3]
+    assert ids(database_url) == [1, 2, 3]
 
 
 def test_row_that_no_driver_takes_fails_alone_and_stops_nothing(
-    history: History, path: Path
+    history: History, database_url: str
 ) -> None:
     async def append() -> None:
         with pytest.raises(HistoryUnavailableError):
@@ -203,19 +185,21 @@ def test_row_that_no_driver_takes_fails_alone_and_stops_nothing(
         await history.append([row(2)])
 
     asyncio.run(append())
-    assert ids(path) == [2]
+    assert ids(database_url) == [2]
 
 
-def test_repeated_key_gives_the_first_answer_and_one_row(history: History, path: Path) -> None:
+def test_repeated_key_gives_the_first_answer_and_one_row(
+    history: History, database_url: str
+) -> None:
     async def append() -> None:
         assert await history.append([row(1)], key=key(answer=b"first")) is None
         assert await history.append([row(2)], key=key(answer=b"second")) == b"first"
 
     asyncio.run(append())
-    assert ids(path) == [1]
+    assert ids(database_url) == [1]
 
 
-def test_same_key_at_the_same_moment_counts_once(history: History, path: Path) -> None:
+def test_same_key_at_the_same_moment_counts_once(history: History, database_url: str) -> None:
     async def append() -> list[bytes | None]:
         return await asyncio.gather(
             *(history.append([row(n)], key=key(answer=b"%d" % n)) for n in range(1, 21)),
@@ -224,11 +208,11 @@ def test_same_key_at_the_same_moment_counts_once(history: History, path: Path) -
 
     answers = asyncio.run(append())
     assert answers == [None, *[b"1"] * 19, None]
-    assert ids(path) == [1, 99]
+    assert ids(database_url) == [1, 99]
 
 
 def test_same_key_with_another_request_is_a_conflict_for_it_alone(
-    history: History, path: Path
+    history: History, database_url: str
 ) -> None:
     async def append() -> list[Any]:
         return await asyncio.gather(
@@ -246,11 +230,11 @@ def test_same_key_with_another_request_is_a_conflict_for_it_alone(
         ConflictError,
         type(None),
     ]
-    assert ids(path) == [1, 4]
+    assert ids(database_url) == [1, 4]
 
 
 def test_key_counts_for_a_day(
-    history: History, path: Path, monkeypatch: pytest.MonkeyPatch
+    history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 10 * DAY_US
     monkeypatch.setattr(committer_module, "now_us", lambda: now)
@@ -264,10 +248,10 @@ def test_key_counts_for_a_day(
     now += 1
     assert asyncio.run(append(3, b"third")) is None
     assert asyncio.run(append(4, b"fourth")) == b"third"
-    assert ids(path) == [1, 3]
+    assert ids(database_url) == [1, 3]
 
 
-def test_client_that_goes_away_leaves_its_row(history: History, path: Path) -> None:
+def test_client_that_goes_away_leaves_its_row(history: History, database_url: str) -> None:
     async def append() -> None:
         gone = history.append([row(1)])
         stays = history.append([row(2)])
@@ -275,16 +259,16 @@ def test_client_that_goes_away_leaves_its_row(history: History, path: Path) -> N
         await stays
 
     asyncio.run(append())
-    assert ids(path) == [1, 2]
+    assert ids(database_url) == [1, 2]
 
 
-def test_closing_commits_what_waits(make: Make, path: Path) -> None:
+def test_closing_commits_what_waits(make: Make, database_url: str) -> None:
     for quick in (True, False):
         history = make(quick=quick, busy_seconds=10.0)
-        before = ids(path)
+        before = ids(database_url)
 
         async def append(history: History = history, before: list[int] = before) -> None:
-            with locked(path):
+            with locked(database_url):
                 waiting = [history.append([row(len(before) + n)]) for n in range(50)]
                 await asyncio.sleep(0)
                 closing = asyncio.create_task(asyncio.to_thread(history.close))
@@ -294,7 +278,7 @@ def test_closing_commits_what_waits(make: Make, path: Path) -> None:
             assert await asyncio.gather(*waiting) == [None] * 50
 
         asyncio.run(append())
-        assert ids(path) == list(range(len(before) + 50))
+        assert ids(database_url) == list(range(len(before) + 50))
 
 
 def test_too_many_waiting_are_turned_away(
@@ -310,14 +294,15 @@ def test_too_many_waiting_are_turned_away(
     asyncio.run(append())
 
 
-def test_killed_process_loses_nothing_it_acknowledged(path: Path, database_url: str) -> None:
+def test_killed_process_loses_nothing_it_acknowledged(database_url: str) -> None:
     code = f"""
 import asyncio, itertools
 from tests.unit.test_history import row
 from student_success.database import connect
 from student_success.history import History
-history = History(connect({database_url!r}),
-                  quick_engine=connect({database_url!r}, busy_seconds=0, pool_size=1))
+url = {database_url!r}
+quick = connect(url, busy_seconds=0, pool_size=1) if {is_sqlite(database_url)} else None
+history = History(connect(url), quick_engine=quick)
 history.start()
 async def client(first):
     for number in itertools.count(first, 8):
@@ -335,14 +320,15 @@ asyncio.run(main())
     process.kill()
     rest, _ = process.communicate(timeout=10)
     acknowledged += [int(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")]
-    found = ids(path)
+    found = ids(database_url)
     assert set(acknowledged) <= set(found)
     assert len(set(found)) == len(found)
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    if is_sqlite(database_url):
+        with contextlib.closing(sqlite3.connect(file_of(database_url))) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_two_workers_write_side_by_side(make: Make, path: Path) -> None:
+def test_two_workers_write_side_by_side(make: Make, database_url: str) -> None:
     workers = [make(busy_seconds=10.0), make(busy_seconds=10.0)]
 
     def work(history: History, first: int) -> None:
@@ -360,7 +346,7 @@ def test_two_workers_write_side_by_side(make: Make, path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(ids(path)) == [*range(100), *range(1000, 1100)]
+    assert sorted(ids(database_url)) == [*range(100), *range(1000, 1100)]
 
 
 def fill(history: History, *rows: Row) -> None:
@@ -409,37 +395,51 @@ def left(history: History, table: Any) -> int:
         return len(connection.execute(select(table)).all())
 
 
-def test_erased_session_leaves_no_byte(history: History, path: Path) -> None:
-    mark = "marked-session-9d2f"
-    answer = b'{"session_id":"marked-session-9d2f"}'
+MARK = "marked-session-9d2f"
+ANSWER = b'{"session_id":"marked-session-9d2f"}'
+
+
+@pytest.fixture
+def marked(history: History) -> History:
+    """Return a history with a session to be erased, and another that stays."""
 
     async def append() -> None:
         kept = IdempotencyKey.of(
-            "k", route="predict", body=b"{}", asked_session=mark, session_id=mark, answer=answer
+            "k", route="predict", body=b"{}", asked_session=MARK, session_id=MARK, answer=ANSWER
         )
-        await history.append([row(1, session=mark, reference="marked-pupil")], key=kept)
+        await history.append([row(1, session=MARK, reference="marked-pupil")], key=kept)
         await history.append([row(2, session="other", reference="kept-pupil")])
 
     asyncio.run(append())
-    remember(history, 1, mark)
+    remember(history, 1, MARK)
     remember(history, 2, "other")
-    stored = zlib.compress(answer)
-    for needle in (mark.encode(), b"marked-pupil", stored):
+    return history
+
+
+def test_erased_session_is_gone_with_all_that_hangs_on_it(
+    marked: History, database_url: str
+) -> None:
+    assert marked.erase_session(MARK) == 1
+    assert ids(database_url) == [2]
+    assert left(marked, outcomes) == 1
+    assert left(marked, idempotency_keys) == 0
+    assert marked.erase_session(MARK) == 0
+
+
+def test_erased_session_leaves_no_byte(marked: History, path: Path) -> None:
+    stored = zlib.compress(ANSWER)
+    for needle in (MARK.encode(), b"marked-pupil", stored):
         assert needle in bytes_on_disk(path)
-    assert history.erase_session(mark) == 1
-    for needle in (mark.encode(), b"marked-pupil", stored, f"{1:032x}".encode()):
+    marked.erase_session(MARK)
+    for needle in (MARK.encode(), b"marked-pupil", stored, f"{1:032x}".encode()):
         assert needle not in bytes_on_disk(path)
     assert b"kept-pupil" in bytes_on_disk(path)
-    assert ids(path) == [2]
-    assert left(history, outcomes) == 1
-    assert left(history, idempotency_keys) == 0
-    assert history.erase_session(mark) == 0
 
 
-def test_large_session_is_erased_whole(history: History, path: Path) -> None:
+def test_large_session_is_erased_whole(history: History, database_url: str) -> None:
     fill(history, *(row(n, session="large") for n in range(12_000)), row(12_000, session="o"))
     assert history.erase_session("large") == 12_000
-    assert ids(path) == [12_000]
+    assert ids(database_url) == [12_000]
 
 
 def test_reader_in_the_way_delays_the_overwriting_and_does_not_prevent_it(
@@ -459,7 +459,7 @@ def test_reader_in_the_way_delays_the_overwriting_and_does_not_prevent_it(
 
 
 def test_old_predictions_are_erased_by_themselves(
-    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100 * DAY_US
     monkeypatch.setattr(history_module, "now_us", lambda: now)
@@ -471,9 +471,12 @@ def test_old_predictions_are_erased_by_themselves(
         row(2, session="marked-young", at=now - 30 * DAY_US + DAY_US),
     )
     end = time.monotonic() + 10
-    while ids(path) != [2] and time.monotonic() < end:
+    while ids(database_url) != [2] and time.monotonic() < end:
         time.sleep(0.02)
-    assert ids(path) == [2]
+    assert ids(database_url) == [2]
+    if not is_sqlite(database_url):
+        return
+    path = file_of(database_url)
     while b"marked-old" in bytes_on_disk(path) and time.monotonic() < end:
         time.sleep(0.02)
     assert b"marked-old" not in bytes_on_disk(path)
@@ -481,7 +484,7 @@ def test_old_predictions_are_erased_by_themselves(
 
 
 def test_nothing_is_erased_by_age_unless_asked(
-    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_module, "now_us", lambda: 100_000 * DAY_US)
     history = make()
@@ -491,7 +494,7 @@ def test_nothing_is_erased_by_age_unless_asked(
 
     asyncio.run(append())
     history._forget()
-    assert ids(path) == [1]
+    assert ids(database_url) == [1]
     assert left(history, idempotency_keys) == 0, "an answer is kept for a day"
 
 
@@ -521,11 +524,11 @@ def test_keeper_lives_through_trouble(
 
 
 def test_check_says_whether_a_prediction_could_be_saved(
-    history: History, path: Path, monkeypatch: pytest.MonkeyPatch
+    history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("student_success.history.CHECK_SECONDS", 0.0)
     history.check()
-    with locked(path), pytest.raises(HistoryUnavailableError):
+    with locked(database_url), pytest.raises(HistoryUnavailableError):
         history.check()
     history.check()
 

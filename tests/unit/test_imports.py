@@ -25,7 +25,10 @@ FLOORS: dict[str, set[str]] = {
         *("attribution", "explain", "encoding", "wording", "auth", "children", "database"),
         *("drift", "locks", "logs"),
     },
-    "records": {"registry", "committer", "history", "deployments", "outcomes", "observed"},
+    "records": {
+        *("registry", "committer", "erasure", "history", "deployments", "outcomes"),
+        "observed",
+    },
     "work": {
         *("promotion", "champion", "jobs", "monitor", "inference", "explanations"),
         *("application", "late"),
@@ -43,7 +46,7 @@ WALLS: dict[str, set[str]] = {
         *(f"student_success/{room}" for room in ("database", "locks", "committer", "history")),
         *(
             f"student_success/{room}"
-            for room in ("deployments", "outcomes", "observed", "jobs", "monitor")
+            for room in ("deployments", "erasure", "outcomes", "observed", "jobs", "monitor")
         ),
         "student_success/migrations",
         # For MLflow's own errors, which may be SQLAlchemy's.

@@ -76,3 +76,16 @@ def upgrade() -> None:
         sa.Column("result_json", sa.Text),
         sa.Column("error", sa.Text),
     )
+
+
+def downgrade() -> None:
+    """Drop them, with all they hold."""
+    for table in (
+        "jobs",
+        "alias_state",
+        "deployments",
+        "idempotency_keys",
+        "outcomes",
+        "inference_logs",
+    ):
+        op.drop_table(table)

@@ -24,3 +24,10 @@ def upgrade() -> None:
         sa.Column("created_us", sa.BigInteger, nullable=False),
         sa.Column("content_json", sa.Text, nullable=False),
     )
+
+
+def downgrade() -> None:
+    """Drop them."""
+    op.drop_table("snapshots")
+    op.drop_index("ix_outcomes_created_us", "outcomes")
+    op.drop_index("ix_inference_logs_reference", "inference_logs")
