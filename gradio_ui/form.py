@@ -8,9 +8,10 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from gradio_ui.class_file import problems, value_of
+from gradio_ui.class_file import problems
 from gradio_ui.room import Updates
 from gradio_ui.texts import Words
+from student_success.cells import value_of
 from student_success.students import EXAMPLE, FEATURES, Feature, Horizon, StudentFeatures
 
 GROUPS = ("grades", "school", "situation", "support", "life")

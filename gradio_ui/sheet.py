@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from openpyxl import load_workbook
 
+from student_success.cells import DELIMITERS
+
 MAX_ROWS = 10_000
 MAX_COLUMNS = 200
 MAX_CELL = 1_000
 MAX_UNPACKED = 200 << 20
 """An XLSX is a ZIP: what it unpacks to is bounded before it is unpacked."""
-_DELIMITERS = ";,\t|"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def read(data: bytes, name: str) -> Sheet:
 def _csv(data: bytes) -> Iterator[tuple[int, list[str]]]:
     text = _decoded(data)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=first.count)
+    delimiter = max(DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     before = 0
     try:

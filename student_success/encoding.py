@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from student_success.errors import ArtefactError
-from student_success.students import FEATURE_NAMES, StudentFeatures
+from student_success.students import FEATURE_NAMES, FEATURES, StudentFeatures
 
 CUT_INPUTS = ("G1", "G2", "trend")
 """Last inputs of the trees: each is the number of cut points below it."""
@@ -64,6 +64,7 @@ class Encoder:
         self._pick = itemgetter(*names)
         self._integers = slice(len(self._codes), len(names) - 2)
         self._cuts: list[list[float]] = [inputs["cuts"][name] for name in CUT_INPUTS]
+        self._names = names
         self._width = len(inputs["names"])
         self._pack = struct.Struct(f"{self._width}f").pack
 
@@ -89,17 +90,42 @@ class Encoder:
         """Return the inputs of many pupils, each as `one` makes them."""
         pick = self._pick
         columns = list(zip(*[pick(student.__dict__) for student in students], strict=True))
-        data = np.zeros((len(students), self._width), dtype=np.float32)
-        at = 0
-        for codes, column in zip(self._codes, columns, strict=False):
-            block = np.array([codes[value] for value in column], dtype=np.float32)
-            data[:, at : at + block.shape[1]] = block
-            at += block.shape[1]
-        for column in columns[self._integers]:
-            data[:, at] = column
-            at += 1
+        blocks = [
+            np.array([codes[value] for value in column], dtype=np.float32)
+            for codes, column in zip(self._codes, columns, strict=False)
+        ]
         g1: Floats = np.array(columns[-2], dtype=np.float64)  # None becomes NaN
         g2: Floats = np.array(columns[-1], dtype=np.float64)
+        return self._filled(blocks, columns[self._integers], g1, g2)
+
+    def columns(self, columns: Mapping[str, Floats]) -> Encoded:
+        """Return the inputs of many valid pupils that come as columns, each as `one` makes them.
+
+        Parameters
+        ----------
+        columns
+            By feature: the position of a category among the feature's, a whole number, or a grade,
+            NaN where it is not known.
+        """
+        categories = {feature.name: feature.categories for feature in FEATURES}
+        blocks = []
+        for codes, name in zip(self._codes, self._names, strict=False):
+            table = np.array([codes[value] for value in categories[name]], dtype=np.float32)
+            blocks.append(table[columns[name].astype(np.int64)])
+        integers = [columns[name] for name in self._names[self._integers]]
+        return self._filled(blocks, integers, columns["G1"], columns["G2"])
+
+    def _filled(
+        self, blocks: Sequence[Inputs], integers: Sequence[Any], g1: Floats, g2: Floats
+    ) -> Encoded:
+        data = np.zeros((len(g1), self._width), dtype=np.float32)
+        at = 0
+        for block in blocks:
+            data[:, at : at + block.shape[1]] = block
+            at += block.shape[1]
+        for column in integers:
+            data[:, at] = column
+            at += 1
         has1, has2 = ~np.isnan(g1), ~np.isnan(g2)
         for values, cuts, known in zip(
             (g1, g2, g2 - g1), self._cuts, (has1, has2, has2), strict=True

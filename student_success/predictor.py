@@ -41,7 +41,7 @@ from student_success.grading import (
 from student_success.manifest import verify
 from student_success.students import Horizon, StudentFeatures
 
-__all__ = ["HORIZONS", "Prediction", "Predictor", "verify"]
+__all__ = ["HORIZONS", "Prediction", "Predictions", "Predictor", "verify"]
 
 SMOKE_TOLERANCE = 1e-3
 CHUNK = 2048
@@ -74,6 +74,28 @@ class Prediction(NamedTuple):
     high: int
     horizon: Horizon
     at_risk: bool
+
+
+class Predictions(NamedTuple):
+    """`Prediction` of many pupils, as columns.
+
+    Attributes
+    ----------
+    cents
+        The grade shown in hundredths: divided by `CENTS` it is `predicted_G3`.
+    passes
+        Whether the decision is to pass.
+    known
+        How many period grades are known: the position of the horizon in `HORIZONS`.
+    """
+
+    cents: NDArray[np.int64]
+    passes: NDArray[np.bool_]
+    pass_probability: Floats
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    known: NDArray[np.int64]
+    at_risk: NDArray[np.bool_]
 
 
 class _Outlook(NamedTuple):
@@ -131,7 +153,8 @@ class Predictor:
         if outlook.residuals is not None:
             shown = np.arange(HIGHEST * CENTS + 1) / CENTS
             cdf = residual_cdfs(shown, outlook.residuals)
-            outlook.said.extend(_say([outlook], np.zeros(len(shown), dtype=np.int64), shown, cdf))
+            cents = np.arange(len(shown))
+            outlook.said.extend(_say([outlook], np.zeros(len(shown), dtype=np.int64), cents, cdf))
         return outlook
 
     @classmethod
@@ -199,6 +222,18 @@ class Predictor:
             found += self._predict_chunk(students[start : start + CHUNK])
         return found
 
+    def predict_columns(self, columns: Mapping[str, Floats]) -> Predictions:
+        """Answer for many valid pupils that come as columns, each exactly as `predict` would.
+
+        Parameters
+        ----------
+        columns
+            As `Encoder.columns` takes them; the memory taken grows with their length.
+        """
+        encoded = self._encoder.columns(columns)
+        grades, cdf = self._grades(encoded)
+        return _told(self._outlooks, encoded.known, grid_indices(grades), cdf)
+
     def estimate(self, students: Sequence[StudentFeatures]) -> Floats:
         """Return the grades before they are rounded, as the scikit-learn estimator gives them."""
         return self._grades(self._encoder.many(students))[0]
@@ -215,7 +250,7 @@ class Predictor:
     def _predict_chunk(self, students: Sequence[StudentFeatures]) -> list[Prediction]:
         encoded = self._encoder.many(students)
         grades, cdf = self._grades(encoded)
-        return _say(self._outlooks, encoded.known, grid_indices(grades) / CENTS, cdf)
+        return _say(self._outlooks, encoded.known, grid_indices(grades), cdf)
 
     def _grades(self, encoded: Encoded) -> tuple[Floats, Floats]:
         """Return unrounded grades and the distributions around them."""
@@ -307,26 +342,34 @@ class Predictor:
         return self._read("drift_reference.json")
 
 
-def _say(
-    outlooks: Sequence[_Outlook], at: NDArray[np.int64], shown: Floats, cdf: Floats
-) -> list[Prediction]:
-    """Return what is said of pupils, given the outlook of each by its position."""
-    whole = (shown + 0.5).astype(np.int64)
+def _told(
+    outlooks: Sequence[_Outlook], at: NDArray[np.int64], cents: NDArray[np.int64], cdf: Floats
+) -> Predictions:
+    """Return what is told of pupils, given the outlook of each by its position."""
+    whole = (cents / CENTS + 0.5).astype(np.int64)
     passes = whole >= PASS_GRADE
     probability = pass_probabilities(cdf[:, PASS_GRADE - 1], passes)
     low, high = intervals(cdf, whole, np.array([o.mass for o in outlooks])[at])
     alarm = probability < np.array([o.alarm for o in outlooks])[at]
+    return Predictions(cents, passes, probability, low, high, at, alarm)
+
+
+def _say(
+    outlooks: Sequence[_Outlook], at: NDArray[np.int64], cents: NDArray[np.int64], cdf: Floats
+) -> list[Prediction]:
+    """Return `_told`, a pupil at a time."""
+    told = _told(outlooks, at, cents, cdf)
     decisions = (Decision.FAIL, Decision.PASS)
     return list(
         map(
             Prediction,
-            shown.tolist(),
-            [decisions[yes] for yes in passes.tolist()],
-            probability.tolist(),
-            low.tolist(),
-            high.tolist(),
+            (cents / CENTS).tolist(),
+            [decisions[yes] for yes in told.passes.tolist()],
+            told.pass_probability.tolist(),
+            told.low.tolist(),
+            told.high.tolist(),
             [outlooks[number].horizon for number in at.tolist()],
-            alarm.tolist(),
+            told.at_risk.tolist(),
         )
     )
 

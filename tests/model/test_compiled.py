@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from student_success.predictor import Predictor
-from student_success.students import FEATURE_NAMES, TARGET, StudentFeatures
+from student_success.decision import Decision
+from student_success.grading import CENTS
+from student_success.predictor import HORIZONS, Prediction, Predictions, Predictor
+from student_success.students import FEATURE_NAMES, FEATURES, TARGET, StudentFeatures
 from training.artefact import random_students, write_artefact
 from training.compile import frame_of
 from training.dataset import SAMPLE, read
@@ -74,6 +77,42 @@ def test_many_answers_are_the_single_answers(made: tuple[Fitted, Predictor]) -> 
     students = [StudentFeatures.model_validate(s) for s in random_students(3_000, seed=4)]
     assert predictor.predict_many(students) == [predictor.predict(s) for s in students]
     assert predictor.predict_many([]) == []
+
+
+def as_columns(students: list[StudentFeatures]) -> dict[str, np.ndarray[Any, Any]]:
+    columns = {}
+    for feature in FEATURES:
+        values = [getattr(student, feature.name) for student in students]
+        if feature.kind == "category":
+            values = [feature.categories.index(value) for value in values]
+        columns[feature.name] = np.array(values, dtype=np.float64)
+    return columns
+
+
+def singly(told: Predictions) -> list[Prediction]:
+    return [
+        Prediction(
+            cents / CENTS,
+            Decision.PASS if passes else Decision.FAIL,
+            probability,
+            low,
+            high,
+            HORIZONS[known],
+            at_risk,
+        )
+        for cents, passes, probability, low, high, known, at_risk in zip(
+            *(column.tolist() for column in told), strict=True
+        )
+    ]
+
+
+def test_columns_are_answered_as_single_pupils(made: tuple[Fitted, Predictor]) -> None:
+    _, predictor = made
+    rows, _, _ = hide(read(SAMPLE).frame)
+    students = students_of(rows)
+    students += [StudentFeatures.model_validate(s) for s in random_students(3_000, seed=5)]
+    told = predictor.predict_columns(as_columns(students))
+    assert singly(told) == [predictor.predict(s) for s in students]
 
 
 def test_answers_equal_scikit_learn_on_the_real_pupils(real_data_dir: Path, tmp_path: Path) -> None:
