@@ -31,6 +31,8 @@ from student_success.settings import Settings
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.5
+END_PATIENCE_SECONDS = 60.0
+"""How long the end of a training waits for a database that is away."""
 INTERRUPTED = "The server stopped during the training."
 
 
@@ -144,25 +146,31 @@ class Jobs:
             arguments.append(f"--family={request.family}")
         if request.budget_seconds is not None:
             arguments.append(f"--budget-seconds={request.budget_seconds}")
-        with held:
-            try:
-                result = await children.run(
-                    *arguments,
-                    timeout=settings.train_timeout_seconds,
-                    memory_mb=settings.train_memory_mb,
-                    on_progress=note,
-                )
-            except BaseException as error:
-                await asyncio.shield(self._failed(job_id, error))
-                if isinstance(error, ChildFailure):
-                    raise TrainingFailedError(f"The training {error}.") from error
-                raise
+        try:
+            result = await children.run(
+                *arguments,
+                timeout=settings.train_timeout_seconds,
+                memory_mb=settings.train_memory_mb,
+                on_progress=note,
+            )
             result.pop("event")
             answer = {"status": "ok", "job_id": job_id, **result}
             await asyncio.gather(*noting)
             await self._record(
-                job_id, state="done", result_json=json.dumps(answer), finished_us=now_us()
+                job_id,
+                patience=END_PATIENCE_SECONDS,
+                state="done",
+                result_json=json.dumps(answer),
+                finished_us=now_us(),
             )
+        except BaseException as error:
+            await asyncio.shield(self._failed(job_id, error))
+            if isinstance(error, ChildFailure):
+                raise TrainingFailedError(f"The training {error}.") from error
+            raise
+        finally:
+            # In a thread: a server that keeps the lock may take its time.
+            await asyncio.shield(asyncio.to_thread(held.close))
         metrics.training_runs_total.labels("ok").inc()
         metrics.training_duration_seconds.observe(time.monotonic() - started)
         metrics.training_last_success_timestamp_seconds.set_to_current_time()
@@ -180,17 +188,32 @@ class Jobs:
             words = f"The training {error}."
         metrics.training_runs_total.labels("failed").inc()
         logger.error("training_failed", extra={"job_id": job_id, "reason": words})
-        await self._record(job_id, state="failed", error=words, finished_us=now_us())
+        patience = 0.0 if words is INTERRUPTED else END_PATIENCE_SECONDS
+        await self._record(
+            job_id, patience=patience, state="failed", error=words, finished_us=now_us()
+        )
 
-    async def _record(self, job_id: str, **values: Any) -> None:
-        """Put it on record; a database that is away for the moment does not end a training."""
+    async def _record(self, job_id: str, *, patience: float = 0.0, **values: Any) -> None:
+        """Put it on record; a database that is away for the moment does not end a training.
+
+        Parameters
+        ----------
+        patience
+            Seconds to go on trying while it is away.
+        """
+        give_up = time.monotonic() + patience
 
         def record() -> None:
             with writing(self._engine) as connection:
                 connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
 
-        with contextlib.suppress(HistoryUnavailableError):
-            await asyncio.to_thread(record)
+        while True:
+            try:
+                return await asyncio.to_thread(record)
+            except HistoryUnavailableError:
+                if time.monotonic() >= give_up:
+                    return None
+            await asyncio.sleep(PROGRESS_SECONDS)
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return exclusive(

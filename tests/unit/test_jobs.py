@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,8 @@ from sqlalchemy import Engine, insert
 
 from student_success import children
 from student_success.children import ChildFailure
+from student_success.database import connect, writing
 from student_success.database import jobs as table
-from student_success.database import writing
 from student_success.errors import (
     BusyError,
     DatasetError,
@@ -26,6 +27,7 @@ from student_success.jobs import Jobs
 from student_success.locks import Operation, exclusive
 from student_success.schemas import TrainRequest
 from student_success.settings import Settings
+from tests.databases import locked
 
 RESULT = {
     "event": "result",
@@ -177,6 +179,32 @@ def test_stopping_the_server_ends_the_training_and_says_so(jobs: Jobs, child: An
     job = jobs.get(None)
     assert job["state"] == "failed"
     assert "stopped" in job["error"]
+
+
+def test_end_of_a_training_waits_for_the_database(
+    database_url: str, tmp_path: Path, child: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("student_success.jobs.PROGRESS_SECONDS", 0.05)
+    engine = connect(database_url, busy_seconds=0.05)
+    jobs = Jobs(Settings(state_dir=tmp_path), engine)
+
+    async def work() -> None:
+        with contextlib.ExitStack() as away:
+
+            async def end_while_away(**_: Any) -> dict[str, Any]:
+                away.enter_context(locked(database_url))
+                return dict(RESULT)
+
+            child(end_while_away)
+            _, task = await jobs.start(TrainRequest(), champion=Path("/seed"))
+            await asyncio.sleep(0.5)
+            assert not task.done()
+            away.close()
+            await asyncio.wait_for(task, 10)
+
+    asyncio.run(work())
+    assert jobs.get(None)["state"] == "done"
+    engine.dispose()
 
 
 def test_client_that_goes_away_does_not_end_the_training(jobs: Jobs, child: Any) -> None:
