@@ -1,0 +1,31 @@
+"""What is in the database file, read beside the server."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def opened(state_dir: Path) -> Iterator[sqlite3.Connection]:
+    """Open a server's database for reading."""
+    path = state_dir / "student_success.db"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        yield database
+
+
+def kept(state_dir: Path) -> Counter[str]:
+    """Return how often each prediction is in the history."""
+    with opened(state_dir) as database:
+        return Counter(
+            row[0] for row in database.execute("SELECT prediction_id FROM inference_logs")
+        )
+
+
+def integrity(state_dir: Path) -> str:
+    """Return what SQLite says of its file, ``ok`` if it is whole."""
+    with opened(state_dir) as database:
+        return str(database.execute("PRAGMA integrity_check").fetchone()[0])
