@@ -29,3 +29,10 @@ def integrity(state_dir: Path) -> str:
     """Return what SQLite says of its file, ``ok`` if it is whole."""
     with opened(state_dir) as database:
         return str(database.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def of_session(state_dir: Path, session_id: str) -> list[str]:
+    """Return the predictions of a session."""
+    with opened(state_dir) as database:
+        query = "SELECT prediction_id FROM inference_logs WHERE session_id = ?"
+        return [row[0] for row in database.execute(query, (session_id,))]
