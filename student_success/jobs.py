@@ -138,7 +138,7 @@ class Jobs:
             if time.monotonic() - last_said >= PROGRESS_SECONDS:
                 last_said = time.monotonic()
                 message.pop("event", None)
-                values = {"progress_json": json.dumps(message)}
+                values: dict[str, Any] = {"progress_json": json.dumps(message)}
                 noting.append(asyncio.ensure_future(self._record(job_id, **values)))
 
         arguments = ["-m", "training", "run", f"--champion={champion}"]
