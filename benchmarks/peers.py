@@ -21,6 +21,7 @@ import psutil
 from student_success.settings import ROOT
 
 SERVER_CORE = 0
+BOTH_CORES = "0,1"
 READY_SECONDS = 120.0
 
 
@@ -38,6 +39,12 @@ class Peer:
         Makes a request body of a pupil.
     complete
         Whether it needs both period grades.
+    cores
+        Which it may run on.
+    slow
+        Whether it answers so few requests that they must be counted for longer.
+    quick
+        Whether a quick run measures it too.
     """
 
     name: str
@@ -47,6 +54,9 @@ class Peer:
     environment: Mapping[str, str] = field(default_factory=dict)
     wrap: Callable[[dict[str, Any]], Any] = lambda pupil: pupil
     complete: bool = False
+    cores: str = f"{SERVER_CORE}"
+    slow: bool = False
+    quick: bool = True
 
 
 def _bento(service: str) -> Callable[[int], Sequence[str]]:
@@ -85,6 +95,7 @@ def ours(*, workers: int = 1, **settings: str) -> Peer:
             "LOG_FORMAT": "json",
             **settings,
         },
+        cores=f"{SERVER_CORE}" if workers == 1 else BOTH_CORES,
     )
 
 
@@ -109,6 +120,7 @@ def peers() -> list[Peer]:
             "plain-bento",
             "plain BentoML on our scikit-learn pipeline",
             _bento("plain_bento:PlainBento"),
+            quick=False,
         ),
         Peer(
             "mlflow",
@@ -129,11 +141,22 @@ def peers() -> list[Peer]:
             wrap=lambda pupil: {"dataframe_records": [pupil]},
             complete=True,
         ),
+        # Its forest asks for all cores, and is slower with two than with one.
         Peer(
             "original",
-            "the replaced application's way",
+            "the replaced application's way, both cores",
             _uvicorn("original"),
             complete=True,
+            cores=BOTH_CORES,
+            slow=True,
+        ),
+        Peer(
+            "original-1",
+            "the replaced application's way, one core",
+            _uvicorn("original"),
+            complete=True,
+            slow=True,
+            quick=False,
         ),
     ]
 
@@ -176,9 +199,8 @@ def running(peer: Peer, folder: Path) -> Iterator[Running]:
     home.mkdir(exist_ok=True)
     log = (folder / f"{peer.name}.log").open("ab")
     started = time.perf_counter()
-    cores = "0,1" if peer.environment.get("WORKERS", "1") != "1" else str(SERVER_CORE)
     process = subprocess.Popen(
-        ["taskset", "-c", cores, *peer.command(port)],
+        ["taskset", "-c", peer.cores, *peer.command(port)],
         cwd=folder if peer.name == "mlflow" else ROOT,
         env={
             **os.environ,
