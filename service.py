@@ -14,11 +14,13 @@ from student_success.bento import (
     bound_host,
     freeze_heap,
     lean,
+    listening_socket,
     stop_server,
     worker_index,
 )
 from student_success.children import die_with_parent
 from student_success.contract import ASSETS, RULES, NothingAsked
+from student_success.drain import Drain
 from student_success.errors import ConfigurationError, UnavailableError
 from student_success.http import Call, Edge, answering, current_call
 from student_success.late import LateApplication
@@ -31,6 +33,7 @@ from student_success.tally import tally
 logger = logging.getLogger("student_success.service")
 settings = Settings()
 application = LateApplication(settings)
+drain = Drain(settings.drain_seconds)
 
 
 class PredictInput(Prepared, StudentFeatures):
@@ -116,6 +119,7 @@ class StudentSuccess:
             stop_server()
             raise
         application.open(leader=worker_index() == 1)
+        drain.attend(listening_socket())
         freeze_heap()
 
     @bentoml.on_shutdown
@@ -126,6 +130,7 @@ class StudentSuccess:
 
     async def __is_ready__(self) -> bool:
         try:
+            drain.check()
             await application().check_ready()
         except UnavailableError as error:
             current_call().fault = error
@@ -195,6 +200,7 @@ StudentSuccess.mount_asgi_app(routes(application), path="/")
 StudentSuccess.add_asgi_middleware(
     Edge,
     settings=settings,
+    drain=drain,
     rules=RULES,
     prefixes=(ASSETS,),
     short_cuts={("POST", "/predict"): _predict, ("POST", "/predict_batch"): _predict_batch}

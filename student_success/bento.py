@@ -170,15 +170,23 @@ class Prepared(bentoml.IODescriptor):  # type: ignore[misc]
         return current_call().model
 
 
-def bound_host(default: str) -> str:
-    """Return the address this worker's socket listens on, whatever the command line said."""
+def listening_socket() -> socket.socket | None:
+    """Return the socket this worker accepts from, under a descriptor of its own."""
     try:
         descriptor = int(sys.argv[sys.argv.index("--fd") + 1])
-        with socket.socket(fileno=os.dup(descriptor)) as listening:
-            host: str = listening.getsockname()[0]
-            return host
+        return socket.socket(fileno=os.dup(descriptor))
     except (ValueError, IndexError, OSError):
+        return None
+
+
+def bound_host(default: str) -> str:
+    """Return the address this worker's socket listens on, whatever the command line said."""
+    listening = listening_socket()
+    if listening is None:
         return default
+    with listening:
+        host: str = listening.getsockname()[0]
+        return host
 
 
 def stop_server() -> None:

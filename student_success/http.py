@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 
 from student_success import metrics
 from student_success.auth import Gatekeeper, Role
+from student_success.drain import Drain
 from student_success.errors import (
     BodyTooLargeError,
     InvalidInputError,
@@ -31,6 +32,7 @@ from student_success.errors import (
     StudentSuccessError,
     UnsupportedMediaTypeError,
 )
+from student_success.idempotency import Asked
 from student_success.identifiers import random_hex
 from student_success.logs import AccessLog
 from student_success.settings import Settings
@@ -63,6 +65,8 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
         b"form-action 'none'",
     ),
 )
+_LAST_HEADERS = (*SECURITY_HEADERS, (b"connection", b"close"))
+"""Where no other request is wanted on the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +134,19 @@ class Call:
         return self.asked_session or random_hex()
 
     @property
-    def idempotency(self) -> tuple[str, bytes, str] | None:
-        """Key, body and session as asked for, where the caller sent an ``Idempotency-Key``."""
+    def idempotency(self) -> Asked | None:
+        """What was asked under a key, where the caller sent an ``Idempotency-Key``."""
         header = self.headers.get(b"idempotency-key")
         if header is None:
             return None
         key = header.decode("latin-1")
         if not KEY_PATTERN.fullmatch(key):
             raise _invalid_field("Idempotency-Key", "Must be 1 to 255 printable ASCII characters")
-        return key, self.body, self.asked_session or ""
+        return Asked(key, self.body, self.asked_session or "", self.actor)
 
     @property
     def actor(self) -> str:
-        """Who to name in the record of deployments."""
+        """Who to name in the record of deployments: the role, as long as tokens have no names."""
         return self.role.name.lower()
 
 
@@ -228,8 +232,10 @@ class Edge:
     ----------
     app
         What stands behind it.
-    settings, rules, gatekeeper
-        Limits, routes and tokens.
+    settings, rules
+        Limits, tokens and routes.
+    drain
+        While it is under way each answer closes its connection.
     short_cuts
         Routes answered here, without BentoML's wrapper: the same method, the same bytes.
     """
@@ -239,12 +245,14 @@ class Edge:
         app: App,
         *,
         settings: Settings,
+        drain: Drain,
         rules: Mapping[tuple[str, str], Rule],
         prefixes: Sequence[str] = (),
         short_cuts: Mapping[tuple[str, str], Callable[[Call], Awaitable[bytes]]] | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
+        self._drain = drain
         self._rules = rules
         self._prefixes = tuple(prefixes)
         self._short_cuts = short_cuts or {}
@@ -268,7 +276,7 @@ class Edge:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         call = Call(_request_id(headers.get(b"x-request-id")), headers=headers)
-        answer = _Answer(call, send)
+        answer = _Answer(call, send, self._drain)
         token = _call.set(call)
         route = scope["method"], scope["path"]
         try:
@@ -357,11 +365,18 @@ class _ClientGoneError(Exception):
 class _Answer:
     """Send one response, whoever makes it, with the headers that every response has."""
 
-    def __init__(self, call: Call, send: Send) -> None:
+    def __init__(self, call: Call, send: Send, drain: Drain) -> None:
         self._call = call
         self._send = send
+        self._drain = drain
         self._swallow = False
         self.status = 0
+
+    def _always(self) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"x-request-id", self._call.request_id.encode()),
+            *(_LAST_HEADERS if self._drain.begun else SECURITY_HEADERS),
+        ]
 
     async def json(
         self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
@@ -374,8 +389,7 @@ class _Answer:
                 "headers": [
                     (b"content-type", b"application/json"),
                     (b"content-length", str(len(body)).encode()),
-                    (b"x-request-id", self._call.request_id.encode()),
-                    *SECURITY_HEADERS,
+                    *self._always(),
                     *headers,
                 ],
             }
@@ -408,8 +422,7 @@ class _Answer:
                 **message,
                 "headers": [
                     *(h for h in message["headers"] if h[0].lower() not in ours),
-                    (b"x-request-id", self._call.request_id.encode()),
-                    *SECURITY_HEADERS,
+                    *self._always(),
                 ],
             }
         )

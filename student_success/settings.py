@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         None, description="Where a reader's browser finds MLflow; no link if empty."
     )
     workers: int = Field(1, ge=1, le=64, description="API worker processes.")
+    drain_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=300,
+        description="How long a server that is told to stop (SIGTERM) still takes new connections "
+        "while `/readyz` says no; longer than a load balancer needs to notice.",
+    )
     state_dir: Path = Field(
         default_factory=lambda: user_state_path("student-success"),
         description="Databases, registry, model store and logs; never inside the checkout.",

@@ -67,6 +67,8 @@ class Server:
             "ADMIN_TOKEN": ADMIN_TOKEN,
             "LOG_FORMAT": "json",
             "UI_ENABLED": "false",
+            # Nothing stands between the tests and the server that would have to notice its end.
+            "DRAIN_SECONDS": "0",
             **self.settings,
         }
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from student_success.auth import Role
+from student_success.drain import Drain
 from student_success.errors import HistoryUnavailableError
 from student_success.http import Edge, Message, Receive, Rule, Scope, Send, answering, current_call
 from student_success.schemas import RollbackRequest
@@ -26,7 +27,9 @@ RULES = {
 
 
 def edge(app: App, **settings: Any) -> Edge:
-    return Edge(app, settings=Settings(**settings), rules=RULES, prefixes=("/files/",))
+    return Edge(
+        app, settings=Settings(**settings), drain=Drain(0), rules=RULES, prefixes=("/files/",)
+    )
 
 
 def ask(app: Any, method: str, path: str, **options: Any) -> httpx.Response:
