@@ -23,7 +23,7 @@ FLOORS: dict[str, set[str]] = {
     "rules": {
         *("grading", "schemas", "strict_json", "comparison", "gate", "manifest", "predictor"),
         *("attribution", "explain", "encoding", "wording", "auth", "children", "database"),
-        *("drift", "locks", "logs"),
+        *("drift", "locks", "logs", "drain"),
     },
     "records": {
         *("registry", "committer", "erasure", "history", "deployments", "outcomes"),
