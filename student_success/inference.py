@@ -20,7 +20,7 @@ from student_success.committer import MAX_ROWS_IN_LOOP, Row
 from student_success.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.errors import ModelUnavailableError
 from student_success.history import History
-from student_success.idempotency import IdempotencyKey
+from student_success.idempotency import Asked, IdempotencyKey
 from student_success.identifiers import random_hex
 from student_success.memory import give_back
 from student_success.predictor import Prediction
@@ -66,7 +66,7 @@ class Inference:
         student: StudentFeatures,
         *,
         session_id: str,
-        idempotency: tuple[str, bytes, str] | None = None,
+        idempotency: Asked | None = None,
     ) -> Answered:
         """Predict one pupil's grade and commit it to the history.
 
@@ -75,7 +75,7 @@ class Inference:
         session_id
             Session to file it under.
         idempotency
-            Key, body and session as asked for, where the caller gave a key.
+            What was asked under a key, where the caller gave one.
 
         Returns
         -------
@@ -102,7 +102,7 @@ class Inference:
         students: Sequence[StudentFeatures],
         *,
         session_id: str,
-        idempotency: tuple[str, bytes, str] | None = None,
+        idempotency: Asked | None = None,
     ) -> Answered:
         """Predict many pupils' grades, all in one commit; a `BatchAnswer` as JSON."""
         predictor = self.serving().predictor
@@ -137,17 +137,16 @@ class Inference:
         return Answered(body, version)
 
 
-def _key(
-    route: str, asked: tuple[str, bytes, str] | None, session_id: str, answer: bytes
-) -> IdempotencyKey | None:
+def _key(route: str, asked: Asked | None, session_id: str, answer: bytes) -> IdempotencyKey | None:
     if asked is None:
         return None
     key, body, asked_session = asked
     return IdempotencyKey.of(
-        key,
+        asked.key,
         route=route,
-        body=body,
-        asked_session=asked_session,
+        caller=asked.caller,
+        body=asked.body,
+        asked_session=asked.session,
         session_id=session_id,
         answer=answer,
     )

@@ -117,7 +117,9 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                     "name": "Idempotency-Key",
                     "in": "header",
                     "required": False,
-                    "description": "The same key within a day gives the same answer and one row.",
+                    "description": "The same key within a day, from the same role and for the "
+                    "same session, gives the same answer and one row; with another body it is 409. "
+                    "Choose it at random.",
                     "schema": {
                         "type": "string",
                         "minLength": 1,

@@ -255,8 +255,19 @@ def test_same_key_with_another_body_is_a_conflict(http: httpx.Client, session_id
     headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
     assert predict(http, **headers).status_code == 200
     said(predict(http, {**EXAMPLE, "age": 18}, **headers), 409, "conflict")
-    said(predict(http, **{**headers, "X_Session_Id": "another"}), 409, "conflict")
     assert len(rows(http, session_id)) == 1
+
+
+def test_same_key_of_others_is_another_key(
+    http: httpx.Client, admin: httpx.Client, session_id: str
+) -> None:
+    headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
+    others = {**headers, "X_Session_Id": f"{session_id}-other"}
+    answers = [predict(http, **headers), predict(http, **others), predict(admin, **headers)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len({answer.json()["prediction_id"] for answer in answers}) == 3
+    assert predict(http, **headers).content == answers[0].content
+    assert len(rows(http, session_id)) == 2
 
 
 def test_request_that_was_refused_does_not_use_up_its_key(

@@ -63,10 +63,21 @@ def row(
 
 
 def key(
-    name: str = "k", *, body: bytes = b"{}", asked: str = "s", answer: bytes = b"first"
+    name: str = "k",
+    *,
+    caller: str = "api",
+    body: bytes = b"{}",
+    asked: str = "s",
+    answer: bytes = b"first",
 ) -> IdempotencyKey:
     return IdempotencyKey.of(
-        name, route="predict", body=body, asked_session=asked, session_id="s", answer=answer
+        name,
+        route="predict",
+        caller=caller,
+        body=body,
+        asked_session=asked,
+        session_id="s",
+        answer=answer,
     )
 
 
@@ -218,8 +229,9 @@ def test_same_key_with_another_request_is_a_conflict_for_it_alone(
         return await asyncio.gather(
             history.append([row(1)], key=key()),
             history.append([row(2)], key=key(body=b"other")),
-            history.append([row(3)], key=key(asked="other")),
-            history.append([row(4)], key=key("another")),
+            history.append([row(3)], key=key("another")),
+            history.append([row(4)], key=key(asked="other")),
+            history.append([row(5)], key=key(caller="admin")),
             return_exceptions=True,
         )
 
@@ -227,10 +239,11 @@ def test_same_key_with_another_request_is_a_conflict_for_it_alone(
     assert [type(answer) for answer in answers] == [
         type(None),
         ConflictError,
-        ConflictError,
+        type(None),
+        type(None),
         type(None),
     ]
-    assert ids(database_url) == [1, 4]
+    assert ids(database_url) == [1, 3, 4, 5]
 
 
 def test_key_counts_for_a_day(
@@ -405,7 +418,13 @@ def marked(history: History) -> History:
 
     async def append() -> None:
         kept = IdempotencyKey.of(
-            "k", route="predict", body=b"{}", asked_session=MARK, session_id=MARK, answer=ANSWER
+            "k",
+            route="predict",
+            caller="api",
+            body=b"{}",
+            asked_session=MARK,
+            session_id=MARK,
+            answer=ANSWER,
         )
         await history.append([row(1, session=MARK, reference="marked-pupil")], key=kept)
         await history.append([row(2, session="other", reference="kept-pupil")])
