@@ -140,7 +140,6 @@ class Inference:
 def _key(route: str, asked: Asked | None, session_id: str, answer: bytes) -> IdempotencyKey | None:
     if asked is None:
         return None
-    key, body, asked_session = asked
     return IdempotencyKey.of(
         asked.key,
         route=route,
