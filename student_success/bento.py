@@ -34,8 +34,10 @@ from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.middleware import Middleware
 
+from student_success.connections import install
 from student_success.http import App, Message, Receive, Scope, Send, current_call
 from student_success.memory import give_back
+from student_success.settings import Settings
 from student_success.tally import tally
 
 UNKNOWN = "(unknown)"
@@ -124,6 +126,7 @@ class LeanService(Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """Build the ASGI application."""
+        install(Settings().request_seconds)
         app = super().to_asgi(is_main)
         known = {route.path for route in app.routes if hasattr(route, "path")}
         for mounted, _, _ in self.mount_apps:

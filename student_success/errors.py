@@ -1,17 +1,20 @@
 """The errors a caller can be told about.
 
     StudentSuccessError
+    ├── MalformedRequestError      400 malformed_request
     ├── InvalidInputError          422 validation_error
     ├── UnauthenticatedError       401 unauthenticated
     ├── ForbiddenError             403 forbidden
     ├── NotFoundError              404 not_found
     ├── MethodNotAllowedError      405 method_not_allowed
+    ├── RequestTimeoutError        408 request_timeout
     ├── ConflictError              409 conflict
     │   ├── BusyError              409 busy
     │   └── PromotionRefusedError  409 promotion_refused
     ├── BodyTooLargeError          413 body_too_large
     ├── UnsupportedMediaTypeError  415 unsupported_media_type
     ├── TooManyRequestsError       429 too_many_requests
+    ├── HeadersTooLargeError       431 headers_too_large
     ├── UnavailableError           503 (never raised itself)
     │   ├── ModelUnavailableError      model_unavailable
     │   ├── HistoryUnavailableError    history_unavailable
@@ -73,6 +76,13 @@ def _by_code(base: type[StudentSuccessError]) -> dict[str, type[StudentSuccessEr
     return found | {base.code: base}
 
 
+class MalformedRequestError(StudentSuccessError):
+    """What came is no HTTP request."""
+
+    code = "malformed_request"
+    status = 400
+
+
 class InvalidInputError(StudentSuccessError):
     """The request does not match the contract."""
 
@@ -126,6 +136,13 @@ class MethodNotAllowedError(StudentSuccessError):
     def headers(self) -> dict[str, str]:
         """Name the methods, as RFC 9110 asks of a 405."""
         return {"Allow": ", ".join(self.allowed)}
+
+
+class RequestTimeoutError(StudentSuccessError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+    status = 408
 
 
 class ConflictError(StudentSuccessError):
@@ -185,6 +202,13 @@ class TooManyRequestsError(_RetryLaterError):
 
     code = "too_many_requests"
     status = 429
+
+
+class HeadersTooLargeError(StudentSuccessError):
+    """Too many headers, or too long ones."""
+
+    code = "headers_too_large"
+    status = 431
 
 
 class UnavailableError(_RetryLaterError):

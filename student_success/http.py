@@ -7,6 +7,7 @@ validates it, and turns every error into the one envelope. What reaches a method
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -26,15 +27,18 @@ from student_success.auth import Gatekeeper, Role
 from student_success.drain import Drain
 from student_success.errors import (
     BodyTooLargeError,
+    HeadersTooLargeError,
     InvalidInputError,
     MethodNotAllowedError,
     NotFoundError,
     StudentSuccessError,
+    TooManyRequestsError,
     UnsupportedMediaTypeError,
 )
 from student_success.idempotency import Asked
 from student_success.identifiers import random_hex
 from student_success.logs import AccessLog
+from student_success.memory import give_back
 from student_success.settings import Settings
 from student_success.strict_json import parse
 
@@ -65,6 +69,11 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
         b"form-action 'none'",
     ),
 )
+MAX_HEADERS = 128
+HELD_BODIES = 8
+"""Bodies of the largest size that a worker holds at once, or as many bytes of smaller ones."""
+_MUCH_BYTES = 4 << 20
+"""A longer body was worth giving its memory back to the system."""
 _LAST_HEADERS = (*SECURITY_HEADERS, (b"connection", b"close"))
 """Where no other request is wanted on the connection."""
 
@@ -107,6 +116,8 @@ class Call:
     query: dict[str, str] = field(default_factory=dict)
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
+    held: int = 0
+    """Bytes of the body that count against what may be held at once."""
     model: BaseModel | None = None
     in_envelope: bool = False
     fault: StudentSuccessError | None = None
@@ -263,6 +274,8 @@ class Edge:
             admin_token=settings.admin_token, api_token=settings.api_token
         )
         self._log = AccessLog(settings)
+        self._held = 0
+        self._most_held = HELD_BODIES * max(settings.max_body_bytes, settings.max_batch_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -296,6 +309,8 @@ class Edge:
             await answer.error(crashed())
         finally:
             _call.reset(token)
+            if call.held:
+                self._let_go(call)
             self._log.write(
                 method=route[0] if route[0] in _METHODS else "(other)",
                 path=self._known(route[1]),
@@ -331,6 +346,8 @@ class Edge:
 
     async def _admit(self, rule: Rule, call: Call, scope: Scope, receive: Receive) -> None:
         """Check everything about a request that can be checked before its method runs."""
+        if len(scope["headers"]) > MAX_HEADERS:
+            raise HeadersTooLargeError(f"A request may have at most {MAX_HEADERS} headers.")
         authorization = call.headers.get(b"authorization")
         client = scope["client"][0] if scope.get("client") else ""
         call.role = self._gatekeeper.admit(
@@ -349,13 +366,43 @@ class Edge:
             raise BodyTooLargeError(f"The body may have at most {limit} bytes.")
         if rule.body is None:
             return
-        call.body = await _read(receive, limit)
+        if call.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise UnsupportedMediaTypeError("Send the body as it is, without a content encoding.")
+        call.body = await self._read(call, receive, limit)
         if not call.body.strip() and rule.optional_body:
             call.model = rule.body()
             return
         if call.body and not JSON_TYPE.fullmatch(call.headers.get(b"content-type", b"")):
             raise UnsupportedMediaTypeError("Send the body as application/json.")
         call.model = parse(rule.body, call.body)
+
+    async def _read(self, call: Call, receive: Receive, limit: int) -> bytes:
+        """Read a body of at most `limit` bytes; refuse a longer one without reading it whole."""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGoneError
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLargeError(f"The body may have at most {limit} bytes.")
+            more = message.get("more_body", False)
+            if not chunks and not more:
+                return chunk
+            call.held += len(chunk)
+            self._held += len(chunk)
+            if self._held > self._most_held:
+                raise TooManyRequestsError("Too many large bodies at once.", retry_after=1)
+            chunks.append(chunk)
+            if not more:
+                return b"".join(chunks)
+
+    def _let_go(self, call: Call) -> None:
+        self._held -= call.held
+        if call.held >= _MUCH_BYTES and not self._held:
+            asyncio.get_running_loop().run_in_executor(None, give_back)
 
 
 class _ClientGoneError(Exception):
@@ -466,30 +513,6 @@ def _query(raw: bytes) -> dict[str, str]:
     if len(found) != len(pairs):
         raise _invalid_field("query", "A parameter stands twice")
     return found
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes; refuse a longer one without reading it whole."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise _ClientGoneError
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > limit:
-            raise BodyTooLargeError(f"The body may have at most {limit} bytes.")
-        return body
-    chunks = [body]
-    size = len(body)
-    while message.get("more_body", False):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientGoneError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLargeError(f"The body may have at most {limit} bytes.")
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

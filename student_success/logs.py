@@ -72,6 +72,8 @@ def configure(settings: Settings) -> None:
             "loggers": {
                 "student_success": {"level": settings.log_level},
                 "training": {"level": settings.log_level},
+                # It says little more than one line for each scan of the port, without a limit.
+                "uvicorn.error": {"level": "ERROR"},
                 # BentoML's own handlers would print each line a second time.
                 "bentoml": {"handlers": [], "propagate": True, "level": "WARNING"},
             },

@@ -14,16 +14,18 @@ from student_success.contract import ASSETS, ENDPOINTS, Endpoint
 from student_success.schemas import ErrorAnswer
 
 _REF = "#/components/schemas/{model}"
-_ALWAYS_POSSIBLE = (500,)
+_ALWAYS_POSSIBLE = (431, 500)
 _MEANING = {
     401: "No token, or a wrong one",
     403: "A token of the wrong role",
     404: "Not found",
+    408: "The request did not arrive in time",
     409: "In conflict with what is recorded or under way",
     413: "The body is too large",
     415: "The body is not JSON",
     422: "The request does not match the contract",
     429: "Too many requests",
+    431: "Too many headers",
     500: "A fault of ours",
     503: "Away for the moment; see Retry-After",
 }
@@ -148,7 +150,7 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.rule.role is not Role.ANYONE:
         codes |= {401, 403, 429}
     if endpoint.rule.body is not None:
-        codes |= {413, 415, 422}
+        codes |= {408, 413, 415, 422, 429}
     if endpoint.query is not None or endpoint.sessions:
         codes |= {422}
     envelope = {"application/json": {"schema": {"$ref": _REF.format(model="ErrorAnswer")}}}

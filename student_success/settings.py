@@ -222,6 +222,12 @@ class Settings(BaseSettings):
     max_batch_body_bytes: int = Field(
         16 << 20, ge=1024, description="Largest body of `/predict_batch`."
     )
+    request_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="A request that is not whole after this long is given up, and so is an answer "
+        "that is not taken; large ones get a second more for each 16 KiB.",
+    )
     short_cut: bool = Field(
         True,
         description="Answer `/predict` in front of BentoML's own wrapper: the same bytes, sooner.",

@@ -33,7 +33,7 @@ FLOORS: dict[str, set[str]] = {
         *("promotion", "champion", "jobs", "monitor", "inference", "explanations"),
         *("application", "late"),
     },
-    "edge": {"http", "contract", "openapi", "routes", "bento", "bulk", "__main__"},
+    "edge": {"http", "connections", "contract", "openapi", "routes", "bento", "bulk", "__main__"},
 }
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS.values()) for room in rooms}
 
