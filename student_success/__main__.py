@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from student_success import dotenv
+from student_success.bulk.arguments import add_arguments as arguments_of_score
 from student_success.errors import StudentSuccessError
 from student_success.memory import no_collections
 from student_success.settings import RENAMED, ROOT, Settings
@@ -40,11 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fetch = commands.add_parser("fetch", help="bring a deployed version into the Bento store")
     fetch.add_argument("--version", type=int, required=True)
     fetch.add_argument("--sha256", required=True, help="of its manifest, from the deployment")
+    trial = commands.add_parser("try", help="try a downloaded version out; nothing is kept of it")
+    trial.add_argument("--folder", type=Path, required=True)
+    trial.add_argument("--version", required=True)
     commands.add_parser("versions", help="list the registered versions")
     judge = commands.add_parser("judge", help="say what the gate would say of a version")
     judge.add_argument("--version", type=int, required=True)
     commands.add_parser("migrate", help="bring the database schema up to date")
     commands.add_parser("verify", help="check the record of promotions and rollbacks")
+    bulk = commands.add_parser("score", help="answer for whole files of pupils, however large")
+    arguments_of_score(bulk)
     asked = parser.parse_args(arguments)
     # BentoML's workers run here: `.env` and relative paths must mean the same to them.
     os.chdir(ROOT)
@@ -62,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _serve(settings)
         if asked.command == "mlflow":
             return _mlflow(settings)
+        if asked.command == "try":
+            return _try(settings, asked)
         if asked.command == "verify":
             return _verify(settings)
         if asked.command == "migrate":
@@ -69,6 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             migrate(settings.database, state_dir=settings.state_dir)
             return 0
+        if asked.command == "score":
+            from student_success.bulk.command import score
+
+            print(score(settings, asked, prepare=lambda: environment(settings)))
+            return 0
+    except KeyboardInterrupt:
+        if asked.command != "score":
+            raise
+        print("Interrupted; run the same command again to go on.", file=sys.stderr)
+        return 130
     except StudentSuccessError as error:
         print(error.message, file=sys.stderr)
         return 2
@@ -109,6 +127,9 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
                     report=lambda step: say(stream, "progress", step=step),
                 )
                 say(stream, "result", **result)
+                # It is promoted whether or not MLflow hears of it now.
+                promotion.align_alias(settings, deployments, may_adopt=False)
+                say(stream, "progress", step="aligned")
             elif asked.command == "versions":
                 say(stream, "result", versions=registry.versions(settings))
             elif asked.command == "judge":
@@ -122,12 +143,26 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     return 0
 
 
+def _try(settings: Settings, asked: argparse.Namespace) -> int:
+    from student_success.children import say, speaking
+    from student_success.trial import try_out
+
+    with speaking() as stream:
+        fingerprint = try_out(
+            asked.folder, version=asked.version, alarm_recall=settings.alarm_recall
+        )
+        say(stream, "result", fingerprint=fingerprint)
+    return 0
+
+
 def _verify(settings: Settings) -> int:
+    from student_success.anchor import Anchor
     from student_success.database import connect, migrate
     from student_success.deployments import Deployments
 
     migrate(settings.database, state_dir=settings.state_dir)
-    problems = Deployments(connect(settings.database)).verify()
+    deployments = Deployments(connect(settings.database))
+    problems = deployments.verify() + Anchor(settings.state_dir).check(deployments.hashes())
     for problem in problems:
         print(problem)
     print("the record of deployments is broken" if problems else "the record is whole")

@@ -21,6 +21,9 @@ from student_success.students import FEATURE_NAMES, FEATURES, StudentFeatures
 CUT_INPUTS = ("G1", "G2", "trend")
 """Last inputs of the trees: each is the number of cut points below it."""
 
+_TELLING = ("absences", "failures", "school", "higher", "trend", "G1", "G2")
+"""What splits pupils most, the strongest last: seen by measuring, and of no other consequence."""
+
 Floats = NDArray[np.float64]
 Inputs = NDArray[np.float32]
 
@@ -65,6 +68,9 @@ class Encoder:
         self._integers = slice(len(self._codes), len(names) - 2)
         self._cuts: list[list[float]] = [inputs["cuts"][name] for name in CUT_INPUTS]
         self._names = names
+        self._telling = [
+            inputs["names"].index(name) for name in _TELLING if name in inputs["names"]
+        ]
         self._width = len(inputs["names"])
         self._pack = struct.Struct(f"{self._width}f").pack
 
@@ -114,6 +120,13 @@ class Encoder:
             blocks.append(table[columns[name].astype(np.int64)])
         integers = [columns[name] for name in self._names[self._integers]]
         return self._filled(blocks, integers, columns["G1"], columns["G2"])
+
+    def alike(self, data: Inputs) -> NDArray[np.int64]:
+        """Return an order of pupils in which those who are alike follow each other.
+
+        They take the same ways through the trees, which the processor then finds quicker.
+        """
+        return np.lexsort(tuple(data[:, at] for at in self._telling))
 
     def _filled(
         self, blocks: Sequence[Inputs], integers: Sequence[Any], g1: Floats, g2: Floats

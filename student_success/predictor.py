@@ -47,6 +47,9 @@ SMOKE_TOLERANCE = 1e-3
 CHUNK = 2048
 """Rows a run of the trees: bounds the memory of a large batch."""
 
+WORTH_SORTING = 256
+"""Rows; sorting more of them than this takes less time than it saves."""
+
 HORIZONS: tuple[Horizon, ...] = (Horizon.NONE, Horizon.G1, Horizon.G1_G2)
 
 Floats = NDArray[np.float64]
@@ -262,6 +265,8 @@ class Predictor:
             here = np.flatnonzero(at == number)
             if not len(here):
                 continue
+            if len(here) >= WORTH_SORTING:
+                here = here[self._encoder.alike(data[here])]
             raw = outlook.run(None, {"x": data[here]})[0].astype(np.float64)
             if self._median_share is None:
                 constant, slope1, slope2 = outlook.slopes
