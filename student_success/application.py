@@ -28,6 +28,7 @@ from student_success.history import History
 from student_success.inference import Inference
 from student_success.jobs import Jobs
 from student_success.locks import Operation, exclusive
+from student_success.memory import give_back_soon
 from student_success.monitor import Monitor
 from student_success.outcomes import Outcomes
 from student_success.schemas import (
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 PROMOTION_MEMORY_MB = 4096
 DATABASE_RETRY_SECONDS = 2.0
+LARGE_PAGE = 200
+"""Rows; what a larger page took is given back to the system."""
 _REFERENCE = {"reference"}
 
 
@@ -150,6 +153,8 @@ class Application:
         """Return predictions, newest first; of every session where `session_id` is None."""
         return await asyncio.to_thread(
             self.history.page,
+        if query.limit >= LARGE_PAGE:
+            give_back_soon()
             limit=query.limit,
             session_id=session_id,
             before_id=query.before_id,

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 SLOWEST_BYTES = 16 * 1024
-"""A client that sends or takes this many in a second is given a second more."""
+"""Per second: a client that is no slower is given as long again, and again."""
 HEAD_BYTES = 64 * 1024
 """Of a request line with its headers, or of what follows a body; twice that at worst."""
 UNSENT_BYTES = 128 << 20
@@ -49,7 +49,7 @@ class Connection(HttpToolsProtocol):
     Attributes
     ----------
     patience
-        Seconds that a request may take to arrive, and an answer to be taken, however short.
+        Seconds that a request may take to arrive, and an answer to be taken.
     most
         Connections of a worker; where there are more, one that keeps us waiting is closed.
     """
@@ -179,8 +179,10 @@ class Connection(HttpToolsProtocol):
         progress = -unsent if unsent else self._received
         if owed is None or owed is not self._owed:
             self._owed, self._owed_since, self._progress = owed, now, progress
-        elif now - self._owed_since > self.patience + (progress - self._progress) / SLOWEST_BYTES:
-            self._give_up(taking=bool(unsent))
+        elif now - self._owed_since > self.patience:
+            if progress - self._progress < SLOWEST_BYTES * self.patience:
+                self._give_up(taking=bool(unsent))
+            self._owed_since, self._progress = now, progress
         return unsent
 
     def _waits_for(self) -> object:

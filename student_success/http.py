@@ -7,7 +7,6 @@ validates it, and turns every error into the one envelope. What reaches a method
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
@@ -38,7 +37,7 @@ from student_success.errors import (
 from student_success.idempotency import Asked
 from student_success.identifiers import random_hex
 from student_success.logs import AccessLog
-from student_success.memory import give_back
+from student_success.memory import give_back_soon
 from student_success.settings import Settings
 from student_success.strict_json import parse
 
@@ -401,8 +400,8 @@ class Edge:
 
     def _let_go(self, call: Call) -> None:
         self._held -= call.held
-        if call.held >= _MUCH_BYTES and not self._held:
-            asyncio.get_running_loop().run_in_executor(None, give_back)
+        if call.held >= _MUCH_BYTES:
+            give_back_soon()
 
 
 class _ClientGoneError(Exception):

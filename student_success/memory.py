@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import gc
 from collections.abc import Iterator
+
+SOON_SECONDS = 1.0
+_due = False
 
 
 def give_back() -> None:
@@ -15,6 +19,20 @@ def give_back() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def give_back_soon() -> None:
+    """Give freed memory back within a second; call from an event loop, as often as one likes."""
+    global _due
+    if not _due:
+        _due = True
+        asyncio.get_running_loop().call_later(SOON_SECONDS, _begin)
+
+
+def _begin() -> None:
+    global _due
+    _due = False
+    asyncio.get_running_loop().run_in_executor(None, give_back)
 
 
 @contextlib.contextmanager

@@ -226,7 +226,7 @@ class Settings(BaseSettings):
         20.0,
         gt=0,
         description="A request that is not whole after this long is given up, and so is an answer "
-        "that is not taken; large ones get a second more for each 16 KiB.",
+        "that is not taken, unless 16 KiB a second move.",
     )
     short_cut: bool = Field(
         True,
