@@ -117,8 +117,9 @@ class Application:
         self._tasks = [asyncio.create_task(self.champion.follow(), name="follow")]
         if not ready:
             self._tasks.append(asyncio.create_task(self._await_database(), name="database"))
+        watching = self._watch_registry(leader=leader)
+        self._tasks.append(asyncio.create_task(watching, name="registry"))
         if leader:
-            self._tasks.append(asyncio.create_task(self._watch_registry(), name="registry"))
             self._tasks.append(asyncio.create_task(self.monitor.run(), name="monitor"))
 
     async def close(self) -> None:
@@ -128,6 +129,7 @@ class Application:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.jobs.close()
         await asyncio.to_thread(self.history.close)
+        self.champion.close()
         self._control.dispose()
         self._watching.dispose()
 
@@ -151,10 +153,10 @@ class Application:
         self, query: HistoryQuery, *, session_id: str | None
     ) -> list[dict[str, Any]]:
         """Return predictions, newest first; of every session where `session_id` is None."""
-        return await asyncio.to_thread(
-            self.history.page,
         if query.limit >= LARGE_PAGE:
             give_back_soon()
+        return await asyncio.to_thread(
+            self.history.page,
             limit=query.limit,
             session_id=session_id,
             before_id=query.before_id,
@@ -208,8 +210,7 @@ class Application:
                     f"--request={request.model_dump_json()}",
                     timeout=settings.registry_timeout_seconds + settings.train_timeout_seconds,
                 )
-        await self.champion.catch_up()
-        return PromoteAnswer.model_validate(result)
+        return PromoteAnswer.model_validate({**result, "workers_behind": await self._followed()})
 
     async def rollback(self, request: RollbackRequest, *, actor: str) -> RollbackAnswer:
         """Go back to the version served before; works with MLflow away."""
@@ -227,8 +228,17 @@ class Application:
                     reason=request.reason,
                     actor=actor,
                 )
-        await self.champion.catch_up()
+        await self._followed()
         return RollbackAnswer.model_validate(result)
+
+    async def _followed(self) -> int | None:
+        """Follow a deployment, and count the workers that do not in time; None if unknown."""
+        try:
+            await self.champion.catch_up()
+            return await self.champion.await_all()
+        except HistoryUnavailableError:
+            # It is on record, whatever befell the database since.
+            return None
 
     async def deployments_page(self) -> list[dict[str, Any]]:
         """Return the record of promotions and rollbacks, newest first."""
@@ -275,9 +285,12 @@ class Application:
         """Say how the service is, whatever the state."""
         served = self.champion.served
         db_ok = await self._database_ok()
+        behind: int | None = None
+        with contextlib.suppress(HistoryUnavailableError):
+            behind = await asyncio.to_thread(self.champion.behind)
         if served is None or not db_ok:
             status = "unavailable"
-        elif self.champion.standing_in or not self._registry_ok:
+        elif self.champion.standing_in or behind or not self._registry_ok:
             status = "degraded"
         else:
             status = "ok"
@@ -289,6 +302,7 @@ class Application:
                 "model_version": None if served is None else served.predictor.version,
                 "model_source": None if served is None else served.source,
                 "registry_ok": self._registry_ok,
+                "workers_behind": behind,
                 "uptime_seconds": round(time.monotonic() - self._started_at, 3),
                 "synthetic_data": None
                 if served is None
@@ -316,13 +330,17 @@ class Application:
 
     # Background
 
-    async def _watch_registry(self) -> None:
+    async def _watch_registry(self, *, leader: bool) -> None:
         """Notice whether MLflow is there, and an alias that does not say what is served."""
         settings = self.settings
         while True:
             self._registry_ok, there = await asyncio.to_thread(registry.peek, settings)
             try:
-                if self._registry_ok and there != await asyncio.to_thread(self._wanted_alias):
+                if (
+                    leader
+                    and self._registry_ok
+                    and there != await asyncio.to_thread(self._wanted_alias)
+                ):
                     await self._registry_child("align-alias")
                     await self.champion.catch_up()
             except StudentSuccessError as error:

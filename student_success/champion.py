@@ -13,17 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from student_success import children, metrics, promotion, registry
+from student_success import children, direct, metrics, promotion, registry
+from student_success.anchor import Anchor
+from student_success.attendance import Attendance
 from student_success.children import ChildFailure
 from student_success.deployments import SEED, Deployment, Deployments
 from student_success.errors import ArtefactError, StudentSuccessError
-from student_success.predictor import Predictor
+from student_success.predictor import Predictor, verify
 from student_success.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 Source = Literal["mlflow", "bento-store", "seed"]
 RETRY_SECONDS = 5.0
+FOLLOW_PATIENCE_SECONDS = 2.0
+FOLLOW_LOOK_SECONDS = 0.05
 FETCH_MEMORY_MB = 4096
 
 
@@ -52,6 +56,8 @@ class Champion:
         self._changing = asyncio.Lock()
         self._retry_at = 0.0
         self._started = False
+        self._anchor = Anchor(settings.state_dir)
+        self._attendance = Attendance(settings.state_dir / "workers")
         self.served: Served | None = None
         """Read it once a request: everything that request says comes from this one snapshot."""
 
@@ -59,6 +65,30 @@ class Champion:
     def standing_in(self) -> bool:
         """Whether something else than the deployed version is served, for want of it."""
         return self.served is None or self.served.deployment_id < 0
+
+    def behind(self) -> int:
+        """Count the workers of this machine that do not serve the newest deployment."""
+        return self._attendance.behind(self._deployments.newest_id())
+
+    async def await_all(self) -> int:
+        """Wait until every worker of this machine serves the newest deployment.
+
+        Returns
+        -------
+        int
+            How many do not after `FOLLOW_PATIENCE_SECONDS`.
+        """
+        give_up = time.monotonic() + FOLLOW_PATIENCE_SECONDS
+        while behind := await asyncio.to_thread(self.behind):
+            if time.monotonic() >= give_up:
+                logger.error("workers_behind", extra={"workers": behind})
+                break
+            await asyncio.sleep(FOLLOW_LOOK_SECONDS)
+        return behind
+
+    def close(self) -> None:
+        """Leave the other workers."""
+        self._attendance.leave()
 
     def load_first(self) -> None:
         """Load what was deployed last, from this machine alone; the seed if that fails."""
@@ -83,12 +113,15 @@ class Champion:
                 return
             if time.monotonic() < self._retry_at:
                 return
+            # Whatever happens: a version that cannot be loaded is not tried without pause.
+            self._retry_at = time.monotonic() + RETRY_SECONDS
             try:
                 current = await asyncio.to_thread(self._deployments.current)
                 await self._ensure_stored(current)
                 self._swap(await asyncio.to_thread(self._load, current), current)
+                self._retry_at = 0.0
+                await asyncio.to_thread(self._anchor.add, current)
             except (StudentSuccessError, ChildFailure) as error:
-                self._retry_at = time.monotonic() + RETRY_SECONDS
                 metrics.model_reloads_total.labels("failed").inc()
                 logger.error("reload_failed", extra={"reason": str(error)})
 
@@ -109,7 +142,9 @@ class Champion:
     async def _ensure_stored(self, deployment: Deployment | None) -> None:
         if deployment is None or deployment.to_version == SEED:
             return
-        if registry.stored(self._settings, deployment.to_version) is None:
+        if not await asyncio.to_thread(self._is_stored, deployment):
+            if await self._taken_directly(deployment):
+                return
             await children.run(
                 "-m",
                 "student_success",
@@ -119,6 +154,29 @@ class Champion:
                 timeout=self._settings.registry_timeout_seconds,
                 memory_mb=FETCH_MEMORY_MB,
             )
+
+    def _is_stored(self, deployment: Deployment) -> bool:
+        folder = registry.stored(self._settings, deployment.to_version)
+        try:
+            return folder is not None and verify(folder) == deployment.fingerprint
+        except ArtefactError:
+            return False
+
+    async def _taken_directly(self, deployment: Deployment) -> bool:
+        if self._settings.registry_is_local:
+            return False
+        try:
+            await asyncio.to_thread(
+                direct.take,
+                self._settings,
+                deployment.to_version,
+                fingerprint=deployment.fingerprint,
+            )
+        except StudentSuccessError as error:
+            # MLflow's library knows more ways to an artefact.
+            logger.warning("not_taken_directly", extra={"reason": error.message})
+            return False
+        return True
 
     def _load(self, deployment: Deployment | None) -> Predictor:
         folder = promotion.folder_of(self._settings, deployment)
@@ -147,6 +205,7 @@ class Champion:
         if self.served is not None:
             metrics.model_info.labels(self.served.predictor.version, self.served.source).set(0)
         self.served = served
+        self._attendance.note(served.deployment_id)
         version = served.predictor.version
         metrics.model_info.labels(version, served.source).set(1)
         extra = {"model_version": version, "source": served.source}

@@ -1,8 +1,9 @@
 """Child processes for work that must not touch the serving process: training and the registry.
 
 A child speaks JSON lines on its standard output, each with an ``event``: ``progress`` as often as
-it likes, then one ``result`` or one ``error``. It dies with its parent, runs at a lower priority
-and within a limit of memory and time.
+it likes, then one ``result`` or one ``error``. What comes after a result, as a failure to tidy up,
+does not undo it. It dies with its parent, runs at a lower priority and within a limit of memory and
+time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
@@ -29,6 +31,10 @@ _PR_SET_PDEATHSIG = 1
 _LINE_LIMIT = 32 << 20
 _NICE = 10
 _NICE_PATIENT = 19
+_REFUSED = 3
+
+_speaking_to: TextIO | None = None
+"""Where this process reports, if it is a child."""
 
 
 class ChildFailure(Exception):
@@ -70,19 +76,52 @@ def speaking(*, patient: bool = False) -> Iterator[TextIO]:
         # A child of ours is bound to us, not to our parent.
         os.environ[_PARENT] = str(os.getpid())
         _step_back(patient=patient)
-        memory = int(os.environ[_MEMORY]) << 20
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        _limit_memory(int(os.environ[_MEMORY]) << 20)
+    global _speaking_to
+    _speaking_to = stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
         yield stream
     except StudentSuccessError as error:
         say(stream, "error", **error.to_json())
-        raise SystemExit(3) from error
+        raise SystemExit(_REFUSED) from error
     except MemoryError as error:
         failure = TrainingFailedError("It needs more memory than it may take.")
         say(stream, "error", **failure.to_json())
-        raise SystemExit(3) from error
+        raise SystemExit(_REFUSED) from error
+
+
+@contextlib.contextmanager
+def deadline(seconds: float, error: StudentSuccessError) -> Iterator[None]:
+    """End this process with `error` if the block takes longer; do nothing in one that is no child.
+
+    For a conversation with somebody who may say one byte a second for ever: each wait in it is
+    short, and the thread that waits cannot be interrupted.
+    """
+    stream = _speaking_to
+    if stream is None:
+        yield
+        return
+
+    def give_up() -> None:
+        say(stream, "error", **error.to_json())
+        os._exit(_REFUSED)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _limit_memory(size: int) -> None:
+    # A child of a child cannot have more than its parent.
+    _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
+    if allowed != resource.RLIM_INFINITY:
+        size = min(size, allowed)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
 def _step_back(*, patient: bool) -> None:
@@ -142,27 +181,32 @@ async def run(
         },
         start_new_session=True,
     )
+    heard: dict[str, dict[str, Any]] = {}
+    code: int | None = None
     try:
         async with asyncio.timeout(timeout):
-            last = await _listen(process, on_progress)
+            await _listen(process, heard, on_progress)
             code = await process.wait()
     except TimeoutError:
-        raise ChildFailure(f"stopped after {timeout:.0f} seconds") from None
+        pass
     finally:
         await _end(process)
-    if last is not None and last["event"] == "result":
-        return last
-    if last is not None and last["event"] == "error":
-        raise StudentSuccessError.from_json(last)
+    if "result" in heard:
+        return heard["result"]
+    if "error" in heard:
+        raise StudentSuccessError.from_json(heard["error"])
+    if code is None:
+        raise ChildFailure(f"stopped after {timeout:.0f} seconds")
     if code < 0:
         raise ChildFailure(f"killed by {signal.Signals(-code).name}")
     raise ChildFailure(f"ended with code {code} and no result")
 
 
 async def _listen(
-    process: asyncio.subprocess.Process, on_progress: Callable[[dict[str, Any]], None] | None
-) -> dict[str, Any] | None:
-    last: dict[str, Any] | None = None
+    process: asyncio.subprocess.Process,
+    heard: dict[str, dict[str, Any]],
+    on_progress: Callable[[dict[str, Any]], None] | None,
+) -> None:
     assert process.stdout is not None
     async for line in process.stdout:
         try:
@@ -175,10 +219,9 @@ async def _listen(
             if on_progress is not None:
                 on_progress(message)
         elif event in ("result", "error"):
-            last = message
+            heard[event] = message
         else:
             logger.warning("child_line_ignored")
-    return last
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -101,6 +101,12 @@ class Deployments:
             ).all()
         return [_deployment(row) for row in rows]
 
+    def hashes(self) -> dict[int, str]:
+        """Return the hash of every row by id."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(deployments.c.id, deployments.c.hash)).all()
+        return {row.id: row.hash for row in rows}
+
     def record(
         self,
         action: Action,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _GRAPH, _NODE, _ATTRIBUTE, _NAME, _FLOATS, _INTS = 7, 1, 5, 1, 7, 8
+_OPERATOR, _DOMAIN, _FUNCTION = 4, 7, 25
 _FLOAT_ENTRY = 5
 """Bytes of one entry of a repeated float: its tag, four bytes."""
 
@@ -70,6 +71,20 @@ def read(model: bytes) -> Nodes:
         target=_ints(found["target_ids"]),
         weight=_floats(found["target_weights"]),
     )
+
+
+def operators(model: bytes) -> list[tuple[str, str]]:
+    """Return domain and name of every operator of the model, in the order of the file.
+
+    One that the model defines itself stands there as ``("", "function")``.
+    """
+    found = [("", "function") for number, _ in _fields(model) if number == _FUNCTION]
+    # Protocol buffers allow a part to come in several pieces.
+    for graph in (value for number, value in _fields(model) if number == _GRAPH):
+        for node in (value for number, value in _fields(graph) if number == _NODE):
+            said = dict(_fields(node))
+            found.append((said.get(_DOMAIN, b"").decode(), said[_OPERATOR].decode()))
+    return found
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -6,17 +6,18 @@ worker follows. MLflow's alias is brought in line afterwards, and again later if
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from student_success import gate, registry
+from student_success import children, gate, registry
+from student_success.anchor import Anchor
+from student_success.children import ChildFailure
 from student_success.deployments import SEED, Action, Deployment, Deployments
 from student_success.errors import (
     ArtefactError,
@@ -25,9 +26,9 @@ from student_success.errors import (
     NotFoundError,
     PromotionRefusedError,
     RegistryUnavailableError,
-    StudentSuccessError,
+    TrainingFailedError,
 )
-from student_success.evidence import Evidence
+from student_success.evidence import Evidence, finite_json
 from student_success.locks import Operation, exclusive
 from student_success.predictor import Predictor, verify
 from student_success.schemas import PromoteRequest
@@ -36,6 +37,9 @@ from student_success.settings import Settings
 logger = logging.getLogger(__name__)
 
 ALIAS_PATIENCE_SECONDS = 20.0
+TRIAL_SECONDS = 60.0
+TRIAL_MEMORY_MB = 1024
+COMPARISON_MEMORY_MB = 4096
 
 Report = Callable[[str], None]
 """Told the name of each step once it is done."""
@@ -55,6 +59,8 @@ def promote(
 ) -> dict[str, Any]:
     """Promote a version through the gate; the caller holds the deployment lock.
 
+    MLflow's alias is not moved: see `align_alias`.
+
     Returns
     -------
     dict
@@ -71,10 +77,7 @@ def promote(
     RegistryUnavailableError
         If MLflow is away.
     """
-    answer = _promote(settings, deployments, request, actor=actor, action="promote", report=report)
-    align_alias(settings, deployments, may_adopt=False)
-    report("aligned")
-    return answer
+    return _promote(settings, deployments, request, actor=actor, action="promote", report=report)
 
 
 def _promote(
@@ -98,11 +101,13 @@ def _promote(
                 f"Version {version} was refused by the gate.",
                 details=verdict.to_json()["conditions"],
             )
+        _try_out(settings, judged.folder, version)
+        report("tried")
         kept = registry.keep(settings, judged.found, judged.folder)
     report("kept")
     fingerprint = _check(settings, kept, version, judged.found.fingerprint)
     report("verified")
-    evidence = {
+    evidence: dict[str, Any] = {
         **verdict.to_json(),
         "mae": evaluation["mae"],
         "r2": evaluation["r2"],
@@ -117,9 +122,11 @@ def _promote(
         fingerprint=fingerprint,
         actor=actor,
         reason=request.reason,
-        evidence=evidence,
+        # What the artefact says of itself may hold numbers that JSON has not.
+        evidence=finite_json(evidence),
         after=_id(current),
     )
+    Anchor(settings.state_dir).add(row)
     report("recorded")
     return {
         "status": "promoted",
@@ -129,7 +136,7 @@ def _promote(
         "previous_version": row.from_version,
         "mae": evaluation["mae"],
         "r2": evaluation["r2"],
-        "evidence": evidence,
+        "evidence": row.evidence,
     }
 
 
@@ -214,6 +221,7 @@ def roll_back(
         evidence={},
         after=_id(current),
     )
+    Anchor(settings.state_dir).add(row)
     assert row.from_version is not None
     return {"status": "rolled_back", "version": version, "previous_version": row.from_version}
 
@@ -250,16 +258,24 @@ def align_alias(settings: Settings, deployments: Deployments, *, may_adopt: bool
         with lock:
             there = registry.alias(settings)
             known = deployments.known_alias(settings.model_alias)
-            if may_adopt and there not in (None, known, _wanted(deployments)):
+            moving = deployments.known_alias(_moving(settings))
+            if may_adopt and there not in (None, known, moving, _wanted(deployments)):
                 assert there is not None
                 _adopt(settings, deployments, there)
             wanted = _wanted(deployments)
             if wanted != there:
+                # Said before it is done: if this process ends in between, or MLflow does it and
+                # does not say so, it must not look as if somebody had moved the alias by hand.
+                deployments.remember_alias(_moving(settings), wanted)
                 registry.move_alias(settings, wanted)
             if wanted != known:
                 deployments.remember_alias(settings.model_alias, wanted)
     except (RegistryUnavailableError, BusyError) as error:
         logger.warning("alias_not_aligned", extra={"reason": error.message})
+
+
+def _moving(settings: Settings) -> str:
+    return f"{settings.model_alias} (moving)"
 
 
 def _wanted(deployments: Deployments) -> str | None:
@@ -291,8 +307,9 @@ def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> 
     """Take over what a registry with a history of its own says is served."""
     found = registry.find(settings, int(version))
     with registry.fetched(settings, found) as folder:
+        _try_out(settings, folder, version)
         kept = registry.keep(settings, found, folder)
-    deployments.record(
+    row = deployments.record(
         "adopt",
         to_version=version,
         fingerprint=_check(settings, kept, version, found.fingerprint),
@@ -301,6 +318,7 @@ def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> 
         evidence={},
         after=0,
     )
+    Anchor(settings.state_dir).add(row)
 
 
 def _id(deployment: Deployment | None) -> int:
@@ -332,36 +350,55 @@ def _check(settings: Settings, folder: Path, version: str, fingerprint: str | No
     return predictor.fingerprint
 
 
+def _try_out(settings: Settings, folder: Path, version: str) -> None:
+    """Let a downloaded version be tried by a process that it may hang, burst or crash."""
+    try:
+        asyncio.run(
+            children.run(
+                "-m",
+                "student_success",
+                "try",
+                f"--folder={folder}",
+                f"--version={version}",
+                timeout=TRIAL_SECONDS,
+                memory_mb=TRIAL_MEMORY_MB,
+            )
+        )
+    except ChildFailure as error:
+        raise ArtefactError(f"The model artefact was tried, and the trial {error}.") from error
+
+
 def _evaluation(settings: Settings, candidate: Path, champion: Path) -> Mapping[str, Any]:
     """Return the candidate's evaluation, made anew if another champion serves by now."""
     verify(candidate)
-    recorded: dict[str, Any] = json.loads((candidate / "evaluation.json").read_text("utf-8"))
-    if recorded.get("champion") == verify(champion):
-        return recorded
-    # A process of its own: serving does not import training.
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "training",
-            "compare",
-            f"--candidate={candidate}",
-            f"--champion={champion}",
-        ],
-        stdout=subprocess.PIPE,
-        check=False,
-        text=True,
-        timeout=settings.train_timeout_seconds,
-    )
-    last = (done.stdout.strip().splitlines() or ["{}"])[-1]
-    message = json.loads(last)
-    if done.returncode != 0 or message.get("event") != "result":
-        raise (
-            StudentSuccessError.from_json(message)
-            if message
-            else PromotionRefusedError(
-                "The candidate could not be compared with the version served now: train it again."
+    try:
+        found: dict[str, Any] = json.loads((candidate / "evaluation.json").read_text("utf-8"))
+        if found.get("champion") != verify(champion):
+            found = _compare(settings, candidate, champion)
+        if not all(isinstance(found[name], int | float) for name in ("mae", "r2")):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError("The evaluation of the model cannot be read.") from error
+    return found
+
+
+def _compare(settings: Settings, candidate: Path, champion: Path) -> dict[str, Any]:
+    try:
+        # A process of its own: serving does not import training.
+        said = asyncio.run(
+            children.run(
+                "-m",
+                "training",
+                "compare",
+                f"--candidate={candidate}",
+                f"--champion={champion}",
+                timeout=settings.train_timeout_seconds,
+                memory_mb=COMPARISON_MEMORY_MB,
             )
         )
-    found: dict[str, Any] = message["evaluation"]
+    except (ChildFailure, TrainingFailedError) as error:
+        raise PromotionRefusedError(
+            "The candidate could not be compared with the version served now: train it again."
+        ) from error
+    found: dict[str, Any] = said["evaluation"]
     return found

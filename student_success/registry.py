@@ -1,11 +1,13 @@
 """MLflow and the Bento store: the only file that talks to either.
 
 The serving process only ever looks into the Bento store. Everything that needs MLflow runs in a
-child process, because MLflow brings a few hundred megabytes and can be slow, wrong or away.
+child process, because MLflow brings a few hundred megabytes and can be slow, wrong or away. Each
+conversation there has an end, after `REGISTRY_TIMEOUT_SECONDS`, whatever the registry does.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -16,19 +18,23 @@ import shutil
 import sqlite3
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import bentoml
+import httpx
 from bentoml.exceptions import BentoMLException
 
+from student_success.children import deadline
 from student_success.clock import iso
-from student_success.errors import ArtefactError, NotFoundError, RegistryUnavailableError
+from student_success.errors import (
+    ArtefactError,
+    NotFoundError,
+    RegistryUnavailableError,
+    StudentSuccessError,
+)
 from student_success.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,6 +47,7 @@ CHECKSUMS = "checksums.json"
 SERVING = "serving"
 _MODEL_FOLDER = "model"
 _IN_STORE = "mlflow_model"
+PEEK_BYTES = 1 << 20
 
 
 class Candidate(Protocol):
@@ -124,21 +131,23 @@ def _client(settings: Settings) -> Iterator[MlflowClient]:
     """Open MLflow; whatever it says about itself being away becomes one error."""
     prepare(settings)
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
 
+    late = RegistryUnavailableError("The model registry did not answer in time.")
     try:
-        with _tables_lock(settings):
-            # The URI goes to the client alone: the process-wide one is not ours to set.
-            client = MlflowClient(
-                tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri
-            )
-            # Both of its stores open their database when they are first asked.
-            client.search_experiments(max_results=1)
-            client.search_registered_models(max_results=1)
-        yield client
-    except (MlflowException, RequestException, SQLAlchemyError, OSError, ValueError) as error:
+        with deadline(settings.registry_timeout_seconds, late):
+            with _tables_lock(settings):
+                # The URI goes to the client alone: the process-wide one is not ours to set.
+                client = MlflowClient(
+                    tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri
+                )
+                # Both of its stores open their database when they are first asked.
+                client.search_experiments(max_results=1)
+                client.search_registered_models(max_results=1)
+            yield client
+    except (StudentSuccessError, MemoryError):
+        raise
+    except Exception as error:
+        # Whatever it is: to an answer that makes no sense, MLflow raises what comes to its mind.
         logger.error("registry_failed", exc_info=True)
         raise RegistryUnavailableError(
             "The model registry does not answer as it should."
@@ -172,11 +181,8 @@ def register_candidate(settings: Settings, candidate: Candidate) -> RegisteredVe
     RegistryUnavailableError
         If MLflow cannot be reached or written.
     """
-    with (
-        _client(settings) as client,
-        tempfile.TemporaryDirectory(dir=_scratch(settings)) as scratch,
-    ):
-        folder = Path(scratch) / _MODEL_FOLDER
+    with _client(settings) as client, _scratch(settings) as scratch:
+        folder = scratch / _MODEL_FOLDER
         _save(candidate, folder)
         checksums = _seal(folder)
         fingerprint = _digest(folder / SERVING / "manifest.json")
@@ -245,14 +251,14 @@ def fetched(settings: Settings, found: RegisteredVersion) -> Iterator[Path]:
     RegistryUnavailableError
         If it cannot be downloaded.
     """
-    with tempfile.TemporaryDirectory(dir=_scratch(settings)) as scratch:
+    with _scratch(settings) as scratch:
         with _client(settings) as client:
             source = client.get_model_version_download_uri(settings.model_name, str(found.version))
             from mlflow.artifacts import download_artifacts
 
             folder = Path(
                 download_artifacts(
-                    artifact_uri=source, dst_path=scratch, tracking_uri=settings.tracking_uri
+                    artifact_uri=source, dst_path=str(scratch), tracking_uri=settings.tracking_uri
                 )
             )
         _check_seal(folder, found)
@@ -324,20 +330,35 @@ def peek(settings: Settings, *, timeout: float = 2.0) -> tuple[bool, str | None]
     """
     if settings.registry_is_local:
         return _peek_database(settings)
-    url = (
-        f"{settings.tracking_uri.rstrip('/')}/api/2.0/mlflow/registered-models/get"
-        f"?name={urllib.parse.quote(settings.model_name)}"
-    )
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:
-            model = json.loads(answer.read(1 << 20))["registered_model"]
-        aliases = {item["alias"]: item["version"] for item in model.get("aliases", [])}
+        model = asyncio.run(asyncio.wait_for(_ask_server(settings), timeout))
+        if model is None:
+            return True, None  # No such model yet is an answer.
+        aliases = {item["alias"]: str(item["version"]) for item in model.get("aliases", [])}
         return True, aliases.get(settings.model_alias)
-    except urllib.error.HTTPError as error:
-        # No such model yet is an answer.
-        return error.code == 404, None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False, None
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False, None
+
+
+async def _ask_server(settings: Settings) -> dict[str, Any] | None:
+    """Return what MLflow's server says of the model, None if it knows of none."""
+    url = f"{settings.tracking_uri.rstrip('/')}/api/2.0/mlflow/registered-models/get"
+    async with (
+        httpx.AsyncClient(follow_redirects=True) as client,
+        client.stream("GET", url, params={"name": settings.model_name}) as answer,
+    ):
+        body = b""
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) > PEEK_BYTES:
+                raise ValueError("The registry says too much.")
+    if answer.status_code == 404 and json.loads(body)["error_code"] == "RESOURCE_DOES_NOT_EXIST":
+        return None
+    answer.raise_for_status()
+    found: dict[str, Any] = json.loads(body)["registered_model"]
+    return found
 
 
 def _peek_database(settings: Settings) -> tuple[bool, str | None]:
@@ -470,10 +491,34 @@ def _save(candidate: Candidate, folder: Path) -> None:
     shutil.copytree(candidate.serving, folder / SERVING)
 
 
-def _scratch(settings: Settings) -> Path:
-    folder = settings.state_dir / "tmp"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+@contextlib.contextmanager
+def _scratch(settings: Settings) -> Iterator[Path]:
+    """Make a folder for the block, and remove what killed processes left behind of theirs."""
+    above = settings.state_dir / "tmp"
+    above.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (settings.state_dir / "tmp.lock").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        for left in above.iterdir():
+            with contextlib.suppress(BlockingIOError), _locked(left):
+                shutil.rmtree(left, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(dir=above))
+        held = contextlib.ExitStack()
+        held.enter_context(_locked(scratch))
+    with held:
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _digest(path: Path) -> str:

@@ -325,6 +325,9 @@ class PromoteAnswer(_Answer):
     mae: float
     r2: float
     evidence: dict[str, Any]
+    workers_behind: int | None = Field(
+        description="Workers of this machine that did not serve it within 2 s; null if unknown."
+    )
 
 
 class VersionAnswer(_Answer):
@@ -392,6 +395,10 @@ class HealthAnswer(_Answer):
     model_version: str | None
     model_source: Literal["mlflow", "bento-store", "seed"] | None
     registry_ok: bool
+    workers_behind: int | None = Field(
+        description="Workers of this machine that do not serve the newest deployment; null while "
+        "the database does not say which that is."
+    )
     uptime_seconds: float
     synthetic_data: bool | None = Field(
         description="Whether the served model was trained on the synthetic sample."

@@ -115,11 +115,13 @@ class Server:
         return []
 
     def workers(self) -> list[psutil.Process]:
-        return [
-            process
-            for process in self.processes()
-            if "_bentoml_impl.worker.service" in process.cmdline()
-        ]
+        found = []
+        for process in self.processes():
+            # One may end while it is looked at.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "_bentoml_impl.worker.service" in process.cmdline():
+                    found.append(process)
+        return found
 
     def stop(self) -> None:
         """End the server as an operator would, and whatever is left of it by force."""

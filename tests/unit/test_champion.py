@@ -15,7 +15,11 @@ from student_success import champion as module
 from student_success import promotion
 from student_success.champion import Champion
 from student_success.deployments import SEED, Deployment, Deployments
-from student_success.errors import ArtefactError, HistoryUnavailableError
+from student_success.errors import (
+    ArtefactError,
+    HistoryUnavailableError,
+    RegistryUnavailableError,
+)
 from student_success.predictor import verify
 from student_success.settings import ROOT, Settings
 
@@ -47,7 +51,11 @@ def record(engine: Engine) -> Deployments:
 
 @pytest.fixture
 def champion(record: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Champion:
+    async def away(*_arguments: str, **_options: object) -> None:
+        raise RegistryUnavailableError("away")
+
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module.children, "run", away)
     return Champion(Settings(state_dir=tmp_path, follow_seconds=0.01), record)
 
 

@@ -1,0 +1,232 @@
+"""Registered versions without a training: the seed model's artefact, altered in one number.
+
+Each is a whole MLflow model in a real registry, with a recorded evaluation that the gate accepts.
+Making the registry's tables and writing the models takes a while, so they are made once a run, and
+every test gets a copy of that state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from student_success import registry
+from student_success.predictor import Predictor, verify
+from student_success.settings import ROOT, Settings
+from student_success.students import FEATURE_NAMES, TARGET, StudentFeatures
+from training.dataset import SAMPLE, read
+from training.fit import Recipe, fit_model
+from training.pipeline import FAMILIES
+from training.train import ESTIMATORS
+
+SEED_FOLDER = ROOT / "student_success" / "seed"
+MODEL = "student_success_model"
+PUPILS = 60
+MEDIAN_SHARES = {1: 0.5, 2: 0.9}
+"""What the versions differ in; the seed has another one."""
+
+Alter = Callable[[Path], None]
+"""Does something to a folder."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `registry.register_candidate` takes."""
+
+    pipeline: Any
+    serving: Path
+    best_model: str
+    best_params: dict[str, Any]
+    metrics: dict[str, float]
+    dataset: dict[str, Any]
+    input_example: pd.DataFrame
+    code: tuple[Path, ...] = (ESTIMATORS,)
+
+
+@contextlib.contextmanager
+def _mlflow_may_warn() -> Iterator[None]:
+    """Let MLflow use what pandas and SQLAlchemy have announced the end of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def edit(path: Path, **values: Any) -> None:
+    """Change top-level values of a JSON file."""
+    content = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(content | values), "utf-8")
+
+
+def write_manifest(serving: Path) -> None:
+    """Give the artefact hashes that fit what it holds now."""
+    files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in serving.iterdir()
+        if path.name != "manifest.json"
+    }
+    edit(serving / "manifest.json", files=files)
+
+
+def write_smoke(serving: Path) -> None:
+    """Record what the artefact answers now."""
+    predictor = Predictor.load(serving, version="new")
+    smoke = json.loads((serving / "smoke.json").read_text("utf-8"))
+    for case in smoke["cases"]:
+        said = predictor.predict(StudentFeatures.model_validate(case["student"]))
+        case["expected"] |= {key: getattr(said, key) for key in case["expected"]}
+    (serving / "smoke.json").write_text(json.dumps(smoke), "utf-8")
+    write_manifest(serving)
+
+
+def make(serving: Path, *, median_share: float) -> None:
+    """Write an artefact that answers otherwise than the seed and that the gate accepts."""
+    shutil.copytree(SEED_FOLDER, serving)
+    edit(serving / "serving.json", median_share=median_share)
+    evaluation = json.loads((serving / "evaluation.json").read_text("utf-8"))
+    for by_horizon in evaluation["losses"].values():
+        for losses in by_horizon.values():
+            losses["champion"] = losses["candidate"]
+    edit(
+        serving / "evaluation.json",
+        champion=verify(SEED_FOLDER),
+        losses=evaluation["losses"],
+    )
+    write_manifest(serving)
+    write_smoke(serving)
+
+
+def register(settings: Settings, serving: Path) -> int:
+    """Register an artefact with a small estimator of the family that is quickest to fit."""
+    data = read(SAMPLE).frame.head(PUPILS)
+    frame = data[list(FEATURE_NAMES)]
+    recipe = Recipe("linear", dict(FAMILIES["linear"].default), 1)
+    candidate = Made(
+        pipeline=fit_model(frame, data[TARGET].to_numpy(float), recipe),
+        serving=serving,
+        best_model="linear",
+        best_params={},
+        metrics={"mae": 0.9},
+        dataset={"name": "sample.csv", "sha256": "0" * 64, "rows": PUPILS, "synthetic": True},
+        input_example=frame.head(2),
+    )
+    return registry.register_candidate(settings, candidate).version
+
+
+def template(run: Path) -> Path:
+    """Return the state directory with the versions, made by the first who asks in a run.
+
+    Parameters
+    ----------
+    run
+        A folder that all processes of the test run share.
+    """
+    state = run / "versions"
+    with (run / "versions.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (state / "ready").exists():
+            shutil.rmtree(state, ignore_errors=True)
+            settings = Settings(state_dir=state)
+            for version, median_share in MEDIAN_SHARES.items():
+                serving = state / "made" / str(version)
+                make(serving, median_share=median_share)
+                with _mlflow_may_warn():
+                    assert register(settings, serving) == version
+            (state / "ready").touch()
+    return state
+
+
+def copy(state: Path, to: Path) -> Path:
+    """Copy the state directory; MLflow wrote down where its artefacts are."""
+    shutil.copytree(state, to)
+    with contextlib.closing(sqlite3.connect(to / "mlflow.db")) as database, database:
+        for table, column in (
+            ("runs", "artifact_uri"),
+            ("experiments", "artifact_location"),
+        ):
+            database.execute(
+                f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?)",
+                (state.as_uri(), to.as_uri()),
+            )
+    return to
+
+
+def predictors(state: Path) -> dict[str, Predictor]:
+    """Load every version, and the seed, to say what each must answer."""
+    known = {"seed": Predictor.load(SEED_FOLDER, version="seed")}
+    for version in MEDIAN_SHARES:
+        folder = state / "made" / str(version)
+        known[str(version)] = Predictor.load(folder, version=str(version))
+    return known
+
+
+def register_altered(settings: Settings, version: int, *, alter: Alter, sealed: bool) -> int:
+    """Register a copy of a version after `alter` was at its MLflow folder.
+
+    Parameters
+    ----------
+    sealed
+        Whether its list of checksums and its tags fit what it then holds, as somebody with write
+        access to the registry would see to.
+    """
+    with _mlflow_may_warn():
+        return _register_altered(settings, version, alter, sealed)
+
+
+def _register_altered(settings: Settings, version: int, alter: Alter, sealed: bool) -> int:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
+    found = registry.find(settings, version)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        with registry.fetched(settings, found) as there:
+            shutil.copytree(there, folder)
+        alter(folder)
+        fingerprint, checksums = found.fingerprint, found.checksums
+        if sealed:
+            manifest = folder / "serving" / "manifest.json"
+            fingerprint = hashlib.sha256(manifest.read_bytes()).hexdigest()
+            names = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+            listed = {
+                path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in names
+                if path.name not in ("checksums.json", "registered_model_meta")
+            }
+            content = json.dumps(listed).encode()
+            (folder / "checksums.json").write_bytes(content)
+            checksums = hashlib.sha256(content).hexdigest()
+        experiment = client.get_experiment_by_name("student_success_training")
+        run_id = client.create_run(experiment.experiment_id).info.run_id
+        client.log_artifacts(run_id, str(folder), "model")
+    created = client.create_model_version(
+        MODEL,
+        source=f"runs:/{run_id}/model",
+        run_id=run_id,
+        tags={"fingerprint": fingerprint, "checksums": checksums},
+    )
+    return int(created.version)
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that all processes of this test run share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def fresh_state(factory: pytest.TempPathFactory) -> Path:
+    """Return a state directory of the caller's own, with the versions in its registry."""
+    return copy(template(shared_folder(factory)), factory.mktemp("versions") / "state")
