@@ -77,6 +77,9 @@ def value_of(feature: Feature, text: str) -> Any:
             chosen = chosen[:-2]
         if chosen in choices or feature.kind == "category":
             return choices.get(chosen, written)
+    if "_" in written:
+        # A number to Python alone.
+        return written
     try:
         number = float(written.replace(",", ".").replace("\u202f", "").replace("\u00a0", ""))
     except ValueError:

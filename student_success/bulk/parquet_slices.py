@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,10 @@ def open_parquet(path: Path) -> tuple[Layout, Position]:
 def cut_parquet(path: Path, start: Position, *, size: int = SLICE_ROWS) -> Iterator[Slice]:
     """Yield the slices of a file from a position on; an empty one where there is nothing."""
     with pq.ParquetFile(path) as file:
-        before, groups = 0, []
-        for number in range(file.num_row_groups):
-            rows = file.metadata.row_group(number).num_rows
-            if before + rows > start.offset:
-                groups.append(number)
-            elif not groups:
-                before += rows
+        rows = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        ends = list(accumulate(rows))
+        groups = [number for number, end in enumerate(ends) if end > start.offset]
+        before = ends[groups[0]] - rows[groups[0]] if groups else 0
         at = start.offset
         if not groups:
             columns = [pa.array([], field.type) for field in file.schema_arrow]

@@ -91,7 +91,7 @@ def _quickly(part: Slice, task: Task, wanted: list[int]) -> _Read | None:
     refused: list[Refused] = []
     blank = 0
     for row in np.flatnonzero(~judged.right).tolist():
-        alone = Slice(raw[row], lines[row], part.end)
+        alone = Slice(raw[row] + b"\n", lines[row], part.end)
         found = _thoroughly(alone, task, [])
         refused += found.refused
         blank += found.blank
