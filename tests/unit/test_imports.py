@@ -28,7 +28,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "records": {
         *("registry", "committer", "erasure", "history", "deployments", "outcomes", "anchor"),
-        "observed",
+        *("observed", "direct"),
     },
     "work": {
         *("promotion", "champion", "jobs", "monitor", "inference", "explanations"),
@@ -42,7 +42,10 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS.values()) for roo
 # Who may import what from outside, among `student_success` and the programs beside it.
 WALLS: dict[str, set[str]] = {
     "mlflow": {"student_success/registry", "training"},
-    "bentoml": {"service", "student_success/bento", "student_success/registry"},
+    "bentoml": {
+        *("service", "student_success/bento"),
+        *("student_success/registry", "student_success/direct"),
+    },
     "_bentoml_sdk": {"student_success/bento"},
     "sqlalchemy": {
         *(f"student_success/{room}" for room in ("database", "locks", "committer", "history")),
