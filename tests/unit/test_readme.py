@@ -55,6 +55,20 @@ def test_answer_shown_is_the_answer_of_the_seed() -> None:
         assert shown[name] == getattr(said, name), name
 
 
+def test_figures_are_those_of_the_report() -> None:
+    report = (ROOT / "docs" / "model-report.md").read_text("utf-8")
+    parts = {part.split("\n", 1)[0]: part for part in report.split("### Known: ")[1:]}
+    words = {"both period grades": "G1+G2", "the first one": "G1", "none yet": "none"}
+    shown = re.findall(
+        r"^\| (.+?) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.M
+    )
+    assert {row[0] for row in shown} == set(words)
+    for known, *figures in shown:
+        for name, (ours, rule) in {"MAE": figures[:2], "pass/fail accuracy": figures[2:]}.items():
+            line = rf"^\| {name} \| {ours} ± [\d.]+ \| {rule} ± [\d.]+ \|$"
+            assert re.search(line, parts[words[known]], re.M), (known, name)
+
+
 def test_every_path_in_a_command_is_a_route() -> None:
     paths = {endpoint.path for endpoint in ENDPOINTS}
     named = set(re.findall(r"localhost:8000(/[a-z_]+)", README))
