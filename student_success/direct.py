@@ -109,7 +109,8 @@ class _Server:
         parts = []
         with self._client.stream("GET", f"{self._base}/{path}") as answer:
             answer.raise_for_status()
-            for part in answer.iter_bytes():
+            # As they are: what is stored packed must not arrive unpacked.
+            for part in answer.iter_raw():
                 self._left -= len(part)
                 if self._left < 0 or time.monotonic() > self._end:
                     raise RegistryUnavailableError("The registry sends too much or too slowly.")
@@ -120,7 +121,9 @@ class _Server:
 @contextlib.contextmanager
 def _server(settings: Settings) -> Iterator[_Server]:
     try:
-        with httpx.Client(timeout=WAIT_SECONDS, follow_redirects=True) as client:
+        with httpx.Client(
+            timeout=WAIT_SECONDS, follow_redirects=True, headers={"Accept-Encoding": "identity"}
+        ) as client:
             yield _Server(client, settings)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise RegistryUnavailableError("The model registry does not answer.") from error

@@ -79,6 +79,9 @@ def settings(mlflow: Registry, tmp_path: Path) -> Iterator[Settings]:
             mlflow.asked += 1
             body = mlflow.answers().get(self.path.partition("?")[0])
             self.send_response(404 if body is None else 200)
+            if self.path.endswith(".gz"):
+                # As a store may say of a file that is packed.
+                self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
             self.wfile.write(body or b"")
@@ -118,9 +121,9 @@ def test_damaged_copy_is_replaced(settings: Settings, mlflow: Registry) -> None:
     direct.take(settings, "3", fingerprint=mlflow.fingerprint)
     folder = kept(settings)
     assert folder is not None
-    (folder / "trees.onnx").write_bytes(b"damaged")
+    (folder / "trees-G1.onnx.gz").write_bytes(b"damaged")
     direct.take(settings, "3", fingerprint=mlflow.fingerprint)
-    assert (folder / "trees.onnx").read_bytes() == mlflow.files["serving/trees.onnx"]
+    assert (folder / "trees-G1.onnx.gz").read_bytes() == mlflow.files["serving/trees-G1.onnx.gz"]
 
 
 def test_absolute_place_of_the_artefacts_is_understood(
@@ -132,7 +135,7 @@ def test_absolute_place_of_the_artefacts_is_understood(
 
 
 def altered(mlflow: Registry) -> None:
-    mlflow.files["serving/trees.onnx"] += b"x"
+    mlflow.files["serving/trees-G1.onnx.gz"] += b"x"
 
 
 def other_version(mlflow: Registry) -> None:
