@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import time
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from student_success.tally import FLUSH_SECONDS
+from tests import databases
 from tests.server import ADMIN_TOKEN, Server
 
 API_TOKEN = "api-token-of-the-tests"
@@ -26,15 +28,15 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server,
         Server(folder / "open", SHORT_CUT="true"),
         Server(folder / "guarded", SHORT_CUT="false", API_TOKEN=API_TOKEN),
     )
-    try:
+    with contextlib.ExitStack() as held:
         for server in servers:
+            if databases.SERVER is not None:
+                server.settings["DATABASE_URL"] = held.enter_context(databases.database())
+            held.callback(server.stop)
             server.start(wait=False)
         for server in servers:
             server.wait_ready()
         yield servers
-    finally:
-        for server in servers:
-            server.stop()
 
 
 @pytest.fixture(scope="session")

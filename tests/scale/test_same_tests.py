@@ -1,0 +1,50 @@
+"""What is tested on SQLite holds on PostgreSQL: the same tests, run once more there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.scale.postgresql import PostgreSQL
+from tests.server import ROOT
+
+ROOMS = ("database", "history", "outcomes", "learning_from_outcomes", "deployments")
+ROOMS += ("champion", "jobs", "locks")
+ROUTES = ("history", "outcomes", "predict", "batch")
+
+
+@pytest.mark.parametrize(
+    ("files", "at_least"),
+    [
+        ([f"tests/unit/test_{name}.py" for name in ROOMS], 140),
+        ([f"tests/http/test_{name}.py" for name in ROUTES], 80),
+    ],
+    ids=["rooms", "routes"],
+)
+def test_tests_of_the_history_hold_on_postgresql(
+    postgresql: PostgreSQL, files: list[str], at_least: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        cwd=ROOT,
+        env={**os.environ, "TEST_DATABASE_SERVER": postgresql.server_url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= at_least
+    skipped = re.findall(r"SKIPPED \[\d+\] \S+: (.*)", done.stdout)
+    # What is about SQLite alone, and nothing else.
+    assert set(skipped) <= {
+        "about the file of SQLite",
+        "commits in the event loop are for SQLite alone",
+        "with a database server its locks count, not those of the state directory",
+        "a database server writes over erased rows in its own time",
+    }
