@@ -93,7 +93,11 @@ def _promote(
     current = deployments.current()
     if current is not None and current.to_version == version:
         raise ConflictError(f"Version {version} is served already.")
-    with _judged(settings, deployments, request) as judged:
+    with _fetched(settings, request.version) as (found, folder):
+        report("fetched")
+        _try_out(settings, folder, version)
+        report("tried")
+        judged = _judge(settings, deployments, request, folder)
         report("judged")
         evaluation, verdict = judged.evaluation, judged.verdict
         if not verdict.passed:
@@ -101,11 +105,9 @@ def _promote(
                 f"Version {version} was refused by the gate.",
                 details=verdict.to_json()["conditions"],
             )
-        _try_out(settings, judged.folder, version)
-        report("tried")
-        kept = registry.keep(settings, judged.found, judged.folder)
+        kept = registry.keep(settings, found, folder)
     report("kept")
-    fingerprint = _check(settings, kept, version, judged.found.fingerprint)
+    fingerprint = _check(settings, kept, version, found.fingerprint)
     report("verified")
     evidence: dict[str, Any] = {
         **verdict.to_json(),
@@ -142,31 +144,33 @@ def _promote(
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A version, downloaded and checked, and what the gate says of it."""
+    """What is known of a version, and what the gate says of it."""
 
-    found: registry.RegisteredVersion
-    folder: Path
     evaluation: Mapping[str, Any]
     verdict: gate.Verdict
 
 
 @contextlib.contextmanager
-def _judged(
-    settings: Settings, deployments: Deployments, request: PromoteRequest
-) -> Iterator[_Judged]:
-    found = registry.find(settings, request.version)
+def _fetched(settings: Settings, version: int) -> Iterator[tuple[registry.RegisteredVersion, Path]]:
+    found = registry.find(settings, version)
     with registry.fetched(settings, found) as folder:
-        served = folder_of(settings, deployments.current())
-        evaluation = _evaluation(settings, folder / registry.SERVING, served)
-        verdict = gate.decide(
-            Evidence.from_json(evaluation),
-            gate.Limits.from_settings(settings).tightened(
-                max_mae=request.max_mae, min_r2=request.min_r2
-            ),
-            champion=verify(served),
-            fairness_override=request.fairness_override,
-        )
-        yield _Judged(found, folder, evaluation, verdict)
+        yield found, folder
+
+
+def _judge(
+    settings: Settings, deployments: Deployments, request: PromoteRequest, folder: Path
+) -> _Judged:
+    served = folder_of(settings, deployments.current())
+    evaluation = _evaluation(settings, folder / registry.SERVING, served)
+    verdict = gate.decide(
+        Evidence.from_json(evaluation),
+        gate.Limits.from_settings(settings).tightened(
+            max_mae=request.max_mae, min_r2=request.min_r2
+        ),
+        champion=verify(served),
+        fairness_override=request.fairness_override,
+    )
+    return _Judged(evaluation, verdict)
 
 
 def judge(settings: Settings, deployments: Deployments, version: int) -> dict[str, Any]:
@@ -177,13 +181,14 @@ def judge(settings: Settings, deployments: Deployments, version: int) -> dict[st
     dict
         The fields of `EvidenceAnswer`.
     """
-    with _judged(settings, deployments, PromoteRequest(version=version)) as judged:
-        return {
-            "version": version,
-            "mae": judged.evaluation["mae"],
-            "r2": judged.evaluation["r2"],
-            **judged.verdict.to_json(),
-        }
+    with _fetched(settings, version) as (_, folder):
+        judged = _judge(settings, deployments, PromoteRequest(version=version), folder)
+    return {
+        "version": version,
+        "mae": judged.evaluation["mae"],
+        "r2": judged.evaluation["r2"],
+        **judged.verdict.to_json(),
+    }
 
 
 def roll_back(
@@ -228,10 +233,9 @@ def roll_back(
 
 def fetch(settings: Settings, version: int, *, fingerprint: str) -> Path:
     """Bring a deployed version from MLflow into the Bento store of this machine."""
-    found = registry.find(settings, version)
-    if found.fingerprint != fingerprint:
-        raise ArtefactError("The registry's version is not the one that was deployed.")
-    with registry.fetched(settings, found) as folder:
+    with _fetched(settings, version) as (found, folder):
+        if found.fingerprint != fingerprint:
+            raise ArtefactError("The registry's version is not the one that was deployed.")
         return registry.keep(settings, found, folder)
 
 
@@ -305,8 +309,7 @@ def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:
 
 def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> None:
     """Take over what a registry with a history of its own says is served."""
-    found = registry.find(settings, int(version))
-    with registry.fetched(settings, found) as folder:
+    with _fetched(settings, int(version)) as (found, folder):
         _try_out(settings, folder, version)
         kept = registry.keep(settings, found, folder)
     row = deployments.record(

@@ -276,23 +276,27 @@ def keep(settings: Settings, found: RegisteredVersion, folder: Path) -> Path:
         with contextlib.suppress(ArtefactError, OSError):
             _check_seal(there.parent, found)
             return there
+    with contextlib.suppress(BentoMLException):
+        # Also what an import that was cut short has left of it, which the store does not show.
         bentoml.models.delete(name)
-    bentoml.mlflow.import_model(
-        name,
-        str(folder),
-        labels={"mlflow_version": str(found.version)},
-        metadata={
-            "mlflow_name": settings.model_name,
-            "mlflow_version": found.version,
-            "run_id": found.run_id,
-            "fingerprint": found.fingerprint,
-            "metrics": found.metrics,
-        },
-    )
+    with _scratch(settings) as scratch, _temporary_files_in(scratch):
+        bentoml.mlflow.import_model(
+            name,
+            str(folder),
+            labels={"mlflow_version": str(found.version)},
+            metadata={
+                "mlflow_name": settings.model_name,
+                "mlflow_version": found.version,
+                "run_id": found.run_id,
+                "fingerprint": found.fingerprint,
+                "metrics": found.metrics,
+            },
+        )
     # The import's own return value points at a temporary folder: ask again.
     path = stored(settings, str(found.version))
     if path is None:
         raise ArtefactError("The Bento store did not keep the model.")
+    _flush(path.parent)
     return path
 
 
@@ -519,6 +523,26 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let BentoML copy where it is cleaned up after a crash."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _flush(folder: Path) -> None:
+    """Bring every file to the disk: the deployment that names them is there at once."""
+    for path in (folder, *folder.rglob("*")):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _digest(path: Path) -> str:

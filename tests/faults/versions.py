@@ -230,3 +230,12 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 def fresh_state(factory: pytest.TempPathFactory) -> Path:
     """Return a state directory of the caller's own, with the versions in its registry."""
     return copy(template(shared_folder(factory)), factory.mktemp("versions") / "state")
+
+
+def alias_of(state: Path, name: str = "meilleur") -> str | None:
+    """Return the version that the alias in a local registry points to."""
+    with contextlib.closing(sqlite3.connect(f"file:{state}/mlflow.db?mode=ro", uri=True)) as there:
+        row = there.execute(
+            "SELECT version FROM registered_model_aliases WHERE alias = ?", (name,)
+        ).fetchone()
+    return None if row is None else str(row[0])
