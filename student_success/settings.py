@@ -188,6 +188,11 @@ class Settings(BaseSettings):
     train_memory_mb: int = Field(
         4096, ge=512, description="A training that needs more memory fails."
     )
+    train_scheduler: str | None = Field(
+        None,
+        description="Dask scheduler that trainings run on, e.g. `tcp://scheduler:8786`; processes "
+        "of this machine if empty.",
+    )
     random_seed: int = Field(20, ge=0, description="Seed of folds, search and models.")
 
     gate_max_mae: float = Field(

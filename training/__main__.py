@@ -120,6 +120,12 @@ def parser() -> argparse.ArgumentParser:
         help="learn also from pupils of the history whose grade is known",
     )
 
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler to run on, e.g. tcp://host:8786; default: TRAIN_SCHEDULER, else here",
+    )
+
     command = add("compare", compare)
     command.add_argument("--candidate", type=Path, metavar="DIR", required=True)
     command.add_argument("--champion", type=Path, metavar="DIR", required=True)

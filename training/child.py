@@ -29,10 +29,14 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
     from training.dataset import load
     from training.outcomes import load_with_outcomes
 
+    if arguments.scheduler:
+        settings = settings.model_copy(update={"train_scheduler": arguments.scheduler})
     with speaking(patient=True) as stream:
         configure(settings)
         champion = arguments.champion or _served(settings)
         data = load_with_outcomes(settings) if arguments.with_outcomes else load(settings)
+        # A model that nobody will keep need not be trained.
+        registry.check(settings)
         candidate = train.run(
             settings,
             family=arguments.family,
@@ -59,10 +63,11 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def compare(settings: Settings, arguments: argparse.Namespace) -> None:
     """Judge a registered candidate against another champion, on the data it was trained on."""
+    from training.cluster import LOCAL_JOBS
     from training.evaluate import evaluate
     from training.fit import Recipe
     from training.outcomes import load_again
-    from training.train import JOBS, OUTER_SPLITS
+    from training.train import OUTER_SPLITS
 
     with speaking() as stream:
         configure(settings)
@@ -84,7 +89,7 @@ def compare(settings: Settings, arguments: argparse.Namespace) -> None:
             champion_name=champion["fingerprint"],
             audit=data.audit,
             alarm_recall=settings.alarm_recall,
-            jobs=JOBS,
+            jobs=LOCAL_JOBS,
         )
         say(stream, "result", evaluation=evaluation.evidence)
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel
 from numpy.typing import NDArray
 
 from student_success.predictor import HORIZONS
 from training.calibration import Predicted, Said, alarm_level, calibrate, say
+from training.cluster import task
 from training.fairness import audit_groups, gaps
 from training.fit import Recipe, fit
 from training.folds import folds
@@ -113,7 +114,7 @@ def evaluate(
     found: list[HeldOut] = []
     planned = list(split or folds(target, splits=splits, repeats=repeats, seed=seed))
     results = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(_one_fold)(frame, target, recipe, champion, alarm_recall, number, train, test)
+        task(_one_fold, frame, target, recipe, champion, alarm_recall, number, train, test)
         for number, (train, test) in enumerate(planned)
     )
     for done, part in enumerate(results, start=1):

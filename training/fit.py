@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from grade_models import GradeForest, grade_of
 from student_success.predictor import HORIZONS
 from training.calibration import Predicted, Said, Table, alarm_levels, calibrate, say
+from training.cluster import task
 from training.folds import folds
 from training.pipeline import Model, build, hide
 
@@ -87,7 +88,7 @@ def out_of_fold(
 ) -> OutOfFold:
     """Predict every pupil, at every horizon, from the other folds."""
     parts = Parallel(n_jobs=jobs)(
-        delayed(_held_out)(frame, target, recipe, train, test)
+        task(_held_out, frame, target, recipe, train, test)
         for train, test in folds(target, splits=splits, seed=seed)
     )
     cdfs = [part.predicted.cdf for part in parts]

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel
 from numpy.typing import NDArray
 from sklearn.model_selection import ParameterSampler
 
+from training.cluster import task
 from training.fit import Recipe, fit_model, predict
 from training.folds import folds
 from training.pipeline import FAMILIES, hide, last_known
@@ -64,12 +65,12 @@ def choose(
     candidates = _candidates([family] if family else list(FAMILIES), budget_seconds, seed)
     splits = list(folds(target, splits=SPLITS, seed=seed))
     run = Parallel(n_jobs=jobs)
-    first = run(delayed(_score)(frame, target, _small(recipe), *splits[0]) for recipe in candidates)
+    first = run(task(_score, frame, target, _small(r), *splits[0]) for r in candidates)
     order = sorted(range(len(candidates)), key=lambda i: float(np.mean(first[i])))
     # The very first candidate is always heard out: the others must beat it, not replace it.
     finalists = list(dict.fromkeys([0, *order]))[:FINALISTS]
     full = run(
-        delayed(_score)(frame, target, candidates[i], *split)
+        task(_score, frame, target, candidates[i], *split)
         for i in finalists
         for split in splits[1:]
     )

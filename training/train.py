@@ -19,6 +19,7 @@ from student_success.settings import ROOT, Settings
 from student_success.students import FEATURE_NAMES, TARGET
 from training.artefact import drift_reference, smoke_students, write_artefact
 from training.card import make_card
+from training.cluster import fits_on
 from training.compile import frame_of
 from training.dataset import Dataset, load
 from training.evaluate import CANDIDATE, evaluate
@@ -28,7 +29,6 @@ from training.pipeline import FAMILIES, Model
 from training.search import Choice, choose
 
 OUTER_SPLITS = 5
-JOBS = 2
 ESTIMATORS = ROOT / "grade_models.py"
 """The one module of ours that the fitted estimator needs; it travels with the model."""
 
@@ -76,7 +76,7 @@ def run(
     folder: Path | None = None,
     dataset: Dataset | None = None,
 ) -> Candidate:
-    """Train, judge and compile one candidate.
+    """Train, judge and compile one candidate, on the cluster of `train_scheduler` if there is one.
 
     Parameters
     ----------
@@ -101,8 +101,31 @@ def run(
     InvalidInputError
         If there is no such family.
     """
+    with fits_on(settings.train_scheduler) as jobs:
+        return _run(
+            settings,
+            family=family,
+            budget_seconds=budget_seconds,
+            tell=progress or (lambda share, what: None),
+            champion_recipe=champion_recipe,
+            folder=folder,
+            dataset=dataset,
+            jobs=jobs,
+        )
+
+
+def _run(
+    settings: Settings,
+    *,
+    family: str | None,
+    budget_seconds: float | None,
+    tell: Callable[[float, str], None],
+    champion_recipe: Mapping[str, Any] | None,
+    folder: Path | None,
+    dataset: Dataset | None,
+    jobs: int,
+) -> Candidate:
     started = time.monotonic()
-    tell = progress or (lambda share, what: None)
     tell(0.0, "loading data")
     data = dataset or load(settings)
     frame = data.frame[list(FEATURE_NAMES)]
@@ -130,14 +153,14 @@ def run(
         champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
         audit=data.audit,
         alarm_recall=settings.alarm_recall,
-        jobs=JOBS,
+        jobs=jobs,
         progress=lambda share: tell(0.02 + 0.73 * share, "judging on held-out pupils"),
     )
     tell(0.75, "choosing a recipe")
-    choice = search(frame, target, jobs=JOBS)
+    choice = search(frame, target, jobs=jobs)
     recipe = choice.recipe
     tell(0.85, "fitting on all pupils")
-    fitted = fit(frame, target, recipe, jobs=JOBS)
+    fitted = fit(frame, target, recipe, jobs=jobs)
     described = data.describe()
     written = {
         "family": recipe.family,
