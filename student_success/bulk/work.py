@@ -92,7 +92,8 @@ class Work:
                     if line.pop("commit", False):
                         self.committing = True
                     else:
-                        self.progress[line.pop("file")] = Progress(**line)
+                        number = line.pop("file")
+                        self.progress[number] = Progress(**line)
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
