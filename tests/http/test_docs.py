@@ -196,6 +196,7 @@ def test_health_has_every_field(http: httpx.Client) -> None:
         "model_source": "seed",
         "registry_ok": True,
         "synthetic_data": False,
+        "workers_behind": 0,
     }
 
 
