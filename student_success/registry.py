@@ -216,6 +216,18 @@ def register_candidate(settings: Settings, candidate: Candidate) -> RegisteredVe
         )
 
 
+def check(settings: Settings) -> None:
+    """See that MLflow answers.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        If it does not.
+    """
+    with _client(settings):
+        pass
+
+
 def find(settings: Settings, version: int) -> RegisteredVersion:
     """Look a version up.
 
