@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from student_success import dotenv
 from student_success.bulk.arguments import add_arguments as arguments_of_score
 from student_success.errors import StudentSuccessError
-from student_success.memory import no_collections
+from student_success.memory import kept_in_memory, no_collections
 from student_success.settings import RENAMED, ROOT, Settings
 
 GRACEFUL_SECONDS = 25
@@ -203,7 +203,9 @@ def _serve(settings: Settings) -> int:
         f"--timeout-graceful-shutdown={GRACEFUL_SECONDS}",
         f"--timeout-keep-alive={KEEP_ALIVE_SECONDS}",
     ]
-    return int(cli(arguments, prog_name="bentoml", standalone_mode=False) or 0)
+    # The workers' metrics, where BentoML looks for them: they must not fall with a full disk.
+    with kept_in_memory(Path(os.environ["BENTOML_HOME"]) / "prometheus_multiproc_dir"):
+        return int(cli(arguments, prog_name="bentoml", standalone_mode=False) or 0)
 
 
 def _start_interface(settings: Settings) -> None:

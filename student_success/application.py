@@ -15,6 +15,7 @@ from typing import Any
 from student_success import children, metrics, promotion, registry
 from student_success.champion import Champion
 from student_success.children import ChildFailure
+from student_success.committer import LOCK_SECONDS
 from student_success.database import connect, migrate
 from student_success.deployments import SEED, Deployments
 from student_success.errors import (
@@ -79,6 +80,7 @@ class Application:
         self.settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._listing = asyncio.Lock()
+        self._check: asyncio.Task[None] | None = None
         self._registry_ok = True
 
     def open(self, *, leader: bool) -> None:
@@ -102,11 +104,19 @@ class Application:
         quick = settings.database.startswith("sqlite") and settings.history_synchronous == "NORMAL"
         self.history = History(
             connect(settings.database, synchronous=settings.history_synchronous),
+            commit_engine=connect(
+                settings.database,
+                synchronous=settings.history_synchronous,
+                busy_seconds=LOCK_SECONDS,
+                pool_size=1,
+            ),
             quick_engine=connect(settings.database, busy_seconds=0, pool_size=1) if quick else None,
             retention_days=settings.history_retention_days,
         )
         self.champion = Champion(settings, self.deployments)
-        self.inference = Inference(self.champion, self.history)
+        self.inference = Inference(
+            self.champion, self.history, answer_unlogged=settings.answer_unlogged
+        )
         self.explanations = Explanations(self.champion)
         self.outcomes = Outcomes(control)
         self._watching = connect(settings.database, pool_size=1)
@@ -319,11 +329,24 @@ class Application:
             If they cannot.
         """
         self.inference.serving()
-        await asyncio.to_thread(self.history.check)
+        if not self.settings.answer_unlogged:
+            await self._check_history()
+
+    async def _check_history(self) -> None:
+        """Ask once for all who ask now: a slow database must not hold a thread for each."""
+        if self._check is None:
+            self._check = asyncio.create_task(asyncio.to_thread(self.history.check))
+            self._check.add_done_callback(self._checked)
+        await asyncio.shield(self._check)
+
+    def _checked(self, check: asyncio.Task[None]) -> None:
+        self._check = None
+        if not check.cancelled():
+            check.exception()  # Those who asked have it; they may have gone away.
 
     async def _database_ok(self) -> bool:
         try:
-            await asyncio.to_thread(self.history.check)
+            await self._check_history()
         except HistoryUnavailableError:
             return False
         return True

@@ -24,7 +24,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from student_success import metrics
 from student_success.clock import now_us
-from student_success.database import idempotency_keys, inference_logs, insert_or
+from student_success.database import (
+    BUSY_SECONDS,
+    idempotency_keys,
+    inference_logs,
+    insert_or,
+    is_locked,
+)
 from student_success.errors import (
     ConflictError,
     HistoryUnavailableError,
@@ -62,6 +68,9 @@ MAX_ROWS_IN_LOOP = 128
 SLOW_SECONDS = 0.005
 """A commit in the event loop that took longer sends the next ones to the thread."""
 CAUTIOUS_SECONDS = 1.0
+LOCK_SECONDS = 0.25
+"""How long one try to commit should wait for a lock: between tries those who waited long enough are
+told, and those who came meanwhile are added."""
 _ROWS_A_STATEMENT = 64
 
 
@@ -73,6 +82,8 @@ class Waiting:
     key: IdempotencyKey | None
     future: asyncio.Future[bytes | None]
     loop: asyncio.AbstractEventLoop
+    since: float = 0.0
+    """When it was handed to the thread."""
     outcome: bytes | StudentSuccessError | None = field(default=None)
 
 
@@ -82,7 +93,7 @@ class Committer:
     Parameters
     ----------
     engine
-        Database for the thread.
+        Database for the thread; it should wait `LOCK_SECONDS` for a lock.
     quick_engine
         The same database, not waiting for its lock, for commits in the event loop; None where
         those are not wanted.
@@ -153,6 +164,9 @@ class Committer:
 
     def _hand_over(self, group: list[Waiting]) -> None:
         self._queued += len(group)
+        now = time.monotonic()
+        for waiting in group:
+            waiting.since = now
         self._queue.put(group)
 
     def _commit_quickly(self, group: Sequence[Waiting]) -> bool:
@@ -182,29 +196,47 @@ class Committer:
             self._quick_connection = None
 
     def _work(self) -> None:
-        while True:
+        last = False
+        while not last:
             group = self._queue.get()
             if group is None:
                 return
-            last = self._gather(group)
-            started = time.perf_counter()
-            try:
-                self._commit(group)
-            except Exception as error:
-                # Whatever it is: a thread that ended would leave every later request waiting.
-                known = isinstance(error, SQLAlchemyError | self._statements.driver_error)
-                metrics.history_write_errors_total.inc()
-                logger.error(
-                    "history_commit_failed",
-                    extra={"reason": str(error).partition("\n")[0]},
-                    exc_info=None if known else error,
-                )
-                for waiting in group:
-                    waiting.outcome = HistoryUnavailableError("The prediction could not be saved.")
+            while group:
+                last = last or self._gather(group)
+                group = self._try_to_commit(group)
+
+    def _try_to_commit(self, group: list[Waiting]) -> list[Waiting]:
+        """Commit, and tell whom it concerns; return those who may still wait for a lock."""
+        started = time.perf_counter()
+        patient: list[Waiting] = []
+        try:
+            self._commit(group)
+        except Exception as error:
+            # Whatever it is: a thread that ended would leave every later request waiting.
+            if is_locked(error):
+                before = time.monotonic() - BUSY_SECONDS
+                patient = [waiting for waiting in group if waiting.since > before]
+                group = [waiting for waiting in group if waiting.since <= before]
+                for waiting in patient:
+                    # What it was told of another's key was not committed either.
+                    waiting.outcome = None
+            if group:
+                self._note_failure(error)
+            for waiting in group:
+                waiting.outcome = HistoryUnavailableError("The prediction could not be saved.")
+        if group:
             metrics.history_commit_duration_seconds.observe(time.perf_counter() - started)
             self._tell(group)
-            if last:
-                return
+        return patient
+
+    def _note_failure(self, error: Exception) -> None:
+        known = isinstance(error, SQLAlchemyError | self._statements.driver_error)
+        metrics.history_write_errors_total.inc()
+        logger.error(
+            "history_commit_failed",
+            extra={"reason": str(error).partition("\n")[0]},
+            exc_info=None if known else error,
+        )
 
     def _gather(self, group: list[Waiting]) -> bool:
         """Add what else waits to the group; True if nothing will come after it."""
@@ -249,6 +281,10 @@ class Committer:
         raw = self._engine.raw_connection()
         try:
             self._statements.commit(raw, [row for waiting in group for row in waiting.rows])
+        except Exception as error:
+            if not is_locked(error):
+                raw.invalidate(error)
+            raise
         finally:
             raw.close()
 

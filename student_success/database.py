@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +50,7 @@ SCHEMA_REVISION = "0003"
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
+_LOCK_NOT_AVAILABLE = "55P03"
 SQLITE_PAGE_BYTES = 4096
 
 # By default each statement of a transaction would see another moment.
@@ -187,6 +190,14 @@ def connect(
         connect_args={"timeout": busy_seconds, "check_same_thread": False},
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _only_if_writable(*_: Any) -> None:
+        # SQLite would open it to read, and as the connections of a process share what they know of
+        # a file, none could write for as long as one of those is open: not even when all is well.
+        path = parsed.database or ""
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            raise sqlite3.OperationalError("the database may not be written")
+
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         # The driver must not open transactions by itself: `_begin` does, with the right lock.
@@ -202,7 +213,12 @@ def connect(
             "wal_autocheckpoint=0",
             "journal_size_limit=67108864",
         ):
-            connection.execute(f"PRAGMA {pragma}").close()
+            try:
+                connection.execute(f"PRAGMA {pragma}").close()
+            except sqlite3.Error:
+                # The pool would leave it to the garbage collector, which comes late.
+                connection.close()
+                raise
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -282,6 +298,16 @@ def insert_or(connection: Connection, table: Table) -> Any:
     return insert_sqlite(table)
 
 
+def is_locked(error: BaseException) -> bool:
+    """Tell whether a failure was another's lock, which may be gone at the next try."""
+    cause = getattr(error, "orig", None) or error
+    if getattr(cause, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        return True
+    # The extended codes have the plain one in their low byte.
+    code = getattr(cause, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
+
+
 @contextlib.contextmanager
 def unavailable_on_failure() -> Iterator[None]:
     """Turn any failure of the database into the 503 that a caller may retry."""
@@ -317,8 +343,10 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
     try:
         with unavailable_on_failure(), contextlib.closing(engine.raw_connection()) as raw:
             cursor = raw.cursor()
-            busy, frames, _ = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            cursor.close()
+            try:
+                busy, frames, _ = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            finally:
+                cursor.close()
     except engine.dialect.loaded_dbapi.Error as error:
         # The driver was asked directly, so SQLAlchemy has not made the error one of its own.
         raise HistoryUnavailableError("The database does not answer.") from error

@@ -137,11 +137,11 @@ def _turn_away(door: socket.socket) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     program = (_Instruction * 5)(
-        (0x30, 0, 0, 13),  # load the byte of TCP's header that holds the flags
-        (0x54, 0, 0, _SYN_OR_ACK),
-        (0x15, 0, 1, _SYN),  # a SYN that answers nothing
-        (0x06, 0, 0, 0),  # is dropped,
-        (0x06, 0, 0, 0xFFFFFFFF),  # anything else passes
+        _Instruction(0x30, 0, 0, 13),  # load the byte of TCP's header that holds the flags
+        _Instruction(0x54, 0, 0, _SYN_OR_ACK),
+        _Instruction(0x15, 0, 1, _SYN),  # a SYN that answers nothing
+        _Instruction(0x06, 0, 0, 0),  # is dropped,
+        _Instruction(0x06, 0, 0, 0xFFFFFFFF),  # anything else passes
     )
     whole = _Program(len(program), program)
     try:

@@ -50,8 +50,9 @@ class History:
     ----------
     engine
         Database to write to and read from.
-    quick_engine
-        The same database for commits in the event loop, see `Committer`; None to do without.
+    commit_engine, quick_engine
+        The same database for commits in the thread and in the event loop, see `Committer`; None for
+        the first is `engine`, None for the second is to do without.
     retention_days
         Age at which predictions are erased; None keeps them.
     """
@@ -60,16 +61,18 @@ class History:
         self,
         engine: Engine,
         *,
+        commit_engine: Engine | None = None,
         quick_engine: Engine | None = None,
         retention_days: int | None = None,
     ) -> None:
         self._engine = engine
-        self._quick_engine = quick_engine
+        self._engines = [one for one in (engine, commit_engine, quick_engine) if one is not None]
         self._retention_days = retention_days
-        self._committer = Committer(engine, quick_engine=quick_engine)
+        self._committer = Committer(commit_engine or engine, quick_engine=quick_engine)
         self._stopping = threading.Event()
         self._checking = threading.Lock()
         self._checked = -CHECK_SECONDS
+        self._fault: str | None = None
         self._to_overwrite = threading.Event()
         self._shortened = 0.0
         self._keeper = threading.Thread(target=self._keep_loop, name="history-keeper", daemon=True)
@@ -89,9 +92,8 @@ class History:
             checkpoint(self._engine, "TRUNCATE" if self._to_overwrite.is_set() else "PASSIVE")
         except HistoryUnavailableError:
             logger.warning("checkpoint_failed", exc_info=True)
-        self._engine.dispose()
-        if self._quick_engine is not None:
-            self._quick_engine.dispose()
+        for engine in self._engines:
+            engine.dispose()
 
     def append(
         self, rows: Sequence[Row], *, key: IdempotencyKey | None = None
@@ -210,20 +212,29 @@ class History:
             If the database cannot be written.
         """
         with self._checking:
-            if time.monotonic() - self._checked < CHECK_SECONDS:
-                return
-            with writing(self._engine) as connection:
-                # A row is really written: taking the lock alone does not show a full disk. No key's
-                # hash is this word, and an answer of 1970 is forgotten by the keeper. Other
-                # processes write it too, maybe at this moment.
-                connection.execute(
-                    insert_or(connection, idempotency_keys)
-                    .values(key_hash=_PROBE, body_hash="", session_id="", answer=b"", created_us=0)
-                    .on_conflict_do_update(
-                        index_elements=[idempotency_keys.c.key_hash], set_={"created_us": 0}
-                    )
+            if time.monotonic() - self._checked >= CHECK_SECONDS:
+                self._fault = None
+                try:
+                    self._write_probe()
+                except HistoryUnavailableError as error:
+                    self._fault = error.message
+                # A fault is good for as long, too: those who wait here must not find it one by one.
+                self._checked = time.monotonic()
+            if self._fault is not None:
+                raise HistoryUnavailableError(self._fault)
+
+    def _write_probe(self) -> None:
+        with writing(self._engine) as connection:
+            # A row is really written: taking the lock alone does not show a full disk. No key's
+            # hash is this word, and an answer of 1970 is forgotten by the keeper. Other processes
+            # write it too, maybe at this moment.
+            connection.execute(
+                insert_or(connection, idempotency_keys)
+                .values(key_hash=_PROBE, body_hash="", session_id="", answer=b"", created_us=0)
+                .on_conflict_do_update(
+                    index_elements=[idempotency_keys.c.key_hash], set_={"created_us": 0}
                 )
-            self._checked = time.monotonic()
+            )
 
 
 def _public(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """From a pupil to a committed prediction: the hot path, and its bulk form.
 
-The answer, the row and the metric come from one snapshot of the served version.
+The answer, the row and the metric come from one snapshot of the served version. Where it is so set,
+a prediction that cannot be committed is answered all the same, and marked; not under a key, whose
+caller asked for exactly one row.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from student_success.champion import Champion, Served
 from student_success.clock import iso, now_us
 from student_success.committer import MAX_ROWS_IN_LOOP, Row
 from student_success.decision import INTERVAL_LEVEL, PASS_GRADE
-from student_success.errors import ModelUnavailableError
+from student_success.errors import HistoryUnavailableError, ModelUnavailableError
 from student_success.history import History
 from student_success.idempotency import Asked, IdempotencyKey
 from student_success.identifiers import random_hex
@@ -43,11 +45,20 @@ class Answered(NamedTuple):
 
 
 class Inference:
-    """Predict with the served version, and answer only once the history has it."""
+    """Predict with the served version, and answer only once the history has it.
 
-    def __init__(self, champion: Champion, history: History) -> None:
+    Parameters
+    ----------
+    answer_unlogged
+        Whether to answer, marked as unlogged, what the history cannot take now.
+    """
+
+    def __init__(
+        self, champion: Champion, history: History, *, answer_unlogged: bool = False
+    ) -> None:
         self._champion = champion
         self._history = history
+        self._answer_unlogged = answer_unlogged
 
     def serving(self) -> Served:
         """Return the version that is served now.
@@ -89,9 +100,14 @@ class Inference:
         now = now_us()
         answer, row = make_answer(student, prediction, predictor.version, session_id, now)
         body = answer.__pydantic_serializer__.to_json(answer)
-        earlier = await self._history.append(
-            (row,), key=_key("predict", idempotency, session_id, body)
-        )
+        try:
+            earlier = await self._history.append(
+                (row,), key=_key("predict", idempotency, session_id, body)
+            )
+        except HistoryUnavailableError:
+            if not self._answer_unlogged or idempotency is not None:
+                raise
+            return Answered(_unlogged(body), predictor.version)
         if earlier is not None:
             return Answered(earlier, None)
         _count(prediction, predictor.version)
@@ -125,16 +141,27 @@ class Inference:
         # A small batch takes less time than handing it to a thread and back.
         small = len(students) <= MAX_ROWS_IN_LOOP
         body, rows, predictions = compute() if small else await asyncio.to_thread(compute)
-        earlier = await self._history.append(
-            rows, key=_key("predict_batch", idempotency, session_id, body)
-        )
-        if len(students) >= LARGE_BATCH:
-            asyncio.get_running_loop().run_in_executor(None, give_back)
+        try:
+            earlier = await self._history.append(
+                rows, key=_key("predict_batch", idempotency, session_id, body)
+            )
+        except HistoryUnavailableError:
+            if not self._answer_unlogged or idempotency is not None:
+                raise
+            return Answered(_unlogged(body), version)
+        finally:
+            if len(students) >= LARGE_BATCH:
+                asyncio.get_running_loop().run_in_executor(None, give_back)
         if earlier is not None:
             return Answered(earlier, None)
         for prediction in predictions:
             _count(prediction, version)
         return Answered(body, version)
+
+
+def _unlogged(body: bytes) -> bytes:
+    """Mark an answer that the history does not have, at the end of its JSON object."""
+    return body[:-1] + b',"unlogged":true}'
 
 
 def _key(route: str, asked: Asked | None, session_id: str, answer: bytes) -> IdempotencyKey | None:

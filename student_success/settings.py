@@ -124,6 +124,11 @@ class Settings(BaseSettings):
     history_synchronous: Literal["NORMAL", "FULL"] = Field(
         "NORMAL", description="SQLite durability of predictions: `FULL` also survives power loss."
     )
+    answer_unlogged: bool = Field(
+        False,
+        description='Answer predictions that cannot be saved, marked `"unlogged": true`, instead '
+        "of refusing them with 503; not those with an `Idempotency-Key`.",
+    )
     control_synchronous: Literal["NORMAL", "FULL"] = Field(
         "FULL", description="SQLite durability of deployments and jobs."
     )
