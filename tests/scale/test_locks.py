@@ -1,0 +1,78 @@
+"""Locks kept by PostgreSQL: between machines, and through its restart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from student_success import locks
+from student_success.database import connect, reading
+from student_success.errors import BusyError, HistoryUnavailableError
+from student_success.locks import Operation, exclusive
+from tests.scale.postgresql import PostgreSQL
+
+
+@pytest.fixture
+def engines(postgresql: PostgreSQL) -> Iterator[tuple[Engine, Engine]]:
+    """Return engines of two processes, so to speak."""
+    url = postgresql.url(postgresql.new_database())
+    made = connect(url), connect(url)
+    yield made
+    for engine in made:
+        engine.dispose()
+
+
+def is_free(engine: Engine, state_dir: Path) -> bool:
+    try:
+        with exclusive(Operation.TRAINING, engine=engine, state_dir=state_dir):
+            return True
+    except BusyError:
+        return False
+
+
+def test_lock_is_taken_again_after_a_restart(
+    postgresql: PostgreSQL,
+    engines: tuple[Engine, Engine],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(locks, "WATCH_SECONDS", 0.05)
+    mine, others = engines
+    with exclusive(Operation.TRAINING, engine=mine, state_dir=tmp_path):
+        assert not is_free(others, tmp_path)
+        postgresql.restart("immediate")
+        time.sleep(2)
+        assert not is_free(others, tmp_path)
+    assert is_free(others, tmp_path)
+
+
+def test_lock_is_let_go_without_a_word_while_the_server_is_away(
+    postgresql: PostgreSQL, engines: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    mine, others = engines
+    try:
+        with exclusive(Operation.TRAINING, engine=mine, state_dir=tmp_path):
+            postgresql.stop()
+        with (
+            pytest.raises(HistoryUnavailableError),
+            exclusive(Operation.TRAINING, engine=mine, state_dir=tmp_path),
+        ):
+            pass
+    finally:
+        postgresql.start()
+    assert is_free(others, tmp_path)
+    assert is_free(mine, tmp_path)
+
+
+def test_connection_with_a_lock_is_not_handed_to_others(
+    engines: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    mine, others = engines
+    for _ in range(20):
+        assert is_free(mine, tmp_path)
+        with reading(mine):
+            assert is_free(others, tmp_path)
