@@ -2,8 +2,8 @@
 
 A child speaks JSON lines on its standard output, each with an ``event``: ``progress`` as often as
 it likes, then one ``result`` or one ``error``. What comes after a result, as a failure to tidy up,
-does not undo it. It dies with its parent, runs at a lower priority and within a limit of memory and
-time.
+does not undo it. It dies with its parent, and whatever it started with it; it runs at a lower
+priority and within a limit of memory and time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,10 @@ _LINE_LIMIT = 32 << 20
 _NICE = 10
 _NICE_PATIENT = 19
 _REFUSED = 3
+
+_GUARD = "import os, sys; os.read(0, 1); os.killpg(int(sys.argv[1]), 9)"
+_guards: list[subprocess.Popen[bytes]] = []
+"""What ends our group when we end; kept, so that nobody waits for it."""
 
 _speaking_to: TextIO | None = None
 """Where this process reports, if it is a child."""
@@ -73,6 +78,11 @@ def speaking(*, patient: bool = False) -> Iterator[TextIO]:
     """
     if parent := os.environ.get(_PARENT):
         die_with_parent(int(parent))
+        _take_along()
+        if not patient:
+            # BentoML's supervisor tells us when it is told to stop. Somebody waits for this work,
+            # and our parent, who lets requests finish, ends it when it is time.
+            signal.signal(signal.SIGTERM, lambda *_: None)
         # A child of ours is bound to us, not to our parent.
         os.environ[_PARENT] = str(os.getpid())
         _step_back(patient=patient)
@@ -114,6 +124,29 @@ def deadline(seconds: float, error: StudentSuccessError) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _take_along() -> None:
+    """See to it that what this process starts ends with it, however it ends.
+
+    A library's own processes know nothing of parents that are killed: those of a parallel search
+    would go on for minutes. Another process, which has nothing to do but wait until we are gone,
+    kills what is left of our group.
+    """
+    group = os.getpid()
+    if os.getpgrp() != group:
+        return
+    # The writing end is open in this process alone, and until the kernel closes it.
+    reading, _ = os.pipe()
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _GUARD, str(group)],
+        stdin=reading,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.close(reading)
+    _guards.append(guard)
 
 
 def _limit_memory(size: int) -> None:

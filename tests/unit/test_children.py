@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -239,3 +241,52 @@ def test_every_error_survives_the_way_between_processes() -> None:
         assert made.message == "m"
     unknown = errors.StudentSuccessError.from_json({"code": "?", "message": "m"})
     assert type(unknown) is errors.StudentSuccessError
+
+
+def test_what_a_killed_child_started_ends_with_it(tmp_path: Path) -> None:
+    """As the processes of a parallel search do not by themselves; here nobody tidies up."""
+    body = f"""
+    import signal, subprocess
+    with speaking():
+        started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        open({str(tmp_path / "pid")!r}, "w").write(str(started.pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", HEAD + textwrap.dedent(body)],
+        cwd=Path(children.__file__).parent.parent,
+        env={
+            **os.environ,
+            "STUDENT_SUCCESS_PARENT_PID": str(os.getpid()),
+            "STUDENT_SUCCESS_MEMORY_MB": "2048",
+        },
+        start_new_session=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    started = int((tmp_path / "pid").read_text())
+    end = time.monotonic() + 2
+    while is_alive(started):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_work_that_is_waited_for_is_finished_at_sigterm(child: Started) -> None:
+    body = """
+    import signal
+    with speaking() as stream:
+        os.kill(os.getpid(), signal.SIGTERM)
+        say(stream, "result", answer=42)
+    """
+    assert run(child(body))["answer"] == 42
+
+
+def test_training_ends_at_sigterm(child: Started) -> None:
+    body = """
+    import signal
+    with speaking(patient=True) as stream:
+        os.kill(os.getpid(), signal.SIGTERM)
+        say(stream, "result", answer=42)
+    """
+    with pytest.raises(ChildFailure, match="killed by SIGTERM"):
+        run(child(body))
