@@ -95,6 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     """Do the registry's work as a child that reports in JSON lines."""
+    from student_success.children import bind_to_parent
+
+    bind_to_parent()
     from student_success import promotion, registry
     from student_success.children import say, speaking
     from student_success.database import connect
@@ -144,7 +147,9 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
 
 
 def _try(settings: Settings, asked: argparse.Namespace) -> int:
-    from student_success.children import say, speaking
+    from student_success.children import bind_to_parent, say, speaking
+
+    bind_to_parent()
     from student_success.trial import try_out
 
     with speaking() as stream:

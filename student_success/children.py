@@ -63,6 +63,15 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(1)
 
 
+def bind_to_parent() -> None:
+    """Tie this process to its parent if it is a child; before the long imports, or it outlives it.
+
+    `speaking` does the same, but only once all is there that it takes to work.
+    """
+    if parent := os.environ.get(_PARENT):
+        die_with_parent(int(parent))
+
+
 @contextlib.contextmanager
 def speaking(*, patient: bool = False) -> Iterator[TextIO]:
     """Be a child: tie this process to its parent, and keep standard output for JSON lines.
@@ -119,7 +128,10 @@ def deadline(seconds: float, error: StudentSuccessError) -> Iterator[None]:
 
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
-    timer.start()
+    try:
+        timer.start()
+    except RuntimeError as error:
+        raise MemoryError("no room for a thread") from error
     try:
         yield
     finally:

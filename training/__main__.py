@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from student_success.children import bind_to_parent
 from student_success.errors import StudentSuccessError
 from student_success.settings import Settings
 
@@ -51,6 +52,7 @@ def dictionary(args: argparse.Namespace) -> str:
 
 def run(args: argparse.Namespace) -> str:
     """Train a candidate and register it; reports in JSON lines."""
+    bind_to_parent()
     from training import child
 
     child.run(read_settings(), args)
@@ -59,6 +61,7 @@ def run(args: argparse.Namespace) -> str:
 
 def compare(args: argparse.Namespace) -> str:
     """Judge a candidate against another champion; reports in JSON lines."""
+    bind_to_parent()
     from training import child
 
     child.compare(read_settings(), args)
