@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from student_success import metrics
-from student_success.clock import now_us
+from student_success.clock import now_us, settled_us
 from student_success.database import (
     BUSY_SECONDS,
     idempotency_keys,
@@ -357,7 +357,7 @@ def _claim(connection: Connection, waiting: Waiting, key: IdempotencyKey) -> boo
         .on_conflict_do_update(
             index_elements=[idempotency_keys.c.key_hash],
             set_=values,
-            where=idempotency_keys.c.created_us < now - KEY_LIFETIME_US,
+            where=idempotency_keys.c.created_us < settled_us() - KEY_LIFETIME_US,
         )
         # How many rows an insert made is not known with every driver.
         .returning(idempotency_keys.c.key_hash)

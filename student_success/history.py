@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from student_success import erasure
-from student_success.clock import iso, now_us
+from student_success.clock import iso, settled_us
 from student_success.committer import Committer, Row
 from student_success.database import (
     checkpoint,
@@ -145,9 +145,9 @@ class History:
         self._shortened = time.monotonic()
 
     def _forget(self) -> None:
-        erasure.forget_keys(self._engine, now_us() - KEY_LIFETIME_US)
+        erasure.forget_keys(self._engine, settled_us() - KEY_LIFETIME_US)
         if self._retention_days is not None:
-            self.erase_before(now_us() - self._retention_days * 86_400 * 1_000_000)
+            self.erase_before(settled_us() - self._retention_days * 86_400 * 1_000_000)
 
     def _tend(self) -> bool:
         """Between pieces of a long erasure, keep the log short; False when it is time to stop."""

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Update, insert, select, update
+from sqlalchemy import ColumnElement, Engine, Update, func, insert, select, update
 
 from student_success import children, metrics
 from student_success.children import ChildFailure
@@ -83,12 +83,14 @@ class Jobs:
             with writing(self._engine) as connection:
                 # The lock is ours, so whatever still says "running" is not.
                 connection.execute(_interrupted(jobs.c.state == "running"))
+                # The newest job stays the newest, whatever the clock says.
+                newest = connection.execute(select(func.max(jobs.c.created_us))).scalar() or 0
                 connection.execute(
                     insert(jobs).values(
                         id=job_id,
                         kind="training",
                         state="running",
-                        created_us=now_us(),
+                        created_us=max(now_us(), newest + 1),
                         progress_json="{}",
                     )
                 )
