@@ -56,8 +56,8 @@ def score(settings: Settings, asked: argparse.Namespace, *, prepare: Callable[[]
     }
     with working(asked.output, plan) as work:
         _may_write(asked, work)
-        if work.resumed:
-            done = sum(one.scored + one.bad for one in work.progress.values())
+        done = sum(one.scored + one.bad for one in work.progress.values())
+        if done:
             _say(f"Going on with the run that was interrupted, after {done:,} rows.")
         elif work.discarded:
             _say(
@@ -68,7 +68,9 @@ def score(settings: Settings, asked: argparse.Namespace, *, prepare: Callable[[]
                 gather(work, sources, engine, with_inputs=asked.with_inputs, told=told)
         found = totals(work)
         put_in_place(work, sources, asked.output, folder=folder)
-    return _summary(asked.output, model, found, time.monotonic() - started, folder=folder)
+    seconds = time.monotonic() - started
+    rate = (found.scored + found.bad - done) / seconds
+    return _summary(asked.output, model, found, seconds, rate, folder=folder)
 
 
 def _check(asked: argparse.Namespace) -> None:
@@ -206,11 +208,12 @@ def _end(source: Source) -> int:
     return rows_of(source.path)
 
 
-def _summary(output: Path, model: Model, found: Totals, seconds: float, *, folder: bool) -> str:
-    rows = found.scored + found.bad
+def _summary(
+    output: Path, model: Model, found: Totals, seconds: float, rate: float, *, folder: bool
+) -> str:
     said = (
         f"{output}: {found.scored:,} pupils, model {model.version}, "
-        f"in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
+        f"in {seconds:.1f} s ({rate:,.0f} rows/s)"
     )
     if found.bad:
         where = "*.bad.csv in it" if folder else refused_name(output).name

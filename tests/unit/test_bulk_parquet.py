@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from student_success.bulk.layout import ANSWERS, Layout, Part, Position, Task
+from student_success.bulk.layout import ANSWERS, Part, Position, Task
 from student_success.bulk.scoring import score
 from student_success.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
 from tests.unit.test_bulk_rows import MODEL, TITLES, line_of, refused, scored
@@ -182,4 +182,3 @@ def test_csv_can_be_answered_in_parquet(tmp_path: Path) -> None:
         found = pq.read_table(tmp_path / "a.parquet").to_pylist()
         assert [row["reference"] for row in found] == ["A", None]
         assert found[0]["G2"] == "9.8"
-        assert isinstance(layout, Layout)
