@@ -95,6 +95,7 @@ class Champion:
         try:
             current = self._deployments.current()
             self._swap(self._load(current), current)
+            self._anchor.add(current)
         except StudentSuccessError:
             logger.error("deployed_version_not_loaded", exc_info=True)
             metrics.model_reloads_total.labels("failed").inc()

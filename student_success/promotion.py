@@ -128,7 +128,7 @@ def _promote(
         evidence=finite_json(evidence),
         after=_id(current),
     )
-    Anchor(settings.state_dir).add(row)
+    _seen(settings, row)
     report("recorded")
     return {
         "status": "promoted",
@@ -226,7 +226,7 @@ def roll_back(
         evidence={},
         after=_id(current),
     )
-    Anchor(settings.state_dir).add(row)
+    _seen(settings, row)
     assert row.from_version is not None
     return {"status": "rolled_back", "version": version, "previous_version": row.from_version}
 
@@ -321,7 +321,14 @@ def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> 
         evidence={},
         after=0,
     )
+    _seen(settings, row)
+
+
+def _seen(settings: Settings, row: Deployment) -> None:
+    """Keep the hash of a new row outside the database: beside it, and wherever the log goes."""
     Anchor(settings.state_dir).add(row)
+    extra = {"deployment": row.id, "hash": row.hash, "model_version": row.to_version}
+    logger.info("deployed", extra=extra)
 
 
 def _id(deployment: Deployment | None) -> int:

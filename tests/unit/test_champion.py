@@ -94,6 +94,18 @@ def test_last_deployment_is_served_at_start(
     assert champion.served.source == "bento-store"
 
 
+def test_deployment_that_is_followed_is_remembered_outside_the_database(
+    champion: Champion, record: Deployments, store: Store, tmp_path: Path
+) -> None:
+    """Also one that was committed by a process that was killed before it could do so."""
+    first = deploy(record, "1", store("1"))
+    champion.load_first()
+    second = deploy(record, SEED, verify(SEED_FOLDER))
+    asyncio.run(champion.catch_up())
+    lines = (tmp_path / "deployments.anchor").read_text().splitlines()
+    assert lines == [f"{row.id} {row.hash}" for row in (first, second)]
+
+
 def test_newer_deployment_takes_over_in_one_step(
     champion: Champion, record: Deployments, store: Store
 ) -> None:
