@@ -68,6 +68,7 @@ class Guard:
             return
         path, method = str(scope["path"]), str(scope["method"])
         cookie = _cookie(scope)
+        send = _answering(scope, send, cookie)
         wanted = _WRITE if method == "POST" else _READ
         if method not in ("GET", "HEAD", "POST") or not wanted.fullmatch(path):
             await _refuse(404, scope, receive, send)
@@ -77,7 +78,7 @@ class Guard:
             await _refuse(413, scope, receive, send)
         else:
             bounded = _bounded(receive, self._limit)
-            await self._app(scope, bounded, _answering(scope, send, cookie))
+            await self._app(scope, bounded, send)
 
     def _is_own(self, scope: Scope, path: str, cookie: str) -> bool:
         """Whether the page that is asked about was opened by this browser."""

@@ -60,6 +60,36 @@ def test_every_answer_carries_the_security_headers(http: httpx.Client) -> None:
         assert headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 307),
+        ("GET", "/nowhere", 404),
+        ("PUT", "/fr/", 404),
+        ("GET", "/fr/assets/nowhere.js", 404),
+        ("POST", "/fr/gradio_api/queue/join", 413),
+    ],
+)
+def test_refusals_carry_them_too(http: httpx.Client, method: str, path: str, status: int) -> None:
+    answer = http.request(method, path, content=b"x" * (3 << 20) if status == 413 else None)
+    assert answer.status_code == status
+    for name in ("content-security-policy", "x-content-type-options", "x-frame-options"):
+        assert len(answer.headers.get_list(name)) == 1
+
+
+def test_form_of_another_site_calls_nothing(http: httpx.Client) -> None:
+    page = {"data": [], "fn_index": 0, "session_hash": uuid.uuid4().hex}
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        for path in ("queue/join", "call/history", "cancel", "reset"):
+            answer = http.post(
+                f"/fr/gradio_api/{path}",
+                content=json.dumps(page),
+                headers={"Content-Type": content_type, "Origin": "https://evil.example"},
+            )
+            assert answer.status_code in (403, 404, 422), (path, content_type)
+            assert "access-control-allow-origin" not in answer.headers
+
+
 def test_the_visitors_cookie_is_out_of_reach_of_scripts(http: httpx.Client) -> None:
     cookie = http.get("/fr/").headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}=")
