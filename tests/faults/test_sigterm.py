@@ -126,7 +126,7 @@ def test_long_request_ends_and_newcomers_are_refused(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_second_sigterm_does_not_wait(tmp_path: Path) -> None:
+def test_worker_that_is_told_twice_does_not_wait(tmp_path: Path) -> None:
     server = Server(tmp_path, DRAIN_SECONDS="60")
     server.start()
     assert server.process is not None
