@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -134,20 +133,21 @@ def _page(ours: list[Run], peers: list[Run], limits: list[Run], most: int) -> st
 
 
 def _run(name: str, rows: int, command: list[str]) -> Run:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=_environment())
     peak = 0.0
     watched = psutil.Process(process.pid)
-    while process.poll() is None:
+    ended = 0
+    while not ended:
         peak = max(peak, _memory_mb(watched))
         time.sleep(SAMPLED_SECONDS)
+        # Of this process and those it waited for, and of no other child of ours.
+        ended, status, used = os.wait4(process.pid, os.WNOHANG)
     seconds = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{name} ended with {process.returncode}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
-    return Run(name, rows, seconds, cpu, peak)
+    return Run(name, rows, seconds, used.ru_utime + used.ru_stime, peak)
 
 
 def _memory_mb(process: psutil.Process) -> float:
