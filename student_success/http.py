@@ -130,13 +130,15 @@ class Call:
         Raises
         ------
         InvalidInputError
-            If it is not 1 to 128 printable ASCII characters without blanks.
+            If it is not 1 to 128 printable ASCII characters without blanks, at either place.
         """
         header = self.headers.get(b"x-session-id")
-        named = header.decode("latin-1") if header is not None else self.query.get("session_id")
-        if named is not None and not SESSION_PATTERN.fullmatch(named):
-            raise _invalid_field("session_id", "Must be 1 to 128 printable ASCII characters")
-        return named
+        named = None if header is None else header.decode("latin-1")
+        asked = self.query.get("session_id")
+        for name in (named, asked):
+            if name is not None and not SESSION_PATTERN.fullmatch(name):
+                raise _invalid_field("session_id", "Must be 1 to 128 printable ASCII characters")
+        return asked if named is None else named
 
     @property
     def session_id(self) -> str:

@@ -29,6 +29,29 @@ _MEANING = {
     500: "A fault of ours",
     503: "Away for the moment; see Retry-After",
 }
+_SESSION = {"session_id": "$response.body#/session_id"}
+_LINKS: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("POST", "/predict", "200"): {
+        "rows": {"operationId": "get_history", "parameters": _SESSION},
+        "erasure": {"operationId": "delete_history", "parameters": _SESSION},
+    },
+    ("DELETE", "/history", "200"): {
+        "what is left": {"operationId": "get_history", "parameters": _SESSION},
+    },
+    ("POST", "/train", "202"): {
+        "progress": {
+            "operationId": "get_train",
+            "parameters": {"job_id": "$response.body#/job_id"},
+        },
+    },
+    ("GET", "/versions", "200"): {
+        "evidence": {
+            "operationId": "get_evidence",
+            "parameters": {"version": "$response.body#/0/version"},
+        },
+    },
+}
+"""What a caller may do with an answer: method, path, status."""
 
 
 @cache
@@ -156,6 +179,10 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     envelope = {"application/json": {"schema": {"$ref": _REF.format(model="ErrorAnswer")}}}
     for code in sorted(codes):
         answers[str(code)] = {"description": _MEANING[code], "content": envelope}
+    for status, answer in answers.items():
+        links = _LINKS.get((endpoint.method, endpoint.path, status))
+        if links is not None:
+            answer["links"] = links
     return answers
 
 
