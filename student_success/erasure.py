@@ -1,16 +1,18 @@
 """Erasure from the history: piece by piece, so that predictions get their turn in between.
 
-A piece takes the database's lock for some milliseconds, and the next one waits as long again. Each
-begins where the last one ended: what was erased is not looked at a second time.
+A piece holds the lock of the database for some milliseconds; the next one waits as long again. How
+many rows that is depends on how far apart they lie, and is found out on the way. Each piece begins
+where the last one ended: what was erased is not looked at a second time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Engine, and_, delete, select
+from sqlalchemy import Column, ColumnElement, Connection, Engine, and_, delete, select
 
 from student_success.database import (
     idempotency_keys,
@@ -20,7 +22,10 @@ from student_success.database import (
     writing,
 )
 
-PIECE_ROWS = 500
+HOLD_SECONDS = 0.01
+FIRST_PIECE_ROWS = 100
+PIECE_ROWS = 20, 1000
+"""At least and at most."""
 
 _log = inference_logs.c
 
@@ -63,16 +68,11 @@ def erase_before(
 def forget_keys(engine: Engine, limit_us: int) -> None:
     """Forget the answers kept for repeated requests that were given before a moment."""
     keys = idempotency_keys.c
-    old = (
-        select(keys.key_hash)
-        .where(keys.created_us < limit_us)
-        .order_by(keys.created_us)
-        .limit(PIECE_ROWS)
-    )
+    old = select(keys.key_hash).where(keys.created_us < limit_us).order_by(keys.created_us)
+    piece = _Piece()
     while True:
-        started = time.monotonic()
-        with writing(engine) as connection:
-            found = connection.execute(old).scalars().all()
+        with piece.taken(engine) as connection:
+            found = connection.execute(old.limit(piece.rows)).scalars().all()
             if found:
                 connection.execute(
                     delete(idempotency_keys).where(
@@ -81,9 +81,30 @@ def forget_keys(engine: Engine, limit_us: int) -> None:
                         keys.created_us < limit_us,
                     )
                 )
-        if len(found) < PIECE_ROWS:
+        if len(found) < piece.rows:
             return
-        time.sleep(time.monotonic() - started)
+        piece.rest()
+
+
+class _Piece:
+    """How many rows to take at once, and when."""
+
+    def __init__(self) -> None:
+        self.rows = FIRST_PIECE_ROWS
+        self._took = 0.0
+
+    @contextlib.contextmanager
+    def taken(self, engine: Engine) -> Iterator[Connection]:
+        started = time.monotonic()
+        with writing(engine) as connection:
+            yield connection
+        self._took = time.monotonic() - started
+
+    def rest(self) -> None:
+        """Let others have their turn, and choose the next piece by how long this one took."""
+        time.sleep(self._took)
+        fitting = int(self.rows * HOLD_SECONDS / max(self._took, 0.001))
+        self.rows = min(max(fitting, PIECE_ROWS[0]), 2 * self.rows, PIECE_ROWS[1])
 
 
 def _erase(
@@ -93,22 +114,22 @@ def _erase(
     order: Column[Any],
     between: Callable[[], bool] = lambda: True,
 ) -> int:
-    query = select(_log.id, _log.prediction_id).where(condition).order_by(order).limit(PIECE_ROWS)
-    piece = query
+    query = select(_log.id, _log.prediction_id).where(condition).order_by(order)
+    left = query
+    piece = _Piece()
     erased = 0
     while True:
-        started = time.monotonic()
-        with writing(engine) as connection:
+        with piece.taken(engine) as connection:
             # An outcome on its way goes with its prediction, or comes too late.
             one_writer(connection, outcomes)
-            chosen = connection.execute(piece).all()
+            chosen = connection.execute(left.limit(piece.rows)).all()
             if chosen:
                 ids = [row.id for row in chosen]
                 known = [row.prediction_id for row in chosen]
                 connection.execute(delete(inference_logs).where(_log.id.in_(ids)))
                 connection.execute(delete(outcomes).where(outcomes.c.prediction_id.in_(known)))
         erased += len(chosen)
-        if len(chosen) < PIECE_ROWS or not between():
+        if len(chosen) < piece.rows or not between():
             return erased
-        piece = query.where(order > getattr(chosen[-1], order.name))
-        time.sleep(time.monotonic() - started)
+        left = query.where(order > getattr(chosen[-1], order.name))
+        piece.rest()
