@@ -200,6 +200,9 @@ def _serve(settings: Settings) -> int:
     # In this very process: whoever started it can stop it, and nothing is imported twice.
     with no_collections():
         from bentoml_cli.cli import cli
+
+        from student_success.supervisor import listen_in
+    listen_in(settings.state_dir / "supervisor")
     arguments = [
         "serve",
         "service:StudentSuccess",
@@ -232,7 +235,7 @@ def _mlflow(settings: Settings) -> int:
     settings.artefact_root.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     print(f"MLflow   http://127.0.0.1:{settings.mlflow_ui_port}", flush=True)
-    os.execv(
+    os.execv(  # noqa: S606 - a shell is what must not be in between
         sys.executable,
         [
             sys.executable,

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-_SHARED = Path("/dev/shm")
+_SHARED = Path("/dev/shm")  # noqa: S108 - a folder only we can read is made in it
 
 SOON_SECONDS = 1.0
 _due = False

@@ -287,7 +287,8 @@ class Settings(BaseSettings):
         if self.ui_api_url is not None:
             return self.ui_api_url.rstrip("/")
         # "Every address" is where one listens, not where one is found.
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.bind_address, self.bind_address)
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - said, not bound to
+        host = everywhere.get(self.bind_address, self.bind_address)
         return f"http://{host}:{self.port}"
 
     @property
