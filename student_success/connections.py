@@ -114,6 +114,10 @@ class Connection(HttpToolsProtocol):
         """Answer what is no HTTP."""
         self._refuse(MalformedRequestError("This is not HTTP."))
 
+    def _should_upgrade_to_ws(self) -> bool:
+        # There is no WebSocket here; a request that asks for one is answered as any other.
+        return False
+
     def _refuse(self, error: StudentSuccessError) -> None:
         """Answer an error and end the connection; an answer that is under way ends it itself."""
         if self._refused or self.transport.is_closing():

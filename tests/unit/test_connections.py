@@ -35,6 +35,7 @@ def test_protocol_has_the_parts_that_are_used_here() -> None:
         "self.message_event = message_event",
         "self.response_started = False",
         "self.response_complete = False",
+        "def _should_upgrade_to_ws(self) -> bool:",
     ):
         assert part in source
 
