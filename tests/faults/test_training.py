@@ -79,8 +79,7 @@ def _is_free(server: Server) -> bool:
     again = _post(server, "/train", wait=False)
     if again.status_code != 202:
         return False
-    end = time.monotonic() + TRAINER_SECONDS
-    while not (trainers := _trainers(server)) and time.monotonic() < end:
+    while not (trainers := _trainers(server)) and _job(server)["state"] == "running":
         time.sleep(0.05)
     for process in trainers:
         process.kill()

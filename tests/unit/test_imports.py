@@ -34,7 +34,10 @@ FLOORS: dict[str, set[str]] = {
         *("promotion", "champion", "jobs", "monitor", "inference", "explanations"),
         *("application", "late"),
     },
-    "edge": {"http", "connections", "contract", "openapi", "routes", "bento", "bulk", "__main__"},
+    "edge": {
+        *("http", "connections", "contract", "openapi", "routes", "bento", "bulk", "supervisor"),
+        "__main__",
+    },
 }
 NO_ROOMS = {"migrations"}
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS.values()) for room in rooms}
@@ -44,7 +47,7 @@ WALLS: dict[str, set[str]] = {
     "mlflow": {"student_success/registry", "training"},
     "bentoml": {
         *("service", "student_success/bento"),
-        *("student_success/registry", "student_success/direct"),
+        *("student_success/registry", "student_success/direct", "student_success/supervisor"),
     },
     "_bentoml_sdk": {"student_success/bento"},
     "sqlalchemy": {
