@@ -24,6 +24,10 @@ lint: $(VENV)/.dev ## Check style and formatting
 types: $(VENV)/.dev ## Check types
 	@$(BIN)/mypy
 
+.PHONY: audit
+audit: $(VENV)/.dev ## Look for known weaknesses in what is locked (says so where it cannot ask)
+	@$(BIN)/python .ci/audit
+
 check: lint types test ## Everything that must pass before a commit lands
 
 mlflow: $(VENV)/.serve ## Open MLflow's own interface on http://127.0.0.1:5000
