@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 1.0
 LONGEST_LOG_BYTES = 64 << 20
 """A longer write-ahead log makes writers wait until it is moved: it must not fill the disk."""
-RETENTION_SECONDS = 600.0
+RETENTION_SECONDS = 20.0
 CHECK_SECONDS = 1.0
 """Whoever asks for our health more often than this costs nothing more."""
 _PROBE = "probe"
