@@ -73,6 +73,10 @@ bench: $(VENV)/.dev ## Measure ourselves beside the peers (QUICK=1: two minutes;
 	  { echo "wrk is needed: install it with your package manager."; exit 2; }
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick,--write)
 
+.PHONY: bench-bulk
+bench-bulk: $(VENV)/.dev ## Measure bulk scoring, up to ten million rows (3 GB of disk, ten minutes)
+	@$(BIN)/python -m benchmarks.bulk
+
 # The container and the stack around it.
 .PHONY: image up down test-stack test-faults test-scale test-monitoring
 # SCALE=1: PostgreSQL, an S3-compatible store and API_REPLICAS replicas behind a proxy.

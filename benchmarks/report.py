@@ -187,6 +187,9 @@ def markdown(results: Results) -> str:
         "gives a connection to whichever worker asks first. Measure with many connections, and put "
         "a balancing proxy in front where few clients send much.",
         "",
+        "Whole files of pupils: [scaling.md](scaling.md#bulk-scoring), written by "
+        "`python -m benchmarks.bulk`.",
+        "",
     ]
     return "\n".join(lines)
 
