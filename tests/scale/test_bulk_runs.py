@@ -29,7 +29,7 @@ from tests.scale.dask_cluster import dask_cluster
 from tests.server import serving
 
 ROWS = 200_000
-KILLS = 6
+KILLS = 5
 
 
 def command(source: Path, target: Path, *options: str) -> list[str]:
