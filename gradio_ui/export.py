@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -22,7 +23,9 @@ _TYPES = {
     "csv": "text/csv;charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# Wide ones too: a spreadsheet in an East Asian language takes them for the others.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+_BREAKS = ("\t", "\r", "\n")
 
 SAVE = """
 (file) => {
@@ -65,9 +68,17 @@ def packed(
 
 def harmless(value: Any) -> Any:
     """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
+    if isinstance(value, str) and (value.startswith(_BREAKS) or _seen(value).startswith(_FORMULA)):
         return f"'{value}"
     return value
+
+
+def _seen(text: str) -> str:
+    """Return a text from its first character that is neither blank nor invisible."""
+    for place, letter in enumerate(text):
+        if unicodedata.category(letter)[0] not in "ZC":
+            return text[place:]
+    return ""
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]], decimal_comma: bool) -> bytes:
@@ -97,7 +108,7 @@ def _xlsx(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     sheet.freeze_panes = "A2"
     titles = []
     for title in header:
-        cell = WriteOnlyCell(sheet, value=harmless(title))
+        cell = WriteOnlyCell(sheet, value=_storable(harmless(title)))
         cell.font = Font(bold=True)
         titles.append(cell)
     sheet.append(titles)
