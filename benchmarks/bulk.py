@@ -129,8 +129,8 @@ def _page(ours: list[Run], peers: list[Run], limits: list[Run], most: int) -> st
         *(run.line() for run in limits),
         "",
         f"Measured on {os.cpu_count()} cores. Where others used them too, the processor's time "
-        f"says more than the clock. The loop reads {PEER_CHUNK:,} rows at a time, has one process, and "
-        "answers with the grade alone; its time for more rows is extrapolated.",
+        f"says more than the clock. The loop reads {PEER_CHUNK:,} rows at a time, has one process, "
+        "and answers with the grade alone; its time for more rows is extrapolated.",
         "",
         *(
             f"- {times[name]:.1f} times as fast as {name} by the clock; a row takes "

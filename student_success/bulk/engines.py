@@ -18,6 +18,9 @@ from student_success.children import die_with_parent
 from student_success.errors import ConfigurationError, UnavailableError
 
 
+CONNECT_SECONDS = 10.0
+
+
 class Pending(Protocol):
     """A slice that is being scored."""
 
@@ -172,7 +175,7 @@ def dask(model: Model, address: str | None) -> Iterator[Cluster]:
     except ImportError:
         raise ConfigurationError("Dask is not installed: install requirements/scale.txt.") from None
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UnavailableError(f"No Dask scheduler answers at {address}.") from error
     with client:

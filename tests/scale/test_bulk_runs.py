@@ -22,7 +22,10 @@ import psutil
 import pytest
 
 from benchmarks.bulk import write_pupils
+from student_success.bulk import engines
+from student_success.bulk.model import Model
 from student_success.bulk.work import folder_of
+from student_success.errors import UnavailableError
 from student_success.settings import ROOT
 from student_success.students import FEATURE_NAMES
 from tests.scale.dask_cluster import dask_cluster
@@ -270,7 +273,6 @@ def test_two_runs_do_not_write_the_same_output(run: Any, tmp_path: Path) -> None
     ("options", "words"),
     [
         (["--engine=dask"], "--scheduler"),
-        (["--engine=dask", "--scheduler=tcp://127.0.0.1:1"], "No Dask scheduler answers"),
         (["--model=7"], "never deployed"),
         (["--model=/nowhere"], "incomplete or damaged"),
         (["--workers=0"], "1 or more"),
@@ -287,6 +289,16 @@ def test_what_cannot_be_is_said_in_plain_words(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_scheduler_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
+    model = Model("seed", "0" * 64, 0.9, ROOT)
+    with (
+        pytest.raises(UnavailableError, match="No Dask scheduler answers"),
+        engines.dask(model, "tcp://127.0.0.1:1"),
+    ):
+        pass
 
 
 def test_csv_needs_no_arrow_and_parquet_says_that_it_does(tmp_path: Path) -> None:

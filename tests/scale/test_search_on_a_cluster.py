@@ -103,7 +103,8 @@ def test_command_trains_on_the_cluster_and_registers_the_candidate(
     assert result["test_mae"] == here.test_mae
 
 
-def test_scheduler_that_is_away_is_named(few: Dataset) -> None:
+def test_scheduler_that_is_away_is_named(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.cluster._CONNECT_SECONDS", 0.5)
     settings = Settings(train_scheduler="tcp://127.0.0.1:1")
     with pytest.raises(TrainingFailedError, match="No Dask scheduler answers"):
         train.run(settings, dataset=few)
