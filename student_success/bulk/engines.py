@@ -17,7 +17,6 @@ from student_success.bulk.scoring import score
 from student_success.children import die_with_parent
 from student_success.errors import ConfigurationError, UnavailableError
 
-
 CONNECT_SECONDS = 10.0
 
 
