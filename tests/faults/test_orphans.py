@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from pathlib import Path
@@ -38,11 +39,13 @@ def test_supervisor_alone_is_killed(tmp_path: Path) -> None:
             assert sum("training run" in command for command in commands) >= 1
             assert sum("gradio_ui" in command for command in commands) == 1
             server.process.kill()
-            _, alive = psutil.wait_procs(below, timeout=GONE_SECONDS)
+            end = time.monotonic() + GONE_SECONDS
+            while (alive := living(below)) and time.monotonic() < end:
+                time.sleep(0.02)
             orphans += len(alive)
             server.process.wait(10)
             counts.add(promise=PROMISE, faults=1, requests=1, acknowledged=1, lost=len(alive))
-            assert not alive, [process.cmdline() for process in alive]
+            assert not alive
             for port in (server.port, ui_port):
                 free(port)
         # Nothing of the killed training stands in the way of the next.
@@ -55,6 +58,16 @@ def test_supervisor_alone_is_killed(tmp_path: Path) -> None:
         for process in below:
             if process.is_running():
                 process.kill()
+
+
+def living(processes: list[psutil.Process]) -> list[str]:
+    """Return the commands of those that still run; one that only waits to be noticed does not."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
 
 
 def train(server: Server) -> None:
