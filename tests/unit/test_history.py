@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Engine, event, insert, select
 
 from student_success import committer as committer_module
+from student_success import erasure
 from student_success import history as history_module
 from student_success.committer import COLUMNS, Committer, Row
 from student_success.database import (
@@ -501,6 +502,42 @@ def test_old_predictions_are_erased_by_themselves(
         time.sleep(0.02)
     assert b"marked-old" not in bytes_on_disk(path)
     assert b"marked-young" in bytes_on_disk(path)
+
+
+def test_old_predictions_are_found_by_index_and_a_younger_one_stays(
+    history: History, engine: Engine
+) -> None:
+    limit = 100 * DAY_US
+    start = f"{limit // 1000:012x}"
+    old = [f"{limit // 1000 - 1 - number:012x}{number:020x}" for number in range(250)]
+    rows = [(one, *row(0, at=limit - 1)[1:]) for one in old]
+    # An id that says less than the time: not one of ours, and not to be erased too soon.
+    rows += [(f"{'0' * 31}1", *row(0, at=limit)[1:]), (f"{start}{'0' * 20}", *row(0, at=limit)[1:])]
+    fill(history, *rows)
+    asked: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda *said: asked.append((said[2], said[3])))
+    assert erasure.erase_before(engine, limit) == 250
+    assert len(history.page(limit=1000)) == 2
+    query, values = next(said for said in asked if said[0].startswith("SELECT"))
+    explain = "EXPLAIN QUERY PLAN"
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            explain = "EXPLAIN"
+            # In a small table it would not be worth it.
+            connection.exec_driver_sql("SET enable_seqscan = off")
+        plan = str(connection.exec_driver_sql(f"{explain} {query}", values).all())
+    assert "prediction_id" in plan
+    assert "SCAN inference_logs" not in plan
+
+
+def test_long_erasure_ends_with_the_service(
+    history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_tend", lambda: False)
+    fill(history, *(row(number, at=1) for number in range(1000)))
+    erased = history.erase_before(DAY_US)
+    assert erased == erasure.FIRST_PIECE_ROWS
+    assert len(ids(database_url)) == 1000 - erased
 
 
 def test_nothing_is_erased_by_age_unless_asked(
