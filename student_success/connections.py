@@ -78,6 +78,11 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > kind.most:
             self._make_room()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; requests that wait in line are forgotten, for each of them holds on to this."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+
     def data_received(self, data: bytes) -> None:
         """Read what came, in pieces whose headers are bounded."""
         if len(data) <= HEAD_BYTES:

@@ -370,7 +370,7 @@ class Edge:
         if call.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedMediaTypeError("Send the body as it is, without a content encoding.")
         call.body = await self._read(call, receive, limit)
-        if not call.body.strip() and rule.optional_body:
+        if not call.body and rule.optional_body:
             call.model = rule.body()
             return
         if call.body and not JSON_TYPE.fullmatch(call.headers.get(b"content-type", b"")):
