@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks import models, report
@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help="write docs/benchmarks.md and its plot"
     )
+    parser.add_argument("--rounds", type=int, help="how often each is loaded")
+    parser.add_argument("--seconds", type=float, help="how long each time")
     asked = parser.parse_args()
     for tool in ("wrk", "taskset"):
         if shutil.which(tool) is None:
@@ -31,7 +33,16 @@ def main() -> int:
         folder = Path(scratch)
         say("fitting the models")
         models.make(folder)
-        results = measure(folder, QUICK if asked.quick else WHOLE)
+        plan = QUICK if asked.quick else WHOLE
+        results = measure(
+            folder,
+            replace(
+                plan,
+                rounds=asked.rounds or plan.rounds,
+                seconds=asked.seconds or plan.seconds,
+                slow_seconds=3 * asked.seconds if asked.seconds else plan.slow_seconds,
+            ),
+        )
     page = report.markdown(results)
     print(page)
     if asked.write:
