@@ -24,7 +24,7 @@ from student_success.errors import HistoryUnavailableError, ModelUnavailableErro
 from student_success.history import History
 from student_success.idempotency import Asked, IdempotencyKey
 from student_success.identifiers import random_hex
-from student_success.memory import give_back
+from student_success.memory import give_back_soon
 from student_success.predictor import Prediction
 from student_success.schemas import BatchAnswer, Interval, PredictionAnswer
 from student_success.students import StudentFeatures
@@ -100,18 +100,11 @@ class Inference:
         now = now_us()
         answer, row = make_answer(student, prediction, predictor.version, session_id, now)
         body = answer.__pydantic_serializer__.to_json(answer)
-        try:
-            earlier = await self._history.append(
-                (row,), key=_key("predict", idempotency, session_id, body)
-            )
-        except HistoryUnavailableError:
-            if not self._answer_unlogged or idempotency is not None:
-                raise
-            return Answered(_unlogged(body), predictor.version)
-        if earlier is not None:
-            return Answered(earlier, None)
-        _count(prediction, predictor.version)
-        return Answered(body, predictor.version)
+        key = _key("predict", idempotency, session_id, body)
+        kept = await self._keep((row,), Answered(body, predictor.version), key=key)
+        if kept.body is body:
+            _count(prediction, predictor.version)
+        return kept
 
     async def predict_batch(
         self,
@@ -141,22 +134,28 @@ class Inference:
         # A small batch takes less time than handing it to a thread and back.
         small = len(students) <= MAX_ROWS_IN_LOOP
         body, rows, predictions = compute() if small else await asyncio.to_thread(compute)
+        key = _key("predict_batch", idempotency, session_id, body)
         try:
-            earlier = await self._history.append(
-                rows, key=_key("predict_batch", idempotency, session_id, body)
-            )
-        except HistoryUnavailableError:
-            if not self._answer_unlogged or idempotency is not None:
-                raise
-            return Answered(_unlogged(body), version)
+            kept = await self._keep(rows, Answered(body, version), key=key)
         finally:
             if len(students) >= LARGE_BATCH:
-                asyncio.get_running_loop().run_in_executor(None, give_back)
-        if earlier is not None:
-            return Answered(earlier, None)
-        for prediction in predictions:
-            _count(prediction, version)
-        return Answered(body, version)
+                give_back_soon()
+        if kept.body is body:
+            for prediction in predictions:
+                _count(prediction, version)
+        return kept
+
+    async def _keep(
+        self, rows: Sequence[Row], answer: Answered, *, key: IdempotencyKey | None
+    ) -> Answered:
+        """Commit the rows of an answer; return what to say: it, an earlier one, or it unlogged."""
+        try:
+            earlier = await self._history.append(rows, key=key)
+        except HistoryUnavailableError:
+            if not self._answer_unlogged or key is not None:
+                raise
+            return Answered(_unlogged(answer.body), answer.model_version)
+        return answer if earlier is None else Answered(earlier, None)
 
 
 def _unlogged(body: bytes) -> bytes:
