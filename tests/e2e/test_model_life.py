@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from student_success.students import EXAMPLE
 from student_success.tally import FLUSH_SECONDS
+from tests.clients import Clients
 from tests.server import Server, serving
 
 pytestmark = pytest.mark.e2e
@@ -39,23 +40,13 @@ def http(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-class Load:
+class Load(Clients):
     """Clients that predict without pause, on new connections, and keep every answer."""
 
     def __init__(self, url: str, *, clients: int = 4) -> None:
         self.answers: list[tuple[float, int, str]] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(url,)) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self, url: str) -> None:
         while not self._stop.is_set():

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from student_success.students import EXAMPLE
+from tests.clients import Clients
 from tests.faults.wire import Answer, CutError, Wire, request
 
 PAUSE_SECONDS = 0.01
@@ -60,7 +61,7 @@ class Noted:
         self.longest = max(self.longest, other.longest)
 
 
-class Load:
+class Load(Clients):
     """Threads that predict until the block ends, on connections they keep.
 
     Parameters
@@ -85,16 +86,6 @@ class Load:
         self._stop = threading.Event()
         self._notes = [Noted() for _ in range(clients)]
         self._threads = [threading.Thread(target=self._run, args=(note,)) for note in self._notes]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     @property
     def noted(self) -> Noted:

@@ -22,6 +22,7 @@ import pytest
 
 from student_success.predictor import Prediction, Predictor
 from student_success.students import EXAMPLE, FEATURES, StudentFeatures
+from tests.clients import Clients
 from tests.faults import versions
 from tests.faults.counts import counts, times
 from tests.faults.wire import CutError, Wire, request
@@ -65,7 +66,7 @@ def pupils() -> list[dict[str, Any]]:
     return found
 
 
-class Load:
+class Load(Clients):
     """Clients that predict all kinds of pupils, alone and together, on connections of five."""
 
     def __init__(self, port: int) -> None:
@@ -75,16 +76,6 @@ class Load:
         self._threads = [
             threading.Thread(target=self._run, args=(port, number)) for number in range(CLIENTS)
         ]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self, port: int, first: int) -> None:
         everybody = pupils()

@@ -17,6 +17,7 @@ import httpx
 
 from student_success.children import die_with_parent
 from student_success.students import EXAMPLE
+from tests.clients import Clients
 from tests.server import Server, free_port
 
 READY_SECONDS = 60.0
@@ -92,7 +93,7 @@ def replicas(folder: Path, number: int, **settings: str) -> Replicas:
     return Replicas([Server(folder / f"replica-{n}", **settings) for n in range(number)])
 
 
-class Load:
+class Load(Clients):
     """Clients that send predictions to every server, and remember what was acknowledged."""
 
     def __init__(self, servers: list[Server], *, clients: int = 4) -> None:
@@ -122,13 +123,3 @@ class Load:
                 elif answer.status_code == 503:
                     self.without_retry_after += "retry-after" not in answer.headers
                     time.sleep(0.05)
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
