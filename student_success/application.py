@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from student_success import children, metrics, promotion, registry
+from student_success import children, metrics, promotion, registry, store
 from student_success.champion import Champion
 from student_success.children import ChildFailure
 from student_success.committer import LOCK_SECONDS
@@ -227,7 +227,7 @@ class Application:
         with self._counted("rolled_back"):
             async with self._exclusive(Operation.DEPLOYMENT):
                 target = await asyncio.to_thread(self.deployments.rollback_target)
-                if target is not None and registry.stored(self.settings, target.to_version) is None:
+                if target is not None and store.stored(self.settings, target.to_version) is None:
                     await self._registry_child(
                         "fetch", f"--version={target.to_version}", f"--sha256={target.fingerprint}"
                     )

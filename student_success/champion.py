@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from student_success import children, direct, metrics, promotion, registry
+from student_success import children, direct, metrics, promotion, store
 from student_success.anchor import Anchor
 from student_success.attendance import Attendance
 from student_success.children import ChildFailure
@@ -157,7 +157,7 @@ class Champion:
             )
 
     def _is_stored(self, deployment: Deployment) -> bool:
-        folder = registry.stored(self._settings, deployment.to_version)
+        folder = store.stored(self._settings, deployment.to_version)
         try:
             return folder is not None and verify(folder) == deployment.fingerprint
         except ArtefactError:

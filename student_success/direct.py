@@ -9,7 +9,6 @@ the server, `registry` and its child process do it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -21,15 +20,15 @@ import bentoml
 import httpx
 from bentoml.exceptions import BentoMLException
 
-from student_success import registry
+from student_success import seal, store
 from student_success.errors import ArtefactError, RegistryUnavailableError
 from student_success.predictor import verify
+from student_success.seal import RegisteredVersion
 from student_success.settings import Settings
 
 MAX_BYTES = 1 << 30
 MAX_FILES = 1000
 WAIT_SECONDS = 5.0
-_IN_STORE = "mlflow_model"
 
 
 def take(settings: Settings, version: str, *, fingerprint: str) -> None:
@@ -51,24 +50,17 @@ def take(settings: Settings, version: str, *, fingerprint: str) -> None:
         return  # Another worker of this machine was quicker.
     with _server(settings) as server:
         found = server.version(version)
-        tags = {item["key"]: item["value"] for item in found.get("tags", [])}
-        if tags.get("fingerprint") != fingerprint:
+        if found.fingerprint != fingerprint:
             raise ArtefactError("The registry's version is not the one that was deployed.")
         where = server.folder_of(version)
-        listed = server.read(where, registry.CHECKSUMS)
-        if hashlib.sha256(listed).hexdigest() != tags.get("checksums"):
-            raise ArtefactError("The list of checksums is not the one that was recorded.")
-        with _new_in_store(settings, version, found, fingerprint) as folder:
-            (folder / registry.CHECKSUMS).write_bytes(listed)
-            for name, digest in _recorded(listed):
-                content = server.read(where, name)
-                if hashlib.sha256(content).hexdigest() != digest:
-                    raise ArtefactError("A file of the model is not the one that was recorded.")
+        listed = server.read(where, seal.CHECKSUMS)
+        names = _names(seal.recorded(listed, found))
+        with _new_in_store(settings, found) as folder:
+            (folder / seal.CHECKSUMS).write_bytes(listed)
+            for name in names:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(content)
-            manifest = folder / registry.SERVING / "manifest.json"
-            if hashlib.sha256(manifest.read_bytes()).hexdigest() != fingerprint:
-                raise ArtefactError("The manifest is not the one that was deployed.")
+                (folder / name).write_bytes(server.read(where, name))
+            seal.check(folder, found)
 
 
 class _Server:
@@ -81,9 +73,16 @@ class _Server:
         self._end = time.monotonic() + settings.registry_timeout_seconds
         self._left = MAX_BYTES
 
-    def version(self, version: str) -> dict[str, Any]:
-        found = self._ask("model-versions/get", name=self._name, version=version)
-        return dict(found["model_version"])
+    def version(self, version: str) -> RegisteredVersion:
+        said = self._ask("model-versions/get", name=self._name, version=version)["model_version"]
+        tags = {item["key"]: item["value"] for item in said.get("tags", [])}
+        return RegisteredVersion(
+            version=int(version),
+            run_id=str(said.get("run_id", "")),
+            fingerprint=tags.get("fingerprint"),
+            checksums=tags.get("checksums"),
+            metrics={},
+        )
 
     def folder_of(self, version: str) -> str:
         """Return the path under which the server gives a version's files."""
@@ -132,7 +131,7 @@ def _server(settings: Settings) -> Iterator[_Server]:
 
 
 def _is_stored(settings: Settings, version: str, fingerprint: str) -> bool:
-    folder = registry.stored(settings, version)
+    folder = store.stored(settings, version)
     try:
         return folder is not None and verify(folder) == fingerprint
     except ArtefactError:
@@ -140,12 +139,11 @@ def _is_stored(settings: Settings, version: str, fingerprint: str) -> bool:
 
 
 @contextlib.contextmanager
-def _new_in_store(
-    settings: Settings, version: str, found: dict[str, Any], fingerprint: str
-) -> Iterator[Path]:
+def _new_in_store(settings: Settings, found: RegisteredVersion) -> Iterator[Path]:
     """Make a model in the Bento store, as its own import would; kept only if the block succeeds."""
-    name = registry.tag(settings, version)
-    if registry.stored(settings, version) is not None:
+    version = str(found.version)
+    name = store.tag(settings, version)
+    if store.stored(settings, version) is not None:
         # What is there is damaged, or was never this version.
         bentoml.models.delete(name)
     try:
@@ -153,28 +151,21 @@ def _new_in_store(
             name,
             module="bentoml.mlflow",
             signatures={"predict": {"batchable": False}},
-            labels={"mlflow_version": version},
-            metadata={
-                "mlflow_name": settings.model_name,
-                "mlflow_version": int(version),
-                "run_id": str(found.get("run_id", "")),
-                "fingerprint": fingerprint,
-            },
+            **store.described(settings, found),
         ) as model:
-            folder = Path(model.path_of(_IN_STORE))
+            folder = Path(model.path_of(store.IN_STORE))
             folder.mkdir()
             yield folder
     except BentoMLException as error:
-        if not _is_stored(settings, version, fingerprint):
+        if not _is_stored(settings, version, str(found.fingerprint)):
             raise ArtefactError("The Bento store did not keep the model.") from error
 
 
-def _recorded(listed: bytes) -> list[tuple[str, str]]:
-    recorded: dict[str, str] = json.loads(listed)
+def _names(recorded: dict[str, str]) -> list[str]:
     if len(recorded) > MAX_FILES:
         raise ArtefactError("The model has too many files.")
     for name in recorded:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             raise ArtefactError("A file of the model would land elsewhere.")
-    return list(recorded.items())
+    return list(recorded)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from student_success import children, gate, registry
+from student_success import children, gate, registry, seal, store
 from student_success.anchor import Anchor
 from student_success.children import ChildFailure
 from student_success.deployments import SEED, Action, Deployment, Deployments
@@ -32,6 +32,7 @@ from student_success.evidence import Evidence, finite_json
 from student_success.locks import Operation, exclusive
 from student_success.predictor import Predictor, verify
 from student_success.schemas import PromoteRequest
+from student_success.seal import RegisteredVersion
 from student_success.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ def _promote(
                 f"Version {version} was refused by the gate.",
                 details=verdict.to_json()["conditions"],
             )
-        kept = registry.keep(settings, found, folder)
+        kept = store.keep(settings, found, folder)
     report("kept")
     fingerprint = _check(settings, kept, version, found.fingerprint)
     report("verified")
@@ -151,7 +152,7 @@ class _Judged:
 
 
 @contextlib.contextmanager
-def _fetched(settings: Settings, version: int) -> Iterator[tuple[registry.RegisteredVersion, Path]]:
+def _fetched(settings: Settings, version: int) -> Iterator[tuple[RegisteredVersion, Path]]:
     found = registry.find(settings, version)
     with registry.fetched(settings, found) as folder:
         yield found, folder
@@ -161,7 +162,7 @@ def _judge(
     settings: Settings, deployments: Deployments, request: PromoteRequest, folder: Path
 ) -> _Judged:
     served = folder_of(settings, deployments.current())
-    evaluation = _evaluation(settings, folder / registry.SERVING, served)
+    evaluation = _evaluation(settings, folder / seal.SERVING, served)
     verdict = gate.decide(
         Evidence.from_json(evaluation),
         gate.Limits.from_settings(settings).tightened(
@@ -236,7 +237,7 @@ def fetch(settings: Settings, version: int, *, fingerprint: str) -> Path:
     with _fetched(settings, version) as (found, folder):
         if found.fingerprint != fingerprint:
             raise ArtefactError("The registry's version is not the one that was deployed.")
-        return registry.keep(settings, found, folder)
+        return store.keep(settings, found, folder)
 
 
 def align_alias(settings: Settings, deployments: Deployments, *, may_adopt: bool) -> None:
@@ -311,7 +312,7 @@ def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> 
     """Take over what a registry with a history of its own says is served."""
     with _fetched(settings, int(version)) as (found, folder):
         _try_out(settings, folder, version)
-        kept = registry.keep(settings, found, folder)
+        kept = store.keep(settings, found, folder)
     row = deployments.record(
         "adopt",
         to_version=version,
@@ -345,7 +346,7 @@ def folder_of(settings: Settings, deployment: Deployment | None) -> Path:
     """
     if deployment is None or deployment.to_version == SEED:
         return settings.seed_model_path
-    folder = registry.stored(settings, deployment.to_version)
+    folder = store.stored(settings, deployment.to_version)
     if folder is None:
         raise ArtefactError(f"Version {deployment.to_version} is not in the Bento store.")
     return folder

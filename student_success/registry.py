@@ -1,4 +1,4 @@
-"""MLflow and the Bento store: the only file that talks to either.
+"""MLflow: the only file that talks to its library.
 
 The serving process only ever looks into the Bento store. Everything that needs MLflow runs in a
 child process, because MLflow brings a few hundred megabytes and can be slow, wrong or away. Each
@@ -10,31 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import os
 import shutil
 import sqlite3
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import bentoml
 import httpx
-from bentoml.exceptions import BentoMLException
 
+from student_success import seal
 from student_success.children import deadline
 from student_success.clock import iso
 from student_success.errors import (
-    ArtefactError,
     NotFoundError,
     RegistryUnavailableError,
     StudentSuccessError,
 )
+from student_success.manifest import MANIFEST
+from student_success.scratch import scratch_folder
+from student_success.seal import RegisteredVersion
 from student_success.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,10 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHECKSUMS = "checksums.json"
-SERVING = "serving"
 _MODEL_FOLDER = "model"
-_IN_STORE = "mlflow_model"
 PEEK_BYTES = 1 << 20
 
 
@@ -84,31 +79,6 @@ class Candidate(Protocol):
     @property
     def input_example(self) -> pd.DataFrame:
         """A few pupils."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredVersion:
-    """One version in MLflow."""
-
-    version: int
-    run_id: str
-    fingerprint: str | None
-    checksums: str | None
-    metrics: dict[str, float]
-
-
-def tag(settings: Settings, version: str) -> str:
-    """Name a version in the Bento store."""
-    return f"{settings.model_name}:v{version}"
-
-
-def stored(settings: Settings, version: str) -> Path | None:
-    """Return the serving folder of a version in the Bento store, or None if it is not there."""
-    try:
-        model = bentoml.models.get(tag(settings, version))
-    except BentoMLException:
-        return None
-    return Path(model.path) / _IN_STORE / SERVING
 
 
 def prepare(settings: Settings) -> None:
@@ -181,11 +151,11 @@ def register_candidate(settings: Settings, candidate: Candidate) -> RegisteredVe
     RegistryUnavailableError
         If MLflow cannot be reached or written.
     """
-    with _client(settings) as client, _scratch(settings) as scratch:
+    with _client(settings) as client, scratch_folder(settings.state_dir) as scratch:
         folder = scratch / _MODEL_FOLDER
         _save(candidate, folder)
-        checksums = _seal(folder)
-        fingerprint = _digest(folder / SERVING / "manifest.json")
+        checksums = seal.write(folder)
+        fingerprint = seal.digest(folder / seal.SERVING / MANIFEST)
         run_id = client.create_run(_experiment(client, settings)).info.run_id
         state = "FAILED"
         try:
@@ -263,7 +233,7 @@ def fetched(settings: Settings, found: RegisteredVersion) -> Iterator[Path]:
     RegistryUnavailableError
         If it cannot be downloaded.
     """
-    with _scratch(settings) as scratch:
+    with scratch_folder(settings.state_dir) as scratch:
         with _client(settings) as client:
             source = client.get_model_version_download_uri(settings.model_name, str(found.version))
             from mlflow.artifacts import download_artifacts
@@ -273,43 +243,8 @@ def fetched(settings: Settings, found: RegisteredVersion) -> Iterator[Path]:
                     artifact_uri=source, dst_path=str(scratch), tracking_uri=settings.tracking_uri
                 )
             )
-        _check_seal(folder, found)
+        seal.check(folder, found)
         yield folder
-
-
-def keep(settings: Settings, found: RegisteredVersion, folder: Path) -> Path:
-    """Import a checked model into the Bento store and return its serving folder there.
-
-    A copy already there is replaced unless it is the same, byte for byte in what is served.
-    """
-    name = tag(settings, str(found.version))
-    with contextlib.suppress(BentoMLException):
-        there = Path(bentoml.models.get(name).path) / _IN_STORE / SERVING
-        with contextlib.suppress(ArtefactError, OSError):
-            _check_seal(there.parent, found)
-            return there
-    with contextlib.suppress(BentoMLException):
-        # Also what an import that was cut short has left of it, which the store does not show.
-        bentoml.models.delete(name)
-    with _scratch(settings) as scratch, _temporary_files_in(scratch):
-        bentoml.mlflow.import_model(
-            name,
-            str(folder),
-            labels={"mlflow_version": str(found.version)},
-            metadata={
-                "mlflow_name": settings.model_name,
-                "mlflow_version": found.version,
-                "run_id": found.run_id,
-                "fingerprint": found.fingerprint,
-                "metrics": found.metrics,
-            },
-        )
-    # The import's own return value points at a temporary folder: ask again.
-    path = stored(settings, str(found.version))
-    if path is None:
-        raise ArtefactError("The Bento store did not keep the model.")
-    _flush(path.parent)
-    return path
 
 
 def alias(settings: Settings) -> str | None:
@@ -504,91 +439,4 @@ def _save(candidate: Candidate, folder: Path) -> None:
         signature=infer_signature(example, candidate.pipeline.predict(example)),
         input_example=example,
     )
-    shutil.copytree(candidate.serving, folder / SERVING)
-
-
-@contextlib.contextmanager
-def _scratch(settings: Settings) -> Iterator[Path]:
-    """Make a folder for the block, and remove what killed processes left behind of theirs."""
-    above = settings.state_dir / "tmp"
-    above.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (settings.state_dir / "tmp.lock").open("w") as making:
-        fcntl.flock(making, fcntl.LOCK_EX)
-        for left in above.iterdir():
-            with contextlib.suppress(BlockingIOError), _locked(left):
-                shutil.rmtree(left, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(dir=above))
-        held = contextlib.ExitStack()
-        held.enter_context(_locked(scratch))
-    with held:
-        try:
-            yield scratch
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Let BentoML copy where it is cleaned up after a crash."""
-    before, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-def _flush(folder: Path) -> None:
-    """Bring every file to the disk: the deployment that names them is there at once."""
-    for path in (folder, *folder.rglob("*")):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _files(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): _digest(path)
-        for path in sorted(folder.rglob("*"))
-        # MLflow writes this one by itself when a version is downloaded.
-        if path.is_file() and path.name not in (CHECKSUMS, "registered_model_meta")
-    }
-
-
-def _seal(folder: Path) -> str:
-    """Write the SHA-256 of every file, and return that of the list."""
-    path = folder / CHECKSUMS
-    path.write_text(json.dumps(_files(folder), indent=1, sort_keys=True), encoding="utf-8")
-    return _digest(path)
-
-
-def _check_seal(folder: Path, found: RegisteredVersion) -> None:
-    try:
-        if found.checksums is None or found.fingerprint is None:
-            raise ArtefactError(
-                "This version was not registered by this program's training: it has no checksums."
-            )
-        if _digest(folder / CHECKSUMS) != found.checksums:
-            raise ArtefactError("The list of checksums is not the one that was recorded.")
-        recorded: Mapping[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        if _files(folder) != recorded:
-            raise ArtefactError("A file of the model is not the one that was recorded.")
-        if _digest(folder / SERVING / "manifest.json") != found.fingerprint:
-            raise ArtefactError("The manifest is not the one that was recorded.")
-    except (OSError, ValueError) as error:
-        raise ArtefactError("The model artefact is incomplete.") from error
+    shutil.copytree(candidate.serving, folder / seal.SERVING)

@@ -114,7 +114,7 @@ def _found(
 
 
 def _deployed(settings: Settings, asked: str | None) -> tuple[str, Path, str | None]:
-    from student_success import children, promotion, registry
+    from student_success import children, promotion, store
     from student_success.database import connect, migrate
     from student_success.deployments import Deployments
 
@@ -129,7 +129,7 @@ def _deployed(settings: Settings, asked: str | None) -> tuple[str, Path, str | N
             raise NotFoundError(f"Version {asked} was never deployed here.")
     if deployment is None or deployment.to_version == SEED:
         return SEED, settings.seed_model_path, None
-    if registry.stored(settings, deployment.to_version) is None:
+    if store.stored(settings, deployment.to_version) is None:
         fetch = children.run(
             "-m",
             "student_success",

@@ -53,7 +53,7 @@ def deploy(
             evidence={},
         )
 
-    monkeypatch.setattr(promotion.registry, "stored", stored)
+    monkeypatch.setattr(promotion.store, "stored", stored)
     return put
 
 

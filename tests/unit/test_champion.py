@@ -40,7 +40,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         shutil.copytree(SEED_FOLDER, folder / version)
         return verify(folder / version)
 
-    monkeypatch.setattr(promotion.registry, "stored", stored)
+    monkeypatch.setattr(promotion.store, "stored", stored)
     return put
 
 

@@ -14,7 +14,7 @@ import pytest
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 
-from student_success import direct, registry
+from student_success import direct, store
 from student_success.errors import ArtefactError, RegistryUnavailableError
 from student_success.predictor import Predictor
 from student_success.settings import ROOT, Settings
@@ -101,7 +101,7 @@ def settings(mlflow: Registry, tmp_path: Path) -> Iterator[Settings]:
 
 
 def kept(settings: Settings) -> Path | None:
-    return registry.stored(settings, "3")
+    return store.stored(settings, "3")
 
 
 def test_version_is_in_the_store_and_answers(settings: Settings, mlflow: Registry) -> None:

@@ -19,16 +19,16 @@ FLOORS: dict[str, set[str]] = {
     "facts": {
         *("clock", "decision", "dotenv", "errors", "settings", "students", "metrics", "tally"),
         *("identifiers", "idempotency", "evidence", "homogeneity", "memory", "onnx_trees"),
-        "cells",
+        *("cells", "scratch"),
     },
     "rules": {
         *("grading", "schemas", "strict_json", "comparison", "gate", "manifest", "predictor"),
         *("attribution", "explain", "encoding", "wording", "auth", "children", "database"),
-        *("drift", "locks", "logs", "drain", "attendance", "trial"),
+        *("drift", "locks", "logs", "drain", "attendance", "trial", "seal"),
     },
     "records": {
         *("registry", "committer", "erasure", "history", "deployments", "outcomes", "anchor"),
-        *("observed", "direct"),
+        *("observed", "store", "direct"),
     },
     "work": {
         *("promotion", "champion", "jobs", "monitor", "inference", "explanations"),
@@ -47,7 +47,7 @@ WALLS: dict[str, set[str]] = {
     "mlflow": {"student_success/registry", "training"},
     "bentoml": {
         *("service", "student_success/bento"),
-        *("student_success/registry", "student_success/direct", "student_success/supervisor"),
+        *("student_success/store", "student_success/direct", "student_success/supervisor"),
     },
     "_bentoml_sdk": {"student_success/bento"},
     "sqlalchemy": {

@@ -39,7 +39,7 @@ def _around(owner, name, *, before=None, after=None):
 def _arm():
     import shutil
 
-    from student_success import children, deployments, promotion, registry
+    from student_success import children, deployments, promotion, registry, store
 
     say = children.say
 
@@ -61,7 +61,7 @@ def _arm():
         copied if value is copy2 else value for value in shutil.copytree.__defaults__
     )
     _around(registry, "find", before="begun")
-    _around(registry, "keep", before="keeping")
+    _around(store, "keep", before="keeping")
     _around(deployments, "_chain", after="half recorded")
     _around(promotion.Anchor, "add", before="committed")
     _around(registry, "move_alias", before="moving", after="moved")
