@@ -101,13 +101,14 @@ class Application:
         self._control = control
         self.deployments = Deployments(control)
         self.jobs = Jobs(settings, control)
-        quick = settings.database.startswith("sqlite") and settings.history_synchronous == "NORMAL"
+        sqlite = settings.database.startswith("sqlite")
+        quick = sqlite and settings.history_synchronous == "NORMAL"
         self.history = History(
             connect(settings.database, synchronous=settings.history_synchronous),
             commit_engine=connect(
                 settings.database,
                 synchronous=settings.history_synchronous,
-                busy_seconds=LOCK_SECONDS,
+                busy_seconds=0 if sqlite else LOCK_SECONDS,
                 pool_size=1,
             ),
             quick_engine=connect(settings.database, busy_seconds=0, pool_size=1) if quick else None,

@@ -3,7 +3,7 @@
 Requests that arrive together are committed together, at the end of the event loop's turn. Where
 that is quick it happens right there: on SQLite, without waiting for the disk, a commit takes less
 time than handing it to a thread. Where it may not be quick it is handed to one: while somebody else
-holds the database's lock, when the disk was slow a moment ago, for large batches, for durability
+holds the database's lock, for a while after the disk was slow, for large batches, for durability
 across power loss, and for a server such as PostgreSQL.
 """
 
@@ -66,11 +66,17 @@ MAX_WAITING = 20_000
 MAX_ROWS_IN_LOOP = 128
 """A larger group would hold up other requests for more than a few milliseconds."""
 SLOW_SECONDS = 0.005
-"""A commit in the event loop that took longer sends the next ones to the thread."""
-CAUTIOUS_SECONDS = 1.0
+"""A commit in the event loop that took longer sends the next ones to the thread for a while."""
+CAUTION = 20.0
+"""How many times as long as it took: in all they hold up the event loop for a twentieth."""
+BROKEN_SECONDS = 1.0
+"""How long after a failure, other than a lock, nothing is committed in the event loop."""
 LOCK_SECONDS = 0.25
-"""How long one try to commit should wait for a lock: between tries those who waited long enough are
-told, and those who came meanwhile are added."""
+"""How long one try to commit should wait for a server's lock: between tries those who waited long
+enough are told, and those who came meanwhile are added."""
+POLL_SECONDS = 0.001
+"""Between tries. SQLite itself waits longer and longer, up to a tenth of a second at a time, for a
+lock that others hold for a millisecond."""
 _ROWS_A_STATEMENT = 64
 
 
@@ -93,7 +99,7 @@ class Committer:
     Parameters
     ----------
     engine
-        Database for the thread; it should wait `LOCK_SECONDS` for a lock.
+        Database for the thread; it should wait `LOCK_SECONDS` for a lock, on SQLite not at all.
     quick_engine
         The same database, not waiting for its lock, for commits in the event loop; None where
         those are not wanted.
@@ -179,15 +185,16 @@ class Committer:
             self._statements.commit(
                 self._quick_connection, [row for waiting in group for row in waiting.rows]
             )
-        except Exception:
+        except Exception as error:
             # Locked, full or broken: the thread can wait, logs it and tells the requests.
-            self._drop_quick_connection()
-            self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
+            if not is_locked(error):
+                self._drop_quick_connection()
+                self._cautious_until = time.monotonic() + BROKEN_SECONDS
             return False
         took = time.perf_counter() - started
         tally.observe(metrics.history_commit_duration_seconds, took)
         if took > SLOW_SECONDS:
-            self._cautious_until = time.monotonic() + CAUTIOUS_SECONDS
+            self._cautious_until = time.monotonic() + CAUTION * took
         return True
 
     def _drop_quick_connection(self) -> None:
@@ -204,6 +211,8 @@ class Committer:
             while group:
                 last = last or self._gather(group)
                 group = self._try_to_commit(group)
+                if group:
+                    time.sleep(POLL_SECONDS)
 
     def _try_to_commit(self, group: list[Waiting]) -> list[Waiting]:
         """Commit, and tell whom it concerns; return those who may still wait for a lock."""

@@ -209,7 +209,7 @@ def connect(
             "foreign_keys=ON",
             # Erased means overwritten, not only unlinked.
             "secure_delete=ON",
-            # A checkpoint inside a commit would make every waiting request wait: see `checkpoint`.
+            # A checkpoint inside a commit would make every waiting request wait: see `wal`.
             "wal_autocheckpoint=0",
             "journal_size_limit=67108864",
         ):
@@ -316,41 +316,6 @@ def unavailable_on_failure() -> Iterator[None]:
     except SQLAlchemyError as error:
         logger.error("database_failed", extra={"reason": str(error).splitlines()[0]})
         raise HistoryUnavailableError("The database does not answer.") from error
-
-
-def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] = "PASSIVE") -> int:
-    """Move SQLite's write-ahead log into the database file; elsewhere do nothing.
-
-    Parameters
-    ----------
-    mode
-        ``PASSIVE`` makes nobody wait, but under steady writing the log then grows for ever;
-        ``RESTART`` makes writers wait until it can be written from its start again; ``TRUNCATE``
-        also empties it, so that erased rows are gone from it.
-
-    Returns
-    -------
-    int
-        Bytes in the log; after ``TRUNCATE``, more than 0 if somebody was in the way of emptying it.
-
-    Raises
-    ------
-    HistoryUnavailableError
-        If the database cannot be read or written.
-    """
-    if engine.dialect.name != "sqlite":
-        return 0
-    try:
-        with unavailable_on_failure(), contextlib.closing(engine.raw_connection()) as raw:
-            cursor = raw.cursor()
-            try:
-                busy, frames, _ = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            finally:
-                cursor.close()
-    except engine.dialect.loaded_dbapi.Error as error:
-        # The driver was asked directly, so SQLAlchemy has not made the error one of its own.
-        raise HistoryUnavailableError("The database does not answer.") from error
-    return int(max(busy, frames) * SQLITE_PAGE_BYTES)
 
 
 def schema_revision(engine: Engine) -> str | None:

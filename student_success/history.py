@@ -20,7 +20,6 @@ from student_success import erasure
 from student_success.clock import iso, settled_us
 from student_success.committer import Committer, Row
 from student_success.database import (
-    checkpoint,
     idempotency_keys,
     inference_logs,
     insert_or,
@@ -31,12 +30,14 @@ from student_success.database import (
 from student_success.decision import INTERVAL_LEVEL
 from student_success.errors import HistoryUnavailableError
 from student_success.idempotency import KEY_LIFETIME_US, IdempotencyKey
+from student_success.wal import checkpoint, shorten
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_SECONDS = 1.0
-LONGEST_LOG_BYTES = 64 << 20
-"""A longer write-ahead log makes writers wait until it is moved: it must not fill the disk."""
+CHECKPOINT_SECONDS = 0.05
+"""While there is something to move. Moving waits for the disk, and for part of that time whoever
+commits waits too; the less there is to move at once, the shorter."""
+UPKEEP_SECONDS = 1.0
 RETENTION_SECONDS = 20.0
 CHECK_SECONDS = 1.0
 """Whoever asks for our health more often than this costs nothing more."""
@@ -74,6 +75,7 @@ class History:
         self._checked = -CHECK_SECONDS
         self._fault: str | None = None
         self._to_overwrite = threading.Event()
+        self._to_move = threading.Event()
         self._shortened = 0.0
         self._keeper = threading.Thread(target=self._keep_loop, name="history-keeper", daemon=True)
 
@@ -85,6 +87,7 @@ class History:
     def close(self) -> None:
         """Commit what waits and stop; nothing acknowledged is lost, nothing waiting is dropped."""
         self._stopping.set()
+        self._to_move.set()
         self._committer.close()
         if self._keeper.is_alive():
             self._keeper.join()
@@ -122,14 +125,23 @@ class History:
         ConflictError
             Through the future, if the key came with another body before.
         """
+        if not self._to_move.is_set():
+            self._to_move.set()
         return self._committer.append(rows, key=key)
 
     def _keep_loop(self) -> None:
-        next_retention = 0.0
-        while not self._stopping.wait(CHECKPOINT_SECONDS):
+        pause = CHECKPOINT_SECONDS
+        next_upkeep = next_retention = 0.0
+        while True:
+            self._to_move.wait(UPKEEP_SECONDS)
+            if self._stopping.wait(pause):
+                return
+            pause = CHECKPOINT_SECONDS
+            self._to_move.clear()
             try:
                 self._shorten_log()
-                if self._to_overwrite.is_set():
+                if self._to_overwrite.is_set() and time.monotonic() >= next_upkeep:
+                    next_upkeep = time.monotonic() + UPKEEP_SECONDS
                     self._overwrite()
                 if time.monotonic() >= next_retention:
                     next_retention = time.monotonic() + RETENTION_SECONDS
@@ -137,11 +149,11 @@ class History:
             except Exception as error:
                 # Tried again in a second; a full disk or a lock shows in the commits themselves.
                 # A keeper that ended would let the log grow for ever.
+                pause = UPKEEP_SECONDS
                 logger.warning("history_upkeep_failed", extra={"reason": str(error)})
 
     def _shorten_log(self) -> None:
-        if checkpoint(self._engine) > LONGEST_LOG_BYTES:
-            checkpoint(self._engine, "RESTART")
+        shorten(self._engine)
         self._shortened = time.monotonic()
 
     def _forget(self) -> None:

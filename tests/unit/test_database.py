@@ -24,7 +24,6 @@ from student_success.clock import iso, now_us
 from student_success.database import (
     MIGRATIONS,
     SCHEMA_REVISION,
-    checkpoint,
     connect,
     deployments,
     inference_logs,
@@ -272,31 +271,6 @@ def test_locked_database_is_unavailable_not_a_crash(database_url: str) -> None:
     ):
         connection.execute(insert(outcomes).values(outcome("a")))
     impatient.dispose()
-
-
-def test_checkpoint_empties_the_log_and_says_if_it_could_not(path: Path, database_url: str) -> None:
-    engine = connect(database_url, busy_seconds=0.05)
-    log = Path(f"{path}-wal")
-    with writing(engine) as connection:
-        connection.execute(insert(outcomes).values(outcome("a")))
-    assert log.stat().st_size > 0
-    with reading(engine) as seen:
-        seen.execute(select(outcomes)).all()
-        with writing(engine) as connection:
-            connection.execute(insert(outcomes).values(outcome("b")))
-        assert checkpoint(engine, "TRUNCATE") > 0
-        assert log.stat().st_size > 0
-    assert checkpoint(engine, "TRUNCATE") == 0
-    assert log.stat().st_size == 0
-    engine.dispose()
-
-
-def test_checkpoint_of_a_broken_database_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "bad.db").write_bytes(b"this is no database" * 100)
-    engine = connect(f"sqlite:///{tmp_path}/bad.db")
-    with pytest.raises(HistoryUnavailableError):
-        checkpoint(engine)
-    engine.dispose()
 
 
 def test_folder_of_the_database_is_its_owners_alone(tmp_path: Path) -> None:

@@ -85,7 +85,6 @@ def key(
 @pytest.fixture
 def make(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Return a maker of started histories on the same database; they are closed at the end."""
-    monkeypatch.setattr(history_module, "CHECKPOINT_SECONDS", 0.05)
     made: list[History] = []
 
     def start(*, quick: bool = True, busy_seconds: float = 0.2, **options: Any) -> History:
@@ -186,6 +185,34 @@ def test_lock_that_is_let_go_in_time_is_waited_for(make: Make, database_url: str
 
     asyncio.run(append())
     assert ids(database_url) == [1, 2, 3]
+
+
+def test_lock_of_a_moment_does_not_send_later_commits_to_the_thread(
+    make: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_sqlite(database_url):
+        pytest.skip("commits in the event loop are for SQLite alone")
+    history = make()
+    handed: list[int] = []
+    real = history._committer._hand_over
+
+    def seen(group: Any) -> None:
+        handed.append(len(group))
+        real(group)
+
+    monkeypatch.setattr(history._committer, "_hand_over", seen)
+
+    async def append() -> None:
+        with locked(database_url):
+            waiting = history.append([row(1)])
+            await asyncio.sleep(0.01)
+        await waiting
+        for number in (2, 3, 4):
+            await history.append([row(number)])
+
+    asyncio.run(append())
+    assert handed == [1]
+    assert ids(database_url) == [1, 2, 3, 4]
 
 
 def test_row_that_no_driver_takes_fails_alone_and_stops_nothing(
@@ -567,16 +594,17 @@ def test_keeper_lives_through_trouble(
     make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = threading.Event()
-    real = history_module.checkpoint
+    real = history_module.shorten
 
-    def failing(*arguments: Any) -> int:
+    def failing(*arguments: Any) -> None:
         tried.set()
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(history_module, "checkpoint", failing)
+    monkeypatch.setattr(history_module, "shorten", failing)
+    monkeypatch.setattr(history_module, "UPKEEP_SECONDS", 0.05)
     history = make()
     assert tried.wait(10)
-    monkeypatch.setattr(history_module, "checkpoint", real)
+    monkeypatch.setattr(history_module, "shorten", real)
     test_log_is_moved_into_the_database_by_itself(history, path)
 
 

@@ -28,7 +28,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "records": {
         *("registry", "committer", "erasure", "history", "deployments", "outcomes", "anchor"),
-        *("observed", "store", "direct"),
+        *("observed", "store", "direct", "wal"),
     },
     "work": {
         *("promotion", "champion", "jobs", "monitor", "inference", "explanations"),
@@ -51,10 +51,13 @@ WALLS: dict[str, set[str]] = {
     },
     "_bentoml_sdk": {"student_success/bento"},
     "sqlalchemy": {
-        *(f"student_success/{room}" for room in ("database", "locks", "committer", "history")),
         *(
             f"student_success/{room}"
-            for room in ("deployments", "erasure", "outcomes", "observed", "jobs", "monitor")
+            for room in ("database", "locks", "committer", "history", "wal")
+        ),
+        *(
+            f"student_success/{room}"
+            for room in ("deployments", "erasure", "outcomes", "observed", "jobs", "monitor", "wal")
         ),
         "student_success/migrations",
         # For MLflow's own errors, which may be SQLAlchemy's.
