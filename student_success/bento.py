@@ -34,7 +34,7 @@ from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.middleware import Middleware
 
-from student_success.connections import install
+from student_success import answers, connections
 from student_success.http import App, Message, Receive, Scope, Send, current_call
 from student_success.memory import give_back
 from student_success.settings import Settings
@@ -126,7 +126,8 @@ class LeanService(Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """Build the ASGI application."""
-        install(Settings().request_seconds)
+        connections.install(Settings().request_seconds)
+        answers.install()
         app = super().to_asgi(is_main)
         known = {route.path for route in app.routes if hasattr(route, "path")}
         for mounted, _, _ in self.mount_apps:

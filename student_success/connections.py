@@ -60,6 +60,8 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # Ours stands in its place; with nobody to hear it, it would still be written.
+        self.access_log = False
         self._received = 0
         self._loose = 0
         self._body_came = False

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 
 _BYTES = 16
-_BLOCK = 4096
-_pool = bytearray()
-_lock = threading.Lock()
+_BLOCK = 256
+_pool: list[str] = []
 
 
 def random_hex() -> str:
@@ -16,9 +14,16 @@ def random_hex() -> str:
 
     Taken from it a block at a time: a request needs two or three of them.
     """
-    with _lock:
-        if not _pool:
-            _pool[:] = os.urandom(_BLOCK)
-        taken = bytes(_pool[-_BYTES:])
-        del _pool[-_BYTES:]
-    return taken.hex()
+    while True:
+        try:
+            # Whichever thread takes one has it alone.
+            return _pool.pop()
+        except IndexError:
+            digits = os.urandom(_BLOCK * _BYTES).hex()
+            _pool.extend(
+                digits[start : start + 2 * _BYTES] for start in range(0, len(digits), 2 * _BYTES)
+            )
+
+
+# A child must not give what its parent gives.
+os.register_at_fork(after_in_child=_pool.clear)

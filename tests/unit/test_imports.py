@@ -36,7 +36,7 @@ FLOORS: dict[str, set[str]] = {
     },
     "edge": {
         *("http", "connections", "contract", "openapi", "routes", "bento", "bulk", "supervisor"),
-        "__main__",
+        *("answers", "__main__"),
     },
 }
 NO_ROOMS = {"migrations"}
