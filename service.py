@@ -28,6 +28,7 @@ from student_success.logs import configure
 from student_success.routes import routes
 from student_success.settings import Settings
 from student_success.students import StudentFeatures
+from student_success.supervisor import service_options
 from student_success.tally import tally
 
 logger = logging.getLogger("student_success.service")
@@ -93,15 +94,7 @@ def _json(body: bytes) -> Response:
 
 
 @lean
-@bentoml.service(
-    name="student_success",
-    workers=settings.workers,
-    http={"host": settings.bind_address, "port": settings.port},
-    # Our own access log and request ids stand in the edge.
-    logging={"access": {"enabled": False}},
-    metrics={"enabled": True},
-    traffic={"timeout": settings.train_timeout_seconds},
-)
+@bentoml.service(**service_options(settings))
 class StudentSuccess:
     """Predict a pupil's final grade, and keep the model's life under control."""
 

@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from student_success import dotenv
 from student_success.bulk.arguments import add_arguments as arguments_of_score
 from student_success.errors import StudentSuccessError
-from student_success.memory import kept_in_memory, no_collections
 from student_success.settings import RENAMED, ROOT, Settings
 
 GRACEFUL_SECONDS = 25
@@ -198,22 +197,15 @@ def _serve(settings: Settings) -> int:
     print(f"Token    {token}")
     print(f"State    {settings.state_dir}", flush=True)
     # In this very process: whoever started it can stop it, and nothing is imported twice.
-    with no_collections():
-        from bentoml_cli.cli import cli
+    from student_success.supervisor import supervise
 
-        from student_success.supervisor import listen_in
-    listen_in(settings.state_dir / "supervisor")
-    arguments = [
-        "serve",
-        "service:StudentSuccess",
-        "--working-dir",
-        str(ROOT),
-        f"--timeout-graceful-shutdown={GRACEFUL_SECONDS}",
-        f"--timeout-keep-alive={KEEP_ALIVE_SECONDS}",
-    ]
-    # The workers' metrics, where BentoML looks for them: they must not fall with a full disk.
-    with kept_in_memory(Path(os.environ["BENTOML_HOME"]) / "prometheus_multiproc_dir"):
-        return int(cli(arguments, prog_name="bentoml", standalone_mode=False) or 0)
+    supervise(
+        settings,
+        home=Path(os.environ["BENTOML_HOME"]),
+        graceful_seconds=GRACEFUL_SECONDS,
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
+    )
+    return 0
 
 
 def _start_interface(settings: Settings) -> None:
