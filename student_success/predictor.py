@@ -25,6 +25,7 @@ from student_success.encoding import Encoded, Encoder
 from student_success.errors import ArtefactError
 from student_success.grading import (
     CENTS,
+    CHANGES,
     HIGHEST,
     cdf_of_changes,
     cdfs_of_changes,
@@ -259,27 +260,31 @@ class Predictor:
         """Return unrounded grades and the distributions around them."""
         data, at, g1, g2 = encoded
         last = np.where(at == 2, g2, np.where(at == 1, g1, self._base))
+        raw = self._raw(data, at)
+        if self._median_share is not None:
+            cdf = cdfs_of_changes(raw, last)
+            return grades_of_cdfs(cdf, self._median_share), cdf
         grades = np.empty(len(data))
-        cdf = np.empty((len(data), 20))
+        cdf = np.empty((len(data), HIGHEST))
         for number, outlook in enumerate(self._outlooks):
             here = np.flatnonzero(at == number)
-            if not len(here):
-                continue
+            constant, slope1, slope2 = outlook.slopes
+            known = constant + slope1 * np.nan_to_num(g1[here]) + slope2 * np.nan_to_num(g2[here])
+            grades[here] = np.clip(last[here] + (known + raw[here, 0]), 0.0, 20.0)
+            shown = grid_indices(grades[here]) / CENTS
+            cdf[here] = residual_cdfs(shown, outlook.residuals)  # type: ignore[arg-type]
+        return grades, cdf
+
+    def _raw(self, data: NDArray[np.float32], at: NDArray[np.int64]) -> Floats:
+        """Return what the trees say, each horizon's of its own pupils."""
+        raw = np.empty((len(data), 1 if self._median_share is None else CHANGES))
+        for number, outlook in enumerate(self._outlooks):
+            here = np.flatnonzero(at == number)
             if len(here) >= WORTH_SORTING:
                 here = here[self._encoder.alike(data[here])]
-            raw = outlook.run(None, {"x": data[here]})[0].astype(np.float64)
-            if self._median_share is None:
-                constant, slope1, slope2 = outlook.slopes
-                known = (
-                    constant + slope1 * np.nan_to_num(g1[here]) + slope2 * np.nan_to_num(g2[here])
-                )
-                grades[here] = np.clip(last[here] + (known + raw[:, 0]), 0.0, 20.0)
-                shown = grid_indices(grades[here]) / CENTS
-                cdf[here] = residual_cdfs(shown, outlook.residuals)  # type: ignore[arg-type]
-            else:
-                cdf[here] = cdfs_of_changes(raw, last[here])
-                grades[here] = grades_of_cdfs(cdf[here], self._median_share)
-        return grades, cdf
+            if len(here):
+                raw[here] = outlook.run(None, {"x": data[here]})[0]
+        return raw
 
     def check_smoke(self) -> None:
         """Answer the recorded pupils.

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from student_success import __main__ as command
+from student_success import supervisor
 from student_success.database import connect, deployments, migrate, writing
 from student_success.deployments import Deployments
 from student_success.settings import RENAMED, Settings
 
 SECRET = "s3cret-token-that-nobody-may-see"
-Started = list[list[str]]
+Started = list[dict[str, Any]]
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Started]:
-    """Run commands in a folder and state of their own; return what BentoML was asked for."""
+    """Run commands in a folder and state of their own; return what was to be served."""
     for name in [*(name.upper() for name in Settings.model_fields), *RENAMED, "BENTOML_HOME"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BENTOML_DO_NOT_TRACK", "True")
@@ -32,8 +32,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Started
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setattr(command, "ROOT", tmp_path)
     became: Started = []
-    asked = SimpleNamespace(cli=lambda line, **_options: became.append(line))
-    monkeypatch.setitem(sys.modules, "bentoml_cli.cli", asked)
+    monkeypatch.setattr(supervisor, "supervise", lambda _, **options: became.append(options))
     yield became
     os.environ.pop("BENTOML_HOME", None)
 
@@ -51,10 +50,8 @@ def test_serve_writes_a_token_nobody_else_can_read(
     assert token.get_secret_value() not in told
     assert str(env) in told
     assert "http://127.0.0.1:8000/docs" in told
-    [line] = started
-    assert line[0] == "serve"
-    assert "service:StudentSuccess" in line
-    assert not [part for part in line if token.get_secret_value() in part]
+    [options] = started
+    assert options["home"] == tmp_path / "state" / "bentoml"
 
 
 def test_second_start_keeps_the_token(started: Started, tmp_path: Path) -> None:
