@@ -22,6 +22,7 @@ from benchmarks.load import Load
 from benchmarks.peers import SERVER_CORE, Peer, Running, ours, peers, running
 
 _BEGUN = time.perf_counter()
+SETTLE_SECONDS = 60.0
 ADMIN = {"Authorization": "Bearer bench"}
 
 
@@ -143,6 +144,19 @@ def _round(results: Results, server: Running, bodies: Path, plan: Plan) -> None:
         run = load.run(server.url, bodies=bodies, connections=connections, seconds=seconds)
         by_connections = results.loads.setdefault(server.peer.name, {})
         by_connections.setdefault(str(connections), []).append(asdict(run))
+        _settle(server)
+
+
+def _settle(server: Running) -> None:
+    """Wait until a server rests: a slow one works off what its load left behind, on our core."""
+    end = time.monotonic() + SETTLE_SECONDS
+    before = server.processor_seconds()
+    while time.monotonic() < end:
+        time.sleep(0.25)
+        now = server.processor_seconds()
+        if now - before < 0.05:
+            return
+        before = now
 
 
 def _batches(server: Running, folder: Path, plan: Plan) -> dict[str, float]:

@@ -182,6 +182,14 @@ class Running:
             return [parent, *parent.children(recursive=True)]
         return []
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that its processes have taken."""
+        total = 0.0
+        for process in self.tree():
+            with contextlib.suppress(psutil.Error):
+                total += sum(process.cpu_times()[:2])
+        return total
+
     def resident_mb(self) -> float:
         """Return the memory of all its processes, in MB; a shared page counts once (PSS)."""
         total = 0
