@@ -1,7 +1,7 @@
 """Answers that go out in one piece.
 
 The web server writes the head of an answer when it is told it, and the body when that comes: two
-system calls for every answer, a tenth of a prediction's time with what goes with them. Here the
+system calls for every answer, a twelfth of a prediction's time with what goes with them. Here the
 head waits for the body, and where that is the whole of it both go out together.
 
 The request cycle of uvicorn (0.54) is changed here, for it has no setting for this; a test holds

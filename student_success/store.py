@@ -55,8 +55,8 @@ def keep(settings: Settings, found: RegisteredVersion, folder: Path) -> Path:
     A copy already there is replaced unless it is the same, byte for byte in what is served.
     """
     name = tag(settings, str(found.version))
-    with contextlib.suppress(BentoMLException):
-        there = Path(bentoml.models.get(name).path) / IN_STORE / seal.SERVING
+    there = stored(settings, str(found.version))
+    if there is not None:
         with contextlib.suppress(ArtefactError, OSError):
             seal.check(there.parent, found)
             return there
