@@ -8,8 +8,17 @@ from typing import Any
 import bentoml
 from starlette.responses import JSONResponse, Response
 
-from student_success import schemas
-from student_success.bento import (
+from student_success.api.endpoints import ASSETS, RULES, NothingAsked
+from student_success.api.get_routes import routes
+from student_success.api.middleware import Call, Edge, answering, current_call
+from student_success.core.errors import ConfigurationError, UnavailableError
+from student_success.core.logging import configure
+from student_success.core.metrics_buffer import tally
+from student_success.core.settings import Settings
+from student_success.core.subprocesses import die_with_parent
+from student_success.domain import schemas
+from student_success.domain.students import StudentFeatures
+from student_success.server.bentoml_app import (
     Prepared,
     bound_host,
     freeze_heap,
@@ -18,18 +27,9 @@ from student_success.bento import (
     stop_server,
     worker_index,
 )
-from student_success.children import die_with_parent
-from student_success.contract import ASSETS, RULES, NothingAsked
-from student_success.drain import Drain
-from student_success.errors import ConfigurationError, UnavailableError
-from student_success.http import Call, Edge, answering, current_call
-from student_success.late import LateApplication
-from student_success.logs import configure
-from student_success.routes import routes
-from student_success.settings import Settings
-from student_success.students import StudentFeatures
-from student_success.supervisor import service_options
-from student_success.tally import tally
+from student_success.server.graceful_shutdown import Drain
+from student_success.server.supervisor import service_options
+from student_success.services.lazy_application import LateApplication
 
 logger = logging.getLogger("student_success.service")
 settings = Settings()

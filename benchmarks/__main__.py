@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import models, report
 from benchmarks.measure import QUICK, WHOLE, measure, say
-from student_success.settings import ROOT
+from student_success.core.settings import ROOT
 
 
 def main() -> int:

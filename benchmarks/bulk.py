@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 
 from benchmarks.measure import say
-from student_success.settings import ROOT, Settings
-from student_success.students import FEATURE_NAMES, FEATURES
+from student_success.core.settings import ROOT, Settings
+from student_success.domain.students import FEATURE_NAMES, FEATURES
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 PEER_ROWS = 1_000_000
@@ -211,7 +211,7 @@ def _parquet(folder: Path, pupils: Path, size: int, model: Path) -> Run:
 def _model(folder: Path) -> Path:
     """Fit the forest on the sample; return its serving folder; the estimator is beside it."""
     from training import train
-    from training.dataset import SAMPLE, read
+    from training.data.dataset import SAMPLE, read
 
     candidate = train.run(
         Settings(), family="random_forest", budget_seconds=1, dataset=read(SAMPLE)

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import Engine
 
 from benchmarks.load import pupils
-from student_success.committer import COLUMNS
-from student_success.database import connect, migrate, outcomes
-from student_success.inference import make_answer
-from student_success.predictor import Predictor
-from student_success.settings import ROOT
-from student_success.students import StudentFeatures
+from student_success.core.settings import ROOT
+from student_success.domain.students import StudentFeatures
+from student_success.model.predictor import Predictor
+from student_success.services.prediction import make_answer
+from student_success.storage.engine import connect, migrate, outcomes
+from student_success.storage.inference_log.group_commit import COLUMNS
 
 SPAN_DAYS = 730
 ROWS_A_SESSION = 200

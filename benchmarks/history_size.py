@@ -26,7 +26,7 @@ from benchmarks.history_fill import LARGE_SESSION, ROWS_A_SESSION, SPAN_DAYS, fi
 from benchmarks.load import pupils
 from benchmarks.measure import say
 from benchmarks.peers import Running, ours, running
-from student_success.database import connect, inference_logs, migrate, reading
+from student_success.storage.engine import connect, inference_logs, migrate, reading
 
 REQUESTS = 1000
 ERASED_SHARE = 0.01

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from student_success.students import FEATURES
+from student_success.domain.students import FEATURES
 
 LOAD_CORE = 1
 _SCRIPT = """

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import pupils
-from student_success.clock import now_us
-from student_success.database import connect, migrate
-from student_success.history import History
-from student_success.inference import make_answer
-from student_success.predictor import Predictor
-from student_success.settings import Settings
-from student_success.strict_json import parse
-from student_success.students import StudentFeatures
+from student_success.api.validation import parse
+from student_success.core.clock import now_us
+from student_success.core.settings import Settings
+from student_success.domain.students import StudentFeatures
+from student_success.model.predictor import Predictor
+from student_success.services.prediction import make_answer
+from student_success.storage.engine import connect, migrate
+from student_success.storage.inference_log.history import History
 
 ROWS = 2000
 ROUNDS = 5

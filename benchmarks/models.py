@@ -11,10 +11,10 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from student_success.settings import Settings
-from student_success.students import CATEGORICAL, FEATURE_NAMES, NUMERIC, TARGET
+from student_success.core.settings import Settings
+from student_success.domain.students import CATEGORICAL, FEATURE_NAMES, NUMERIC, TARGET
 from training import train
-from training.dataset import SAMPLE, read
+from training.data.dataset import SAMPLE, read
 
 ORIGINAL_TREES = 1000
 

@@ -12,7 +12,9 @@ RUN groupadd --gid 1034 ui && useradd --uid 1034 --gid ui --create-home ui
 COPY --from=packages /app/.venv /app/.venv
 WORKDIR /app/src
 COPY gradio_ui gradio_ui
-COPY student_success/*.py student_success/
+COPY student_success/__init__.py student_success/
+COPY student_success/core student_success/core
+COPY student_success/domain student_success/domain
 RUN /app/.venv/bin/python -m compileall -q .
 ENV PATH=/app/.venv/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \

@@ -9,8 +9,8 @@ import tempfile
 
 from pydantic import ValidationError
 
-from student_success.errors import ConfigurationError
-from student_success.settings import Settings
+from student_success.core.errors import ConfigurationError
+from student_success.core.settings import Settings
 
 GRACEFUL_SECONDS = 5
 KEEP_ALIVE_SECONDS = 65
@@ -53,7 +53,7 @@ def _serve(settings: Settings, host: str) -> int:
     # Gradio reads its environment when it is imported, so not before `quiet`.
     import uvicorn
 
-    from gradio_ui.app import create
+    from gradio_ui.web.app import create
 
     shown = f"[{host}]" if ":" in host else host
     print(f"Web interface http://{shown}:{settings.ui_port}", flush=True)

@@ -34,11 +34,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from student_success.grading import PASS_GRADE
-from student_success.settings import Settings
-from student_success.students import FEATURES, NUMERIC, TARGET
-from training.dataset import load
-from training.pipeline import hide, last_known
+from student_success.model.grading import PASS_GRADE
+from student_success.core.settings import Settings
+from student_success.domain.students import FEATURES, NUMERIC, TARGET
+from training.data.dataset import load
+from training.fitting.families import hide, last_known
 
 plt.rcParams.update(
     {"figure.dpi": 70, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}

@@ -38,15 +38,15 @@ import pandas as pd
 from IPython.display import Image, display
 from sklearn.inspection import permutation_importance
 
-from student_success.settings import Settings
-from student_success.students import FEATURE_NAMES, TARGET
-from training.dataset import load
-from training.evaluate import BASELINE, CANDIDATE, evaluate
-from training.fairness import MEASURES
-from training.fit import Recipe, fit_model, predict
-from training.folds import folds
-from training.pipeline import FAMILIES, hide, last_known
-from training.plots import draw
+from student_success.core.settings import Settings
+from student_success.domain.students import FEATURE_NAMES, TARGET
+from training.data.dataset import load
+from training.evaluation.evaluate import BASELINE, CANDIDATE, evaluate
+from training.evaluation.fairness import MEASURES
+from training.fitting.fit import Recipe, fit_model, predict
+from training.fitting.folds import folds
+from training.fitting.families import FAMILIES, hide, last_known
+from training.report.plots import draw
 
 plt.rcParams.update(
     {"figure.dpi": 70, "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}

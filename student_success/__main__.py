@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from student_success import dotenv
 from student_success.bulk.arguments import add_arguments as arguments_of_score
-from student_success.errors import StudentSuccessError
-from student_success.settings import RENAMED, ROOT, Settings
+from student_success.cli import dotenv
+from student_success.core.errors import StudentSuccessError
+from student_success.core.settings import RENAMED, ROOT, Settings
 
 GRACEFUL_SECONDS = 25
 KEEP_ALIVE_SECONDS = 65
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.command == "verify":
             return _verify(settings)
         if asked.command == "migrate":
-            from student_success.database import migrate
+            from student_success.storage.engine import migrate
 
             migrate(settings.database, state_dir=settings.state_dir)
             return 0
@@ -94,16 +94,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     """Do the registry's work as a child that reports in JSON lines."""
-    from student_success.children import bind_to_parent
+    from student_success.core.subprocesses import bind_to_parent
 
     bind_to_parent()
-    from student_success import promotion, registry
-    from student_success.children import say, speaking
-    from student_success.database import connect
-    from student_success.deployments import Deployments
-    from student_success.locks import Operation, exclusive
-    from student_success.logs import configure
-    from student_success.schemas import PromoteRequest
+    from student_success.core.logging import configure
+    from student_success.core.subprocesses import say, speaking
+    from student_success.domain.schemas import PromoteRequest
+    from student_success.lifecycle import promotion
+    from student_success.registry import mlflow_client
+    from student_success.storage.deployments import Deployments
+    from student_success.storage.engine import connect
+    from student_success.storage.locks import Operation, exclusive
 
     with speaking() as stream:
         environment(settings)
@@ -133,7 +134,7 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
                 promotion.align_alias(settings, deployments, may_adopt=False)
                 say(stream, "progress", step="aligned")
             elif asked.command == "versions":
-                say(stream, "result", versions=registry.versions(settings))
+                say(stream, "result", versions=mlflow_client.versions(settings))
             elif asked.command == "judge":
                 say(stream, "result", **promotion.judge(settings, deployments, asked.version))
             elif asked.command == "align-alias":
@@ -146,10 +147,10 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
 
 
 def _try(settings: Settings, asked: argparse.Namespace) -> int:
-    from student_success.children import bind_to_parent, say, speaking
+    from student_success.core.subprocesses import bind_to_parent, say, speaking
 
     bind_to_parent()
-    from student_success.trial import try_out
+    from student_success.registry.artefact_check import try_out
 
     with speaking() as stream:
         fingerprint = try_out(
@@ -160,9 +161,9 @@ def _try(settings: Settings, asked: argparse.Namespace) -> int:
 
 
 def _verify(settings: Settings) -> int:
-    from student_success.anchor import Anchor
-    from student_success.database import connect, migrate
-    from student_success.deployments import Deployments
+    from student_success.lifecycle.audit_file import Anchor
+    from student_success.storage.deployments import Deployments
+    from student_success.storage.engine import connect, migrate
 
     migrate(settings.database, state_dir=settings.state_dir)
     deployments = Deployments(connect(settings.database))
@@ -197,7 +198,7 @@ def _serve(settings: Settings) -> int:
     print(f"Token    {token}")
     print(f"State    {settings.state_dir}", flush=True)
     # In this very process: whoever started it can stop it, and nothing is imported twice.
-    from student_success.supervisor import supervise
+    from student_success.server.supervisor import supervise
 
     supervise(
         settings,
@@ -210,7 +211,7 @@ def _serve(settings: Settings) -> int:
 
 def _start_interface(settings: Settings) -> None:
     """Start the web interface beside the API; it ends with it."""
-    from student_success.children import die_with_parent
+    from student_success.core.subprocesses import die_with_parent
 
     url = f"http://{settings.ui_host or settings.bind_address}:{settings.ui_port}"
     os.environ.setdefault("UI_URL", url)

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from student_success.children import bind_to_parent
-from student_success.errors import StudentSuccessError
-from student_success.settings import Settings
+from student_success.core.errors import StudentSuccessError
+from student_success.core.settings import Settings
+from student_success.core.subprocesses import bind_to_parent
 
 Handler = Callable[[argparse.Namespace], str]
 EXIT_REFUSED = 2
@@ -24,8 +24,8 @@ EXIT_REFUSED = 2
 
 def prepare(args: argparse.Namespace) -> str:
     """Fetch or take the two UCI files and merge them."""
-    from training.dataset import FINAL
-    from training.prepare import UCI_URL, prepare
+    from training.data.dataset import FINAL
+    from training.data.prepare import UCI_URL, prepare
 
     done = prepare(source_dir=args.source, destination=args.to or FINAL, url=args.url or UCI_URL)
     published = "as published" if done.as_published else "NOT byte for byte those published"
@@ -34,8 +34,8 @@ def prepare(args: argparse.Namespace) -> str:
 
 def sample(args: argparse.Namespace) -> str:
     """Make the synthetic sample again, byte for byte."""
-    from training.dataset import SAMPLE
-    from training.sample import write
+    from training.data.dataset import SAMPLE
+    from training.data.sample import write
 
     path = args.to or SAMPLE
     return f"{path}: {write(path)} synthetic pupils"
@@ -43,7 +43,7 @@ def sample(args: argparse.Namespace) -> str:
 
 def dictionary(args: argparse.Namespace) -> str:
     """Render the data dictionary from the features."""
-    from training.dictionary import DICTIONARY, write
+    from training.data.dictionary import DICTIONARY, write
 
     path = args.to or DICTIONARY
     write(path)
@@ -53,7 +53,7 @@ def dictionary(args: argparse.Namespace) -> str:
 def run(args: argparse.Namespace) -> str:
     """Train a candidate and register it; reports in JSON lines."""
     bind_to_parent()
-    from training import child
+    from training import commands as child
 
     child.run(read_settings(), args)
     return ""
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> str:
 def compare(args: argparse.Namespace) -> str:
     """Judge a candidate against another champion; reports in JSON lines."""
     bind_to_parent()
-    from training import child
+    from training import commands as child
 
     child.compare(read_settings(), args)
     return ""
@@ -81,7 +81,7 @@ def seed(args: argparse.Namespace) -> str:
 
 def report(args: argparse.Namespace) -> str:
     """Measure the model at length on the real data and write docs/model-report.md."""
-    from training import report
+    from training.report import report
 
     return f"{report.write(read_settings(), args.to, uci=args.source, quick=args.quick)}: written"
 

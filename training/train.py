@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from student_success.errors import DatasetError, InvalidInputError
-from student_success.settings import ROOT, Settings
-from student_success.students import FEATURE_NAMES, TARGET
-from training.artefact import drift_reference, smoke_students, write_artefact
-from training.card import make_card
-from training.cluster import fits_on
-from training.compile import frame_of
-from training.dataset import Dataset, load
-from training.evaluate import CANDIDATE, evaluate
-from training.fairness import MEASURES
-from training.fit import Recipe, fit
-from training.pipeline import FAMILIES, Model
-from training.search import Choice, choose
+from student_success.core.errors import DatasetError, InvalidInputError
+from student_success.core.settings import ROOT, Settings
+from student_success.domain.students import FEATURE_NAMES, TARGET
+from training.data.dataset import Dataset, load
+from training.evaluation.evaluate import CANDIDATE, evaluate
+from training.evaluation.fairness import MEASURES
+from training.export.artefact import drift_reference, smoke_students, write_artefact
+from training.export.compile import frame_of
+from training.export.model_card import make_card
+from training.fitting.families import FAMILIES, Model
+from training.fitting.fit import Recipe, fit
+from training.fitting.parallel import fits_on
+from training.fitting.search import Choice, choose
 
 OUTER_SPLITS = 5
 ESTIMATORS = ROOT / "grade_models.py"

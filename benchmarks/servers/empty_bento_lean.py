@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bentoml
 
-from student_success.bento import freeze_heap, lean
+from student_success.server.bentoml_app import freeze_heap, lean
 
 
 @lean

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from student_success.bulk.csv_files import SLICE_BYTES, open_csv
-from student_success.bulk.engines import Engine, Here, dask, local
-from student_success.bulk.layout import KINDS, Kind, Layout, Position
-from student_success.bulk.model import Model, choose
+from student_success.bulk.checkpoint import Work, working
+from student_success.bulk.csv_reader import SLICE_BYTES, open_csv
+from student_success.bulk.executors import Engine, Here, dask, local
+from student_success.bulk.model_choice import Model, choose
 from student_success.bulk.run import (
     Source,
     Totals,
@@ -24,15 +24,15 @@ from student_success.bulk.run import (
     stamp_of,
     totals,
 )
-from student_success.bulk.work import Work, working
-from student_success.errors import (
+from student_success.bulk.types import KINDS, Kind, Layout, Position
+from student_success.core.errors import (
     ConfigurationError,
     ConflictError,
     DatasetError,
     InvalidInputError,
     NotFoundError,
 )
-from student_success.settings import Settings
+from student_success.core.settings import Settings
 
 
 def score(settings: Settings, asked: argparse.Namespace, *, prepare: Callable[[], None]) -> str:
@@ -137,7 +137,7 @@ def _opened(path: Path, encoding: str | None) -> tuple[Layout, Position]:
     if _kind(path) == "csv":
         return open_csv(path, encoding=encoding)
     _need_parquet()
-    from student_success.bulk.parquet_slices import open_parquet
+    from student_success.bulk.parquet import open_parquet
 
     return open_parquet(path)
 
@@ -203,7 +203,7 @@ def _bar(sources: list[Source], work: Work) -> Iterator[Callable[[int, int], Non
 def _end(source: Source) -> int:
     if source.layout.kind == "csv":
         return source.stamp[0]
-    from student_success.bulk.parquet_slices import rows_of
+    from student_success.bulk.parquet import rows_of
 
     return rows_of(source.path)
 

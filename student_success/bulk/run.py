@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from student_success.bulk.answers import header, refused_header
-from student_success.bulk.csv_files import cut_csv
-from student_success.bulk.engines import Engine, Pending
-from student_success.bulk.layout import Kind, Layout, Position, Slice, Task
-from student_success.bulk.work import Gathering, Progress, Work
-from student_success.errors import ConflictError
+from student_success.bulk.checkpoint import Gathering, Progress, Work
+from student_success.bulk.csv_reader import cut_csv
+from student_success.bulk.executors import Engine, Pending
+from student_success.bulk.output import header, refused_header
+from student_success.bulk.types import Kind, Layout, Position, Slice, Task
+from student_success.core.errors import ConflictError
 
 CHECKPOINT_SECONDS = 1.0
 """How much of the work a kill may cost; each checkpoint waits for the disk."""
@@ -212,7 +212,7 @@ class _Writer:
         else:
             refused.unlink(missing_ok=True)
         if source.output == "parquet" and answers.exists():
-            from student_success.bulk.parquet_slices import finish_parquet
+            from student_success.bulk.parquet import finish_parquet
 
             half = answers.with_suffix(".parquet")
             finish_parquet(answers, half)
@@ -240,7 +240,7 @@ def _slices(work: Work, sources: list[Source]) -> Iterator[tuple[int, Slice | No
 def _cut(source: Source, start: Position) -> Iterator[Slice]:
     if source.layout.kind == "csv":
         return cut_csv(source.path, source.layout, start)
-    from student_success.bulk.parquet_slices import cut_parquet
+    from student_success.bulk.parquet import cut_parquet
 
     return cut_parquet(source.path, start)
 

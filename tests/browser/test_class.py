@@ -7,7 +7,7 @@ import pytest
 from openpyxl import load_workbook
 
 from gradio_ui.texts import Language, Words
-from student_success.students import EXAMPLE, FEATURE_NAMES
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES
 from tests.browser.conftest import Open, tab
 
 pytestmark = pytest.mark.browser

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gradio_ui.texts import Language
-from student_success.students import EXAMPLE, FEATURE_NAMES
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES
 from tests.browser.conftest import Open, predict_example, tab
 from tests.server import ADMIN_TOKEN
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from student_success.students import EXAMPLE
-from student_success.tally import FLUSH_SECONDS
+from student_success.core.metrics_buffer import FLUSH_SECONDS
+from student_success.domain.students import EXAMPLE
 from tests.clients import Clients
 from tests.server import Server, serving
 

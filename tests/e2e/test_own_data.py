@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.students import FEATURE_NAMES
+from student_success.domain.students import FEATURE_NAMES
 from tests.server import ROOT, Server, serving
-from training.dataset import SAMPLE, read
+from training.data.dataset import SAMPLE, read
 
 pytestmark = pytest.mark.e2e
 

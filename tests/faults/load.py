@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.clients import Clients
 from tests.faults.wire import Answer, CutError, Wire, request
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.settings import ROOT
-from student_success.students import EXAMPLE
+from student_success.core.settings import ROOT
+from student_success.domain.students import EXAMPLE
 from tests.faults.counts import counts, times
 from tests.http.test_roles import routes as routes  # every route as BentoML builds it
 from tests.server import ADMIN_TOKEN, Server, serving

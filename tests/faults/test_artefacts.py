@@ -16,11 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success import promotion
-from student_success.errors import ArtefactError
-from student_success.predictor import Predictor, verify
-from student_success.settings import Settings
-from student_success.students import EXAMPLE, StudentFeatures
+from student_success.core.errors import ArtefactError
+from student_success.core.settings import Settings
+from student_success.domain.students import EXAMPLE, StudentFeatures
+from student_success.lifecycle import promotion
+from student_success.model.predictor import Predictor, verify
 from tests.faults import hostile, versions
 from tests.faults.counts import counts
 from tests.faults.versions import Alter

@@ -16,9 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from student_success.connections import Connection
-from student_success.http import MAX_HEADERS
-from student_success.students import EXAMPLE
+from student_success.api.middleware import MAX_HEADERS
+from student_success.domain.students import EXAMPLE
+from student_success.server.uvicorn_connection import Connection
 from tests.faults.counts import counts, times
 from tests.faults.wire import Answer, CutError, Wire, request
 from tests.server import Server, serving

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from student_success import clock
-from student_success.committer import COLUMNS
-from student_success.database import connect, inference_logs, migrate, writing
-from student_success.history import History
-from student_success.inference import new_prediction_id
-from student_success.students import EXAMPLE
+from student_success.core import clock
+from student_success.domain.students import EXAMPLE
+from student_success.services.prediction import new_prediction_id
+from student_success.storage.engine import connect, inference_logs, migrate, writing
+from student_success.storage.inference_log.group_commit import COLUMNS
+from student_success.storage.inference_log.history import History
 from tests.faults.counts import counts, times
 from tests.faults.load import Load
 from tests.faults.records import kept
@@ -181,8 +181,8 @@ def record(session_id: str, made: int) -> dict[str, object]:
 
 
 def test_trainings_are_told_newest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from student_success import jobs as module
-    from student_success.settings import Settings
+    from student_success.core.settings import Settings
+    from student_success.lifecycle import training_jobs as module
 
     settings = Settings(state_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'jobs.db'}")
     migrate(settings.database, state_dir=tmp_path)

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.predictor import Predictor, verify
-from student_success.settings import ROOT, Settings
-from student_success.students import EXAMPLE, StudentFeatures
+from student_success.core.settings import ROOT, Settings
+from student_success.domain.students import EXAMPLE, StudentFeatures
+from student_success.model.predictor import Predictor, verify
 from tests.faults import versions
 from tests.faults.counts import counts
 from tests.server import Server

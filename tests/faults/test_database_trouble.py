@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from student_success.database import BUSY_SECONDS
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
+from student_success.storage.engine import BUSY_SECONDS
 from tests.faults.counts import counts, times
 from tests.faults.disks import locked, no_writes, small_disk
 from tests.faults.load import Load

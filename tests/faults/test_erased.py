@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.clock import now_us
-from student_success.history import RETENTION_SECONDS
-from student_success.students import EXAMPLE
+from student_success.core.clock import now_us
+from student_success.domain.students import EXAMPLE
+from student_success.storage.inference_log.history import RETENTION_SECONDS
 from tests.faults.counts import counts
 from tests.faults.load import Load
 from tests.server import Server, serving

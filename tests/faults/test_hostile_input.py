@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from student_success.http import SECURITY_HEADERS
-from student_success.students import EXAMPLE, FEATURE_NAMES
+from student_success.api.middleware import SECURITY_HEADERS
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES
 from tests.faults.counts import counts, times
 from tests.faults.wire import Answer, CutError, Wire, request
 from tests.server import Server, serving

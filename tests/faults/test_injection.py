@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl import load_workbook
 
-from gradio_ui.export import packed
-from student_success.students import EXAMPLE
+from gradio_ui.files.export import packed
+from student_success.domain.students import EXAMPLE
 from tests.faults.counts import counts, times
 from tests.faults.wire import Wire, request
 from tests.server import ROOT, Server, serving

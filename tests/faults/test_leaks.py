@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.faults.counts import counts
 from tests.server import ROOT, Server
 
@@ -300,7 +300,7 @@ def test_metrics_name_no_session_key_token_or_path_that_was_sent(run: tuple[Serv
 
 
 def test_settings_show_no_token_when_they_are_printed() -> None:
-    from student_success.settings import Settings
+    from student_success.core.settings import Settings
 
     made = Settings(
         admin_token=ADMIN,

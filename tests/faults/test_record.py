@@ -71,7 +71,7 @@ def _reorder(database: sqlite3.Connection) -> None:
 
 def _write_anew(database: sqlite3.Connection) -> None:
     """Change a row, and all hashes after it so that they fit, the remembered one too."""
-    from student_success.deployments import _GENESIS, _chain
+    from student_success.storage.deployments import _GENESIS, _chain
 
     database.row_factory = sqlite3.Row
     database.execute("UPDATE deployments SET reason = 'never happened' WHERE id = 2")

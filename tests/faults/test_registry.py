@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.faults import versions
 from tests.faults.counts import counts
 from tests.faults.lying import FAULTS, Fault, lying

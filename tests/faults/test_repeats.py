@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.faults.counts import counts, times
 from tests.faults.load import BATCH, LARGE_BATCH, predicted
 from tests.faults.records import integrity, kept, of_session

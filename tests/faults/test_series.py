@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
-from student_success.tally import FLUSH_SECONDS
+from student_success.core.metrics_buffer import FLUSH_SECONDS
+from student_success.domain.students import EXAMPLE
 from tests.faults.counts import counts, times
 from tests.faults.wire import Wire, request
 from tests.server import Server, serving

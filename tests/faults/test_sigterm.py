@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.faults.counts import counts, times
 from tests.faults.load import LARGE_BATCH, Load, Noted
 from tests.faults.records import integrity, kept

@@ -20,8 +20,8 @@ import httpx
 import psutil
 import pytest
 
-from student_success.predictor import Prediction, Predictor
-from student_success.students import EXAMPLE, FEATURES, StudentFeatures
+from student_success.domain.students import EXAMPLE, FEATURES, StudentFeatures
+from student_success.model.predictor import Prediction, Predictor
 from tests.clients import Clients
 from tests.faults import versions
 from tests.faults.counts import counts, times

@@ -24,13 +24,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from student_success import registry
-from student_success.predictor import Predictor, verify
-from student_success.settings import ROOT, Settings
-from student_success.students import FEATURE_NAMES, TARGET, StudentFeatures
-from training.dataset import SAMPLE, read
-from training.fit import Recipe, fit_model
-from training.pipeline import FAMILIES
+from student_success.core.settings import ROOT, Settings
+from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatures
+from student_success.model.predictor import Predictor, verify
+from student_success.registry import mlflow_client
+from training.data.dataset import SAMPLE, read
+from training.fitting.families import FAMILIES
+from training.fitting.fit import Recipe, fit_model
 from training.train import ESTIMATORS
 
 SEED_FOLDER = ROOT / "student_success" / "seed"
@@ -123,7 +123,7 @@ def register(settings: Settings, serving: Path) -> int:
         dataset={"name": "sample.csv", "sha256": "0" * 64, "rows": PUPILS, "synthetic": True},
         input_example=frame.head(2),
     )
-    return registry.register_candidate(settings, candidate).version
+    return mlflow_client.register_candidate(settings, candidate).version
 
 
 def template(run: Path) -> Path:
@@ -190,10 +190,10 @@ def _register_altered(settings: Settings, version: int, alter: Alter, sealed: bo
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
-    found = registry.find(settings, version)
+    found = mlflow_client.find(settings, version)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        with registry.fetched(settings, found) as there:
+        with mlflow_client.fetched(settings, found) as there:
             shutil.copytree(there, folder)
         alter(folder)
         fingerprint, checksums = found.fingerprint, found.checksums

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.tally import FLUSH_SECONDS
+from student_success.core.metrics_buffer import FLUSH_SECONDS
 from tests import databases
 from tests.server import ADMIN_TOKEN, Server
 

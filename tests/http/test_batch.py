@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.http.conftest import said
 
 PUPILS: list[dict[str, Any]] = [

@@ -9,7 +9,7 @@ import bentoml
 import pytest
 from bentoml.exceptions import BentoMLException
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.http.conftest import API_TOKEN
 from tests.server import ADMIN_TOKEN, Server
 

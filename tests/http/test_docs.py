@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 from jsonschema import Draft202012Validator
 
-from student_success.contract import RULES
-from student_success.students import EXAMPLE
+from student_success.api.endpoints import RULES
+from student_success.domain.students import EXAMPLE
 
 METHODS = {"get", "post", "delete", "put", "patch"}
 

@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE, FEATURES
+from student_success.domain.students import EXAMPLE, FEATURES
 
 
 @pytest.mark.parametrize("unknown", [(), ("G2",), ("G1", "G2")])

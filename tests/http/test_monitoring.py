@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from student_success.students import EXAMPLE, FEATURE_NAMES
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES
 from tests.server import Server, serving
 
 PREFIX = "student_success_"

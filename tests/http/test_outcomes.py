@@ -8,7 +8,7 @@ import bentoml
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.http.conftest import said
 from tests.server import ADMIN_TOKEN, Server
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.http.conftest import said
 
 FIELDS = {

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from student_success.contract import RULES
-from student_success.students import EXAMPLE
+from student_success.api.endpoints import RULES
+from student_success.domain.students import EXAMPLE
 from tests.http.conftest import counts, exchange, said
 from tests.server import Server
 

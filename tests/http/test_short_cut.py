@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.http.conftest import API_TOKEN
 from tests.server import Server
 

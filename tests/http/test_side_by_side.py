@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.http.conftest import counts
 from tests.server import Server
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 import yaml
 
-from student_success.settings import ROOT
-from student_success.students import EXAMPLE
+from student_success.core.settings import ROOT
+from student_success.domain.students import EXAMPLE
 from tests.server import Server, free_port, serving
 
 MONITORING = ROOT / "monitoring"

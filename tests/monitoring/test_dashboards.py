@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from student_success import metrics
+from student_success.core import metrics
 from tests.monitoring.conftest import MONITORING, Prometheus
 from tests.server import Server
 

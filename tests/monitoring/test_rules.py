@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from student_success.settings import ROOT
+from student_success.core.settings import ROOT
 from tests.monitoring.conftest import MONITORING, tool
 
 RULES = MONITORING / "prometheus" / "rules"

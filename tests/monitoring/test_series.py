@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from student_success.children import die_with_parent
-from student_success.settings import ROOT
+from student_success.core.settings import ROOT
+from student_success.core.subprocesses import die_with_parent
 from tests.server import free_port
 
 distributed = pytest.importorskip("distributed")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import psycopg
 import pytest
 
-from student_success.children import die_with_parent
+from student_success.core.subprocesses import die_with_parent
 from tests.server import free_port
 
 READY_SECONDS = 60.0

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from student_success.children import die_with_parent
-from student_success.students import EXAMPLE
+from student_success.core.subprocesses import die_with_parent
+from student_success.domain.students import EXAMPLE
 from tests.clients import Clients
 from tests.server import Server, free_port
 

@@ -22,12 +22,12 @@ import psutil
 import pytest
 
 from benchmarks.bulk import write_pupils
-from student_success.bulk import engines
-from student_success.bulk.model import Model
-from student_success.bulk.work import folder_of
-from student_success.errors import UnavailableError
-from student_success.settings import ROOT
-from student_success.students import FEATURE_NAMES
+from student_success.bulk import executors
+from student_success.bulk.checkpoint import folder_of
+from student_success.bulk.model_choice import Model
+from student_success.core.errors import UnavailableError
+from student_success.core.settings import ROOT
+from student_success.domain.students import FEATURE_NAMES
 from tests.scale.dask_cluster import dask_cluster
 from tests.server import serving
 
@@ -173,7 +173,7 @@ def test_kill_while_files_are_put_in_place_is_made_good(
 
 _STOPPING = """
 import os, pathlib, signal, sys
-from student_success.bulk.work import Work
+from student_success.bulk.checkpoint import Work
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -292,11 +292,11 @@ def test_what_cannot_be_is_said_in_plain_words(
 
 
 def test_scheduler_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
     model = Model("seed", "0" * 64, 0.9, ROOT)
     with (
         pytest.raises(UnavailableError, match="No Dask scheduler answers"),
-        engines.dask(model, "tcp://127.0.0.1:1"),
+        executors.dask(model, "tcp://127.0.0.1:1"),
     ):
         pass
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from student_success.committer import Row
-from student_success.database import connect, migrate
-from student_success.history import History
+from student_success.storage.engine import connect, migrate
+from student_success.storage.inference_log.group_commit import Row
+from student_success.storage.inference_log.history import History
 from tests.scale.postgresql import PostgreSQL
-from tests.unit.test_history import row
+from tests.unit.storage.inference_log.test_history import row
 
 CLIENTS = 64
 TURNS = 40

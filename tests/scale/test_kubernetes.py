@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from student_success.__main__ import GRACEFUL_SECONDS
-from student_success.contract import ASSETS, ENDPOINTS
-from student_success.settings import ROOT, Settings
+from student_success.api.endpoints import ASSETS, ENDPOINTS
+from student_success.core.settings import ROOT, Settings
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 VERSIONS = ("1.27", "1.31", kubernetes_validate.latest_version())

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from student_success import locks
-from student_success.database import connect, reading
-from student_success.errors import BusyError, HistoryUnavailableError
-from student_success.locks import Operation, exclusive
+from student_success.core.errors import BusyError, HistoryUnavailableError
+from student_success.storage import locks
+from student_success.storage.engine import connect, reading
+from student_success.storage.locks import Operation, exclusive
 from tests.scale.postgresql import PostgreSQL
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from student_success.settings import Settings
-from student_success.students import EXAMPLE
+from student_success.core.settings import Settings
+from student_success.domain.students import EXAMPLE
 from tests.faults import versions
 from tests.scale.postgresql import Mode, PostgreSQL
 from tests.scale.replicas import Load, Replicas, registry, replicas

@@ -12,18 +12,18 @@ import pytest
 from tests.scale.postgresql import PostgreSQL
 from tests.server import ROOT
 
-ROOMS = ("database", "history", "outcomes", "learning_from_outcomes", "deployments")
-ROOMS += ("champion", "jobs", "locks")
+UNITS = ("storage", "training/data/test_outcomes.py", "lifecycle/test_champion.py")
+UNITS += ("lifecycle/test_training_jobs.py",)
 ROUTES = ("history", "outcomes", "predict", "batch")
 
 
 @pytest.mark.parametrize(
     ("files", "at_least"),
     [
-        ([f"tests/unit/test_{name}.py" for name in ROOMS], 140),
+        ([f"tests/unit/{name}" for name in UNITS], 140),
         ([f"tests/http/test_{name}.py" for name in ROUTES], 80),
     ],
-    ids=["rooms", "routes"],
+    ids=["units", "routes"],
 )
 def test_tests_of_the_history_hold_on_postgresql(
     postgresql: PostgreSQL, files: list[str], at_least: int

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from student_success.errors import TrainingFailedError
-from student_success.settings import ROOT, Settings
+from student_success.core.errors import TrainingFailedError
+from student_success.core.settings import ROOT, Settings
 from tests.scale.dask_cluster import DaskCluster, dask_cluster
 from training import train
-from training.dataset import SAMPLE, Dataset, read
+from training.data.dataset import SAMPLE, Dataset, read
 
 BUDGET_SECONDS = 10.0
 """Enough for a candidate of each family, and a second round."""
@@ -104,7 +104,7 @@ def test_command_trains_on_the_cluster_and_registers_the_candidate(
 
 
 def test_scheduler_that_is_away_is_named(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.cluster._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("training.fitting.parallel._CONNECT_SECONDS", 0.5)
     settings = Settings(train_scheduler="tcp://127.0.0.1:1")
     with pytest.raises(TrainingFailedError, match="No Dask scheduler answers"):
         train.run(settings, dataset=few)

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from student_success.dotenv import STACK_SECRETS, add_secrets
-from student_success.settings import ROOT
+from student_success.cli.dotenv import STACK_SECRETS, add_secrets
+from student_success.core.settings import ROOT
 from tests.server import free_port
 
 API_IMAGE = "student-success:test"

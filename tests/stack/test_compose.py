@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from student_success.settings import ROOT
-from student_success.students import EXAMPLE
+from student_success.core.settings import ROOT
+from student_success.domain.students import EXAMPLE
 from tests.stack.conftest import Stack, awaited, get, run
 
 pytestmark = pytest.mark.timeout(900)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.stack.conftest import Container, awaited, run
 
 SIZE_BYTES = 900_000_000

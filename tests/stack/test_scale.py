@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from student_success.students import EXAMPLE
+from student_success.domain.students import EXAMPLE
 from tests.stack.conftest import Stack, awaited, run
 
 pytestmark = pytest.mark.timeout(900)

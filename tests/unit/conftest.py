@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from student_success.database import connect, migrate
+from student_success.storage.engine import connect, migrate
 from tests import databases
 
 

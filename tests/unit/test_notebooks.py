@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from student_success.settings import ROOT
-from training.dataset import SAMPLE
+from student_success.core.settings import ROOT
+from training.data.dataset import SAMPLE
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

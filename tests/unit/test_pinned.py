@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from student_success.settings import ROOT
+from student_success.core.settings import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")

@@ -6,12 +6,12 @@ import json
 import re
 from pathlib import Path
 
-from student_success.contract import ENDPOINTS
-from student_success.decision import INTERVAL_LEVEL
-from student_success.predictor import Predictor
-from student_success.schemas import PredictionAnswer
-from student_success.settings import Settings
-from student_success.students import EXAMPLE, StudentFeatures
+from student_success.api.endpoints import ENDPOINTS
+from student_success.core.settings import Settings
+from student_success.domain.decision import INTERVAL_LEVEL
+from student_success.domain.schemas import PredictionAnswer
+from student_success.domain.students import EXAMPLE, StudentFeatures
+from student_success.model.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -39,15 +39,18 @@ def _around(owner, name, *, before=None, after=None):
 def _arm():
     import shutil
 
-    from student_success import children, deployments, promotion, registry, store
+    from student_success.core import subprocesses
+    from student_success.lifecycle import promotion
+    from student_success.registry import bento_store, mlflow_client
+    from student_success.storage import deployments
 
-    say = children.say
+    say = subprocesses.say
 
     def said(stream, event, **values):
         say(stream, event, **values)
         _pause(values.get("step", event))
 
-    children.say = said
+    subprocesses.say = said
     copy2 = shutil.copy2
 
     def copied(source, target, **options):
@@ -60,11 +63,11 @@ def _arm():
     shutil.copytree.__defaults__ = tuple(
         copied if value is copy2 else value for value in shutil.copytree.__defaults__
     )
-    _around(registry, "find", before="begun")
-    _around(store, "keep", before="keeping")
+    _around(mlflow_client, "find", before="begun")
+    _around(bento_store, "keep", before="keeping")
     _around(deployments, "_chain", after="half recorded")
     _around(promotion.Anchor, "add", before="committed")
-    _around(registry, "move_alias", before="moving", after="moved")
+    _around(mlflow_client, "move_alias", before="moving", after="moved")
     _around(promotion.Deployments, "remember_alias", after="remembered")
 
 

@@ -1,0 +1,1 @@
+"""HTML fragments; no Gradio."""

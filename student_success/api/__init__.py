@@ -1,0 +1,1 @@
+"""HTTP: routes, validation, tokens, errors, OpenAPI."""

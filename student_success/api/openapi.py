@@ -1,0 +1,213 @@
+"""The OpenAPI description of every route, and a page that shows it; nothing from third parties."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from student_success import __version__
+from student_success.api.auth import Role
+from student_success.api.endpoints import ASSETS, ENDPOINTS, Endpoint
+from student_success.domain.schemas import ErrorAnswer
+
+_REF = "#/components/schemas/{model}"
+_ALWAYS_POSSIBLE = (431, 500)
+_MEANING = {
+    401: "No token, or a wrong one",
+    403: "A token of the wrong role",
+    404: "Not found",
+    408: "The request did not arrive in time",
+    409: "In conflict with what is recorded or under way",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "The request does not match the contract",
+    429: "Too many requests",
+    431: "Too many headers",
+    500: "A fault of ours",
+    503: "Away for the moment; see Retry-After",
+}
+_SESSION = {"session_id": "$response.body#/session_id"}
+_LINKS: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("POST", "/predict", "200"): {
+        "rows": {"operationId": "get_history", "parameters": _SESSION},
+        "erasure": {"operationId": "delete_history", "parameters": _SESSION},
+    },
+    ("DELETE", "/history", "200"): {
+        "what is left": {"operationId": "get_history", "parameters": _SESSION},
+    },
+    ("POST", "/train", "202"): {
+        "progress": {
+            "operationId": "get_train",
+            "parameters": {"job_id": "$response.body#/job_id"},
+        },
+    },
+    ("GET", "/versions", "200"): {
+        "evidence": {
+            "operationId": "get_evidence",
+            "parameters": {"version": "$response.body#/0/version"},
+        },
+    },
+}
+"""What a caller may do with an answer: method, path, status."""
+
+
+@cache
+def description() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document."""
+    models: set[type[BaseModel]] = {ErrorAnswer}
+    for endpoint in ENDPOINTS:
+        if endpoint.rule.body is not None:
+            models.add(endpoint.rule.body)
+        if endpoint.answer is not None:
+            models.add(
+                endpoint.answer[0] if isinstance(endpoint.answer, tuple) else endpoint.answer
+            )
+    # Requests are described as they come in, answers as they go out.
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
+        ref_template=_REF,
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Student success",
+            "version": __version__,
+            "description": "Predicts a pupil's final grade (0 to 20) and whether the pupil passes "
+            "(10 or more), and says how sure it is.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "ADMIN_TOKEN for administrators, API_TOKEN (where one is set) "
+                    "for predictions.",
+                }
+            },
+        },
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    rule = endpoint.rule
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary,
+        "operationId": f"{endpoint.method.lower()}_{endpoint.path.strip('/') or 'root'}".replace(
+            ".", "_"
+        ),
+        "parameters": _parameters(endpoint),
+        "responses": _responses(endpoint),
+    }
+    if rule.role is not Role.ANYONE:
+        # An empty entry says that the token is optional: while no API_TOKEN is set.
+        optional = rule.role is Role.API and not rule.token
+        operation["security"] = [{"token": []}] + ([{}] if optional else [])
+    if rule.body is not None:
+        content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=rule.body.__name__)}}
+        examples = (rule.body.model_config.get("json_schema_extra") or {}).get("examples")  # type: ignore[union-attr]
+        if examples:
+            content["example"] = examples[0]  # type: ignore[index]
+        operation["requestBody"] = {
+            "required": not rule.optional_body,
+            "content": {"application/json": content},
+        }
+    return operation
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if endpoint.query is not None:
+        schema = endpoint.query.model_json_schema()
+        required = schema.get("required", [])
+        found += [
+            {"name": name, "in": "query", "required": name in required, "schema": part}
+            for name, part in schema["properties"].items()
+        ]
+    if endpoint.sessions:
+        text = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
+        found.append({"name": "X-Session-Id", "in": "header", "required": False, "schema": text})
+        if endpoint.method == "POST":
+            found.append({"name": "session_id", "in": "query", "required": False, "schema": text})
+            found.append(
+                {
+                    "name": "Idempotency-Key",
+                    "in": "header",
+                    "required": False,
+                    "description": "The same key within a day, from the same role and for the "
+                    "same session, gives the same answer and one row; with another body it is 409. "
+                    "Choose it at random.",
+                    "schema": {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": 255,
+                        "pattern": "^[ -~]+$",
+                    },
+                }
+            )
+    return found
+
+
+def _responses(endpoint: Endpoint) -> dict[str, Any]:
+    ok: dict[str, Any] = {"description": "Done"}
+    if isinstance(endpoint.answer, tuple):
+        reference = {"$ref": _REF.format(model=endpoint.answer[0].__name__)}
+        ok["content"] = {"application/json": {"schema": {"type": "array", "items": reference}}}
+    elif endpoint.answer is not None:
+        reference = {"$ref": _REF.format(model=endpoint.answer.__name__)}
+        ok["content"] = {"application/json": {"schema": reference}}
+    answers: dict[str, Any] = {"200": ok}
+    if endpoint.path in ("/", "/ui"):
+        answers = {"307": {"description": "Where to go"}}
+    if (endpoint.method, endpoint.path) == ("POST", "/train"):
+        answers["202"] = {"description": "Started; ask GET /train with the job_id"}
+    codes = {*endpoint.errors, *_ALWAYS_POSSIBLE}
+    if endpoint.rule.role is not Role.ANYONE:
+        codes |= {401, 403, 429}
+    if endpoint.rule.body is not None:
+        codes |= {408, 413, 415, 422, 429}
+    if endpoint.query is not None or endpoint.sessions:
+        codes |= {422}
+    envelope = {"application/json": {"schema": {"$ref": _REF.format(model="ErrorAnswer")}}}
+    for code in sorted(codes):
+        answers[str(code)] = {"description": _MEANING[code], "content": envelope}
+    for status, answer in answers.items():
+        links = _LINKS.get((endpoint.method, endpoint.path, status))
+        if links is not None:
+            answer["links"] = links
+    return answers
+
+
+DOCS_PAGE = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Student success: the API</title>
+<link rel="stylesheet" href="{ASSETS}swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="{ASSETS}swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+"""
+
+DOCS_SCRIPT = """\
+SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+  persistAuthorization: false,
+});
+"""

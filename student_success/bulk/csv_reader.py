@@ -1,0 +1,242 @@
+"""CSV files: cut into slices of whole records, and read by column.
+
+A record is what Python's `csv` makes of it: quoted cells may hold delimiters and line ends. The
+lines are counted as editors do, so that a bad row can be found.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import io
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from student_success.bulk.types import Layout, Position, Slice, laid_out
+from student_success.core.errors import DatasetError
+from student_success.domain.tabular import DELIMITERS
+
+SLICE_BYTES = 2 << 20
+LONGEST_BYTES = 64 << 20
+"""A file without a line end for so long is no table."""
+_HEADER_BYTES = 1 << 20
+_END = "\0end"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A record that cannot be scored."""
+
+    line: int
+    problem: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The records of a slice that have the right shape, by column.
+
+    Attributes
+    ----------
+    lines
+        Line of each record.
+    columns
+        Cells as they are written.
+    """
+
+    lines: list[int] | range
+    columns: list[tuple[str, ...]]
+    refused: list[Refused]
+    blank: int
+
+
+def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
+    """Read the header.
+
+    Parameters
+    ----------
+    encoding
+        UTF-8, or where the beginning of the file is not that, Windows-1252, if None.
+
+    Raises
+    ------
+    DatasetError
+        If there is none, or a column that is needed is missing.
+    """
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+        whole = len(start) < _HEADER_BYTES
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DatasetError(f"{path.name} is UTF-16: save it as CSV in UTF-8.")
+    if start.startswith(b"PK\x03\x04"):
+        raise DatasetError(f"{path.name} is a packed file, as a spreadsheet's: save it as CSV.")
+    encoding = encoding or _guessed(start, whole=whole)
+    mark = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
+    text = start[mark:].decode(encoding, "replace")
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(DELIMITERS, key=first.count)
+    reader = _reader(text, delimiter)
+    try:
+        titles = next((row for row in reader if any(cell.strip() for cell in row)), None)
+    except csv.Error as error:
+        raise DatasetError(f"The header of {path.name} cannot be read: {error}.") from error
+    if titles is None:
+        raise DatasetError(f"{path.name} is empty.")
+    layout = laid_out(
+        path.name,
+        "csv",
+        tuple(title.strip() for title in titles),
+        delimiter=delimiter,
+        encoding=encoding,
+    )
+    offset = _after_lines(start, reader.line_num)
+    return layout, Position(offset, reader.line_num + 1)
+
+
+def cut_csv(
+    path: Path, layout: Layout, start: Position, *, size: int = SLICE_BYTES
+) -> Iterator[Slice]:
+    """Yield the slices of a file from a position on; an empty one where there is nothing.
+
+    Raises
+    ------
+    DatasetError
+        If a record does not end within `LONGEST_BYTES`.
+    """
+    offset, line = start.offset, start.line
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = b""
+        while block := file.read(size):
+            rest += block
+            cut = _last_record_end(rest, layout)
+            if cut:
+                data, rest = rest[:cut], rest[cut:]
+                begun, offset, line = line, offset + cut, line + data.count(b"\n")
+                yield Slice(data, begun, Position(offset, line))
+            elif len(rest) > LONGEST_BYTES:
+                raise DatasetError(
+                    f"{path.name} has no line end for {LONGEST_BYTES >> 20} MB from line {line} on."
+                )
+        if rest or offset == start.offset:
+            yield Slice(rest, line, Position(offset + len(rest), line + rest.count(b"\n")))
+
+
+def read_csv(part: Slice, layout: Layout) -> Cells:
+    """Read a slice by column, and set aside what has not the shape of the header."""
+    try:
+        text, sound = part.data.decode(layout.encoding), True
+    except UnicodeDecodeError:
+        text, sound = part.data.decode(layout.encoding, "surrogateescape"), False
+    rows, lines, refused = _records(text, layout.delimiter, part.line)
+    width = len(layout.titles)
+    blank = 0
+    if not sound or set(map(len, rows)) != {width} or not all(map(any, rows)):
+        kept_rows, kept_lines = [], []
+        for line, row in zip(lines, rows, strict=True):
+            problem = _misshapen(row, width, layout.encoding, sound=sound)
+            if not any(row):
+                blank += 1
+            elif problem:
+                refused.append(Refused(line, problem, tuple(row)))
+            else:
+                kept_rows.append(row)
+                kept_lines.append(line)
+        rows, lines = kept_rows, kept_lines
+    columns = list(zip(*rows, strict=True)) or [()] * width
+    return Cells(lines, columns, refused, blank)
+
+
+def _misshapen(row: list[str], width: int, encoding: str, *, sound: bool) -> str:
+    if len(row) != width:
+        return f"has {len(row)} cells where the header has {width}"
+    # An escaped byte is what could not be decoded.
+    if not sound and any(not cell.isprintable() and _escaped(cell) for cell in row):
+        return f"is not {encoding}"
+    return ""
+
+
+def _escaped(cell: str) -> bool:
+    return any("\udc80" <= letter <= "\udcff" for letter in cell)
+
+
+def _records(
+    text: str, delimiter: str, line: int
+) -> tuple[list[list[str]], list[int] | range, list[Refused]]:
+    reader = _reader(text, delimiter)
+    if '"' not in text:
+        try:
+            found = list(reader)
+            return found, range(line, line + len(found)), []
+        except csv.Error:
+            reader = _reader(text, delimiter)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    refused: list[Refused] = []
+    while True:
+        before = reader.line_num
+        try:
+            row = next(reader)
+        except StopIteration:
+            return rows, lines, refused
+        except csv.Error as error:
+            # The reader goes on with the next line; what it took so far is set aside line by line.
+            broken = text.split("\n")[before : reader.line_num]
+            refused += [
+                Refused(line + before + number, f"is not CSV: {error}", (raw,))
+                for number, raw in enumerate(broken)
+            ]
+        else:
+            rows.append(row)
+            lines.append(line + before)
+
+
+def _last_record_end(data: bytes, layout: Layout) -> int:
+    """Return where the last record ends that is surely whole; 0 if none is."""
+    end = data.rfind(b"\n") + 1
+    if not end or b'"' not in data:
+        return end
+    # Any encoding that is ASCII's superset will do to find quotes and delimiters. One line more
+    # tells whether the last record was whole: if not, it is taken for a part of a quoted cell.
+    text = data[:end].decode("latin-1") + _END
+    with contextlib.suppress(csv.Error):
+        if deque(_reader(text, layout.delimiter), maxlen=1)[0] == [_END]:
+            return end
+    records = _reader(text, layout.delimiter)
+    before, row = 0, [""]
+    while True:
+        line = records.line_num
+        try:
+            row = next(records)
+        except StopIteration:
+            break
+        except csv.Error:
+            row = [""]
+        before = line
+    return end if row == [_END] else _after_lines(data, before)
+
+
+def _reader(text: str, delimiter: str) -> Any:
+    # Only a line feed ends a line: a lone carriage return is a fault of its record.
+    return csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter)
+
+
+def _after_lines(data: bytes, lines: int) -> int:
+    end = 0
+    for _ in range(lines):
+        end = data.find(b"\n", end) + 1
+        if not end:
+            return len(data)
+    return end
+
+
+def _guessed(start: bytes, *, whole: bool) -> str:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start, final=whole)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"

@@ -1,0 +1,1 @@
+"""Settings, errors, clock, logging, metrics, subprocesses: nothing about schools."""

@@ -1,0 +1,1 @@
+"""The pupil, the decision, request and response schemas, reading and writing tables."""

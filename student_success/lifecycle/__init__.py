@@ -1,0 +1,1 @@
+"""The life of the model: gate, evidence, promotion, champion, alias, training jobs."""

@@ -1,0 +1,217 @@
+"""The version this process serves: follows the deployments, loads and verifies, swaps atomically.
+
+A new version is loaded beside the old one and takes its place in a single assignment; a load that
+fails keeps the old one, is counted, logged, and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from student_success.core import metrics, subprocesses
+from student_success.core.errors import ArtefactError, StudentSuccessError
+from student_success.core.settings import Settings
+from student_success.core.subprocesses import ChildFailure
+from student_success.lifecycle import promotion
+from student_success.lifecycle.audit_file import Anchor
+from student_success.lifecycle.worker_status import Attendance
+from student_success.model.predictor import Predictor, verify
+from student_success.registry import bento_store, mlflow_http
+from student_success.storage.deployments import SEED, Deployment, Deployments
+
+logger = logging.getLogger(__name__)
+
+Source = Literal["mlflow", "bento-store", "seed"]
+RETRY_SECONDS = 5.0
+FOLLOW_PATIENCE_SECONDS = 2.0
+FOLLOW_LOOK_SECONDS = 0.05
+FETCH_MEMORY_MB = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One version in memory.
+
+    Attributes
+    ----------
+    deployment_id
+        The row that asked for it; 0 for the seed before any promotion, -1 for a seed that stands
+        in for a version that could not be loaded.
+    """
+
+    predictor: Predictor
+    source: Source
+    deployment_id: int
+
+
+class Champion:
+    """Hold the served version and keep it the one that was last deployed."""
+
+    def __init__(self, settings: Settings, deployments: Deployments) -> None:
+        self._settings = settings
+        self._deployments = deployments
+        self._changing = asyncio.Lock()
+        self._retry_at = 0.0
+        self._started = False
+        self._anchor = Anchor(settings.state_dir)
+        self._attendance = Attendance(settings.state_dir / "workers")
+        self.served: Served | None = None
+        """Read it once a request: everything that request says comes from this one snapshot."""
+
+    @property
+    def standing_in(self) -> bool:
+        """Whether something else than the deployed version is served, for want of it."""
+        return self.served is None or self.served.deployment_id < 0
+
+    def behind(self) -> int:
+        """Count the workers of this machine that do not serve the newest deployment."""
+        return self._attendance.behind(self._deployments.newest_id())
+
+    async def await_all(self) -> int:
+        """Wait until every worker of this machine serves the newest deployment.
+
+        Returns
+        -------
+        int
+            How many do not after `FOLLOW_PATIENCE_SECONDS`.
+        """
+        give_up = time.monotonic() + FOLLOW_PATIENCE_SECONDS
+        while behind := await asyncio.to_thread(self.behind):
+            if time.monotonic() >= give_up:
+                logger.error("workers_behind", extra={"workers": behind})
+                break
+            await asyncio.sleep(FOLLOW_LOOK_SECONDS)
+        return behind
+
+    def close(self) -> None:
+        """Leave the other workers."""
+        self._attendance.leave()
+
+    def load_first(self) -> None:
+        """Load what was deployed last, from this machine alone; the seed if that fails."""
+        try:
+            current = self._deployments.current()
+            self._swap(self._load(current), current)
+            self._anchor.add(current)
+        except StudentSuccessError:
+            logger.error("deployed_version_not_loaded", exc_info=True)
+            metrics.model_reloads_total.labels("failed").inc()
+            try:
+                seed = self._predictor(self._settings.seed_model_path, SEED)
+                self._install(Served(seed, "seed", -1))
+            except StudentSuccessError:
+                logger.critical("seed_not_loaded", exc_info=True)
+        self._started = True
+
+    async def catch_up(self) -> None:
+        """Serve the newest deployment, now; keep what is served if that fails."""
+        async with self._changing:
+            newest = await asyncio.to_thread(self._deployments.newest_id)
+            if self.served is not None and self.served.deployment_id == newest:
+                return
+            if time.monotonic() < self._retry_at:
+                return
+            # Whatever happens: a version that cannot be loaded is not tried without pause.
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            try:
+                current = await asyncio.to_thread(self._deployments.current)
+                await self._ensure_stored(current)
+                self._swap(await asyncio.to_thread(self._load, current), current)
+                self._retry_at = 0.0
+                await asyncio.to_thread(self._anchor.add, current)
+            except (StudentSuccessError, ChildFailure) as error:
+                metrics.model_reloads_total.labels("failed").inc()
+                logger.error("reload_failed", extra={"reason": str(error)})
+
+    async def follow(self) -> None:
+        """Look for a newer deployment for ever."""
+        while True:
+            await asyncio.sleep(self._settings.follow_seconds)
+            try:
+                await self.catch_up()
+            except StudentSuccessError:
+                # The database is away: what is served goes on being served.
+                logger.warning("deployments_unreadable")
+            except Exception:
+                # A follower that ended would leave this worker behind for ever, unseen.
+                metrics.model_reloads_total.labels("failed").inc()
+                logger.exception("follow_failed")
+
+    async def _ensure_stored(self, deployment: Deployment | None) -> None:
+        if deployment is None or deployment.to_version == SEED:
+            return
+        if not await asyncio.to_thread(self._is_stored, deployment):
+            if await self._taken_directly(deployment):
+                return
+            await subprocesses.run(
+                "-m",
+                "student_success",
+                "fetch",
+                f"--version={deployment.to_version}",
+                f"--sha256={deployment.fingerprint}",
+                timeout=self._settings.registry_timeout_seconds,
+                memory_mb=FETCH_MEMORY_MB,
+            )
+
+    def _is_stored(self, deployment: Deployment) -> bool:
+        folder = bento_store.stored(self._settings, deployment.to_version)
+        try:
+            return folder is not None and verify(folder) == deployment.fingerprint
+        except ArtefactError:
+            return False
+
+    async def _taken_directly(self, deployment: Deployment) -> bool:
+        if self._settings.registry_is_local:
+            return False
+        try:
+            await asyncio.to_thread(
+                mlflow_http.take,
+                self._settings,
+                deployment.to_version,
+                fingerprint=deployment.fingerprint,
+            )
+        except StudentSuccessError as error:
+            # MLflow's library knows more ways to an artefact.
+            logger.warning("not_taken_directly", extra={"reason": error.message})
+            return False
+        return True
+
+    def _load(self, deployment: Deployment | None) -> Predictor:
+        folder = promotion.folder_of(self._settings, deployment)
+        if deployment is None or deployment.to_version == SEED:
+            return self._predictor(folder, SEED)
+        predictor = self._predictor(folder, deployment.to_version)
+        if predictor.fingerprint != deployment.fingerprint:
+            raise ArtefactError("The stored version is not the one that was deployed.")
+        return predictor
+
+    def _predictor(self, folder: Path, version: str) -> Predictor:
+        predictor = Predictor.load(
+            folder, version=version, alarm_recall=self._settings.alarm_recall
+        )
+        predictor.check_smoke()
+        return predictor
+
+    def _swap(self, predictor: Predictor, deployment: Deployment | None) -> None:
+        source: Source = "mlflow" if self._started else "bento-store"
+        if predictor.version == SEED:
+            source = "seed"
+        self._install(Served(predictor, source, deployment.id if deployment else 0))
+        metrics.model_reloads_total.labels("loaded").inc()
+
+    def _install(self, served: Served) -> None:
+        if self.served is not None:
+            metrics.model_info.labels(self.served.predictor.version, self.served.source).set(0)
+        self.served = served
+        self._attendance.note(served.deployment_id)
+        version = served.predictor.version
+        metrics.model_info.labels(version, served.source).set(1)
+        extra = {"model_version": version, "source": served.source}
+        logger.info("serving", extra=extra)
+        if served.predictor.dataset.get("synthetic"):
+            logger.warning("serving_model_of_synthetic_data", extra=extra)

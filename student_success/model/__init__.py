@@ -1,0 +1,1 @@
+"""A verified model artefact in memory: predict and explain."""

@@ -1,0 +1,276 @@
+"""Why a prediction is what it is, and what would change it, in the words of both languages.
+
+An explanation goes from the average pupil of the horizon to this one. First the last known grade
+moves, then the trees' distribution of changes, shared out over the features by exact Shapley
+values: the mean follows them linearly, and each whole grade by which the median moves is shared
+like the probability that moved it. So the shares add up to the prediction.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from student_success.domain.students import FEATURES, Feature, StudentFeatures
+from student_success.model.explanation_text import NOTE, sentence_en, sentence_fr
+from student_success.model.grading import (
+    CENTS,
+    CHANGES,
+    HIGHEST,
+    cdfs_of_changes,
+    grades_of_cdfs,
+    grid_index,
+)
+from student_success.model.onnx_reader import read
+from student_success.model.predictor import HORIZONS, Predictor, trees_file
+from student_success.model.shapley import Attribution
+
+Floats = NDArray[np.float64]
+
+REASONS = 3
+WHAT_IFS = 4
+CHANGEABLE = (
+    "studytime",
+    "absences",
+    "goout",
+    "freetime",
+    "paid",
+    "schoolsup",
+    "famsup",
+    "activities",
+)
+"""What a pupil, a family or a school can change."""
+WORTH_TELLING = 0.05
+"""Grades; a smaller gain is no advice."""
+_HALF = 0.5 - 1e-4
+_BY_NAME: Mapping[str, Feature] = {feature.name: feature for feature in FEATURES}
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one feature adds to the prediction, in grades, against the average pupil."""
+
+    feature: str
+    value: str | float | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """The answer if a pupil's features were changed."""
+
+    change: Mapping[str, str | int]
+    predicted_G3: float
+    pass_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a pupil's prediction is what it is.
+
+    Attributes
+    ----------
+    baseline_G3
+        Of the average pupil of whom as many period grades are known.
+    contributions
+        One a feature, the strongest first; they add up to `predicted_G3` minus `baseline_G3`.
+    reasons
+        The strongest of them as sentences, by language.
+    what_if
+        Small changes that would raise the prediction, the most helpful first.
+    note
+        How to read `what_if`, by language.
+    """
+
+    predicted_G3: float
+    baseline_G3: float
+    contributions: tuple[Contribution, ...]
+    reasons: Mapping[str, tuple[str, ...]]
+    what_if: tuple[WhatIf, ...]
+    note: Mapping[str, str]
+    model_version: str
+
+
+@lru_cache(maxsize=2)
+def explainer(predictor: Predictor) -> Explainer:
+    """Return the explainer of a predictor, made once; the two latest are kept."""
+    return Explainer(predictor)
+
+
+def explain(predictor: Predictor, student: StudentFeatures) -> Explanation:
+    """Explain one pupil's prediction."""
+    return explainer(predictor).explain(student)
+
+
+class Explainer:
+    """Explain the answers of one predictor, in milliseconds once `warm` has laid its trees out."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._serving = predictor.serving
+        names = self._serving["inputs"]["names"]
+        # Categories of several columns, and the trend, belong to one feature each.
+        self._owner = np.array(
+            [_FEATURE_AT["G2" if n == "trend" else n.split("=")[0]] for n in names]
+        )
+        self._targets = CHANGES if self._serving["median_share"] is not None else 1
+        self._columns = len(names)
+        self._trees: dict[int, Attribution] = {}
+
+    def warm(self) -> Explainer:
+        """Lay all trees out, which takes a second or two; without it the first questions do."""
+        for known in range(len(HORIZONS)):
+            self._attribution(known)
+        return self
+
+    def _attribution(self, known: int) -> Attribution:
+        if known not in self._trees:
+            file = self._predictor.folder / trees_file(HORIZONS[known])
+            nodes = read(gzip.decompress(file.read_bytes()))
+            self._trees[known] = Attribution(nodes, columns=self._columns, targets=self._targets)
+        return self._trees[known]
+
+    def explain(self, student: StudentFeatures) -> Explanation:
+        """Explain one pupil's prediction."""
+        said = self._predictor.predict(student)
+        known = HORIZONS.index(said.horizon)
+        shares, baseline = self._shares(student, known)
+        baseline = grid_index(baseline) / CENTS
+        # What rounding and the ends of the scale took goes to the strongest.
+        strongest = int(np.argmax(np.abs(shares)))
+        shares[strongest] += said.predicted_G3 - baseline - shares.sum()
+        values = student.model_dump(exclude={"reference"})
+        contributions = sorted(
+            (
+                Contribution(f.name, values[f.name], round(float(share), 6))
+                for f, share in zip(FEATURES, shares, strict=True)
+            ),
+            key=lambda item: -abs(item.share),
+        )
+        told = [item for item in contributions[:REASONS] if abs(item.share) >= WORTH_TELLING]
+        return Explanation(
+            predicted_G3=said.predicted_G3,
+            baseline_G3=baseline,
+            contributions=tuple(contributions),
+            reasons={
+                "fr": tuple(sentence_fr(item.feature, item.value, item.share) for item in told),
+                "en": tuple(sentence_en(item.feature, item.value, item.share) for item in told),
+            },
+            what_if=tuple(self._what_if(student, said.predicted_G3)),
+            note=NOTE,
+            model_version=self._predictor.version,
+        )
+
+    def _shares(self, student: StudentFeatures, known: int) -> tuple[Floats, float]:
+        """Return the share of each feature, and the average pupil's grade."""
+        trees = self._attribution(known)
+        table = self._serving["horizons"][HORIZONS[known]]
+        average = table["average"]
+        inputs = self._predictor.inputs(student)
+        by_column = trees.shares(inputs)
+        by_feature = np.zeros((len(FEATURES), self._targets))
+        np.add.at(by_feature, self._owner, by_column)
+        last = (self._serving["base"], student.G1, student.G2)[known]
+        assert last is not None
+        before, at = float(average["last"]), _FEATURE_AT[("G1", "G1", "G2")[known]]
+        share = self._serving["median_share"]
+        if share is None:
+            shares = by_feature[:, 0]
+            constant, *slopes = table["slopes"] or (0.0, 0.0, 0.0)
+            baseline = before + float(trees.average[0]) + constant
+            for name, slope in zip(("G1", "G2"), slopes, strict=True):
+                usual, actual = average[name], getattr(student, name)
+                baseline += slope * usual
+                shares[_FEATURE_AT[name]] += slope * ((actual or 0.0) - usual)
+            shares[at] += last - before
+            return shares, baseline
+        start = trees.average[None, :]
+        end = start + by_feature.sum(axis=0)
+        cdf = cdfs_of_changes(np.concatenate([start, start, end]), np.array([before, last, last]))
+        grades = grades_of_cdfs(cdf, share)
+        moved = _cdf_shares(by_feature, last)
+        shares = (1.0 - share) * -moved.sum(axis=1) + share * _median_shares(moved, cdf[1], cdf[2])
+        shares[at] += grades[1] - grades[0]
+        return shares, float(grades[0])
+
+    def _what_if(self, student: StudentFeatures, predicted: float) -> list[WhatIf]:
+        """Try all changes of one feature, then the best of each two by two."""
+        values = student.model_dump()
+        tried = {
+            name: self._answers(values, [{name: other} for other in _others(name, values[name])])
+            for name in CHANGEABLE
+        }
+        best = [
+            smallest
+            for name, found in tried.items()
+            if (smallest := _smallest(found, predicted, name, values[name])) is not None
+        ]
+        pairs = self._answers(values, [{**a.change, **b.change} for a, b in combinations(best, 2)])
+        best.sort(key=lambda item: -item.predicted_G3)
+        top = best[0].predicted_G3 if best else predicted
+        pairs = [item for item in pairs if item.predicted_G3 >= top + 2 * WORTH_TELLING]
+        pairs.sort(key=lambda item: -item.predicted_G3)
+        singles = best[: WHAT_IFS - min(len(pairs), 1)]
+        return singles + pairs[: WHAT_IFS - len(singles)]
+
+    def _answers(
+        self, values: Mapping[str, Any], changes: Iterable[Mapping[str, Any]]
+    ) -> list[WhatIf]:
+        wanted = list(changes)
+        said = self._predictor.predict_many(
+            [StudentFeatures.model_construct(**{**values, **change}) for change in wanted]
+        )
+        return [
+            WhatIf(change, answer.predicted_G3, answer.pass_probability)
+            for change, answer in zip(wanted, said, strict=True)
+        ]
+
+
+_FEATURE_AT = {feature.name: i for i, feature in enumerate(FEATURES)}
+
+
+def _cdf_shares(by_feature: Floats, last: float) -> Floats:
+    """Return how much each feature moves the probability of at most 0, 1, … 19."""
+    return cdfs_of_changes(by_feature, np.full(len(by_feature), last))
+
+
+def _median_shares(moved: Floats, start: Floats, end: Floats) -> Floats:
+    """Share each whole grade by which the median moved like the probability that moved it."""
+    crossed = (end < _HALF).astype(int) - (start < _HALF).astype(int)
+    shares: Floats = np.zeros(len(moved))
+    for grade in range(HIGHEST):
+        if crossed[grade]:
+            shares += crossed[grade] * moved[:, grade] / (end[grade] - start[grade])
+    return shares
+
+
+def _others(name: str, value: Any) -> list[Any]:
+    """Return the other values that a feature can take."""
+    feature = _BY_NAME[name]
+    if feature.kind == "category":
+        return [other for other in feature.categories if other != value]
+    assert feature.low is not None
+    assert feature.high is not None
+    if name == "absences":
+        # Fewer only: a few steps on the way down to none.
+        return sorted({value * part // 4 for part in range(4)} - {value})
+    return [other for other in range(int(feature.low), int(feature.high) + 1) if other != value]
+
+
+def _smallest(found: list[WhatIf], predicted: float, name: str, value: Any) -> WhatIf | None:
+    """Return the smallest change that brings nine tenths of what the best one brings."""
+    gains = [item.predicted_G3 - predicted for item in found]
+    most = max(gains, default=0.0)
+    if most < WORTH_TELLING:
+        return None
+    good = [item for item, gain in zip(found, gains, strict=True) if gain >= 0.9 * most]
+    if _BY_NAME[name].kind == "category":
+        return good[0]
+    return min(good, key=lambda item: abs(int(item.change[name]) - value))

@@ -1,0 +1,55 @@
+"""The sentences of an explanation, in plain French and English."""
+
+from __future__ import annotations
+
+from student_success.domain.students import FEATURES
+
+NOTE = {
+    "fr": "Ce que le modèle observe chez des élèves comparables, sans promesse de cause à effet.",
+    "en": "What the model sees in pupils alike, not a promise of cause and effect.",
+}
+_BY_NAME = {feature.name: feature for feature in FEATURES}
+
+
+def _number(value: float, *, comma: bool) -> str:
+    text = f"{value:.1f}".removesuffix(".0") if value == round(value, 1) else f"{value:.2f}"
+    return text.replace(".", ",") if comma else text
+
+
+def _told(name: str, value: str | float, language: str) -> str:
+    feature = _BY_NAME[name]
+    choices = feature.about.choices
+    if choices and value in choices:
+        return str(getattr(choices[value], language))
+    assert isinstance(value, int | float)
+    return _number(float(value), comma=language == "fr")
+
+
+def sentence_fr(name: str, value: str | float | None, share: float) -> str:
+    """Tell a share in French."""
+    label = _BY_NAME[name].about.label.fr
+    size = _number(round(abs(share), 1) or 0.1, comma=True)
+    points = "point" if abs(share) < 1.95 else "points"
+    way = "relève" if share > 0 else "abaisse"
+    if value is None:
+        return (
+            f"{label} : pas encore connue, ce qui {way} la note prévue d'environ {size} {points}."
+        )
+    return (
+        f"{label} : {_told(name, value, 'fr')}. Par rapport à l'élève moyen, cela {way} "
+        f"la note prévue d'environ {size} {points}."
+    )
+
+
+def sentence_en(name: str, value: str | float | None, share: float) -> str:
+    """Tell a share in English."""
+    label = _BY_NAME[name].about.label.en
+    size = _number(round(abs(share), 1) or 0.1, comma=False)
+    points = "point" if size == "1" else "points"
+    way = "raises" if share > 0 else "lowers"
+    if value is None:
+        return f"{label}: not known yet, which {way} the predicted grade by about {size} {points}."
+    return (
+        f"{label}: {_told(name, value, 'en')}. Compared with the average pupil, this {way} "
+        f"the predicted grade by about {size} {points}."
+    )

@@ -1,0 +1,1 @@
+"""How the model fares: drift, live error, snapshots."""

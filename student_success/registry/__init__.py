@@ -1,0 +1,1 @@
+"""The MLflow registry and the Bento store: find, check, fetch and load a version."""

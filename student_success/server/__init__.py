@@ -1,0 +1,1 @@
+"""BentoML, uvicorn and circus, configured and hardened."""

@@ -1,0 +1,1 @@
+"""What the product does, one class a use case; knows no HTTP."""

@@ -1,0 +1,262 @@
+"""The record of promotions and rollbacks, and with it the version to serve.
+
+The newest row says what is served: every worker and replica follows it. Rows are only ever added,
+each with a hash over itself and the hash before it, so that a changed or removed row shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, Row, delete, insert, select
+
+from student_success.core.clock import iso, now_us
+from student_success.core.errors import BusyError, ConflictError
+from student_success.storage.engine import (
+    alias_state,
+    deployments,
+    insert_or,
+    one_writer,
+    reading,
+    snapshots,
+    writing,
+)
+
+SEED = "seed"
+"""Version name of the seed model, served when nothing was promoted."""
+
+Action = Literal["promote", "rollback", "adopt"]
+_GENESIS = "0" * 64
+_LAST = "last-deployment"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One change of the served version.
+
+    Attributes
+    ----------
+    action
+        ``"adopt"`` is an alias moved by hand in MLflow that was verified and taken over.
+    from_version, to_version
+        ``"seed"`` or an MLflow version number as text.
+    fingerprint
+        SHA-256 of the manifest that `to_version` must have.
+    """
+
+    id: int
+    created_us: int
+    action: Action
+    actor: str
+    reason: str | None
+    from_version: str | None
+    to_version: str
+    fingerprint: str
+    evidence: dict[str, Any]
+    hash: str
+
+    def public(self) -> dict[str, Any]:
+        """Return the row as `GET /deployments` shows it."""
+        return {
+            "id": self.id,
+            "at": iso(self.created_us),
+            "action": self.action,
+            "actor": self.actor,
+            "reason": self.reason,
+            "from_version": self.from_version,
+            "to_version": self.to_version,
+            "evidence": self.evidence,
+            "hash": self.hash,
+        }
+
+
+class Deployments:
+    """Read and extend the record."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def current(self) -> Deployment | None:
+        """Return the newest deployment, or None before the first."""
+        with reading(self.engine) as connection:
+            return _newest(connection)
+
+    def newest_id(self) -> int:
+        """Return the id of the newest deployment, 0 before the first; cheap enough to poll."""
+        with reading(self.engine) as connection:
+            found = connection.execute(
+                select(deployments.c.id).order_by(deployments.c.id.desc()).limit(1)
+            ).scalar()
+            return found or 0
+
+    def page(self, limit: int = 1000) -> list[Deployment]:
+        """Return the newest deployments, newest first."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(deployments).order_by(deployments.c.id.desc()).limit(limit)
+            ).all()
+        return [_deployment(row) for row in rows]
+
+    def hashes(self) -> dict[int, str]:
+        """Return the hash of every row by id."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(deployments.c.id, deployments.c.hash)).all()
+        return {row.id: row.hash for row in rows}
+
+    def record(
+        self,
+        action: Action,
+        *,
+        to_version: str,
+        fingerprint: str,
+        actor: str,
+        reason: str | None,
+        evidence: Mapping[str, Any],
+        after: int | None = None,
+    ) -> Deployment:
+        """Add a deployment; from the commit on, every worker follows it.
+
+        The caller holds the deployment lock.
+
+        Parameters
+        ----------
+        after
+            The newest row's id when it was decided, 0 for none, to be sure that nothing came in
+            between: a lock can be lost with the server that keeps it. None to do without.
+
+        Raises
+        ------
+        BusyError
+            If another deployment came in between.
+        """
+        with writing(self.engine) as connection:
+            one_writer(connection, deployments)
+            before = _newest(connection)
+            if after is not None and after != (before.id if before else 0):
+                raise BusyError("Another deployment came in between.")
+            values: dict[str, Any] = {
+                # A clock set back must not make the record look out of order.
+                "created_us": max(now_us(), before.created_us + 1 if before else 0),
+                "action": action,
+                "actor": actor,
+                "reason": reason,
+                "from_version": before.to_version if before else SEED,
+                "to_version": to_version,
+                "fingerprint": fingerprint,
+                "evidence_json": json.dumps(evidence, sort_keys=True, allow_nan=False),
+            }
+            values["hash"] = _chain(before.hash if before else _GENESIS, values)
+            connection.execute(insert(deployments).values(values))
+            _remember_last(connection, values["hash"], at=values["created_us"])
+            newest = _newest(connection)
+            assert newest is not None
+            return newest
+
+    def rollback_target(self) -> Deployment | None:
+        """Return the deployment to go back to; None stands for the seed model.
+
+        Rollbacks undo promotions in turn: after two promotions, two rollbacks lead back to the
+        start, and a rollback is never undone by a second one.
+
+        Raises
+        ------
+        ConflictError
+            If nothing is left to roll back.
+        """
+        served: list[Deployment] = []
+        for row in reversed(self.page(limit=1_000_000)):
+            if row.action == "rollback":
+                if served:
+                    served.pop()
+            else:
+                served.append(row)
+        if not served:
+            raise ConflictError("Nothing to roll back: the seed model is served.")
+        return served[-2] if len(served) > 1 else None
+
+    def verify(self) -> list[str]:
+        """Check the chain of hashes; return what is wrong, in words, or nothing."""
+        problems: list[str] = []
+        hash_before, version_before, id_before = _GENESIS, SEED, 0
+        with reading(self.engine) as connection:
+            rows = connection.execute(select(deployments).order_by(deployments.c.id)).all()
+            last = _last_remembered(connection)
+        for row in rows:
+            if row.id != id_before + 1 and self.engine.dialect.name == "sqlite":
+                problems.append(f"between rows {id_before} and {row.id} a row is missing")
+            if _chain(hash_before, dict(row._mapping)) != row.hash:
+                problems.append(f"row {row.id} was changed, or the row before it was")
+            if row.from_version != version_before:
+                problems.append(f"row {row.id} does not start from the version before it")
+            hash_before, version_before, id_before = row.hash, row.to_version, row.id
+        if last not in (None, hash_before):
+            # No hash comes after the newest row.
+            problems.append(f"after row {id_before} a row is missing")
+        return problems
+
+    def known_alias(self, name: str) -> str | None:
+        """Return the version MLflow's alias had when it was last set or accepted."""
+        with reading(self.engine) as connection:
+            found: str | None = connection.execute(
+                select(alias_state.c.version).where(alias_state.c.name == name)
+            ).scalar()
+            return found
+
+    def remember_alias(self, name: str, version: str | None) -> None:
+        """Keep what MLflow's alias was set to."""
+        with writing(self.engine) as connection:
+            connection.execute(delete(alias_state).where(alias_state.c.name == name))
+            connection.execute(
+                insert(alias_state).values(name=name, version=version, updated_us=now_us())
+            )
+
+
+def _remember_last(connection: Connection, last: str, *, at: int) -> None:
+    values = {"created_us": at, "content_json": json.dumps({"hash": last})}
+    connection.execute(
+        insert_or(connection, snapshots)
+        .values(name=_LAST, **values)
+        .on_conflict_do_update(index_elements=[snapshots.c.name], set_=values)
+    )
+
+
+def _last_remembered(connection: Connection) -> str | None:
+    """Return the hash of the row that was added last; None in a record of before this was kept."""
+    found = connection.execute(
+        select(snapshots.c.content_json).where(snapshots.c.name == _LAST)
+    ).scalar()
+    return None if found is None else str(json.loads(found)["hash"])
+
+
+def _newest(connection: Connection) -> Deployment | None:
+    row = connection.execute(
+        select(deployments).order_by(deployments.c.id.desc()).limit(1)
+    ).one_or_none()
+    return None if row is None else _deployment(row)
+
+
+def _deployment(row: Row[Any]) -> Deployment:
+    values = dict(row._mapping)
+    values["evidence"] = json.loads(values.pop("evidence_json"))
+    return Deployment(**values)
+
+
+_HASHED: Sequence[str] = (
+    "created_us",
+    "action",
+    "actor",
+    "reason",
+    "from_version",
+    "to_version",
+    "fingerprint",
+    "evidence_json",
+)
+
+
+def _chain(before: str, values: Mapping[str, Any]) -> str:
+    content = json.dumps([before, *(values[name] for name in _HASHED)], separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The log of predictions: group commit, pages, erasure."""

@@ -1,0 +1,12 @@
+"""Run the migrations on the connection that `database.migrate` hands over."""
+
+from alembic import context
+
+from student_success.storage.engine import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+)
+context.run_migrations()

@@ -1,0 +1,216 @@
+"""What the history says of the model served: the pupils of today, and how wrong it was.
+
+All of it is bounded: the newest rows, read page by page with a pause after each, so that neither a
+database lock nor the interpreter is held for long.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, case, func, select
+
+from student_success.domain.students import Horizon
+from student_success.monitoring.drift import Seen, shown
+from student_success.storage.engine import inference_logs, outcomes, reading
+
+_PAGE = 200
+_PAUSE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How predictions of one horizon compare with the grades really obtained.
+
+    Attributes
+    ----------
+    count
+        Pupils with an outcome.
+    mae
+        Mean absolute error, in grades.
+    coverage
+        Share of outcomes within their interval, 0 to 1.
+    """
+
+    count: int
+    mae: float
+    coverage: float
+
+
+def live(engine: Engine, *, limit: int) -> dict[str, Live]:
+    """Compare the newest outcomes with what was predicted, by horizon.
+
+    Of several predictions of a pupil with the same grades known the last one counts.
+
+    Parameters
+    ----------
+    limit
+        Newest outcomes to look at.
+
+    Raises
+    ------
+    HistoryUnavailableError
+        If the database cannot be read.
+    """
+    newest = (
+        select(outcomes.c.prediction_id, outcomes.c.actual_g3)
+        .order_by(outcomes.c.created_us.desc())
+        .limit(limit)
+        .subquery()
+    )
+    log = inference_logs.c
+    ranked = (
+        select(
+            log.horizon,
+            func.abs(log.predicted_g3 - newest.c.actual_g3).label("error"),
+            case(
+                (newest.c.actual_g3.between(log.interval_low, log.interval_high), 1.0), else_=0.0
+            ).label("within"),
+            func.row_number()
+            .over(
+                partition_by=(
+                    log.session_id,
+                    func.coalesce(log.reference, log.prediction_id),
+                    log.horizon,
+                ),
+                order_by=log.id.desc(),
+            )
+            .label("rank"),
+        )
+        .join(newest, newest.c.prediction_id == log.prediction_id)
+        .subquery()
+    )
+    query = (
+        select(
+            ranked.c.horizon,
+            func.count().label("count"),
+            func.avg(ranked.c.error).label("mae"),
+            func.avg(ranked.c.within).label("coverage"),
+        )
+        .where(ranked.c.rank == 1)
+        .group_by(ranked.c.horizon)
+    )
+    with reading(engine) as connection:
+        rows = connection.execute(query).all()
+    return {row[0]: Live(int(row[1]), float(row[2]), float(row[3])) for row in rows}
+
+
+def seen(engine: Engine, *, limit: int, model_version: str) -> tuple[Seen, int]:
+    """Count the pupils of the newest predictions, each pupil once.
+
+    Parameters
+    ----------
+    limit
+        Newest predictions to look at.
+    model_version
+        Only this version's predicted grades are counted: those of another would differ by nature.
+
+    Returns
+    -------
+    tuple
+        The counts, and how many predictions were looked at.
+
+    Raises
+    ------
+    HistoryUnavailableError
+        If the database cannot be read.
+    """
+    features: dict[str, Counter[Any]] = {}
+    predictions: dict[str, Counter[Any]] = {}
+    pupils: set[int] = set()
+    outlooks: set[int] = set()
+    looked_at = 0
+    for row in _newest(engine, limit):
+        looked_at += 1
+        # A hash will do: this is counting, and the texts would take ten times the memory.
+        pupil = hash((row.session_id, row.reference or row.inputs_json))
+        if pupil not in pupils:
+            pupils.add(pupil)
+            for name, value in json.loads(row.inputs_json).items():
+                if value is not None:
+                    features.setdefault(name, Counter())[shown(value)] += 1
+        outlook = hash((pupil, row.horizon))
+        if row.model_version == model_version and outlook not in outlooks:
+            outlooks.add(outlook)
+            predictions.setdefault(row.horizon, Counter())[shown(row.predicted_g3)] += 1
+    return Seen(features, predictions), looked_at
+
+
+def _newest(engine: Engine, limit: int) -> Iterator[Any]:
+    log = inference_logs.c
+    query = select(
+        log.id,
+        log.session_id,
+        log.reference,
+        log.inputs_json,
+        log.horizon,
+        log.predicted_g3,
+        log.model_version,
+    ).order_by(log.id.desc())
+    below: int | None = None
+    while limit > 0:
+        page = query.limit(min(limit, _PAGE))
+        if below is not None:
+            page = page.where(log.id < below)
+        with reading(engine) as connection:
+            rows = connection.execute(page).all()
+        yield from rows
+        if len(rows) < min(limit, _PAGE):
+            return
+        limit -= len(rows)
+        below = rows[-1].id
+        time.sleep(_PAUSE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained:
+    """A pupil with the grade really obtained.
+
+    Attributes
+    ----------
+    inputs_json
+        The 17 features as they were sent, of the prediction that knew the most of the year; of
+        several such the last.
+    actual_g3
+        0 to 20.
+    """
+
+    inputs_json: str
+    actual_g3: int
+
+
+def obtained(engine: Engine, *, until_us: int) -> list[Obtained]:
+    """Return every pupil whose outcome is known, each once, in the order of their predictions.
+
+    Parameters
+    ----------
+    until_us
+        Only outcomes recorded up to then: the same pupils whenever it is asked again, unless some
+        were erased.
+
+    Raises
+    ------
+    HistoryUnavailableError
+        If the database cannot be read.
+    """
+    log = inference_logs.c
+    query = (
+        select(log.session_id, log.reference, log.inputs_json, log.horizon, outcomes.c.actual_g3)
+        .join(outcomes, outcomes.c.prediction_id == log.prediction_id)
+        .where(outcomes.c.created_us <= until_us)
+        .order_by(log.id)
+    )
+    order = list(Horizon)
+    best: dict[tuple[str, str], tuple[int, Obtained]] = {}
+    with reading(engine) as connection:
+        for row in connection.execute(query):
+            pupil = row.session_id, row.reference or row.inputs_json
+            known = order.index(Horizon(row.horizon))
+            if pupil not in best or known >= best[pupil][0]:
+                best[pupil] = known, Obtained(row.inputs_json, row.actual_g3)
+    return [found for _, found in best.values()]

@@ -1,0 +1,116 @@
+"""A bulk run answers with what the service of the same state serves, and with nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from student_success.bulk.model_choice import Model, choose, opened
+from student_success.core import subprocesses
+from student_success.core.errors import ArtefactError, NotFoundError, RegistryUnavailableError
+from student_success.core.settings import ROOT, Settings
+from student_success.lifecycle import promotion
+from student_success.model.predictor import verify
+from student_success.storage.deployments import Deployments
+from student_success.storage.engine import connect, migrate
+
+SEED = ROOT / "student_success" / "seed"
+
+
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path / "state", database_url=None)
+
+
+@pytest.fixture
+def deploy(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, str], None]:
+    """Return a function that puts a version into a store of the test's own, and deploys it."""
+    settings.state_dir.mkdir()
+    migrate(settings.database, state_dir=settings.state_dir)
+    record = Deployments(connect(settings.database))
+
+    def stored(_settings: Settings, version: str) -> Path | None:
+        path = tmp_path / "store" / version
+        return path if path.is_dir() else None
+
+    def put(version: str, action: str = "promote") -> None:
+        shutil.copytree(SEED, tmp_path / "store" / version, dirs_exist_ok=True)
+        record.record(
+            action,  # type: ignore[arg-type]
+            to_version=version,
+            fingerprint=verify(tmp_path / "store" / version),
+            actor="a",
+            reason=None,
+            evidence={},
+        )
+
+    monkeypatch.setattr(promotion.bento_store, "stored", stored)
+    return put
+
+
+def test_seed_answers_where_nothing_was_deployed_and_no_database_is_made(
+    settings: Settings,
+) -> None:
+    assert choose(settings, None, prepare=nothing).version == "seed"
+    assert not settings.state_dir.exists()
+
+
+def test_version_that_is_served_answers(
+    settings: Settings, deploy: Callable[[str, str], None]
+) -> None:
+    deploy("3", "promote")
+    deploy("4", "promote")
+    assert choose(settings, None, prepare=nothing).version == "4"
+    assert choose(settings, "3", prepare=nothing).version == "3"
+    assert choose(settings, "seed", prepare=nothing).version == "seed"
+    deploy("3", "rollback")
+    assert choose(settings, None, prepare=nothing).version == "3"
+    with pytest.raises(NotFoundError, match="never deployed"):
+        choose(settings, "9", prepare=nothing)
+
+
+def test_nothing_stands_in_for_the_version_that_is_served(
+    settings: Settings,
+    deploy: Callable[[str, str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy("3", "promote")
+    (tmp_path / "store" / "3" / "card.md").write_text("altered")
+    with pytest.raises(ArtefactError, match=r"card\.md"):
+        choose(settings, None, prepare=nothing)
+    shutil.rmtree(tmp_path / "store" / "3")
+    asked: list[str] = []
+
+    async def away(*arguments: str, **_: object) -> None:
+        asked.extend(arguments)
+        raise RegistryUnavailableError("MLflow is away.")
+
+    monkeypatch.setattr(subprocesses, "run", away)
+    with pytest.raises(RegistryUnavailableError):
+        choose(settings, None, prepare=nothing)
+    assert "--version=3" in asked
+
+
+def test_folder_of_a_model_answers_under_its_fingerprint(settings: Settings) -> None:
+    model = choose(settings, str(SEED), prepare=nothing)
+    assert model.version == f"folder:{verify(SEED)[:12]}"
+
+
+def test_model_travels_whole_and_is_checked_where_it_arrives(settings: Settings) -> None:
+    model = choose(settings, "seed", prepare=nothing).packed()
+    elsewhere = replace(model, folder=Path("/nowhere"))
+    assert opened(elsewhere).fingerprint == verify(SEED)
+    other = Model("seed", "0" * 64, 0.9, model.folder, model.files)
+    with pytest.raises(ArtefactError, match="not the one"):
+        opened(other)

@@ -1,0 +1,184 @@
+"""Parquet files mean what the same pupils in a CSV file, or in a request, mean."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from student_success.bulk.types import ANSWERS, Part, Position, Task
+from student_success.bulk.worker import score
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
+from tests.unit.bulk.test_rows import MODEL, TITLES, line_of, refused, scored
+from training.export.artefact import random_students
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def table_of(students: list[dict[str, Any]]) -> Any:
+    columns = {name: [student.get(name) for student in students] for name in FEATURE_NAMES}
+    return pa.table({"reference": [f"P{n}" for n in range(len(students))], **columns})
+
+
+def parts_of(
+    path: Path, *, output: Any = "csv", with_inputs: bool = False, size: int = 1000, at: int = 0
+) -> list[Part]:
+    from student_success.bulk.parquet import cut_parquet, open_parquet
+
+    layout, begin = open_parquet(path)
+    assert begin == Position(0, 1)
+    task = Task(layout, output, with_inputs, False)
+    start = Position(at, at + 1)
+    return [score(part, task, MODEL) for part in cut_parquet(path, start, size=size)]
+
+
+def answers_of(path: Path, **options: Any) -> bytes:
+    return b"".join(part.answers for part in parts_of(path, **options))
+
+
+def test_parquet_is_answered_as_csv(tmp_path: Path) -> None:
+    students = random_students(700, seed=21)
+    text = "".join(line_of(student, f"P{n}") for n, student in enumerate(students))
+    expected = [line.split(b",", 1)[1] for line in scored(text).answers.splitlines()]
+    table = table_of(students)
+    variants = {
+        "plain": table,
+        "categories": pa.table({n: _coded(table.column(n)) for n in table.column_names}),
+        "floats": table.set_column(2, "age", table.column("age").cast(pa.float64())),
+        "bools": table.set_column(
+            4, "nursery", pa.array([student["nursery"] == "yes" for student in students])
+        ),
+    }
+    for name, variant in variants.items():
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(variant, path, row_group_size=128)
+        assert parts_of(path)[0].bad == 0
+        lines = answers_of(path, size=100).splitlines()
+        assert [line.split(b",", 1)[1] for line in lines] == expected, name
+        assert [int(line.split(b",")[0]) for line in lines] == list(range(1, 701))
+
+
+def _coded(column: Any) -> Any:
+    return column.dictionary_encode() if pa.types.is_string(column.type) else column
+
+
+def test_reading_goes_on_from_any_row(tmp_path: Path) -> None:
+    path = tmp_path / "pupils.parquet"
+    pq.write_table(table_of(random_students(50, seed=22)), path, row_group_size=16)
+    lines = answers_of(path).splitlines()
+    for at in range(51):
+        assert answers_of(path, size=7, at=at).splitlines() == lines[at:]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("age", 99, "age: Input should be less than or equal to 22"),
+        ("age", 17.5, "age: Input should be a valid integer"),
+        ("age", None, "age: Field required"),
+        ("age", "old", "age: Input should be a valid integer"),
+        ("school", "XX", "school: Input should be 'GP' or 'MS'"),
+        ("school", None, "school: Field required"),
+        ("G1", None, "G2 is given but G1 is not: give both, G1 alone, or neither"),
+        ("G2", float("inf"), "G2: Input should be a finite number"),
+        ("G2", 20.5, "G2: Input should be less than or equal to 20"),
+        ("reference", "x" * 65, "reference: String should have at most 64 characters"),
+    ],
+)
+def test_wrong_row_is_set_aside_in_the_words_of_the_api(
+    tmp_path: Path, name: str, value: Any, words: str
+) -> None:
+    good = {"reference": "A", **EXAMPLE}
+    table = pa.Table.from_pylist([{**good, name: value}])
+    path = tmp_path / "pupils.parquet"
+    pq.write_table(table, path)
+    (part,) = parts_of(path)
+    assert (part.scored, part.bad) == (0, 1)
+    assert refused(part)[0]["problem"] == words
+
+
+def test_numbers_of_other_types_and_missing_grades_are_understood(tmp_path: Path) -> None:
+    rows = 4
+    columns: dict[str, Any] = {n: pa.array([EXAMPLE[n]] * rows) for n in FEATURE_NAMES}
+    columns["age"] = pa.array([Decimal("17")] * rows, pa.decimal128(5, 2))
+    columns["absences"] = pa.array([2] * rows, pa.uint64())
+    columns["G1"] = pa.array([10.0, 10.0, None, np.nan])
+    columns["G2"] = pa.array([9.8, np.nan, None, None], from_pandas=False)
+    path = tmp_path / "pupils.parquet"
+    pq.write_table(pa.table(columns), path)
+    (part,) = parts_of(path)
+    assert part.bad == 0
+    seen = [line.split(b",")[7] for line in part.answers.splitlines()]
+    assert seen == [b"G1+G2", b"G1", b"none", b"none"]
+
+
+def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
+    from student_success.bulk.parquet import finish_parquet
+
+    students = random_students(90, seed=23)
+    table = table_of(students).append_column("teacher", pa.array(["Ann"] * 90))
+    path = tmp_path / "pupils.parquet"
+    pq.write_table(table, path)
+    written = {}
+    for size in (90, 7):
+        streams = tmp_path / f"{size}.out"
+        parts = parts_of(path, output="parquet", with_inputs=True, size=size)
+        streams.write_bytes(b"".join(part.answers for part in parts))
+        finish_parquet(streams, tmp_path / f"{size}.parquet")
+        written[size] = (tmp_path / f"{size}.parquet").read_bytes()
+    assert written[90] == written[7]
+    found = pq.read_table(tmp_path / "7.parquet")
+    assert found.column_names == [*ANSWERS, *FEATURE_NAMES, "teacher"]
+    assert found.column("age").to_pylist() == [student["age"] for student in students]
+    first = found.slice(0, 1).to_pylist()[0]
+    said = _predictor().predict(StudentFeatures.model_validate(students[0]))
+    assert {name: first[name] for name in ANSWERS} == {
+        "line": 1,
+        "reference": "P0",
+        "predicted_G3": said.predicted_G3,
+        "decision": said.decision.value,
+        "pass_probability": said.pass_probability,
+        "interval_low": said.low,
+        "interval_high": said.high,
+        "horizon": said.horizon.value,
+        "at_risk": said.at_risk,
+        "model_version": "seed",
+    }
+
+
+def test_file_without_rows_gives_a_file_without_rows(tmp_path: Path) -> None:
+    from student_success.bulk.parquet import finish_parquet
+
+    path = tmp_path / "pupils.parquet"
+    pq.write_table(table_of(random_students(3, seed=1)).slice(0, 0), path)
+    (part,) = parts_of(path, output="parquet")
+    (tmp_path / "0.out").write_bytes(part.answers)
+    finish_parquet(tmp_path / "0.out", tmp_path / "0.parquet")
+    assert pq.read_table(tmp_path / "0.parquet").column_names == [*ANSWERS]
+
+
+def _predictor() -> Any:
+    from student_success.bulk.model_choice import opened
+
+    return opened(MODEL)
+
+
+def test_csv_can_be_answered_in_parquet(tmp_path: Path) -> None:
+    from student_success.bulk.csv_reader import cut_csv, open_csv
+    from student_success.bulk.parquet import finish_parquet
+
+    path = tmp_path / "pupils.csv"
+    path.write_text(",".join(TITLES) + "\n" + line_of(EXAMPLE, "A") + line_of(EXAMPLE))
+    layout, begin = open_csv(path, encoding=None)
+    (part,) = cut_csv(path, layout, begin)
+    for large in (False, True):
+        told = score(part, Task(layout, "parquet", True, large), MODEL)
+        (tmp_path / "a.out").write_bytes(told.answers)
+        finish_parquet(tmp_path / "a.out", tmp_path / "a.parquet")
+        found = pq.read_table(tmp_path / "a.parquet").to_pylist()
+        assert [row["reference"] for row in found] == ["A", None]
+        assert found[0]["G2"] == "9.8"

@@ -1,0 +1,228 @@
+"""A row of a file is right exactly where the API says so, and is answered as the API answers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from student_success.bulk.csv_reader import cut_csv, open_csv
+from student_success.bulk.model_choice import Model, opened
+from student_success.bulk.types import ANSWERS, Layout, Part, Position, Slice, Task, laid_out
+from student_success.bulk.worker import score
+from student_success.core.settings import ROOT
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
+from student_success.domain.tabular import body_of
+from student_success.model.artefact import verify
+from training.export.artefact import random_students
+
+SEED = ROOT / "student_success" / "seed"
+MODEL = Model("seed", verify(SEED), 0.9, SEED)
+TITLES = ("reference", *FEATURE_NAMES)
+NOWHERE = Position(0, 0)
+
+
+def layout(titles: Sequence[str] = TITLES, **options: str) -> Layout:
+    return laid_out("test.csv", "csv", tuple(titles), **options)
+
+
+def scored(
+    text: str | bytes, how: Layout | None = None, *, large: bool = False, with_inputs: bool = False
+) -> Part:
+    data = text.encode() if isinstance(text, str) else text
+    task = Task(how or layout(), "csv", with_inputs, large)
+    return score(Slice(data, 2, NOWHERE), task, MODEL)
+
+
+def rows_of(content: bytes, titles: Sequence[str]) -> list[dict[str, str]]:
+    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    return [dict(zip(titles, row, strict=False)) for row in csv.reader(text)]
+
+
+def answers(part: Part) -> list[dict[str, str]]:
+    return rows_of(part.answers, ANSWERS)
+
+
+def refused(part: Part) -> list[dict[str, str]]:
+    return rows_of(part.refused, ("line", "problem", "first"))
+
+
+def line_of(student: dict[str, Any], reference: str = "") -> str:
+    cells = ["" if student.get(name) is None else str(student[name]) for name in FEATURE_NAMES]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([reference, *cells])
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["python", "arrow"])
+def test_answers_are_those_of_the_model(large: bool) -> None:
+    students = random_students(3000, seed=11)
+    part = scored("".join(map(line_of, students)), large=large)
+    assert (part.scored, part.bad, part.blank) == (3000, 0, 0)
+    predictor = opened(MODEL)
+    for number, (student, row) in enumerate(zip(students, answers(part), strict=True)):
+        said = predictor.predict(StudentFeatures.model_validate(student))
+        assert row == {
+            "line": str(number + 2),
+            "reference": "",
+            "predicted_G3": repr(said.predicted_G3),
+            "decision": said.decision.value,
+            "pass_probability": repr(said.pass_probability),
+            "interval_low": str(said.low),
+            "interval_high": str(said.high),
+            "horizon": said.horizon.value,
+            "at_risk": str(said.at_risk).lower(),
+            "model_version": "seed",
+        }
+
+
+def _ways(name: str) -> st.SearchStrategy[str]:
+    """Cells of a column: mostly right, now and then what people and programs write by mistake."""
+    feature = next(f for f in FEATURES if f.name == name)
+    if feature.kind == "category":
+        right = st.sampled_from([*feature.categories, *(c.upper() for c in feature.categories)])
+    elif feature.kind == "integer":
+        assert feature.low is not None
+        assert feature.high is not None
+        right = st.integers(int(feature.low), int(feature.high)).map(str)
+    else:
+        right = st.one_of(
+            st.just(""),
+            st.integers(0, 40).map(lambda n: str(n / 2)),
+            st.floats(0, 20).map(repr),
+            st.integers(0, 200).map(lambda n: f"{n // 10},{n % 10}"),
+        )
+    odd = st.sampled_from(
+        [
+            *("", " ", "?", "NA", "nan", "inf", "-1", "21", "20.0", "3.5", "3,0", "1e1", "GP "),
+            *("oui", "non", "yes", "1", "0", "true", "x", "0x3", "٣", "1_0", "-0.0", "5", "9" * 20),
+        ]
+    )
+    return st.one_of(*[right] * 15, odd)
+
+
+ROW = st.fixed_dictionaries({name: _ways(name) for name in FEATURE_NAMES})
+REFERENCES = st.one_of(
+    st.just(""),
+    st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=70),
+)
+
+
+@limits(max_examples=300)
+@given(st.lists(st.tuples(REFERENCES, ROW), min_size=1, max_size=8))
+def test_row_is_refused_exactly_where_the_api_refuses_it_and_in_its_words(
+    rows: list[tuple[str, dict[str, str]]],
+) -> None:
+    part = scored("".join(line_of(row, reference) for reference, row in rows))
+    expected_good, expected_bad = [], []
+    for line, (reference, row) in enumerate(rows, start=2):
+        texts = {name: text.strip() for name, text in row.items()}
+        body = body_of({"reference": reference.strip()} | texts)
+        try:
+            student = StudentFeatures.model_validate(body)
+        except ValidationError as error:
+            words = [
+                ": ".join([*map(str, problem["loc"]), problem["msg"]]) for problem in error.errors()
+            ]
+            expected_bad.append((str(line), "; ".join(words)))
+        else:
+            said = opened(MODEL).predict(student)
+            expected_good.append((str(line), repr(said.predicted_G3), repr(said.pass_probability)))
+    found = answers(part)
+    assert [
+        (row["line"], row["predicted_G3"], row["pass_probability"]) for row in found
+    ] == expected_good
+    assert [(row["line"], row["problem"]) for row in refused(part)] == expected_bad
+
+
+@limits(max_examples=150)
+@given(
+    st.lists(st.tuples(REFERENCES, ROW), min_size=1, max_size=8),
+    st.sampled_from(["\n", "\r\n"]),
+    st.lists(st.sampled_from(["", ",,", "a,b\r", "\x00", '"', "," * 17, " " * 3]), max_size=2),
+    st.booleans(),
+)
+def test_arrow_and_python_read_the_same(
+    rows: list[tuple[str, dict[str, str]]], end: str, between: list[str], with_inputs: bool
+) -> None:
+    lines = [line_of(row, reference)[:-1] for reference, row in rows]
+    text = end.join([*lines[:1], *between, *lines[1:]])
+    quick = scored(text, large=True, with_inputs=with_inputs)
+    assert quick == scored(text, large=False, with_inputs=with_inputs)
+
+
+def test_semicolons_decimal_commas_and_french_words_are_understood() -> None:
+    how = layout(["Référence", "Âge", *(n for n in FEATURE_NAMES if n != "age")], delimiter=";")
+    cells = {name: str(EXAMPLE[name]) for name in FEATURE_NAMES}
+    cells |= {"G1": "10,0", "G2": "9,8", "famsup": "Oui", "paid": "NON", "school": "gp"}
+    row = ["é-1", cells["age"], *(cells[n] for n in FEATURE_NAMES if n != "age")]
+    expected = scored(line_of(EXAMPLE, "é-1")).answers
+    for large in (False, True):
+        assert scored(";".join(row) + "\n", how, large=large).answers == expected
+
+
+def test_uci_file_is_read_as_it_is(tmp_path: Any) -> None:
+    file = tmp_path / "student-mat.csv"
+    names = ["school", "sex", *FEATURE_NAMES[1:], "G3"]
+    values = {**EXAMPLE, "sex": "F", "G3": 11, "G1": "10", "G2": "9"}
+    quoted = [f'"{v}"' if isinstance(v, str) else str(v) for v in (values[n] for n in names)]
+    file.write_text(";".join(names) + "\n" + ";".join(quoted) + "\n")
+    how, begin = open_csv(file, encoding=None)
+    (part,) = cut_csv(file, how, begin)
+    (row,) = answers(score(part, Task(how, "csv", False, True), MODEL))
+    said = opened(MODEL).predict(StudentFeatures.model_validate({**EXAMPLE, "G1": 10, "G2": 9}))
+    assert row["predicted_G3"] == repr(said.predicted_G3)
+
+
+def test_cell_with_delimiter_quote_and_line_end_comes_back_as_it_was() -> None:
+    reference = 'room 5", "blue"\nsecond line'
+    part = scored(line_of(EXAMPLE, reference) + line_of(EXAMPLE, "next"))
+    assert [row["reference"] for row in answers(part)] == [reference, "next"]
+    assert [row["line"] for row in answers(part)] == ["2", "4"]
+
+
+def test_rows_of_another_shape_are_set_aside_whole() -> None:
+    good = line_of(EXAMPLE, "A")
+    part = scored(good + "B,GP,17\n" + good[:-1] + ",9\n" + "\n" + "," * 17 + "\n" + good)
+    assert (part.scored, part.bad, part.blank) == (2, 2, 2)
+    assert [(row["line"], row["problem"]) for row in refused(part)] == [
+        ("3", "has 3 cells where the header has 18"),
+        ("4", "has 19 cells where the header has 18"),
+    ]
+    assert b"B,GP,17" in part.refused
+
+
+def test_bytes_that_are_no_text_are_set_aside_and_kept() -> None:
+    good = line_of(EXAMPLE, "A").encode()
+    odd = line_of(EXAMPLE, "M").encode().replace(b"M,", b"M\xfcller,", 1)
+    part = scored(good + odd + good, large=True)
+    assert (part.scored, part.bad) == (2, 1)
+    assert refused(part)[0]["problem"] == "is not utf-8"
+    assert b"M\xfcller" in part.refused
+
+
+def test_quote_that_is_never_closed_spoils_no_more_than_it_must() -> None:
+    good = line_of(EXAMPLE, "A")
+    many = good * 4000
+    part = scored('"open,GP\n' + many)
+    assert part.scored + part.bad == 4001
+    assert part.scored > 1500
+    assert "is not CSV" in refused(part)[0]["problem"]
+
+
+def test_inputs_are_repeated_beside_the_answers_where_asked() -> None:
+    titles = [*TITLES, "teacher", "decision"]
+    how = layout(titles)
+    part = scored(line_of(EXAMPLE, "A")[:-1] + ',"Ann, B",keep\n', how, with_inputs=True)
+    names = [name for _, name in how.inputs]
+    assert names == [*FEATURE_NAMES, "teacher", "decision_input"]
+    (row,) = rows_of(part.answers, [*ANSWERS, *names])
+    assert (row["reference"], row["teacher"], row["decision_input"]) == ("A", "Ann, B", "keep")
+    assert row["school"] == "GP"

@@ -1,0 +1,34 @@
+"""Random identifiers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from student_success.core.identifiers import random_hex
+
+FORK = """
+import os
+from student_success.core.identifiers import random_hex
+random_hex()
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.write(writer, "".join(random_hex() for _ in range(100)).encode())
+    os._exit(0)
+theirs = os.read(reader, 1 << 16).decode()
+assert len(theirs) == 3200
+assert not any(random_hex() in theirs for _ in range(1000))
+"""
+
+
+def test_no_identifier_is_given_twice_whoever_asks() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        taken = list(threads.map(lambda _: random_hex(), range(20_000)))
+    assert len(set(taken)) == 20_000
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in taken)
+
+
+def test_child_gives_other_identifiers_than_its_parent() -> None:
+    subprocess.run([sys.executable, "-c", FORK], check=True)

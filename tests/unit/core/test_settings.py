@@ -1,0 +1,187 @@
+"""Settings: where they come from, what they refuse, and that no error shows a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from student_success.core.errors import ConfigurationError
+from student_success.core.settings import RENAMED, Settings
+
+SECRET = "s3cret-token-that-nobody-may-see"
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Settings]:
+    """Return a function that reads settings from a given environment and `.env`, and only those."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for old in RENAMED:
+        monkeypatch.delenv(old, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def read(dotenv: str = "", **environment: str) -> Settings:
+        (tmp_path / ".env").write_text(dotenv, "utf-8")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return Settings()
+
+    return read
+
+
+def test_defaults_are_those_of_the_contract(settings: Callable[..., Settings]) -> None:
+    found = settings()
+    assert (found.host, found.port, found.ui_port, found.workers) == ("127.0.0.1", 8000, 7860, 1)
+    assert found.model_name == "student_success_model"
+    assert found.model_alias == "meilleur"
+    assert found.mlflow_experiment_name == "student_success_training"
+    assert found.admin_token is None
+    assert found.api_token is None
+    assert (found.gate_max_mae, found.gate_min_r2, found.alarm_recall) == (1.0, 0.8, 0.9)
+    assert (found.max_body_bytes, found.max_batch_body_bytes) == (1 << 20, 16 << 20)
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
+def test_old_name_is_understood(settings: Callable[..., Settings], old: str, new: str) -> None:
+    assert getattr(settings(**{old: "9100"}), new.lower()) == 9100
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
+def test_new_name_wins_over_the_old(settings: Callable[..., Settings], old: str, new: str) -> None:
+    assert getattr(settings(**{old: "9100", new: "9200"}), new.lower()) == 9200
+
+
+def test_environment_wins_over_the_file(settings: Callable[..., Settings]) -> None:
+    assert settings("PORT=9001\nUI_PORT=9002\n", PORT="9003").port == 9003
+    assert settings("PORT=9001\nUI_PORT=9002\n", PORT="9003").ui_port == 9002
+
+
+def test_old_name_in_the_environment_wins_over_the_file(
+    settings: Callable[..., Settings],
+) -> None:
+    assert settings("PORT=9001\n", FASTAPI_PORT="9003").port == 9003
+
+
+def test_original_env_file_is_read_without_complaint(settings: Callable[..., Settings]) -> None:
+    found = settings(
+        "FASTAPI_PORT=8000\nSTREAMLIT_PORT=8501\nMLFLOW_PORT=5000\nMODEL_NAME=mine\n"
+        "MODEL_ALIAS=prod\nMLFLOW_EXPERIMENT_NAME=e\nDATA_PATH=/x/final.csv\nSOMETHING_ELSE=1\n"
+    )
+    assert (found.ui_port, found.model_name, found.model_alias) == (8501, "mine", "prod")
+    assert found.data_path == Path("/x/final.csv")
+
+
+def test_empty_value_stands_for_the_default(settings: Callable[..., Settings]) -> None:
+    found = settings("ADMIN_TOKEN=\nDATABASE_URL=\n", API_TOKEN="", PORT="")
+    assert found.admin_token is None
+    assert found.api_token is None
+    assert found.port == 8000
+    assert found.database.startswith("sqlite:///")
+
+
+@pytest.mark.parametrize("name", ["best_model_rf_seed.joblib", "m.PKL", "x.pickle"])
+def test_pickle_as_seed_is_refused_in_plain_words(
+    settings: Callable[..., Settings], name: str
+) -> None:
+    with pytest.raises(ValidationError, match="pickle") as caught:
+        settings(SEED_MODEL_PATH=f"models/{name}")
+    assert "python -m training seed" in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_no_token(settings: Callable[..., Settings], host: str) -> None:
+    settings().check_exposure(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", ""])
+def test_other_address_needs_a_token_or_consent(
+    settings: Callable[..., Settings], host: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="API_TOKEN"):
+        settings().check_exposure(host)
+    settings(API_TOKEN="t").check_exposure(host)
+
+
+def test_consent_opens_every_address(settings: Callable[..., Settings]) -> None:
+    settings(ALLOW_ANONYMOUS="true").check_exposure("0.0.0.0")
+
+
+def test_admin_token_alone_does_not_open_every_address(
+    settings: Callable[..., Settings],
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(ADMIN_TOKEN=SECRET).check_exposure("0.0.0.0")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"ADMIN_TOKEN": SECRET, "API_TOKEN": SECRET},
+        {"ADMIN_TOKEN": SECRET, "PORT": "nonsense"},
+        {"API_TOKEN": SECRET, "ALARM_RECALL": "2"},
+        {"PORT": SECRET},
+        {"DATABASE_URL": f"postgresql://u:{SECRET}@h/d", "WORKERS": "-1"},
+    ],
+)
+def test_no_error_shows_a_secret(
+    settings: Callable[..., Settings], environment: dict[str, str]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(**environment)
+    shown = str(caught.value) + str(caught.value.errors(include_input=False))
+    assert SECRET not in shown
+
+
+def test_no_representation_shows_a_token(settings: Callable[..., Settings]) -> None:
+    found = settings(ADMIN_TOKEN=SECRET, API_TOKEN=SECRET + "2")
+    assert SECRET not in repr(found) + str(found) + str(found.model_dump())
+
+
+def test_settings_cannot_change_while_running(settings: Callable[..., Settings]) -> None:
+    with pytest.raises(ValidationError):
+        settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("WORKERS", "0"),
+        ("ALARM_RECALL", "1"),
+        ("GATE_SIGNIFICANCE", "0"),
+        ("HISTORY_RETENTION_DAYS", "0"),
+        ("MAX_BODY_BYTES", "10"),
+        ("HISTORY_SYNCHRONOUS", "OFF"),
+        ("GATE_MAX_MAE", "nan"),
+        ("TRAIN_BUDGET_SECONDS", "inf"),
+    ],
+)
+def test_value_out_of_bounds_is_refused(
+    settings: Callable[..., Settings], name: str, value: str
+) -> None:
+    with pytest.raises(ValidationError):
+        settings(**{name: value})
+
+
+def test_state_directory_is_absolute_and_holds_everything(
+    settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    found = settings(STATE_DIR="here")
+    assert found.state_dir == tmp_path / "here"
+    assert found.database == f"sqlite:///{tmp_path}/here/student_success.db"
+    assert found.tracking_uri == f"sqlite:///{tmp_path}/here/mlflow.db"
+    assert found.registry_is_local
+    assert not settings(MLFLOW_TRACKING_URI="http://mlflow:5000").registry_is_local
+
+
+def test_every_setting_is_described() -> None:
+    undescribed: list[Any] = [
+        name for name, field in Settings.model_fields.items() if not field.description
+    ]
+    assert not undescribed

@@ -1,0 +1,292 @@
+"""Child processes: what they report, how they end, and that none outlives its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from student_success.core import errors, subprocesses
+from student_success.core.subprocesses import ChildFailure
+
+Started = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
+HEAD = "import os, sys, time\nfrom student_success.core.subprocesses import speaking, say\n"
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Started:
+    """Return a function that runs a piece of Python as a child."""
+
+    def start(body: str, **options: Any) -> Coroutine[Any, Any, dict[str, Any]]:
+        script = tmp_path / "script.py"
+        script.write_text(HEAD + textwrap.dedent(body), "utf-8")
+        root = str(Path(subprocesses.__file__).parents[2])
+        return subprocesses.run(
+            str(script),
+            **{"timeout": 30.0, "memory_mb": 2048, "environment": {"PYTHONPATH": root}, **options},
+        )
+
+    return start
+
+
+def run(coroutine: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    return asyncio.run(coroutine)
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_progress_and_result_come_through(child: Started) -> None:
+    seen: list[dict[str, Any]] = []
+    result = run(
+        child(
+            """
+            with speaking() as stream:
+                say(stream, "progress", share=0.5)
+                say(stream, "result", answer=42, text="é")
+            """,
+            on_progress=seen.append,
+        )
+    )
+    assert result == {"event": "result", "answer": 42, "text": "é"}
+    assert seen == [{"event": "progress", "share": 0.5}]
+
+
+@pytest.mark.parametrize("chatter", ["hello", "5", "null", "[1]", '"event"', "", '{"event": "x"}'])
+def test_chatter_on_standard_output_is_ignored(child: Started, chatter: str) -> None:
+    result = run(
+        child(
+            f"""
+            print({chatter!r}, flush=True)
+            with speaking() as stream:
+                print("libraries print here, after the stream was taken")
+                say(stream, "result", answer=1)
+            """
+        )
+    )
+    assert result["answer"] == 1
+
+
+def test_known_error_arrives_as_its_own_class_with_details(child: Started) -> None:
+    with pytest.raises(errors.PromotionRefusedError, match="no good") as caught:
+        run(
+            child(
+                """
+                from student_success.core.errors import PromotionRefusedError
+                with speaking():
+                    raise PromotionRefusedError("no good", details=[{"name": "mae"}])
+                """
+            )
+        )
+    assert caught.value.details == [{"name": "mae"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("with speaking(): raise RuntimeError('a secret')", "ended with code 1 and no result"),
+        ("sys.exit(7)", "ended with code 7"),
+        ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
+    ],
+)
+def test_end_without_a_word_is_a_failure_that_says_how(
+    child: Started, body: str, words: str
+) -> None:
+    with pytest.raises(ChildFailure, match=words) as caught:
+        run(child(body))
+    assert "secret" not in str(caught.value)
+
+
+def test_child_that_runs_too_long_is_killed_with_all_it_started(
+    child: Started, tmp_path: Path
+) -> None:
+    with pytest.raises(ChildFailure, match="stopped after"):
+        run(
+            child(
+                f"""
+                import subprocess
+                below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+                open({str(tmp_path / "pids")!r}, "w").write(f"{{os.getpid()}} {{below.pid}}")
+                time.sleep(600)
+                """,
+                timeout=2.0,
+            )
+        )
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=5)
+    assert not any(is_alive(pid) for pid in pids)
+
+
+def test_cancelled_wait_kills_the_child(child: Started, tmp_path: Path) -> None:
+    async def cancelled() -> int:
+        said = asyncio.Event()
+        pid = 0
+
+        def note(message: dict[str, Any]) -> None:
+            nonlocal pid
+            pid = message["pid"]
+            said.set()
+
+        task = asyncio.create_task(
+            child(
+                """
+                with speaking() as stream:
+                    say(stream, "progress", pid=os.getpid())
+                    time.sleep(600)
+                """,
+                on_progress=note,
+            )
+        )
+        await asyncio.wait_for(said.wait(), 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return pid
+
+    assert not is_alive(asyncio.run(cancelled()))
+
+
+def test_memory_over_the_limit_is_a_named_failure(child: Started) -> None:
+    with pytest.raises(errors.TrainingFailedError, match="more memory"):
+        run(child("with speaking(): bytearray(600 << 20)", memory_mb=512))
+
+
+def test_child_runs_at_lower_priority_and_without_the_servers_metrics(child: Started) -> None:
+    result = run(
+        child(
+            """
+            with speaking() as stream:
+                say(stream, "result", nice=os.nice(0),
+                    metrics=os.environ["PROMETHEUS_MULTIPROC_DIR"])
+            """
+        )
+    )
+    assert result["nice"] >= min(os.nice(0) + 10, 19)
+    assert result["metrics"] == ""
+
+
+def test_grandchild_is_bound_to_the_child_that_started_it(child: Started) -> None:
+    result = run(
+        child(
+            """
+            import subprocess
+            if len(sys.argv) > 1:
+                with speaking() as stream:
+                    say(stream, "result", depth=2)
+                sys.exit()
+            with speaking() as stream:
+                below = subprocess.run(
+                    [sys.executable, sys.argv[0], "below"], stdout=subprocess.PIPE, check=True
+                )
+                stream.write(below.stdout.decode())
+            """
+        )
+    )
+    assert result["depth"] == 2
+
+
+def test_child_dies_with_its_killed_parent(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = tmp_path / "child.py"
+    script.write_text(
+        HEAD
+        + textwrap.dedent(
+            f"""
+            with speaking() as stream:
+                open({str(pid_file)!r}, "w").write(str(os.getpid()))
+                say(stream, "progress", ready=True)
+                time.sleep(600)
+            """
+        ),
+        "utf-8",
+    )
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import asyncio, sys; from student_success.core import subprocesses;"
+            f"asyncio.run(subprocesses.run({str(script)!r}, timeout=600, memory_mb=1024,"
+            "on_progress=lambda _: print('ready', flush=True)))",
+        ],
+        cwd=Path(subprocesses.__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(subprocesses.__file__).parents[2])},
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        assert parent.stdout.readline() == b"ready\n"
+        below = psutil.Process(int(pid_file.read_text()))
+        parent.kill()
+        parent.wait(10)
+    gone, _ = psutil.wait_procs([below], timeout=5)
+    assert gone
+
+
+def test_every_error_survives_the_way_between_processes() -> None:
+    for code, kind in errors._by_code(errors.StudentSuccessError).items():
+        made = errors.StudentSuccessError.from_json({"code": code, "message": "m", "details": []})
+        assert type(made) is kind
+        assert made.message == "m"
+    unknown = errors.StudentSuccessError.from_json({"code": "?", "message": "m"})
+    assert type(unknown) is errors.StudentSuccessError
+
+
+def test_what_a_killed_child_started_ends_with_it(tmp_path: Path) -> None:
+    """As the processes of a parallel search do not by themselves; here nobody tidies up."""
+    body = f"""
+    import signal, subprocess
+    with speaking():
+        started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        open({str(tmp_path / "pid")!r}, "w").write(str(started.pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", HEAD + textwrap.dedent(body)],
+        cwd=Path(subprocesses.__file__).parents[2],
+        env={
+            **os.environ,
+            "STUDENT_SUCCESS_PARENT_PID": str(os.getpid()),
+            "STUDENT_SUCCESS_MEMORY_MB": "2048",
+        },
+        start_new_session=True,
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGKILL
+    started = int((tmp_path / "pid").read_text())
+    end = time.monotonic() + 2
+    while is_alive(started):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_work_that_is_waited_for_is_finished_at_sigterm(child: Started) -> None:
+    body = """
+    import signal
+    with speaking() as stream:
+        os.kill(os.getpid(), signal.SIGTERM)
+        say(stream, "result", answer=42)
+    """
+    assert run(child(body))["answer"] == 42
+
+
+def test_training_ends_at_sigterm(child: Started) -> None:
+    body = """
+    import signal
+    with speaking(patient=True) as stream:
+        os.kill(os.getpid(), signal.SIGTERM)
+        say(stream, "result", answer=42)
+    """
+    with pytest.raises(ChildFailure, match="killed by SIGTERM"):
+        run(child(body))

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gradio_client import Client
+
+from gradio_ui.html.class_list import FILTERS
+from gradio_ui.tabs.pupil_form import GROUPS
+from gradio_ui.texts import Words
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES
+from tests.server import ADMIN_TOKEN, Server
+from tests.ui_server import UiServer
+
+pytestmark = [
+    pytest.mark.e2e,
+    # gradio_client leaves its listener's connection to the garbage collector.
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+]
+
+ORDER = [f.name for group in GROUPS for f in FEATURES if f.about.group == group]
+"""The fields as the form has them, after the one that says which grades are known."""
+EN = Words("en")
+
+
+@pytest.fixture
+def visitor(ui: UiServer) -> Iterator[Callable[[], Client]]:
+    made: list[Client] = []
+
+    def make() -> Client:
+        made.append(Client(f"{ui.url}/en/", verbose=False, analytics_enabled=False))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def _form(**changes: Any) -> list[Any]:
+    values = {**EXAMPLE, **changes}
+    written = [
+        str(values[f.name]) if f.about.choices is None else values[f.name]
+        for name in ORDER
+        for f in FEATURES
+        if f.name == name
+    ]
+    return ["G1+G2", *written, values.get("reference", "")]
+
+
+def _texts(answer: Any) -> str:
+    return "\n".join(str(one) for one in answer)
+
+
+def _file(saved: Any) -> bytes:
+    return base64.b64decode(saved["data"])
+
+
+def _sent(path: Path) -> dict[str, str]:
+    """Return a file as the page sends it."""
+    return {"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()}
+
+
+def _class(folder: Path, count: int, **changes: Any) -> Path:
+    path = folder / "class.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["reference", *FEATURE_NAMES])
+        for number in range(count):
+            row = {**EXAMPLE, "G2": number % 20, **changes}
+            writer.writerow([f"P-{number:05}", *(row[name] for name in FEATURE_NAMES)])
+    return path
+
+
+def test_a_prediction_is_shown_and_lands_in_the_sessions_history(
+    visitor: Callable[[], Client],
+) -> None:
+    client = visitor()
+    shown = _texts(client.predict(*_form(reference="A-1"), api_name="/predict"))
+    assert EN("result.pass") in shown
+    assert "A-1" in _texts(client.predict(api_name="/history"))
+
+
+def test_errors_name_their_field_and_nothing_is_predicted(visitor: Callable[[], Client]) -> None:
+    client = visitor()
+    shown = _texts(client.predict(*_form(age=99, G1="x"), api_name="/predict"))
+    assert EN("cell.whole", low=15, high=22) in shown
+    assert EN("cell.grade", low=0, high=20) in shown
+    assert EN("result.to_correct", count=2) in shown
+    assert EN("history.empty") in _texts(client.predict(api_name="/history"))
+
+
+def test_visitors_do_not_see_each_others_predictions(visitor: Callable[[], Client]) -> None:
+    first, second = visitor(), visitor()
+    first.predict(*_form(reference="FIRST"), api_name="/predict")
+    second.predict(*_form(reference="SECOND"), api_name="/predict")
+    seen = [_texts(client.predict(api_name="/history")) for client in (first, second)]
+    assert ["FIRST" in text for text in seen] == [True, False]
+    assert ["SECOND" in text for text in seen] == [False, True]
+
+
+def test_a_session_is_found_again_by_its_code(visitor: Callable[[], Client]) -> None:
+    first, second = visitor(), visitor()
+    first.predict(*_form(reference="KEPT"), api_name="/predict")
+    code = first.predict(api_name="/history")[1]
+    assert len(code) >= 16
+    assert "KEPT" in _texts(second.predict(code, api_name="/reopen"))
+    assert EN("history.bad_code") in _texts(second.predict("né", api_name="/reopen"))
+
+
+def test_a_class_of_ten_thousand_is_scored_ranked_filtered_and_saved(
+    visitor: Callable[[], Client], tmp_path: Path
+) -> None:
+    client = visitor()
+    checked = client.predict(_sent(_class(tmp_path, 10_000)), api_name="/check_class")
+    assert "10,000 rows read" in _texts(checked)
+    job = client.submit(api_name="/score_class")
+    shown = _texts(job.result(timeout=120))
+    assert EN("class.scored", count="10,000") in shown
+    assert EN("page.of", page=1, pages=200) in shown
+    steps = [_texts(step) for step in job.outputs()]
+    assert any("<progress" in step for step in steps)
+    kinds = {
+        kind: list(
+            csv.reader(
+                io.StringIO(
+                    _file(client.predict(kind, "", api_name="/save_csv")).decode("utf-8-sig")
+                )
+            )
+        )
+        for kind in FILTERS
+    }
+    assert len(kinds["all"]) == 10_001
+    assert len(kinds["pass"]) + len(kinds["fail"]) == 10_002
+    grades = [float(row[6]) for row in kinds["all"][1:]]
+    assert grades == sorted(grades)
+    assert len(_texts(client.predict("all", "P-00042", "0", api_name="/show_class"))) < 20_000
+
+
+def test_bad_cells_can_be_saved_and_the_others_scored(
+    visitor: Callable[[], Client], tmp_path: Path
+) -> None:
+    client = visitor()
+    path = _class(tmp_path, 3)
+    path.write_text(path.read_text("utf-8").replace("P-00001;GP", "P-00001;XX"), "utf-8")
+    checked = _texts(client.predict(_sent(path), api_name="/check_class"))
+    assert EN("class.bad", bad=1, good=2) in checked
+    assert b"3,school,XX" in _file(client.predict(api_name="/save_bad"))
+    scored = client.submit(api_name="/score_class").result(timeout=60)
+    assert EN("class.scored", count=2) in _texts(scored)
+
+
+def test_what_is_no_file_is_refused_in_words(visitor: Callable[[], Client]) -> None:
+    client = visitor()
+    for given, key in (
+        (None, "file.empty"),
+        ({"name": "a.csv"}, "file.empty"),
+        ({"name": "a.csv", "data": "*"}, "file.not_a_table"),
+        ({"name": "a.csv", "data": "QUFB" * 350_000}, "file.too_large"),
+        ({"name": "a.xlsx", "data": "UEsDBA=="}, "file.not_a_table"),
+    ):
+        assert EN(key) in _texts(client.predict(given, api_name="/check_class"))
+
+
+def test_the_server_keeps_no_uploaded_file(
+    visitor: Callable[[], Client], tmp_path: Path, ui: UiServer
+) -> None:
+    client = visitor()
+    client.predict(_sent(_class(tmp_path, 2)), api_name="/check_class")
+    client.submit(api_name="/score_class").result(timeout=60)
+    client.predict("all", "", api_name="/save_xlsx")
+    assert [path for path in ui.temporary.rglob("*") if path.is_file()] == []
+
+
+def test_nothing_of_the_models_tab_works_without_the_token(
+    visitor: Callable[[], Client], api: Server
+) -> None:
+    client = visitor()
+    for name, arguments in (
+        ("/train", ["", ""]),
+        ("/promote", ["1", "because", ""]),
+        ("/rollback", ["because"]),
+        ("/judge", ["1"]),
+    ):
+        assert EN("models.locked") in _texts(client.predict(*arguments, api_name=name))
+    assert EN("models.refused") in _texts(client.predict("wrong", api_name="/unlock"))
+    assert EN("models.locked") in _texts(client.predict("because", api_name="/rollback"))
+    assert "train" not in {line.get("path", "").strip("/") for line in api.log_lines()}
+
+
+def test_the_admin_token_opens_the_models_tab_for_one_visitor_alone(
+    visitor: Callable[[], Client],
+) -> None:
+    admin, other = visitor(), visitor()
+    opened = admin.predict(ADMIN_TOKEN, api_name="/unlock")
+    assert EN("log.title") in _texts(opened)
+    assert ADMIN_TOKEN not in _texts(opened)
+    assert EN("log.title") not in _texts(other.predict(api_name="/models"))
+    assert EN("models.no_reason") in _texts(admin.predict("1", " ", "", api_name="/promote"))
+    assert EN("models.no_version") in _texts(admin.predict("x", "y", "", api_name="/promote"))
+    assert EN("error.not_found") in _texts(admin.predict("999", "y", "", api_name="/promote"))
+    assert EN("error.conflict") in _texts(admin.predict("why", api_name="/rollback"))
+    admin.predict(api_name="/lock")
+    assert EN("models.locked") in _texts(admin.predict("why", api_name="/rollback"))
+
+
+def test_erasing_takes_a_confirmation_and_the_admin_token(visitor: Callable[[], Client]) -> None:
+    client = visitor()
+    client.predict(*_form(reference="GONE"), api_name="/predict")
+    assert EN("history.not_sure") in _texts(client.predict(False, api_name="/erase"))
+    assert EN("history.erase_admin") in _texts(client.predict(True, api_name="/erase"))
+    client.predict(ADMIN_TOKEN, api_name="/unlock")
+    erased = _texts(client.predict(True, api_name="/erase"))
+    assert EN("history.erased", count=1) in erased
+    assert "GONE" not in erased
+
+
+def test_the_state_of_the_service_is_shown(visitor: Callable[[], Client]) -> None:
+    shown = _texts(visitor().predict(api_name="/monitoring"))
+    assert EN("state.ok") in shown
+    assert EN("quality.title") in shown
+
+
+def test_a_history_longer_than_a_page_is_turned_over(
+    visitor: Callable[[], Client], tmp_path: Path
+) -> None:
+    client = visitor()
+    client.predict(_sent(_class(tmp_path, 30)), api_name="/check_class")
+    client.submit(api_name="/score_class").result(timeout=60)
+    newest = _texts(client.predict(api_name="/history"))
+    older = _texts(client.predict(api_name="/history_older"))
+    assert newest.count("<tr>") == 26
+    assert older.count("<tr>") == 6
+    assert _texts(client.predict(api_name="/history_newer")).count("<tr>") == 26
+
+
+def test_no_token_reaches_the_log(ui: UiServer) -> None:
+    assert ADMIN_TOKEN not in ui.log.read_text("utf-8")
+
+
+def test_outcomes_can_be_entered_where_the_api_takes_them(
+    visitor: Callable[[], Client], api: Server
+) -> None:
+    if "/outcomes" not in httpx.get(f"{api.url}/openapi.json").json()["paths"]:
+        pytest.skip("this API has no /outcomes yet")
+    client = visitor()
+    client.predict(*_form(reference="O-1"), api_name="/predict")
+    assert EN("outcome.nothing") in _texts(client.predict(None, "", "", api_name="/outcomes"))
+    bad = client.predict(None, "", "O-1 ; 21", api_name="/outcomes")
+    assert EN("outcome.bad_line", number=1) in _texts(bad)
+    # This API has no API_TOKEN: outcomes are the administrator's then.
+    refused = _texts(client.predict(None, "", "O-1 ; 12", api_name="/outcomes"))
+    assert EN("outcome.admin") in refused
+    client.predict(ADMIN_TOKEN, api_name="/unlock")
+    good = _texts(client.predict(None, "", "O-1 ; 12\nO-2 ; 9", api_name="/outcomes"))
+    assert EN("outcome.accepted", count=1) in good
+    assert "O-2" in good
+
+
+def test_reasons_are_shown_where_the_api_gives_them(
+    visitor: Callable[[], Client], api: Server
+) -> None:
+    if "/explain" not in httpx.get(f"{api.url}/openapi.json").json()["paths"]:
+        pytest.skip("this API has no /explain yet")
+    client = visitor()
+    client.predict(*_form(), api_name="/predict")
+    assert EN("explain.title") in _texts(client.predict(api_name="/explain"))

@@ -1,0 +1,320 @@
+"""The gate: what passes, what is refused, and that nothing talks it into less."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from student_success.core.errors import InvalidInputError
+from student_success.core.settings import Settings
+from student_success.domain.students import Horizon
+from student_success.lifecycle.comparison import corrected_t
+from student_success.lifecycle.evidence import Evidence, FairnessGap, FoldLosses
+from student_success.lifecycle.gate import Limits, decide
+
+FOLDS = 20
+LIMITS = Limits()
+NUMBERS = ("n_train", "n_test", "mae", "r2", "leaks", "leaks_checked")
+
+
+def losses(mean: float, *, seed: int, spread: float = 0.02) -> tuple[float, ...]:
+    values = np.random.default_rng(seed).normal(mean, spread, FOLDS)
+    return tuple(float(value) for value in values)
+
+
+def good(**changes: Any) -> Evidence:
+    evidence = Evidence(
+        loss="crps",
+        horizons={
+            horizon: FoldLosses(losses(0.60, seed=n), losses(0.70, seed=10 + n))
+            for n, horizon in enumerate(Horizon)
+        },
+        n_train=595.8,
+        n_test=66.2,
+        mae=0.86,
+        r2=0.86,
+        leaks=0,
+        leaks_checked=19860,
+        fairness=(FairnessGap("sex", "F", "G1+G2", "mae", 0.1, 0.08),),
+    )
+    return replace(evidence, **changes)
+
+
+def with_horizon(evidence: Evidence, horizon: Horizon, folds: FoldLosses) -> Evidence:
+    return replace(evidence, horizons={**evidence.horizons, horizon: folds})
+
+
+def with_champion(evidence: Evidence, shift: float, *, spread: float = 0.0) -> Evidence:
+    noise = np.random.default_rng(5).normal(0, spread, FOLDS)
+    return replace(
+        evidence,
+        champion="a" * 64,
+        horizons={
+            horizon: replace(
+                folds,
+                champion=tuple(
+                    float(c + shift + e) for c, e in zip(folds.candidate, noise, strict=True)
+                ),
+            )
+            for horizon, folds in evidence.horizons.items()
+        },
+    )
+
+
+def failed(evidence: Evidence, limits: Limits = LIMITS, **options: Any) -> set[str]:
+    verdict = decide(evidence, limits, **options)
+    return {condition.name for condition in verdict.conditions if not condition.passed}
+
+
+def test_candidate_passes_when_every_condition_holds() -> None:
+    verdict = decide(good(), LIMITS)
+    assert verdict.passed
+    assert verdict.override is None
+    assert {c.horizon for c in verdict.comparisons} == {"none", "G1", "G1+G2", "mean"}
+
+
+def test_refusal_lists_every_condition_with_value_and_limit() -> None:
+    verdict = decide(good(mae=1.2, r2=0.5), LIMITS)
+    listed = {c.name: c for c in verdict.conditions}
+    assert failed(good(mae=1.2, r2=0.5)) == {"mae", "r2"}
+    assert (listed["mae"].value, listed["mae"].limit) == (1.2, 1.0)
+    assert (listed["r2"].value, listed["r2"].limit) == (0.5, 0.8)
+    assert "skill_over_baselines" in listed
+    assert "no_leak" in listed
+
+
+def test_rule_of_thumb_is_refused_although_mae_and_r2_are_good() -> None:
+    as_baseline = {h: replace(f, candidate=f.baseline) for h, f in good().horizons.items()}
+    assert failed(good(horizons=as_baseline)) == {"skill_over_baselines"}
+
+
+def test_one_bad_horizon_is_refused_although_the_mean_is_good() -> None:
+    worse = FoldLosses(losses(0.75, seed=1), losses(0.70, seed=11))
+    assert failed(with_horizon(good(), Horizon.G1, worse)) == {"not_below_baseline.G1"}
+
+
+def test_horizon_within_noise_of_its_baseline_passes() -> None:
+    level = FoldLosses(losses(0.702, seed=1), losses(0.70, seed=11))
+    assert failed(with_horizon(good(), Horizon.G1, level)) == set()
+
+
+def test_skill_that_is_luck_of_overlapping_folds_is_refused() -> None:
+    """The plain t-test calls this skill significant, the corrected one does not."""
+    noise = np.random.default_rng(3).normal(0.012, 0.03, 100)
+    same = FoldLosses(tuple(float(0.7 - d) for d in noise), (0.7,) * 100)
+    assert stats.ttest_1samp(noise, 0.0, alternative="greater").pvalue < 0.01
+    assert failed(good(horizons=dict.fromkeys(Horizon, same))) == {"skill_over_baselines"}
+
+
+def test_worse_than_champion_is_refused() -> None:
+    assert "not_below_champion.mean" in failed(with_champion(good(), -0.05, spread=0.01))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05])
+def test_as_good_as_champion_passes(shift: float) -> None:
+    assert failed(with_champion(good(), shift), champion="a" * 64) == set()
+
+
+def test_evidence_against_another_champion_is_refused() -> None:
+    found = failed(with_champion(good(), 0.05), champion="b" * 64)
+    assert found == {"champion_is_the_one_compared"}
+
+
+def test_evidence_without_the_champion_is_refused_when_one_serves() -> None:
+    found = failed(good(), champion="a" * 64)
+    assert "champion_is_the_one_compared" in found
+    assert "not_below_champion.mean" in found
+
+
+@pytest.mark.parametrize(
+    "changes", [{"leaks": 1}, {"leaks": math.nan}, {"leaks_checked": 0}, {"leaks_checked": -1}]
+)
+def test_leak_or_no_look_for_one_is_refused(changes: dict[str, float]) -> None:
+    assert failed(good(**changes)) == {"no_leak"}
+
+
+def test_fairness_gap_over_the_limit_is_refused_unless_overridden_with_a_reason() -> None:
+    evidence = good(fairness=(FairnessGap("sex", "F", "G1+G2", "false_alarms", 0.4, 0.05),))
+    assert failed(evidence) == {"fairness.sex=F.false_alarms.G1+G2"}
+    assert failed(evidence, fairness_override="  ") == {"fairness.sex=F.false_alarms.G1+G2"}
+    verdict = decide(evidence, LIMITS, fairness_override="agreed with the school board")
+    assert verdict.passed
+    assert verdict.override == "agreed with the school board"
+    assert "agreed with the school board" in json.dumps(verdict.to_json())
+
+
+def test_override_is_not_recorded_when_it_was_not_needed() -> None:
+    assert decide(good(), LIMITS, fairness_override="just in case").override is None
+
+
+@pytest.mark.parametrize("measure", ["mae", "of_our_own"])
+def test_override_excuses_no_gap_that_was_not_measured(measure: str) -> None:
+    value = math.nan if measure == "mae" else 0.1
+    evidence = good(fairness=(FairnessGap("sex", "F", "G1", measure, value, 0.05),))
+    assert failed(evidence, fairness_override="because") == {f"fairness.sex=F.{measure}.G1"}
+
+
+def test_override_excuses_nothing_but_fairness() -> None:
+    assert failed(good(mae=1.5), fairness_override="because") == {"mae"}
+
+
+def test_fairness_gap_within_its_error_of_the_limit_passes() -> None:
+    gap = FairnessGap("sex", "F", "G1+G2", "missed_failures", 0.2, 0.1)
+    assert failed(good(fairness=(gap,))) == set()
+
+
+def test_audit_that_is_missing_is_refused_and_one_without_groups_passes() -> None:
+    assert failed(good(fairness=None)) == {"fairness"}
+    assert failed(good(fairness=()), fairness_override=None) == set()
+
+
+def test_corrected_t_agrees_with_scipy_on_a_case_by_hand() -> None:
+    """Without overlap the test is scipy's; with it the error grows by sqrt(1 + n * ratio)."""
+    skills = [0.05, 0.02, 0.08, -0.01, 0.04]
+    mean, t, better, worse = corrected_t(skills, n_train=1e18, n_test=1.0)
+    plain = stats.ttest_1samp(skills, 0.0, alternative="greater")
+    assert mean == pytest.approx(0.036)
+    assert t == pytest.approx(plain.statistic)
+    assert better == pytest.approx(plain.pvalue)
+    assert worse == pytest.approx(1 - plain.pvalue)
+
+    _, t, better, _ = corrected_t(skills, n_train=80, n_test=20)
+    # s² = 0.00113, error = sqrt((1/5 + 20/80) * 0.00113) = 0.022550, t = 0.036 / 0.022550
+    assert t == pytest.approx(1.596460, rel=1e-5)
+    assert better == pytest.approx(stats.t.sf(1.596460, df=4), rel=1e-5)
+
+
+def test_limits_come_from_the_settings() -> None:
+    settings = Settings(_env_file=None, gate_max_mae=0.9, gate_min_r2=0.85, gate_significance=0.01)  # type: ignore[call-arg]
+    limits = Limits.from_settings(settings)
+    assert (limits.max_mae, limits.min_r2, limits.significance) == (0.9, 0.85, 0.01)
+
+
+def test_evidence_prefers_crps_and_takes_rmse_when_it_is_all_there_is() -> None:
+    data = good().to_json()
+    both = data | {"losses": {"rmse": {}, **data["losses"]}}
+    assert Evidence.from_json(both).loss == "crps"
+    assert Evidence.from_json(both, loss="rmse").loss == "rmse"
+    only = data | {"losses": {"rmse": data["losses"]["crps"]}}
+    assert Evidence.from_json(only).loss == "rmse"
+    assert decide(Evidence.from_json(only), LIMITS).passed
+
+
+def test_importing_the_gate_does_not_load_scipy() -> None:
+    code = "import sys, student_success.lifecycle.gate; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+any_float = st.floats(allow_nan=True, allow_infinity=True)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | any_float | st.text("ab+G12", max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["crps", "rmse", "G1", "gap"]), inner)
+    ),
+    max_leaves=10,
+)
+fold_losses = st.lists(st.floats(0, 1e6), min_size=FOLDS, max_size=FOLDS).map(tuple)
+
+
+@given(mae=any_float | st.none(), r2=any_float | st.none())
+def test_caller_can_tighten_but_never_loosen(mae: float | None, r2: float | None) -> None:
+    if any(value is not None and math.isnan(value) for value in (mae, r2)):
+        with pytest.raises(InvalidInputError):
+            LIMITS.tightened(max_mae=mae, min_r2=r2)
+        return
+    tight = LIMITS.tightened(max_mae=mae, min_r2=r2)
+    assert tight.max_mae <= LIMITS.max_mae
+    assert tight.min_r2 >= LIMITS.min_r2
+    assert replace(tight, max_mae=LIMITS.max_mae, min_r2=LIMITS.min_r2) == LIMITS
+    if mae is not None and mae < LIMITS.max_mae:
+        assert tight.max_mae == mae
+    for evidence in (good(mae=0.5, r2=0.99), good(mae=1.01), good(r2=0.79)):
+        assert not decide(evidence, tight).passed or decide(evidence, LIMITS).passed
+
+
+@given(
+    place=st.sampled_from(NUMBERS),
+    bad=st.sampled_from([math.nan, math.inf, -math.inf]),
+    reason=st.none() | st.just("because"),
+)
+def test_number_that_is_not_finite_always_refuses(
+    place: str, bad: float, reason: str | None
+) -> None:
+    assert not decide(good(**{place: bad}), LIMITS, fairness_override=reason).passed
+
+
+@given(
+    horizon=st.sampled_from(list(Horizon)),
+    model=st.sampled_from(["candidate", "baseline", "champion"]),
+    fold=st.integers(0, FOLDS - 1),
+    bad=st.sampled_from([math.nan, math.inf, -math.inf, -1.0]),
+)
+def test_loss_that_is_no_loss_always_refuses(
+    horizon: Horizon, model: str, fold: int, bad: float
+) -> None:
+    evidence = with_champion(good(), 0.05)
+    folds = evidence.horizons[horizon]
+    values = list(getattr(folds, model))
+    values[fold] = bad
+    spoilt = replace(folds, **{model: tuple(values)})
+    assert not decide(with_horizon(evidence, horizon, spoilt), LIMITS).passed
+
+
+@given(horizon=st.sampled_from(list(Horizon)), kept=st.integers(0, FOLDS - 1))
+def test_missing_folds_or_horizon_always_refuse(horizon: Horizon, kept: int) -> None:
+    folds = good().horizons[horizon]
+    short = replace(folds, candidate=folds.candidate[:kept])
+    assert not decide(with_horizon(good(), horizon, short), LIMITS).passed
+    both = replace(short, baseline=folds.baseline[:kept])
+    assert not decide(with_horizon(good(), horizon, both), LIMITS).passed
+    rest = {key: value for key, value in good().horizons.items() if key != horizon}
+    assert not decide(good(horizons=rest), LIMITS).passed
+
+
+@given(candidate=st.fixed_dictionaries(dict.fromkeys(Horizon, fold_losses)))
+def test_identical_champion_always_passes(candidate: dict[Horizon, tuple[float, ...]]) -> None:
+    horizons = {h: FoldLosses(c, (1.0,) * FOLDS, c) for h, c in candidate.items()}
+    verdict = decide(good(horizons=horizons, champion="a"), LIMITS, champion="a")
+    against = [c for c in verdict.conditions if "champion" in c.name]
+    assert len(against) == 5
+    assert all(condition.passed for condition in against)
+
+
+@given(data=st.dictionaries(st.sampled_from(["losses", "fairness", *NUMBERS]), json_values))
+def test_evidence_of_any_shape_is_read_and_refused(data: dict[str, Any]) -> None:
+    verdict = decide(Evidence.from_json(data), LIMITS, champion="a")
+    assert not verdict.passed
+    json.dumps(verdict.to_json(), allow_nan=False)
+
+
+@given(
+    losses=st.fixed_dictionaries(
+        {h.value: st.tuples(fold_losses, fold_losses, st.none() | fold_losses) for h in Horizon}
+    ),
+    numbers=st.fixed_dictionaries(dict.fromkeys(NUMBERS, st.floats(-1e9, 1e9))),
+    fairness=st.none() | st.just(good().fairness) | st.just(()),
+    champion=st.none() | st.text("abc"),
+)
+def test_evidence_survives_its_round_trip(
+    losses: dict[str, Any],
+    numbers: dict[str, float],
+    fairness: tuple[FairnessGap, ...] | None,
+    champion: str | None,
+) -> None:
+    horizons = {name: FoldLosses(*folds) for name, folds in losses.items()}
+    evidence = Evidence(
+        loss="crps", horizons=horizons, champion=champion, fairness=fairness, **numbers
+    )
+    text = json.dumps(evidence.to_json(), allow_nan=False)
+    assert Evidence.from_json(json.loads(text)) == evidence

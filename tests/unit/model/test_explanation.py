@@ -1,0 +1,89 @@
+"""Why: shares that add up, sentences, and what-if, on the committed seed model."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from student_success.core.settings import ROOT
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
+from student_success.model.explanation import CHANGEABLE, Explainer, explain
+from student_success.model.predictor import Predictor
+
+SEED = ROOT / "student_success" / "seed"
+
+
+@pytest.fixture(scope="module")
+def explainer() -> Explainer:
+    return Explainer(Predictor.load(SEED, version="seed"))
+
+
+def pupil(**changes: object) -> StudentFeatures:
+    return StudentFeatures.model_validate(dict(EXAMPLE) | changes)
+
+
+PUPILS = [
+    pupil(),
+    pupil(G1=10.5, G2=9.5),
+    pupil(G2=None),
+    pupil(G1=None, G2=None),
+    pupil(G1=4.5, G2=0.0, failures=3, absences=0),
+    pupil(G1=20.0, G2=20.0),
+    pupil(G1=0.0, G2=0.0),
+]
+
+
+@pytest.mark.parametrize("student", PUPILS)
+def test_shares_add_up_to_the_prediction(explainer: Explainer, student: StudentFeatures) -> None:
+    said = explainer.explain(student)
+    total = sum(item.share for item in said.contributions)
+    assert total == pytest.approx(said.predicted_G3 - said.baseline_G3, abs=1e-3)
+    assert sorted(item.feature for item in said.contributions) == sorted(FEATURE_NAMES)
+
+
+@pytest.mark.parametrize("student", PUPILS)
+def test_rounding_is_all_that_the_shares_leave_over(
+    explainer: Explainer, student: StudentFeatures
+) -> None:
+    known = ("none", "G1", "G1+G2").index(student.horizon)
+    shares, baseline = explainer._shares(student, known)
+    said = explainer._predictor.estimate([student])[0]
+    assert baseline + shares.sum() == pytest.approx(said, abs=1e-4)
+
+
+def test_unknown_grades_have_no_share(explainer: Explainer) -> None:
+    shares = {c.feature: c.share for c in explainer.explain(pupil(G2=None)).contributions}
+    assert shares["G2"] == 0
+
+
+@pytest.mark.parametrize("student", PUPILS)
+def test_what_if_changes_only_what_can_be_changed_and_helps(
+    explainer: Explainer, student: StudentFeatures
+) -> None:
+    said = explainer.explain(student)
+    for item in said.what_if:
+        assert set(item.change) <= set(CHANGEABLE)
+        assert 1 <= len(item.change) <= 2
+        assert item.predicted_G3 > said.predicted_G3
+        changed = StudentFeatures.model_validate(student.model_dump() | dict(item.change))
+        assert explainer._predictor.predict(changed).predicted_G3 == item.predicted_G3
+        if "absences" in item.change:
+            assert int(item.change["absences"]) < student.absences
+
+
+def test_reasons_are_whole_sentences_in_both_languages(explainer: Explainer) -> None:
+    said = explainer.explain(pupil())
+    assert len(said.reasons["fr"]) == len(said.reasons["en"]) >= 1
+    assert said.reasons["fr"][0].startswith("Note de la 2e période (G2) : 9,8.")
+    assert said.reasons["en"][0].startswith("Second-period grade (G2): 9.8.")
+    assert all(re.search(r"\d", sentence) for sentence in said.reasons["en"])
+    assert "cause" in said.note["fr"]
+    assert "cause" in said.note["en"]
+
+
+def test_explainer_is_made_once_a_predictor(explainer: Explainer) -> None:
+    predictor = explainer._predictor
+    first = explain(predictor, pupil())
+    assert explain(predictor, pupil()) == first
+    assert first.model_version == "seed"

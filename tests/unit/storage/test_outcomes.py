@@ -1,0 +1,237 @@
+"""The grades really obtained: recorded once for each pupil, and what they say of the model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, insert, select, text
+
+from student_success.domain.schemas import Outcome
+from student_success.domain.students import EXAMPLE
+from student_success.storage import observations
+from student_success.storage.engine import connect, inference_logs, outcomes
+from student_success.storage.inference_log.history import History
+from student_success.storage.outcomes import Outcomes
+
+
+def add(engine: Engine, prediction_id: str, **changed: Any) -> str:
+    """Put one prediction into the history."""
+    row = {
+        "prediction_id": prediction_id,
+        "session_id": "class",
+        "created_us": 1,
+        "inputs_json": json.dumps(EXAMPLE),
+        "reference": None,
+        "predicted_g3": 10.0,
+        "decision": "reussite",
+        "pass_probability": 0.6,
+        "interval_low": 8,
+        "interval_high": 12,
+        "horizon": "G1+G2",
+        "at_risk": False,
+        "model_version": "seed",
+        **changed,
+    }
+    with engine.begin() as connection:
+        connection.execute(insert(inference_logs).values(**row))
+    return prediction_id
+
+
+def by_id(prediction_id: str, grade: int) -> Outcome:
+    return Outcome(prediction_id=prediction_id, actual_G3=grade)
+
+
+def by_reference(reference: str, grade: int, session_id: str = "class") -> Outcome:
+    return Outcome(session_id=session_id, reference=reference, actual_G3=grade)
+
+
+def recorded(engine: Engine) -> dict[str, int]:
+    with engine.connect() as connection:
+        rows = connection.execute(select(outcomes.c.prediction_id, outcomes.c.actual_g3))
+        return {row[0]: row[1] for row in rows}
+
+
+def record(engine: Engine, *items: Outcome) -> tuple[int, dict[int, str]]:
+    answer = Outcomes(engine).record(items)
+    return answer.accepted, {one.index: one.error for one in answer.rejected}
+
+
+def test_outcome_is_recorded_by_prediction_or_by_reference(engine: Engine) -> None:
+    add(engine, "a")
+    add(engine, "b", reference="P-1")
+    assert record(engine, by_id("a", 11), by_reference("P-1", 0)) == (2, {})
+    assert recorded(engine) == {"a": 11, "b": 0}
+
+
+@pytest.mark.parametrize("named", [by_id("early", 14), by_reference("P-1", 14)], ids=["id", "ref"])
+def test_all_predictions_of_a_pupil_get_the_outcome(engine: Engine, named: Outcome) -> None:
+    for prediction_id, horizon in (("early", "none"), ("middle", "G1"), ("late", "G1+G2")):
+        add(engine, prediction_id, reference="P-1", horizon=horizon)
+    add(engine, "other pupil", reference="P-2")
+    add(engine, "other class", reference="P-1", session_id="another")
+    add(engine, "nobody")
+    assert record(engine, named) == (1, {})
+    assert recorded(engine) == {"early": 14, "middle": 14, "late": 14}
+
+
+def test_repeated_outcome_is_refused_and_changes_nothing(engine: Engine) -> None:
+    add(engine, "a")
+    add(engine, "b", reference="P-1")
+    items = by_id("a", 11), by_id("a", 11), by_reference("P-1", 9), by_id("b", 9)
+    assert record(engine, *items) == (2, {1: "repeated", 3: "repeated"})
+    assert record(engine, *items) == (0, dict.fromkeys(range(4), "repeated"))
+    assert recorded(engine) == {"a": 11, "b": 9}
+
+
+def test_conflicting_outcome_is_refused_and_the_first_stays(engine: Engine) -> None:
+    add(engine, "a")
+    add(engine, "b", reference="P-1")
+    add(engine, "c", reference="P-1", horizon="G1")
+    items = by_id("a", 11), by_id("a", 12), by_reference("P-1", 9), by_id("c", 8)
+    assert record(engine, *items) == (2, {1: "conflict", 3: "conflict"})
+    assert record(engine, by_reference("P-1", 10)) == (0, {0: "conflict"})
+    assert recorded(engine) == {"a": 11, "b": 9, "c": 9}
+
+
+def test_later_prediction_of_a_pupil_gets_the_same_grade_or_none(engine: Engine) -> None:
+    add(engine, "a", reference="P-1")
+    assert record(engine, by_id("a", 11)) == (1, {})
+    add(engine, "b", reference="P-1")
+    assert record(engine, by_id("b", 12)) == (0, {0: "conflict"})
+    assert record(engine, by_id("a", 11)) == (0, {0: "repeated"})
+    assert record(engine, by_reference("P-1", 11)) == (1, {})
+    assert recorded(engine) == {"a": 11, "b": 11}
+
+
+def test_unknown_pupil_is_refused_alone(engine: Engine) -> None:
+    add(engine, "a")
+    add(engine, "b", reference="P-1")
+    items = (
+        by_id("nothing", 11),
+        by_reference("P-2", 11),
+        by_reference("P-1", 11, session_id="another"),
+        by_reference("a", 11, session_id="a"),
+        by_id("a", 11),
+    )
+    assert record(engine, *items) == (1, dict.fromkeys(range(4), "not_found"))
+    assert recorded(engine) == {"a": 11}
+
+
+def test_thousands_are_recorded_at_once(engine: Engine) -> None:
+    for number in range(0, 2400, 2):
+        add(engine, f"p{number}", reference=f"R{number}" if number % 4 else None)
+    items = [by_id(f"p{n}", n % 21) for n in range(2400) if n % 4 != 2]
+    items += [by_reference(f"R{n}", n % 21) for n in range(2400)]
+    accepted, rejected = record(engine, *items)
+    assert accepted == 1200
+    assert set(rejected.values()) == {"not_found"}
+    assert recorded(engine) == {f"p{n}": n % 21 for n in range(0, 2400, 2)}
+
+
+def test_one_of_many_writers_records_a_grade(engine: Engine, database_url: str) -> None:
+    add(engine, "a", reference="P-1")
+    answers: list[tuple[int, dict[int, str]]] = []
+
+    def write(grade: int) -> None:
+        own = connect(database_url)
+        answers.append(record(own, by_reference("P-1", grade)))
+        own.dispose()
+
+    threads = [threading.Thread(target=write, args=(grade,)) for grade in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers, key=str) == sorted([(1, {})] + [(0, {0: "conflict"})] * 7, key=str)
+    assert len(recorded(engine)) == 1
+
+
+def test_erasing_a_session_erases_its_outcomes(engine: Engine) -> None:
+    add(engine, "a", reference="P-1")
+    add(engine, "b", session_id="another")
+    record(engine, by_id("a", 11), by_id("b", 12))
+    history = History(engine)
+    assert [row["actual_G3"] for row in history.page(limit=5)] == [12, 11]
+    assert history.erase_session("class") == 1
+    assert recorded(engine) == {"b": 12}
+    assert record(engine, by_reference("P-1", 11)) == (0, {0: "not_found"})
+
+
+def test_look_up_takes_the_index(engine: Engine) -> None:
+    query = (
+        "SELECT prediction_id FROM inference_logs "
+        "WHERE session_id = 's' AND reference IN ('a', 'b')"
+    )
+    explain = "EXPLAIN QUERY PLAN"
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            explain = "EXPLAIN"
+            # In an empty table it would not be worth it.
+            connection.execute(text("SET enable_seqscan = off"))
+        plan = " ".join(str(row) for row in connection.execute(text(f"{explain} {query}")))
+    assert "ix_inference_logs_reference" in plan
+
+
+def figures(engine: Engine, limit: int = 100) -> Mapping[str, tuple[int, float, float]]:
+    found = observations.live(engine, limit=limit)
+    return {horizon: (one.count, one.mae, one.coverage) for horizon, one in found.items()}
+
+
+def test_live_figures_are_means_by_horizon(engine: Engine) -> None:
+    assert figures(engine) == {}
+    add(engine, "a", predicted_g3=10.0)
+    add(engine, "b", predicted_g3=12.5)
+    add(engine, "c", horizon="none")
+    add(engine, "without outcome", predicted_g3=0.0)
+    record(engine, by_id("a", 12), by_id("b", 13), by_id("c", 20))
+    assert figures(engine) == {"G1+G2": (2, 1.25, 0.5), "none": (1, 10.0, 0.0)}
+
+
+def test_last_prediction_of_a_pupil_counts(engine: Engine) -> None:
+    for number in range(5):
+        add(engine, f"try {number}", reference="P-1", predicted_g3=float(number))
+    add(engine, "early", reference="P-1", predicted_g3=10.0, horizon="G1")
+    record(engine, by_reference("P-1", 10))
+    assert figures(engine) == {"G1+G2": (1, 6.0, 1.0), "G1": (1, 0.0, 1.0)}
+
+
+def test_newest_outcomes_count(engine: Engine) -> None:
+    add(engine, "old", predicted_g3=0.0)
+    add(engine, "new", predicted_g3=19.0)
+    record(engine, by_id("old", 20))
+    record(engine, by_id("new", 20))
+    assert figures(engine, limit=1) == {"G1+G2": (1, 1.0, 0.0)}
+
+
+def test_pupils_of_today_are_counted_once(engine: Engine) -> None:
+    early = json.dumps({**EXAMPLE, "G2": None})
+    add(engine, "a", reference="P-1", inputs_json=early, horizon="G1", predicted_g3=9.0)
+    add(engine, "b", reference="P-1")
+    add(engine, "c")
+    add(engine, "again")
+    add(engine, "d", session_id="another", predicted_g3=11.26)
+    add(engine, "e", session_id="third", model_version="1")
+    seen, rows = observations.seen(engine, limit=1000, model_version="seed")
+    assert rows == 6
+    assert set(seen.features) == set(EXAMPLE)
+    assert seen.features["school"] == {EXAMPLE["school"]: 4}
+    assert seen.features["G2"] == {float(EXAMPLE["G2"]): 4}
+    assert seen.predictions == {"G1+G2": {10.0: 2, 11.3: 1}, "G1": {9.0: 1}}
+
+
+def test_window_is_bounded_and_newest_first(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observations, "_PAGE", 7)
+    monkeypatch.setattr(observations, "_PAUSE_SECONDS", 0)
+    for number in range(30):
+        inputs = json.dumps({**EXAMPLE, "age": 15 + number % 3})
+        add(engine, f"p{number}", session_id=f"s{number}", inputs_json=inputs)
+    seen, rows = observations.seen(engine, limit=20, model_version="seed")
+    assert rows == 20
+    assert seen.features["age"] == {15: 6, 16: 7, 17: 7}
+    assert observations.seen(engine, limit=1000, model_version="seed")[1] == 30

@@ -1,0 +1,121 @@
+"""Pupils of the history whose grade is known join the training data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sqlalchemy import Engine
+
+from student_success.core.clock import now_us
+from student_success.core.settings import Settings
+from student_success.domain.schemas import Outcome
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES, TARGET
+from student_success.storage import observations
+from student_success.storage.observations import Obtained
+from student_success.storage.outcomes import Outcomes
+from tests.unit.storage.test_outcomes import add as predict
+from training.data import outcomes
+from training.data.dataset import SAMPLE, Dataset, load, read
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return read(SAMPLE)
+
+
+def pupil(grade: int = 12, **changed: Any) -> Obtained:
+    return Obtained(json.dumps({**EXAMPLE, **changed}), grade)
+
+
+def test_pupils_are_added_as_the_file_has_them(data: Dataset) -> None:
+    found = outcomes.add(
+        data, [pupil(12), pupil(3, G2=None), pupil(4, G1=None, G2=None)], until_us=5
+    )
+    assert found.rows == len(found.frame) == len(found.audit) == data.rows + 3
+    assert found.frame.dtypes.to_dict() == data.frame.dtypes.to_dict()
+    pd.testing.assert_frame_equal(found.frame.head(data.rows), data.frame)
+    assert found.frame[TARGET].tail(3).tolist() == [12, 3, 4]
+    assert found.frame["G2"].tail(3).isna().tolist() == [False, True, True]
+    assert found.frame[list(FEATURE_NAMES)].iloc[-3].to_dict() == EXAMPLE
+
+
+def test_name_hash_and_size_say_so(data: Dataset) -> None:
+    found = outcomes.add(data, [pupil(12)], until_us=5)
+    said = found.describe()
+    assert said["name"] == "sample.csv + outcomes"
+    assert said["rows"] == data.rows + 1
+    assert said["synthetic"] is True
+    assert said["outcomes"] == {
+        "rows": 1,
+        "known": 1,
+        "until": "1970-01-01T00:00:00.000005Z",
+        "until_us": 5,
+        "file_sha256": data.sha256,
+    }
+    others = [outcomes.add(data, pupils, until_us=5) for pupils in ([], [pupil(13)], [pupil(12)])]
+    assert len({data.sha256, found.sha256, *(other.sha256 for other in others[:2])}) == 4
+    assert others[2].sha256 == found.sha256
+    assert "outcomes" not in data.describe()
+
+
+@pytest.mark.parametrize("hidden", [(), ("G2",), ("G1", "G2")], ids=str)
+def test_pupil_of_the_file_is_not_added_again(data: Dataset, hidden: tuple[str, ...]) -> None:
+    row = data.frame.iloc[7]
+    inputs = {name: row[name] for name in FEATURE_NAMES} | dict.fromkeys(hidden)
+    text = json.dumps(inputs, default=lambda value: value.item())
+    assert outcomes.add(data, [Obtained(text, int(row[TARGET]))], until_us=5).rows == data.rows
+    other = (int(row[TARGET]) + 1) % 21
+    if not hidden:
+        assert outcomes.add(data, [Obtained(text, other)], until_us=5).rows == data.rows + 1
+
+
+def test_pupil_accepted_under_other_bounds_is_left_out(data: Dataset) -> None:
+    found = outcomes.add(data, [pupil(12, age=23), pupil(12, extra=1), pupil(13)], until_us=5)
+    assert found.rows == data.rows + 1
+    assert found.outcomes is not None
+    assert (found.outcomes["rows"], found.outcomes["known"]) == (1, 3)
+
+
+def test_pupil_counts_once_with_what_was_known_last(engine: Engine) -> None:
+    known = json.dumps({**EXAMPLE, "absences": 7})
+    early = json.dumps({**EXAMPLE, "G1": None, "G2": None})
+    predict(engine, "late", reference="P-1", inputs_json=known)
+    predict(engine, "later, knowing less", reference="P-1", inputs_json=early, horizon="none")
+    predict(engine, "nobody's")
+    predict(engine, "nobody's again")
+    predict(engine, "without a grade", reference="P-3")
+    items = [
+        Outcome(session_id="class", reference="P-1", actual_G3=12),
+        Outcome(prediction_id="nobody's", actual_G3=9),
+        Outcome(prediction_id="nobody's again", actual_G3=9),
+    ]
+    assert Outcomes(engine).record(items).accepted == 3
+    found = observations.obtained(engine, until_us=now_us())
+    assert found == [Obtained(known, 12), Obtained(json.dumps(EXAMPLE), 9)]
+    assert observations.obtained(engine, until_us=1) == []
+
+
+def test_same_data_is_found_again_after_more_outcomes(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(database_url=database_url, state_dir=tmp_path, data_path=SAMPLE)
+    predict(engine, "a")
+    Outcomes(engine).record([Outcome(prediction_id="a", actual_G3=12)])
+    first = outcomes.load_with_outcomes(settings)
+    predict(engine, "b", session_id="another")
+    Outcomes(engine).record([Outcome(prediction_id="b", actual_G3=12)])
+    assert outcomes.load_again(settings, first.describe()).sha256 == first.sha256
+    assert outcomes.load_with_outcomes(settings).rows == first.rows + 1
+    assert outcomes.load_again(settings, load(settings).describe()).sha256 == load(settings).sha256
+
+
+def test_empty_history_adds_nobody_and_says_so(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path, database_url=None, data_path=SAMPLE)
+    found = outcomes.load_with_outcomes(settings)
+    assert found.rows == read(SAMPLE).rows
+    assert found.outcomes is not None
+    assert found.outcomes["rows"] == 0

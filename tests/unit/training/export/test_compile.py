@@ -1,0 +1,130 @@
+"""The compiled model answers as the scikit-learn estimator it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from student_success.domain.decision import Decision
+from student_success.domain.students import FEATURE_NAMES, FEATURES, TARGET, StudentFeatures
+from student_success.model.grading import CENTS
+from student_success.model.predictor import HORIZONS, Prediction, Predictions, Predictor
+from training.data.dataset import SAMPLE, read
+from training.export.artefact import random_students, write_artefact
+from training.export.compile import frame_of
+from training.fitting.families import FAMILIES, hide
+from training.fitting.fit import Fitted, Recipe, fit
+
+pytestmark = pytest.mark.model
+
+SMALLER = {"n_estimators": 20, "max_iter": 20}
+
+
+def students_of(frame: pd.DataFrame) -> list[StudentFeatures]:
+    records = frame[list(FEATURE_NAMES)].to_dict("records")
+    return [
+        StudentFeatures.model_validate({k: None if v != v else v for k, v in record.items()})
+        for record in records
+    ]
+
+
+def write(fitted: Fitted, frame: pd.DataFrame, folder: Path) -> Predictor:
+    write_artefact(
+        folder, fitted, frame, recipe={"data": {}}, evidence={}, card=({}, ""), drift_reference={}
+    )
+    return Predictor.load(folder, version="1")
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Fitted, Predictor]:
+    """Return a small model of each family, fitted on the sample, and its compiled form."""
+    frame = read(SAMPLE).frame
+    family = FAMILIES[request.param]
+    params = dict(family.default)
+    if request.param != "linear":
+        known = {**family.fixed, **params}
+        params |= {key: size for key, size in SMALLER.items() if key in known}
+    fitted = fit(
+        frame[list(FEATURE_NAMES)], frame[TARGET].to_numpy(), Recipe(request.param, params, 3)
+    )
+    return fitted, write(fitted, frame, tmp_path_factory.mktemp(request.param))
+
+
+def test_answers_equal_scikit_learn_on_random_pupils(made: tuple[Fitted, Predictor]) -> None:
+    fitted, predictor = made
+    students = random_students(10_000, seed=3)
+    said = predictor.estimate([StudentFeatures.model_validate(s) for s in students])
+    np.testing.assert_allclose(said, fitted.model.predict(frame_of(students)), atol=1e-5)
+
+
+def test_answers_equal_scikit_learn_on_every_row_and_horizon(
+    made: tuple[Fitted, Predictor],
+) -> None:
+    fitted, predictor = made
+    rows, _, _ = hide(read(SAMPLE).frame)
+    said = predictor.estimate(students_of(rows))
+    np.testing.assert_allclose(said, fitted.model.predict(rows), atol=1e-5)
+
+
+def test_many_answers_are_the_single_answers(made: tuple[Fitted, Predictor]) -> None:
+    _, predictor = made
+    students = [StudentFeatures.model_validate(s) for s in random_students(3_000, seed=4)]
+    assert predictor.predict_many(students) == [predictor.predict(s) for s in students]
+    assert predictor.predict_many([]) == []
+
+
+def as_columns(students: list[StudentFeatures]) -> dict[str, np.ndarray[Any, Any]]:
+    columns = {}
+    for feature in FEATURES:
+        values = [getattr(student, feature.name) for student in students]
+        if feature.kind == "category":
+            values = [feature.categories.index(value) for value in values]
+        columns[feature.name] = np.array(values, dtype=np.float64)
+    return columns
+
+
+def singly(told: Predictions) -> list[Prediction]:
+    return [
+        Prediction(
+            cents / CENTS,
+            Decision.PASS if passes else Decision.FAIL,
+            probability,
+            low,
+            high,
+            HORIZONS[known],
+            at_risk,
+        )
+        for cents, passes, probability, low, high, known, at_risk in zip(
+            *(column.tolist() for column in told), strict=True
+        )
+    ]
+
+
+def test_columns_are_answered_as_single_pupils(made: tuple[Fitted, Predictor]) -> None:
+    _, predictor = made
+    rows, _, _ = hide(read(SAMPLE).frame)
+    students = students_of(rows)
+    students += [StudentFeatures.model_validate(s) for s in random_students(3_000, seed=5)]
+    told = predictor.predict_columns(as_columns(students))
+    assert singly(told) == [predictor.predict(s) for s in students]
+
+
+def test_answers_equal_scikit_learn_on_the_real_pupils(real_data_dir: Path, tmp_path: Path) -> None:
+    frame = read(real_data_dir / "final.csv").frame
+    params = FAMILIES["random_forest"].default
+    fitted = fit(
+        frame[list(FEATURE_NAMES)], frame[TARGET].to_numpy(), Recipe("random_forest", params, 3)
+    )
+    rows, _, _ = hide(frame)
+    said = write(fitted, frame, tmp_path).estimate(students_of(rows))
+    np.testing.assert_allclose(said, fitted.model.predict(rows), atol=1e-5)
+
+
+def test_target_is_no_feature() -> None:
+    assert TARGET not in FEATURE_NAMES

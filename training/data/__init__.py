@@ -1,0 +1,1 @@
+"""The training data: prepare, check, describe, and the synthetic sample."""

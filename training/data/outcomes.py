@@ -1,0 +1,116 @@
+"""Learn from outcomes too: pupils whose predictions are in the history and whose grade is known."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from student_success.core.clock import iso, now_us
+from student_success.core.settings import Settings
+from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatures
+from student_success.storage import observations
+from student_success.storage.engine import connect, migrate
+from student_success.storage.observations import Obtained
+from training.data.dataset import COLUMNS, Dataset, content_sha256, load
+
+logger = logging.getLogger(__name__)
+
+_WITHOUT_GRADES = tuple(name for name in FEATURE_NAMES if name not in ("G1", "G2"))
+_KNOWN = ((), ("G1",), ("G1", "G2"))
+"""The period grades that a prediction may have known."""
+
+
+def load_with_outcomes(settings: Settings, *, until_us: int | None = None) -> Dataset:
+    """Read the data that a training uses, and add the pupils whose outcome is known.
+
+    Parameters
+    ----------
+    until_us
+        Only outcomes recorded up to then; up to now if None.
+
+    Raises
+    ------
+    DatasetError
+        If the file is missing, cannot be read, is too small, or has bad cells.
+    HistoryUnavailableError
+        If the history cannot be read.
+    """
+    until = now_us() if until_us is None else until_us
+    migrate(settings.database, state_dir=settings.state_dir)
+    engine = connect(settings.database)
+    try:
+        pupils = observations.obtained(engine, until_us=until)
+    finally:
+        engine.dispose()
+    return add(load(settings), pupils, until_us=until)
+
+
+def load_again(settings: Settings, described: Mapping[str, Any]) -> Dataset:
+    """Read the data that a version says it was trained on, as far as it is still there.
+
+    Parameters
+    ----------
+    described
+        What `Dataset.describe` said of it.
+    """
+    known = described.get("outcomes")
+    if known is None:
+        return load(settings)
+    return load_with_outcomes(settings, until_us=int(known["until_us"]))
+
+
+def add(data: Dataset, pupils: Sequence[Obtained], *, until_us: int) -> Dataset:
+    """Add pupils of the history to a table; its name, hash and size say so.
+
+    A pupil who is in the table already is not added: on both sides of a fold it would be a leak.
+    Nothing is known of the added ones that could be audited.
+    """
+    there = set(_faces(data.frame))
+    rows: list[dict[str, Any]] = []
+    for pupil in pupils:
+        try:
+            student = StudentFeatures.model_validate_json(pupil.inputs_json)
+        except ValidationError:
+            # Accepted under other bounds than today's.
+            logger.warning("outcome_not_learnt_from")
+            continue
+        row = {name: getattr(student, name) for name in FEATURE_NAMES}
+        row[TARGET] = float(pupil.actual_g3)
+        known = tuple(name for name in ("G1", "G2") if row[name] is not None)
+        if _face(row, known) not in there:
+            rows.append(row)
+    added = pd.DataFrame(rows, columns=list(COLUMNS)).astype(data.frame.dtypes.to_dict())
+    silent = pd.DataFrame("", index=added.index, columns=data.audit.columns, dtype=object)
+    content = content_sha256(added.to_dict("records"))
+    return replace(
+        data,
+        frame=pd.concat([data.frame, added], ignore_index=True),
+        audit=pd.concat([data.audit, silent.astype(str)], ignore_index=True),
+        name=f"{data.name} + outcomes",
+        sha256=hashlib.sha256(f"{data.sha256}\n{content}".encode()).hexdigest(),
+        rows=data.rows + len(added),
+        outcomes={
+            "rows": len(added),
+            "known": len(pupils),
+            "until": iso(until_us),
+            "until_us": until_us,
+            "file_sha256": data.sha256,
+        },
+    )
+
+
+def _faces(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Yield every pupil of a table as a prediction may have seen it, with the grade obtained."""
+    for row in frame.to_dict("records"):
+        for known in _KNOWN:
+            yield _face(row, known)
+
+
+def _face(row: Mapping[Any, Any], known: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in (*_WITHOUT_GRADES, *known, TARGET))

@@ -1,0 +1,149 @@
+"""Is one group of pupils served worse than the others: measured, never learnt from.
+
+Sex, address, family and the like are no features; they are used here alone, to audit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from student_success.domain.decision import PASS_GRADE
+
+if TYPE_CHECKING:
+    from training.evaluation.evaluate import HeldOut
+
+Floats = NDArray[np.float64]
+
+ATTRIBUTES = ("sex", "address", "famsize", "Pstatus", "Medu", "Fedu")
+"""Columns that are audited where the data has them."""
+_EDUCATION = {"0": "0-2", "1": "0-2", "2": "0-2", "3": "3-4", "4": "3-4"}
+MERGED = {"Medu": _EDUCATION, "Fedu": _EDUCATION}
+"""Groups judged together: parents with up to nine years of school, and those with more."""
+FEATURE_GROUPS = ("school",)
+"""Features whose groups are audited as well."""
+SMALLEST_GROUP = 30
+"""Pupils that a group, and its failing and passing pupils, must have to be judged at all."""
+MEASURES = ("mae", "false_alarms", "missed_failures")
+
+
+def audit_groups(
+    held_out: Iterable[HeldOut], frame: pd.DataFrame, audit: pd.DataFrame | None, *, candidate: str
+) -> list[dict[str, Any]]:
+    """Measure every group and the gap to all other pupils, per horizon.
+
+    Parameters
+    ----------
+    audit
+        Columns that are no features, row by row beside `frame`; None or empty if there are none.
+
+    Returns
+    -------
+    list of dict
+        One entry a horizon, attribute and group: its size, coverage, and per measure the figure,
+        the gap to all others with its standard error, and two-sided p; a measure of too few pupils
+        is left out. Repeated answers about one pupil are averaged first, so pupils count once.
+    """
+    columns = {name: frame[name].astype(str) for name in FEATURE_GROUPS if name in frame}
+    if audit is not None:
+        for name in ATTRIBUTES:
+            if name in audit:
+                labels = audit[name].astype(str)
+                columns[name] = labels.replace(MERGED.get(name, {}))
+    parts = list(held_out)
+    found = []
+    for horizon in dict.fromkeys(part.horizon for part in parts):
+        pupils = _per_pupil([part for part in parts if part.horizon == horizon], candidate)
+        for attribute, column in columns.items():
+            here = column.to_numpy()[pupils.index.to_numpy()]
+            # An empty cell tells of no group, and belongs to no "others" either.
+            told, here = pupils[here != ""], here[here != ""]
+            for group in sorted(set(here)):
+                inside = here == group
+                if min(inside.sum(), (~inside).sum()) < SMALLEST_GROUP:
+                    continue
+                entry = {"horizon": horizon, "attribute": attribute, "group": group}
+                found.append(entry | _measure(told, inside))
+    return found
+
+
+def _per_pupil(parts: Sequence[HeldOut], candidate: str) -> pd.DataFrame:
+    said = [part.said[candidate] for part in parts]
+    actual = np.concatenate([part.actual for part in parts])
+    table = pd.DataFrame(
+        {
+            "pupil": np.concatenate([part.pupils for part in parts]),
+            "failed": actual < PASS_GRADE,
+            "mae": np.abs(np.concatenate([one.grade for one in said]) - actual),
+            "alarm": np.concatenate([part.alarm for part in parts]).astype(np.float64),
+            "covered": (np.concatenate([one.low for one in said]) <= actual)
+            & (actual <= np.concatenate([one.high for one in said])),
+        }
+    )
+    return table.groupby("pupil").mean()
+
+
+def _measure(pupils: pd.DataFrame, inside: NDArray[np.bool_]) -> dict[str, Any]:
+    failed = pupils["failed"].to_numpy() > 0
+    alarm = pupils["alarm"].to_numpy()
+    every = np.ones(len(pupils), dtype=bool)
+    measures = {
+        "mae": (pupils["mae"].to_numpy(), every),
+        "false_alarms": (alarm, ~failed),
+        "missed_failures": (1.0 - alarm, failed),
+    }
+    entry: dict[str, Any] = {
+        "pupils": int(inside.sum()),
+        "coverage": float(pupils["covered"].to_numpy()[inside].mean()),
+    }
+    for name, (values, counted) in measures.items():
+        ours, others = values[inside & counted], values[~inside & counted]
+        if min(len(ours), len(others)) < SMALLEST_GROUP:
+            continue
+        gap = float(ours.mean() - others.mean())
+        error = math.sqrt(ours.var(ddof=1) / len(ours) + others.var(ddof=1) / len(others))
+        p = math.erfc(abs(gap) / error / math.sqrt(2)) if error > 0 else float(gap == 0)
+        entry[name] = {
+            "value": float(ours.mean()),
+            "gap": gap,
+            "standard_error": error,
+            "low": gap - 1.96 * error,
+            "high": gap + 1.96 * error,
+            "p": p,
+        }
+    return entry
+
+
+def gaps(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the gaps in the shape the gate reads: absolute, one entry a measure.
+
+    Of two groups that are each other's "all others" the first stands for both.
+    """
+    entries = list(groups)
+    sizes = Counter((entry["horizon"], entry["attribute"]) for entry in entries)
+    first = {
+        key: next(e for e in entries if (e["horizon"], e["attribute"]) == key)
+        for key, size in sizes.items()
+        if size == 2
+    }
+    return [
+        {
+            "attribute": group["attribute"],
+            "group": group["group"],
+            "horizon": group["horizon"],
+            "measure": measure,
+            "gap": abs(group[measure]["gap"]),
+            "standard_error": group[measure]["standard_error"],
+        }
+        for group in entries
+        if group["attribute"] not in FEATURE_GROUPS
+        and first.get((group["horizon"], group["attribute"]), group) is group
+        for measure in MEASURES
+        if measure in group
+    ]

@@ -1,0 +1,90 @@
+"""What a prediction is worth, per fold and horizon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
+
+from student_success.domain.decision import PASS_GRADE
+from training.fitting.calibration import Said
+
+Floats = NDArray[np.float64]
+
+CALIBRATION_BINS = 5
+_WHOLE = np.arange(20)
+
+
+def crps(cdf: Floats, actual: Floats) -> Floats:
+    """Return the continuous ranked probability score of each pupil, in grades; lower is better.
+
+    Parameters
+    ----------
+    cdf
+        ``(pupils, 20)``; probability that the final grade is at most 0, 1, … 19.
+
+    Notes
+    -----
+    Gneiting and Raftery, Strictly proper scoring rules (2007); exact here, as grades are whole.
+    """
+    happened = actual[:, None] <= _WHOLE[None, :]
+    score: Floats = ((cdf - happened) ** 2).sum(axis=1)
+    return score
+
+
+def scores(said: Said, actual: Floats) -> dict[str, float]:
+    """Measure what was said about pupils against their final grades."""
+    error = said.grade - actual
+    passed = actual >= PASS_GRADE
+    expected_pass = said.passes
+    spread = float(((actual - actual.mean()) ** 2).mean())
+    rate = passed.mean()
+    return {
+        "mae": float(np.abs(error).mean()),
+        "mae_rounded": float(np.abs(np.floor(said.grade + 0.5) - actual).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "r2": float(1 - (error**2).mean() / spread) if spread > 0 else float("nan"),
+        "accuracy": float((expected_pass == passed).mean()),
+        "recall_failing": float((~expected_pass[~passed]).mean()) if (~passed).any() else 1.0,
+        "brier": float(((said.probability - passed) ** 2).mean()),
+        "brier_base_rate": float(rate * (1 - rate)),
+        "crps": float(crps(said.cdf, actual).mean()),
+        "coverage": float(((said.low <= actual) & (actual <= said.high)).mean()),
+        "width": float((said.high - said.low).mean()),
+    }
+
+
+def half_interval(values: Sequence[float], *, n_train: float, n_test: float) -> float:
+    """Return half the 95 % interval of a mean over repeated folds; NaN of fewer than two.
+
+    The folds share training pupils, so the variance of the mean is (1/n + n_test/n_train) s²
+    (Nadeau and Bengio, Inference for the generalization error, Machine Learning 52, 2003).
+    """
+    count = len(values)
+    if count < 2:
+        return math.nan
+    error = math.sqrt((1 / count + n_test / n_train) * float(np.var(values, ddof=1)))
+    return float(t.ppf(0.975, count - 1)) * error
+
+
+def calibration_bins(probability: Floats, passed: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Compare said and seen in `CALIBRATION_BINS` bins of equally many pupils."""
+    order = np.argsort(probability, kind="stable")
+    return [
+        {
+            "probability": float(probability[part].mean()),
+            "passed": float(passed[part].mean()),
+            "n": len(part),
+        }
+        for part in np.array_split(order, CALIBRATION_BINS)
+        if len(part)
+    ]
+
+
+def expected_calibration_error(probability: Floats, passed: NDArray[np.bool_]) -> float:
+    """Return the mean gap between said and seen over the bins, 0 to 1."""
+    bins = calibration_bins(probability, passed)
+    return sum(b["n"] * abs(b["probability"] - b["passed"]) for b in bins) / len(probability)

@@ -1,0 +1,198 @@
+"""Write the serving folder: compiled model, tables, evidence, card, and the hash of each."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE
+from student_success.domain.students import EXAMPLE, FEATURES, StudentFeatures
+from student_success.model.artefact import FORMAT, MANIFEST
+from student_success.model.predictor import Predictor, trees_file
+from student_success.monitoring.drift import shown
+from training.export.compile import compile_model
+from training.export.trees import slopes_of
+from training.fitting.families import hide, last_known
+from training.fitting.fit import Fitted
+
+SMOKE_CASES = 12
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON the same way each time, so that equal content has an equal hash."""
+    text = json.dumps(
+        _finite(content), ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False
+    )
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(content: Any) -> Any:
+    """Replace what JSON cannot say by null."""
+    if isinstance(content, Mapping):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    return content
+
+
+def write_artefact(
+    folder: Path,
+    fitted: Fitted,
+    frame: pd.DataFrame,
+    *,
+    recipe: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+    card: tuple[Mapping[str, Any], str],
+    drift_reference: Mapping[str, Any],
+) -> None:
+    """Write all files of the artefact into an empty folder.
+
+    Parameters
+    ----------
+    frame
+        The pupils that the model was fitted on; no row of it is written.
+    card
+        The model card, as data and as Markdown.
+    """
+    rows, _, horizons = hide(frame)
+    compiled = compile_model(fitted.model, rows, horizons)
+    for horizon, trees in compiled.trees.items():
+        # No time stamp: equal trees have equal bytes.
+        packed = gzip.compress(trees, compresslevel=9, mtime=0)
+        (folder / trees_file(horizon)).write_bytes(packed)
+    slopes = slopes_of(fitted.model)
+    write_json(
+        folder / "serving.json",
+        {
+            "inputs": compiled.inputs,
+            "base": fitted.model.base_,
+            "median_share": getattr(fitted.model, "median_share", None),
+            "level": INTERVAL_LEVEL,
+            "threshold": PASS_GRADE,
+            "horizons": {
+                horizon: {
+                    "mass": table.mass,
+                    "residuals": table.residuals,
+                    "slopes": slopes[horizon] if slopes else None,
+                    "average": _average(rows[horizons == horizon], fitted.model.base_),
+                    "alarm": fitted.alarms[horizon],
+                }
+                for horizon, table in fitted.tables.items()
+            },
+        },
+    )
+    write_json(folder / "recipe.json", recipe)
+    write_json(folder / "evaluation.json", evidence)
+    write_json(folder / "card.json", card[0])
+    (folder / "card.md").write_text(card[1], encoding="utf-8")
+    write_json(folder / "drift_reference.json", drift_reference)
+    write_json(folder / "smoke.json", {"cases": []})
+    write_manifest(folder, dataset=recipe["data"])
+    # Now that it can be loaded, it tells its own expected answers.
+    predictor = Predictor.load(folder, version="candidate")
+    cases = []
+    for student in smoke_students():
+        said = predictor.predict(StudentFeatures.model_validate(student))
+        expected = {key: value for key, value in said._asdict().items() if key != "at_risk"}
+        cases.append({"student": student, "expected": expected})
+    write_json(folder / "smoke.json", {"cases": cases})
+    write_manifest(folder, dataset=recipe["data"])
+
+
+def _average(rows: pd.DataFrame, base: float) -> dict[str, float]:
+    """Return the average pupil's grades, from whom an explanation starts."""
+    if not len(rows):
+        return {"last": base, "G1": 0.0, "G2": 0.0}
+    found = {"last": float(last_known(rows, base=base).mean())}
+    return found | {name: float(rows[name].fillna(0.0).mean()) for name in ("G1", "G2")}
+
+
+def write_manifest(folder: Path, *, dataset: Mapping[str, Any]) -> None:
+    """Record the SHA-256 of every file of the folder."""
+    files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {"format": FORMAT, "files": files, "dataset": dict(dataset)})
+
+
+def random_students(count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Return made-up pupils anywhere within the bounds, all horizons, odd decimals too."""
+    rng = np.random.default_rng(seed)
+    students = []
+    for _ in range(count):
+        student: dict[str, Any] = {}
+        for feature in FEATURES:
+            if feature.kind == "category":
+                student[feature.name] = str(rng.choice(feature.categories))
+            elif feature.kind == "integer":
+                assert feature.low is not None
+                assert feature.high is not None
+                student[feature.name] = int(rng.integers(int(feature.low), int(feature.high) + 1))
+        kind = rng.integers(4)
+        grades = rng.uniform(0, 20, size=2)
+        steps = {0: 1.0, 1: 2.0, 2: 10.0}
+        if int(kind) in steps:
+            grades = np.round(grades * steps[int(kind)]) / steps[int(kind)]
+        known = rng.integers(3)
+        student["G1"] = float(grades[0]) if known >= 1 else None
+        student["G2"] = float(grades[1]) if known == 2 else None
+        students.append(student)
+    return students
+
+
+def smoke_students() -> list[dict[str, Any]]:
+    """Return a dozen made-up pupils: the documented example, and all horizons."""
+    example = dict(EXAMPLE)
+    shown = [
+        example,
+        example | {"G2": None},
+        example | {"G1": None, "G2": None},
+        example | {"G1": 10.5, "G2": 9.5},
+        example | {"G1": 4.5, "G2": 0.0, "absences": 0},
+    ]
+    return shown + random_students(SMOKE_CASES - len(shown), seed=12)
+
+
+def drift_reference(
+    frame: pd.DataFrame, predicted: Mapping[str, np.ndarray[Any, Any]]
+) -> dict[str, Any]:
+    """Summarise the training pupils so that later ones can be compared: no row is kept.
+
+    Parameters
+    ----------
+    frame
+        One row a pupil, with the columns of `FEATURE_NAMES`.
+    predicted
+        Held-out predictions by horizon, in grades.
+    """
+    return {
+        "features": {
+            feature.name: _counted(frame[feature.name].dropna().tolist()) for feature in FEATURES
+        },
+        "predictions": {
+            horizon: _counted(values.astype(np.float64).tolist())
+            for horizon, values in predicted.items()
+        },
+    }
+
+
+def _counted(values: Sequence[Any]) -> dict[str, Any]:
+    counts = Counter(shown(value) for value in values)
+    return {
+        "kind": "counts",
+        "n": len(values),
+        "counts": {str(value): count for value, count in sorted(counts.items())},
+    }

@@ -1,0 +1,179 @@
+"""How sure the model is: conformal tables from predictions on pupils that the fit had not seen.
+
+The interval gathers, from the grade shown outwards, as much of the predicted distribution as it
+takes to hold the asked share of unseen pupils: split conformal prediction with that mass as the
+score, per horizon (Vovk et al., Algorithmic Learning in a Random World, 2005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE
+from student_success.model.grading import (
+    CENTS,
+    grid_indices,
+    grow,
+    intervals,
+    pass_probabilities,
+    residual_cdfs,
+)
+
+Floats = NDArray[np.float64]
+
+QUANTILES = 199
+ALARM_RECALLS = tuple(round(0.5 + i / 100, 2) for i in range(50))
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a fitted model gives for many pupils.
+
+    Attributes
+    ----------
+    grade
+        In grades, 0 to 20, not rounded.
+    cdf
+        ``(pupils, 20)``; probability that the final grade is at most 0, 1, … 19. None if the model
+        gives no distribution; the calibration then puts one around the grade.
+    """
+
+    grade: Floats
+    cdf: Floats | None = None
+
+    def where(self, chosen: NDArray[np.bool_]) -> Predicted:
+        """Return the chosen pupils."""
+        return Predicted(self.grade[chosen], None if self.cdf is None else self.cdf[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The calibration of one horizon.
+
+    Attributes
+    ----------
+    mass
+        How much of the distribution an interval gathers.
+    residuals
+        `QUANTILES` evenly spaced quantiles of final grade minus prediction, for a model that gives
+        no distribution of its own.
+    """
+
+    mass: float
+    residuals: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is said of many pupils, as arrays of one entry a pupil; `cdf` as in `Predicted`."""
+
+    grade: Floats
+    probability: Floats
+    low: Floats
+    high: Floats
+    cdf: Floats
+
+    @property
+    def passes(self) -> NDArray[np.bool_]:
+        """Whether each pupil is said to pass."""
+        return np.asarray(np.floor(self.grade + 0.5) >= PASS_GRADE)
+
+
+def calibrate(predicted: Predicted, actual: Floats, *, level: float = INTERVAL_LEVEL) -> Table:
+    """Learn one horizon's table.
+
+    Parameters
+    ----------
+    predicted
+        Each by a fit that had not seen the pupil.
+    level
+        Share of pupils that the interval is to hold.
+    """
+    residuals = None
+    if predicted.cdf is None:
+        levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
+        spread = np.quantile(actual - predicted.grade, levels)
+        residuals = tuple(np.round(spread, 4).tolist())
+    shown, cdf = _shown(predicted, residuals)
+    scores = mass_needed(cdf, np.floor(shown + 0.5).astype(np.int64), actual)
+    return Table(conformal_quantile(scores, level), residuals)
+
+
+def mass_needed(cdf: Floats, whole: NDArray[np.int64], actual: Floats) -> Floats:
+    """Return the mass each interval had gathered just before it came to hold the actual grade."""
+    needed = np.ones(len(cdf))
+    held = np.zeros(len(cdf), dtype=bool)
+    gathered_before = np.zeros(len(cdf))
+    for low, high, gathered in grow(cdf, whole):
+        now = ~held & (low <= actual) & (actual <= high)
+        needed[now] = gathered_before[now]
+        held |= now
+        gathered_before = gathered
+    return needed
+
+
+def conformal_quantile(scores: Floats, level: float) -> float:
+    """Return the split conformal quantile: the ⌈(n + 1)·level⌉-th lowest score.
+
+    An interval grows while it has gathered less, so the quantile is raised by a hair to be reached.
+    """
+    rank = min(int(np.ceil((len(scores) + 1) * level)), len(scores))
+    return round(float(np.sort(scores)[rank - 1]) + 1e-6, 6)
+
+
+def say(predicted: Predicted, table: Table) -> Said:
+    """Return what is answered for each prediction."""
+    shown, cdf = _shown(predicted, table.residuals)
+    whole = np.floor(shown + 0.5).astype(np.int64)
+    low, high = intervals(cdf, whole, np.full(len(cdf), table.mass))
+    return Said(
+        grade=shown,
+        probability=pass_probabilities(cdf[:, PASS_GRADE - 1], whole >= PASS_GRADE),
+        low=low.astype(np.float64),
+        high=high.astype(np.float64),
+        cdf=cdf,
+    )
+
+
+def _shown(predicted: Predicted, residuals: tuple[float, ...] | None) -> tuple[Floats, Floats]:
+    shown = grid_indices(predicted.grade) / CENTS
+    if predicted.cdf is not None:
+        return shown, predicted.cdf
+    assert residuals is not None
+    return shown, residual_cdfs(shown, np.asarray(residuals))
+
+
+def alarm_levels(probability: Floats, actual: Floats) -> dict[str, Any]:
+    """Return, for each recall that may be asked for, the level that finds it and what it costs.
+
+    Parameters
+    ----------
+    probability
+        Pass probabilities of pupils that the fit had not seen.
+
+    Returns
+    -------
+    dict
+        `recall`, `level` and `false_alarms` (share of the passing pupils), lists of equal length.
+    """
+    failing = np.sort(probability[actual < PASS_GRADE])
+    passing = probability[actual >= PASS_GRADE]
+    levels, costs = [], []
+    for recall in ALARM_RECALLS:
+        needed = int(np.ceil(recall * len(failing)))
+        # The alarm rings below the level, so the level lies just above the last pupil to find.
+        level = round(float(failing[needed - 1]) + 1e-4, 4) if needed else 0.5
+        levels.append(level)
+        costs.append(round(float((passing < level).mean()), 4) if len(passing) else 0.0)
+    return {"recall": list(ALARM_RECALLS), "level": levels, "false_alarms": costs}
+
+
+def alarm_level(alarm: Mapping[str, Any], recall: float) -> float:
+    """Return the level for the lowest recorded recall that is at least the one asked for."""
+    at = min(int(np.searchsorted(alarm["recall"], recall)), len(alarm["recall"]) - 1)
+    return float(alarm["level"][at])

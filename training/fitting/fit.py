@@ -1,0 +1,140 @@
+"""Fit one recipe: the model, and from inner folds of the same pupils its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from grade_models import GradeForest, grade_of
+from student_success.model.predictor import HORIZONS
+from training.fitting.calibration import Predicted, Said, Table, alarm_levels, calibrate, say
+from training.fitting.families import Model, build, hide
+from training.fitting.folds import folds
+from training.fitting.parallel import task
+
+Floats = NDArray[np.float64]
+INNER_SPLITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All it takes to fit the same kind of model on any pupils."""
+
+    family: str
+    params: Mapping[str, Any]
+    seed: int
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Recipe:
+        """Read a recipe back from what recipe.json says."""
+        return cls(content["family"], dict(content["params"]), int(content["seed"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted model with its calibration; `tables` and `alarms` by horizon.
+
+    Attributes
+    ----------
+    seen
+        Index labels of every pupil that the model or its calibration learnt from.
+    """
+
+    recipe: Recipe
+    model: Model
+    seen: NDArray[np.int64]
+    tables: Mapping[str, Table]
+    alarms: Mapping[str, Mapping[str, Any]]
+
+    def say(self, rows: pd.DataFrame, horizon: str) -> Said:
+        """Return what is answered for pupils seen at one horizon."""
+        return say(predict(self.model, rows), self.tables[horizon])
+
+
+def fit_model(frame: pd.DataFrame, target: Floats, recipe: Recipe) -> Model:
+    """Fit the model alone, on each pupil as every horizon shows them."""
+    rows, pupils, _ = hide(frame)
+    # The folds run side by side already: threads inside a fit would only wait for each other.
+    with threadpool_limits(limits=1):
+        return build(recipe.family, recipe.params, seed=recipe.seed).fit(rows, target[pupils])
+
+
+def predict(model: Model, rows: pd.DataFrame) -> Predicted:
+    """Return the grade, and the distribution where the model has one."""
+    if isinstance(model, GradeForest):
+        cdf = model.predict_cdf(rows)
+        return Predicted(grade_of(cdf, model.median_share), cdf)
+    return Predicted(model.predict(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """Predictions on copies of pupils, each by a fit that had not seen the pupil."""
+
+    predicted: Predicted
+    pupils: NDArray[np.int64]
+    horizons: NDArray[np.str_]
+
+
+def out_of_fold(
+    frame: pd.DataFrame, target: Floats, recipe: Recipe, *, splits: int, seed: int, jobs: int = 1
+) -> OutOfFold:
+    """Predict every pupil, at every horizon, from the other folds."""
+    parts = Parallel(n_jobs=jobs)(
+        task(_held_out, frame, target, recipe, train, test)
+        for train, test in folds(target, splits=splits, seed=seed)
+    )
+    cdfs = [part.predicted.cdf for part in parts]
+    known = [cdf for cdf in cdfs if cdf is not None]
+    return OutOfFold(
+        Predicted(
+            np.concatenate([part.predicted.grade for part in parts]),
+            np.concatenate(known) if len(known) == len(parts) else None,
+        ),
+        np.concatenate([part.pupils for part in parts]),
+        np.concatenate([part.horizons for part in parts]),
+    )
+
+
+def _held_out(
+    frame: pd.DataFrame,
+    target: Floats,
+    recipe: Recipe,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+) -> OutOfFold:
+    model = fit_model(frame.iloc[train], target[train], recipe)
+    rows, pupils, horizons = hide(frame.iloc[test])
+    return OutOfFold(predict(model, rows), test[pupils], horizons)
+
+
+def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -> Fitted:
+    """Fit the model on all of the pupils given and calibrate it by folds among them.
+
+    Parameters
+    ----------
+    frame
+        One row a pupil, with the columns of `FEATURE_NAMES`; its index tells pupils apart.
+    target
+        Final grades, 0 to 20.
+    jobs
+        Processes for the inner folds.
+    """
+    held = out_of_fold(frame, target, recipe, splits=INNER_SPLITS, seed=recipe.seed, jobs=jobs)
+    tables, alarms = {}, {}
+    for horizon in map(str, HORIZONS):
+        here = held.horizons == horizon
+        # A school that has no period grades yet: what is known without them is the best there is.
+        here = here if here.any() else held.horizons == str(HORIZONS[0])
+        predicted, actual = held.predicted.where(here), target[held.pupils[here]]
+        tables[horizon] = table = calibrate(predicted, actual)
+        alarms[horizon] = alarm_levels(say(predicted, table).probability, actual)
+    seen = frame.index.to_numpy(dtype=np.int64)
+    return Fitted(recipe, fit_model(frame, target, recipe), seen, tables, alarms)

@@ -1,0 +1,144 @@
+"""Choose a recipe: families compete under the same inner folds, by successive halving.
+
+First all candidates run with few trees on one fold; the better ones then run in full on the other
+folds. How many there are follows from the budget, never from the clock, so the same data, seed and
+budget choose the same recipe on any machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel
+from numpy.typing import NDArray
+from sklearn.model_selection import ParameterSampler
+
+from training.fitting.families import FAMILIES, hide, last_known
+from training.fitting.fit import Recipe, fit_model, predict
+from training.fitting.folds import folds
+from training.fitting.parallel import task
+
+Floats = NDArray[np.float64]
+
+SPLITS = 3
+SMALL = {"n_estimators": 25, "max_iter": 40}
+"""Size of a model in the first round, where the family has such a parameter."""
+SECONDS_A_CANDIDATE = 5.0
+"""Budget that one more candidate a family takes, six searches and two cores counted in."""
+FINALISTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a search found; `tried` in the order of their scores, the best first.
+
+    A score is the mean over the horizons of MAE divided by that of the rule of thumb.
+    """
+
+    recipe: Recipe
+    tried: tuple[dict[str, Any], ...]
+
+
+def choose(
+    frame: pd.DataFrame,
+    target: Floats,
+    *,
+    family: str | None,
+    budget_seconds: float,
+    seed: int,
+    jobs: int = 1,
+) -> Choice:
+    """Return the recipe that does best on folds of these pupils.
+
+    Parameters
+    ----------
+    family
+        The only family to try; all if None.
+    budget_seconds
+        For a whole training; more tries more candidates.
+    """
+    candidates = _candidates([family] if family else list(FAMILIES), budget_seconds, seed)
+    splits = list(folds(target, splits=SPLITS, seed=seed))
+    run = Parallel(n_jobs=jobs)
+    first = run(task(_score, frame, target, _small(r), *splits[0]) for r in candidates)
+    order = sorted(range(len(candidates)), key=lambda i: float(np.mean(first[i])))
+    # The very first candidate is always heard out: the others must beat it, not replace it.
+    finalists = list(dict.fromkeys([0, *order]))[:FINALISTS]
+    full = run(
+        task(_score, frame, target, candidates[i], *split)
+        for i in finalists
+        for split in splits[1:]
+    )
+    per = {
+        i: np.concatenate(full[k * (SPLITS - 1) : (k + 1) * (SPLITS - 1)])
+        for k, i in enumerate(finalists)
+    }
+    ranked = sorted(finalists, key=lambda i: float(per[i].mean()))
+    winner = _simplest(ranked, per)
+    tried = [_told(candidates[i], float(per[i].mean()), full=True) for i in ranked]
+    tried += [
+        _told(candidates[i], float(np.mean(first[i])), full=False)
+        for i in order
+        if i not in finalists
+    ]
+    return Choice(candidates[winner], tuple(tried))
+
+
+def _candidates(families: Sequence[str], budget_seconds: float, seed: int) -> list[Recipe]:
+    more = max(0, math.floor(budget_seconds / SECONDS_A_CANDIDATE / len(families)))
+    found = []
+    for number, name in enumerate(families):
+        drawn = ParameterSampler(FAMILIES[name].space, n_iter=more, random_state=seed + number)
+        found += [Recipe(name, dict(p), seed) for p in (FAMILIES[name].default, *drawn)]
+    return found
+
+
+def _small(recipe: Recipe) -> Recipe:
+    fixed = {**FAMILIES[recipe.family].fixed, **recipe.params}
+    if recipe.family == "linear":
+        return recipe
+    smaller = {key: min(size, fixed[key]) for key, size in SMALL.items() if key in fixed}
+    return Recipe(recipe.family, {**recipe.params, **smaller}, recipe.seed)
+
+
+def _score(
+    frame: pd.DataFrame,
+    target: Floats,
+    recipe: Recipe,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+) -> Floats:
+    model = fit_model(frame.iloc[train], target[train], recipe)
+    rows, pupils, horizons = hide(frame.iloc[test])
+    actual = target[test][pupils]
+    error = np.abs(predict(model, rows).grade - actual)
+    thumb = np.abs(last_known(rows, base=float(np.median(target[train]))) - actual)
+    found = [
+        error[horizons == h].mean() / max(float(thumb[horizons == h].mean()), 1e-9)
+        for h in np.unique(horizons)
+    ]
+    return np.asarray(found)
+
+
+def _simplest(ranked: Sequence[int], per: dict[int, Floats]) -> int:
+    """Return the earliest candidate that cannot be told from the best: defaults come first."""
+    best = ranked[0]
+    for other in sorted(ranked):
+        behind = per[other] - per[best]
+        if behind.mean() <= behind.std(ddof=1) / math.sqrt(len(behind)):
+            return other
+    return best
+
+
+def _told(recipe: Recipe, score: float, *, full: bool) -> dict[str, Any]:
+    return {
+        "family": recipe.family,
+        "params": dict(recipe.params),
+        "score": round(score, 4),
+        "full": full,
+    }

@@ -1,0 +1,1 @@
+"""The model report: narrative, plots, published figures."""
