@@ -193,7 +193,7 @@ StudentSuccess.mount_asgi_app(routes(application), path="/")
 StudentSuccess.add_asgi_middleware(
     Edge,
     settings=settings,
-    drain=drain,
+    closing=lambda: drain.begun,
     rules=RULES,
     prefixes=(ASSETS,),
     short_cuts={("POST", "/predict"): _predict, ("POST", "/predict_batch"): _predict_batch}

@@ -39,7 +39,6 @@ from student_success.core.logging import AccessLog
 from student_success.core.memory import give_back_soon
 from student_success.core.settings import Settings
 from student_success.domain.idempotency import Asked
-from student_success.server.graceful_shutdown import Drain
 
 logger = logging.getLogger(__name__)
 
@@ -246,8 +245,8 @@ class Edge:
         What stands behind it.
     settings, rules
         Limits, tokens and routes.
-    drain
-        While it is under way each answer closes its connection.
+    closing
+        Whether the server is shutting down: each response then closes its connection.
     short_cuts
         Routes answered here, without BentoML's wrapper: the same method, the same bytes.
     """
@@ -257,14 +256,14 @@ class Edge:
         app: App,
         *,
         settings: Settings,
-        drain: Drain,
+        closing: Callable[[], bool],
         rules: Mapping[tuple[str, str], Rule],
         prefixes: Sequence[str] = (),
         short_cuts: Mapping[tuple[str, str], Callable[[Call], Awaitable[bytes]]] | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
-        self._drain = drain
+        self._closing = closing
         self._rules = rules
         self._prefixes = tuple(prefixes)
         self._short_cuts = short_cuts or {}
@@ -290,7 +289,7 @@ class Edge:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         call = Call(_request_id(headers.get(b"x-request-id")), headers=headers)
-        answer = _Answer(call, send, self._drain)
+        answer = _Answer(call, send, self._closing)
         token = _call.set(call)
         route = scope["method"], scope["path"]
         try:
@@ -413,17 +412,17 @@ class _ClientGoneError(Exception):
 class _Answer:
     """Send one response, whoever makes it, with the headers that every response has."""
 
-    def __init__(self, call: Call, send: Send, drain: Drain) -> None:
+    def __init__(self, call: Call, send: Send, closing: Callable[[], bool]) -> None:
         self._call = call
         self._send = send
-        self._drain = drain
+        self._closing = closing
         self._swallow = False
         self.status = 0
 
     def _always(self) -> list[tuple[bytes, bytes]]:
         return [
             (b"x-request-id", self._call.request_id.encode()),
-            *(_LAST_HEADERS if self._drain.begun else SECURITY_HEADERS),
+            *(_LAST_HEADERS if self._closing() else SECURITY_HEADERS),
         ]
 
     async def json(

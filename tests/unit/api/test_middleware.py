@@ -25,7 +25,6 @@ from student_success.api.middleware import (
 from student_success.core.errors import HistoryUnavailableError
 from student_success.core.settings import Settings
 from student_success.domain.schemas import RollbackRequest
-from student_success.server.graceful_shutdown import Drain
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 RULES = {
@@ -37,7 +36,11 @@ RULES = {
 
 def edge(app: App, **settings: Any) -> Edge:
     return Edge(
-        app, settings=Settings(**settings), drain=Drain(0), rules=RULES, prefixes=("/files/",)
+        app,
+        settings=Settings(**settings),
+        closing=lambda: False,
+        rules=RULES,
+        prefixes=("/files/",),
     )
 
 
