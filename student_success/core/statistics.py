@@ -106,3 +106,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
+
+
+DECIMALS = 1
+"""Grades are counted to this many decimals: more would identify single pupils in the reference."""
+
+
+def rounded(value: Any) -> Any:
+    """Round a float to `DECIMALS`; return any other value unchanged."""
+    return round(value, DECIMALS) if isinstance(value, float) else value

@@ -8,7 +8,7 @@ and large enough to matter.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -21,13 +21,9 @@ from student_success.core.statistics import (
     total_variation,
 )
 from student_success.domain.students import FEATURES
+from student_success.storage.observations import Seen, Values
 
 Kind = Literal["ks", "chi-square"]
-Values = Mapping[Any, float]
-"""How often each value was seen; numbers as numbers, categories as text."""
-
-DECIMALS = 1
-"""Grades are compared to this many decimals: finer would keep single pupils in the reference."""
 
 
 class Verdict(StrEnum):
@@ -55,22 +51,6 @@ class Limits:
     minimum_count: int
     distance: float
     significance: float = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The pupils of today, counted.
-
-    Attributes
-    ----------
-    features
-        For each feature how often each of its values was seen; grades not known are not counted.
-    predictions
-        For each horizon how often each predicted grade was seen, to `DECIMALS` decimals.
-    """
-
-    features: Mapping[str, Values] = field(default_factory=dict)
-    predictions: Mapping[str, Values] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +131,6 @@ def _compared(
         statistic = distance = kolmogorov_smirnov(before, now)
         p = kolmogorov_smirnov_p(statistic, first=size, second=count)
     return Comparison(kind, count, size, statistic, p, distance)
-
-
-def shown(value: Any) -> Any:
-    """Return a value as it is counted: numbers to `DECIMALS`, all else as it is."""
-    return round(value, DECIMALS) if isinstance(value, float) else value
 
 
 def reference_values(kind: Kind, reference: Mapping[str, Any]) -> dict[Any, float]:

@@ -9,18 +9,37 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, case, func, select
 
+from student_success.core.statistics import rounded
 from student_success.domain.students import Horizon
-from student_success.monitoring.drift import Seen, shown
 from student_success.storage.engine import inference_logs, outcomes, reading
 
 _PAGE = 200
 _PAUSE_SECONDS = 0.01
+
+Values = Mapping[Any, float]
+"""How often each value was seen; numbers as numbers, categories as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The pupils of today, counted.
+
+    Attributes
+    ----------
+    features
+        For each feature how often each of its values was seen; grades not known are not counted.
+    predictions
+        For each horizon how often each predicted grade was seen, rounded.
+    """
+
+    features: Mapping[str, Values] = field(default_factory=dict)
+    predictions: Mapping[str, Values] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +152,11 @@ def seen(engine: Engine, *, limit: int, model_version: str) -> tuple[Seen, int]:
             pupils.add(pupil)
             for name, value in json.loads(row.inputs_json).items():
                 if value is not None:
-                    features.setdefault(name, Counter())[shown(value)] += 1
+                    features.setdefault(name, Counter())[rounded(value)] += 1
         outlook = hash((pupil, row.horizon))
         if row.model_version == model_version and outlook not in outlooks:
             outlooks.add(outlook)
-            predictions.setdefault(row.horizon, Counter())[shown(row.predicted_g3)] += 1
+            predictions.setdefault(row.horizon, Counter())[rounded(row.predicted_g3)] += 1
     return Seen(features, predictions), looked_at
 
 

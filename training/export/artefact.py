@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from student_success.core.statistics import rounded
 from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.domain.students import EXAMPLE, FEATURES, StudentFeatures
 from student_success.model.artefact import FORMAT, MANIFEST
 from student_success.model.predictor import Predictor, trees_file
-from student_success.monitoring.drift import shown
 from training.export.compile import compile_model
 from training.export.trees import slopes_of
 from training.fitting.families import hide, last_known
@@ -190,7 +190,7 @@ def drift_reference(
 
 
 def _counted(values: Sequence[Any]) -> dict[str, Any]:
-    counts = Counter(shown(value) for value in values)
+    counts = Counter(rounded(value) for value in values)
     return {
         "kind": "counts",
         "n": len(values),

@@ -13,7 +13,8 @@ import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import FEATURE_NAMES
-from student_success.monitoring.drift import Limits, Seen, Verdict, compare
+from student_success.monitoring.drift import Limits, Verdict, compare
+from student_success.storage.observations import Seen
 from training.data.dataset import SAMPLE, read
 from training.export.artefact import drift_reference
 
