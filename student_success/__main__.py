@@ -101,7 +101,7 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     from student_success.core.subprocesses import say, speaking
     from student_success.domain.schemas import PromoteRequest
     from student_success.lifecycle import promotion
-    from student_success.registry import mlflow_client
+    from student_success.registry import mlflow_client, versions
     from student_success.storage.deployments import Deployments
     from student_success.storage.engine import connect
     from student_success.storage.locks import Operation, exclusive
@@ -141,7 +141,7 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
                 promotion.align_alias(settings, deployments, may_adopt=True)
                 say(stream, "result")
             else:
-                promotion.fetch(settings, asked.version, fingerprint=asked.sha256)
+                versions.fetch(settings, str(asked.version), fingerprint=asked.sha256)
                 say(stream, "result")
     return 0
 

@@ -16,10 +16,10 @@ from student_success.core.errors import DatasetError
 from student_success.core.logging import configure
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import say, speaking
+from student_success.domain.decision import SEED
 from student_success.domain.students import FEATURE_NAMES, TARGET
-from student_success.lifecycle import promotion
 from student_success.model.predictor import verify
-from student_success.registry import mlflow_client
+from student_success.registry import mlflow_client, versions
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, migrate
 
@@ -29,6 +29,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
     from training import train
     from training.data.dataset import load
     from training.data.outcomes import load_with_outcomes
+    from training.export.register import register_candidate
 
     if arguments.scheduler:
         settings = settings.model_copy(update={"train_scheduler": arguments.scheduler})
@@ -46,7 +47,7 @@ def run(settings: Settings, arguments: argparse.Namespace) -> None:
             dataset=data,
             progress=lambda share, what: say(stream, "progress", share=round(share, 3), doing=what),
         )
-        registered = mlflow_client.register_candidate(settings, candidate)
+        registered = register_candidate(settings, candidate)
         say(
             stream,
             "result",
@@ -97,7 +98,8 @@ def compare(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def _served(settings: Settings) -> Path:
     migrate(settings.database, state_dir=settings.state_dir)
-    return promotion.folder_of(settings, Deployments(connect(settings.database)).current())
+    current = Deployments(connect(settings.database)).current()
+    return versions.folder_of(settings, SEED if current is None else current.to_version)
 
 
 def _recipe(folder: Path) -> dict[str, Any]:

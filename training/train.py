@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from student_success.core.errors import DatasetError, InvalidInputError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from training.data.dataset import Dataset, load
 from training.evaluation.evaluate import CANDIDATE, evaluate
@@ -23,47 +23,13 @@ from training.evaluation.fairness import MEASURES
 from training.export.artefact import drift_reference, smoke_students, write_artefact
 from training.export.compile import frame_of
 from training.export.model_card import make_card
-from training.fitting.families import FAMILIES, Model
+from training.export.register import Candidate
+from training.fitting.families import FAMILIES
 from training.fitting.fit import Recipe, fit
 from training.fitting.parallel import fits_on
 from training.fitting.search import Choice, choose
 
 OUTER_SPLITS = 5
-ESTIMATORS = ROOT / "grade_models.py"
-"""The one module of ours that the fitted estimator needs; it travels with the model."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A trained model, ready to be registered.
-
-    Attributes
-    ----------
-    pipeline
-        scikit-learn estimator; its `predict` takes a table of `FEATURE_NAMES` and answers with the
-        grade.
-    serving
-        Folder of the serving artefact.
-    metrics
-        Flat figures, means over the outer folds, by name.
-    code
-        Source files that must travel with `pipeline` for it to load elsewhere.
-    test_mae, test_r2
-        Horizon ``G1+G2``, mean over the outer folds.
-    """
-
-    pipeline: Model
-    serving: Path
-    best_model: str
-    best_params: dict[str, Any]
-    metrics: dict[str, float]
-    test_mae: float
-    test_r2: float
-    duration_seconds: float
-    dataset: dict[str, Any]
-    recipe: dict[str, Any]
-    input_example: pd.DataFrame
-    code: tuple[Path, ...] = (ESTIMATORS,)
 
 
 def run(

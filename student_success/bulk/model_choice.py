@@ -11,10 +11,8 @@ from pathlib import Path
 
 from student_success.core.errors import ArtefactError, NotFoundError
 from student_success.core.settings import Settings
+from student_success.domain.decision import SEED
 from student_success.model.predictor import Predictor
-
-SEED = "seed"
-_FETCH_MEMORY_MB = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +112,7 @@ def _found(
 
 
 def _deployed(settings: Settings, asked: str | None) -> tuple[str, Path, str | None]:
-    from student_success.core import subprocesses
-    from student_success.lifecycle import promotion
-    from student_success.registry import bento_store
+    from student_success.registry import bento_store, versions
     from student_success.storage.deployments import Deployments
     from student_success.storage.engine import connect, migrate
 
@@ -132,23 +128,13 @@ def _deployed(settings: Settings, asked: str | None) -> tuple[str, Path, str | N
     if deployment is None or deployment.to_version == SEED:
         return SEED, settings.seed_model_path, None
     if bento_store.stored(settings, deployment.to_version) is None:
-        fetch = subprocesses.run(
-            "-m",
-            "student_success",
-            "fetch",
-            f"--version={deployment.to_version}",
-            f"--sha256={deployment.fingerprint}",
-            timeout=settings.registry_timeout_seconds,
-            memory_mb=_FETCH_MEMORY_MB,
+        asyncio.run(
+            versions.ensure_stored(
+                settings, deployment.to_version, fingerprint=deployment.fingerprint
+            )
         )
-        try:
-            asyncio.run(fetch)
-        except subprocesses.ChildFailure as error:
-            raise ArtefactError(
-                f"Version {deployment.to_version} cannot be fetched: {error}."
-            ) from error
     return (
         deployment.to_version,
-        promotion.folder_of(settings, deployment),
+        versions.folder_of(settings, deployment.to_version),
         deployment.fingerprint,
     )

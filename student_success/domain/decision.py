@@ -8,6 +8,8 @@ PASS_GRADE = 10
 """Lowest whole grade that passes."""
 INTERVAL_LEVEL = 0.9
 """Share of pupils whose final grade the interval is to hold."""
+SEED = "seed"
+"""Version name of the seed model, served when nothing was promoted."""
 
 
 class Decision(StrEnum):

@@ -10,19 +10,17 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from student_success.core import metrics, subprocesses
-from student_success.core.errors import ArtefactError, StudentSuccessError
+from student_success.core import metrics
+from student_success.core.errors import StudentSuccessError
 from student_success.core.settings import Settings
-from student_success.core.subprocesses import ChildFailure
-from student_success.lifecycle import promotion
+from student_success.domain.decision import SEED
 from student_success.lifecycle.audit_file import Anchor
 from student_success.lifecycle.worker_status import Attendance
-from student_success.model.predictor import Predictor, verify
-from student_success.registry import bento_store, mlflow_http
-from student_success.storage.deployments import SEED, Deployment, Deployments
+from student_success.model.predictor import Predictor
+from student_success.registry import versions
+from student_success.storage.deployments import Deployment, Deployments
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,6 @@ Source = Literal["mlflow", "bento-store", "seed"]
 RETRY_SECONDS = 5.0
 FOLLOW_PATIENCE_SECONDS = 2.0
 FOLLOW_LOOK_SECONDS = 0.05
-FETCH_MEMORY_MB = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +99,7 @@ class Champion:
             logger.error("deployed_version_not_loaded", exc_info=True)
             metrics.model_reloads_total.labels("failed").inc()
             try:
-                seed = self._predictor(self._settings.seed_model_path, SEED)
-                self._install(Served(seed, "seed", -1))
+                self._install(Served(versions.load(self._settings, SEED), "seed", -1))
             except StudentSuccessError:
                 logger.critical("seed_not_loaded", exc_info=True)
         self._started = True
@@ -120,11 +116,14 @@ class Champion:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             try:
                 current = await asyncio.to_thread(self._deployments.current)
-                await self._ensure_stored(current)
+                if current is not None:
+                    await versions.ensure_stored(
+                        self._settings, current.to_version, fingerprint=current.fingerprint
+                    )
                 self._swap(await asyncio.to_thread(self._load, current), current)
                 self._retry_at = 0.0
                 await asyncio.to_thread(self._anchor.add, current)
-            except (StudentSuccessError, ChildFailure) as error:
+            except StudentSuccessError as error:
                 metrics.model_reloads_total.labels("failed").inc()
                 logger.error("reload_failed", extra={"reason": str(error)})
 
@@ -142,60 +141,12 @@ class Champion:
                 metrics.model_reloads_total.labels("failed").inc()
                 logger.exception("follow_failed")
 
-    async def _ensure_stored(self, deployment: Deployment | None) -> None:
-        if deployment is None or deployment.to_version == SEED:
-            return
-        if not await asyncio.to_thread(self._is_stored, deployment):
-            if await self._taken_directly(deployment):
-                return
-            await subprocesses.run(
-                "-m",
-                "student_success",
-                "fetch",
-                f"--version={deployment.to_version}",
-                f"--sha256={deployment.fingerprint}",
-                timeout=self._settings.registry_timeout_seconds,
-                memory_mb=FETCH_MEMORY_MB,
-            )
-
-    def _is_stored(self, deployment: Deployment) -> bool:
-        folder = bento_store.stored(self._settings, deployment.to_version)
-        try:
-            return folder is not None and verify(folder) == deployment.fingerprint
-        except ArtefactError:
-            return False
-
-    async def _taken_directly(self, deployment: Deployment) -> bool:
-        if self._settings.registry_is_local:
-            return False
-        try:
-            await asyncio.to_thread(
-                mlflow_http.take,
-                self._settings,
-                deployment.to_version,
-                fingerprint=deployment.fingerprint,
-            )
-        except StudentSuccessError as error:
-            # MLflow's library knows more ways to an artefact.
-            logger.warning("not_taken_directly", extra={"reason": error.message})
-            return False
-        return True
-
     def _load(self, deployment: Deployment | None) -> Predictor:
-        folder = promotion.folder_of(self._settings, deployment)
-        if deployment is None or deployment.to_version == SEED:
-            return self._predictor(folder, SEED)
-        predictor = self._predictor(folder, deployment.to_version)
-        if predictor.fingerprint != deployment.fingerprint:
-            raise ArtefactError("The stored version is not the one that was deployed.")
-        return predictor
-
-    def _predictor(self, folder: Path, version: str) -> Predictor:
-        predictor = Predictor.load(
-            folder, version=version, alarm_recall=self._settings.alarm_recall
+        if deployment is None:
+            return versions.load(self._settings, SEED)
+        return versions.load(
+            self._settings, deployment.to_version, fingerprint=deployment.fingerprint
         )
-        predictor.check_smoke()
-        return predictor
 
     def _swap(self, predictor: Predictor, deployment: Deployment | None) -> None:
         source: Source = "mlflow" if self._started else "bento-store"

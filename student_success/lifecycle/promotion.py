@@ -7,10 +7,9 @@ worker follows. MLflow's alias is brought in line afterwards, and again later if
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,21 +26,19 @@ from student_success.core.errors import (
 )
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
+from student_success.domain.decision import SEED
 from student_success.domain.schemas import PromoteRequest
 from student_success.lifecycle import gate
 from student_success.lifecycle.audit_file import Anchor
 from student_success.lifecycle.evidence import Evidence, finite_json
-from student_success.model.predictor import Predictor, verify
-from student_success.registry import bento_store, checksums, mlflow_client
-from student_success.registry.checksums import RegisteredVersion
-from student_success.storage.deployments import SEED, Action, Deployment, Deployments
+from student_success.model.artefact import verify
+from student_success.registry import bento_store, checksums, mlflow_client, versions
+from student_success.storage.deployments import Action, Deployment, Deployments
 from student_success.storage.locks import Operation, exclusive
 
 logger = logging.getLogger(__name__)
 
 ALIAS_PATIENCE_SECONDS = 20.0
-TRIAL_SECONDS = 60.0
-TRIAL_MEMORY_MB = 1024
 COMPARISON_MEMORY_MB = 4096
 
 Report = Callable[[str], None]
@@ -96,9 +93,9 @@ def _promote(
     current = deployments.current()
     if current is not None and current.to_version == version:
         raise ConflictError(f"Version {version} is served already.")
-    with _fetched(settings, request.version) as (found, folder):
+    with mlflow_client.downloaded(settings, request.version) as (registered, folder):
         report("fetched")
-        _try_out(settings, folder, version)
+        versions.check_in_child(settings, folder, version)
         report("tried")
         judged = _judge(settings, deployments, request, folder)
         report("judged")
@@ -108,9 +105,9 @@ def _promote(
                 f"Version {version} was refused by the gate.",
                 details=verdict.to_json()["conditions"],
             )
-        kept = bento_store.keep(settings, found, folder)
+        bento_store.keep(settings, registered, folder)
     report("kept")
-    fingerprint = _check(settings, kept, version, found.fingerprint)
+    predictor = versions.load(settings, version, fingerprint=registered.fingerprint)
     report("verified")
     evidence: dict[str, Any] = {
         **verdict.to_json(),
@@ -124,7 +121,7 @@ def _promote(
     row = deployments.record(
         action,
         to_version=version,
-        fingerprint=fingerprint,
+        fingerprint=predictor.fingerprint,
         actor=actor,
         reason=request.reason,
         # What the artefact says of itself may hold numbers that JSON has not.
@@ -153,17 +150,11 @@ class _Judged:
     verdict: gate.Verdict
 
 
-@contextlib.contextmanager
-def _fetched(settings: Settings, version: int) -> Iterator[tuple[RegisteredVersion, Path]]:
-    found = mlflow_client.find(settings, version)
-    with mlflow_client.fetched(settings, found) as folder:
-        yield found, folder
-
-
 def _judge(
     settings: Settings, deployments: Deployments, request: PromoteRequest, folder: Path
 ) -> _Judged:
-    served = folder_of(settings, deployments.current())
+    current = deployments.current()
+    served = versions.folder_of(settings, SEED if current is None else current.to_version)
     evaluation = _evaluation(settings, folder / checksums.SERVING, served)
     verdict = gate.decide(
         Evidence.from_json(evaluation),
@@ -184,7 +175,7 @@ def judge(settings: Settings, deployments: Deployments, version: int) -> dict[st
     dict
         The fields of `EvidenceAnswer`.
     """
-    with _fetched(settings, version) as (_, folder):
+    with mlflow_client.downloaded(settings, version) as (_, folder):
         judged = _judge(settings, deployments, PromoteRequest(version=version), folder)
     return {
         "version": version,
@@ -214,16 +205,13 @@ def roll_back(
     current = deployments.current()
     target = deployments.rollback_target()
     version = SEED if target is None else target.to_version
-    fingerprint = _check(
-        settings,
-        folder_of(settings, target),
-        version,
-        None if target is None else target.fingerprint,
+    predictor = versions.load(
+        settings, version, fingerprint=None if target is None else target.fingerprint
     )
     row = deployments.record(
         "rollback",
         to_version=version,
-        fingerprint=fingerprint,
+        fingerprint=predictor.fingerprint,
         actor=actor,
         reason=reason,
         evidence={},
@@ -232,14 +220,6 @@ def roll_back(
     _seen(settings, row)
     assert row.from_version is not None
     return {"status": "rolled_back", "version": version, "previous_version": row.from_version}
-
-
-def fetch(settings: Settings, version: int, *, fingerprint: str) -> Path:
-    """Bring a deployed version from MLflow into the Bento store of this machine."""
-    with _fetched(settings, version) as (found, folder):
-        if found.fingerprint != fingerprint:
-            raise ArtefactError("The registry's version is not the one that was deployed.")
-        return bento_store.keep(settings, found, folder)
 
 
 def align_alias(settings: Settings, deployments: Deployments, *, may_adopt: bool) -> None:
@@ -312,13 +292,15 @@ def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:
 
 def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> None:
     """Take over what a registry with a history of its own says is served."""
-    with _fetched(settings, int(version)) as (found, folder):
-        _try_out(settings, folder, version)
-        kept = bento_store.keep(settings, found, folder)
+    with mlflow_client.downloaded(settings, int(version)) as (registered, folder):
+        versions.check_in_child(settings, folder, version)
+        bento_store.keep(settings, registered, folder)
     row = deployments.record(
         "adopt",
         to_version=version,
-        fingerprint=_check(settings, kept, version, found.fingerprint),
+        fingerprint=versions.load(
+            settings, version, fingerprint=registered.fingerprint
+        ).fingerprint,
         actor="mlflow",
         reason="alias found in MLflow at the first start",
         evidence={},
@@ -336,49 +318,6 @@ def _seen(settings: Settings, row: Deployment) -> None:
 
 def _id(deployment: Deployment | None) -> int:
     return 0 if deployment is None else deployment.id
-
-
-def folder_of(settings: Settings, deployment: Deployment | None) -> Path:
-    """Return the serving folder of a deployment on this machine; of the seed for None.
-
-    Raises
-    ------
-    ArtefactError
-        If the Bento store does not hold it.
-    """
-    if deployment is None or deployment.to_version == SEED:
-        return settings.seed_model_path
-    folder = bento_store.stored(settings, deployment.to_version)
-    if folder is None:
-        raise ArtefactError(f"Version {deployment.to_version} is not in the Bento store.")
-    return folder
-
-
-def _check(settings: Settings, folder: Path, version: str, fingerprint: str | None) -> str:
-    """Load a version and let it answer the recorded pupils; return its fingerprint."""
-    predictor = Predictor.load(folder, version=version, alarm_recall=settings.alarm_recall)
-    if fingerprint is not None and predictor.fingerprint != fingerprint:
-        raise ArtefactError("The stored version is not the one that was recorded.")
-    predictor.check_smoke()
-    return predictor.fingerprint
-
-
-def _try_out(settings: Settings, folder: Path, version: str) -> None:
-    """Let a downloaded version be tried by a process that it may hang, burst or crash."""
-    try:
-        asyncio.run(
-            subprocesses.run(
-                "-m",
-                "student_success",
-                "try",
-                f"--folder={folder}",
-                f"--version={version}",
-                timeout=TRIAL_SECONDS,
-                memory_mb=TRIAL_MEMORY_MB,
-            )
-        )
-    except ChildFailure as error:
-        raise ArtefactError(f"The model artefact was tried, and the trial {error}.") from error
 
 
 def _evaluation(settings: Settings, candidate: Path, champion: Path) -> Mapping[str, Any]:

@@ -1,9 +1,10 @@
-"""The Bento store: the versions that this machine can serve."""
+"""The Bento store: the model versions that this machine can serve."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,68 +19,95 @@ from student_success.core.settings import Settings
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion
 
-IN_STORE = "mlflow_model"
-"""Folder of the registered model within BentoML's."""
+MODEL_FOLDER = "mlflow_model"
+"""Folder of the MLflow model within a model of the Bento store; BentoML prescribes the name."""
+LOCK_TIMEOUT_SECONDS = 30.0
 
 
 def tag(settings: Settings, version: str) -> str:
-    """Name a version in the Bento store."""
+    """Return the name of a version in the Bento store."""
     return f"{settings.model_name}:v{version}"
 
 
 def stored(settings: Settings, version: str) -> Path | None:
-    """Return the serving folder of a version in the Bento store, or None if it is not there."""
+    """Return the serving folder of a version in the Bento store, or None if it is missing."""
     try:
         model = bentoml.models.get(tag(settings, version))
     except BentoMLException:
         return None
-    return Path(model.path) / IN_STORE / checksums.SERVING
+    return Path(model.path) / MODEL_FOLDER / checksums.SERVING
 
 
-def described(settings: Settings, found: RegisteredVersion) -> dict[str, Any]:
-    """Return what the store says of a version beside its files: labels and metadata."""
-    metadata: dict[str, Any] = {
-        "mlflow_name": settings.model_name,
-        "mlflow_version": found.version,
-        "run_id": found.run_id,
-        "fingerprint": found.fingerprint,
-    }
-    if found.metrics:
-        metadata["metrics"] = found.metrics
-    return {"labels": {"mlflow_version": str(found.version)}, "metadata": metadata}
+def keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
+    """Import a checked MLflow model into the Bento store and return its serving folder there.
 
+    A stored copy is replaced unless its files have the recorded checksums.
 
-def keep(settings: Settings, found: RegisteredVersion, folder: Path) -> Path:
-    """Import a checked model into the Bento store and return its serving folder there.
-
-    A copy already there is replaced unless it is the same, byte for byte in what is served.
+    Raises
+    ------
+    ArtefactError
+        If the store does not hold the version afterwards.
     """
-    name = tag(settings, str(found.version))
-    there = stored(settings, str(found.version))
-    if there is not None:
+    from filelock import FileLock, Timeout
+
+    locks = settings.state_dir / "locks"
+    locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        # Several workers of this machine may fetch the same version at the same time.
+        with FileLock(locks / "bento-store.lock", timeout=LOCK_TIMEOUT_SECONDS):
+            return _keep(settings, version, folder)
+    except Timeout as error:
+        raise ArtefactError("Another process is still importing into the Bento store.") from error
+
+
+def _keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
+    existing = stored(settings, str(version.version))
+    if existing is not None:
         with contextlib.suppress(ArtefactError, OSError):
-            checksums.check(there.parent, found)
-            return there
+            checksums.check(existing.parent, version)
+            return existing
+    name = tag(settings, str(version.version))
     with contextlib.suppress(BentoMLException):
-        # Also what an import that was cut short has left of it, which the store does not show.
+        # Also removes the rest of an interrupted import, which `stored` does not return.
         bentoml.models.delete(name)
-    with scratch_folder(settings.state_dir) as scratch, _temporary_files_in(scratch):
-        bentoml.mlflow.import_model(
-            name,
-            str(folder),
-            **described(settings, found),
-        )
-    # The import's own return value points at a temporary folder: ask again.
-    path = stored(settings, str(found.version))
+    try:
+        # `bentoml.mlflow.import_model` does the same, but imports MLflow, which takes seconds.
+        with (
+            scratch_folder(settings.state_dir) as scratch,
+            _temporary_files_in(scratch),
+            bentoml.models.create(
+                name,
+                module="bentoml.mlflow",
+                signatures={"predict": {"batchable": False}},
+                labels={"mlflow_version": str(version.version)},
+                metadata=_metadata(settings, version),
+            ) as model,
+        ):
+            shutil.copytree(folder, model.path_of(MODEL_FOLDER))
+    except BentoMLException as error:
+        raise ArtefactError("The Bento store did not keep the model.") from error
+    path = stored(settings, str(version.version))
     if path is None:
         raise ArtefactError("The Bento store did not keep the model.")
     _flush(path.parent)
     return path
 
 
+def _metadata(settings: Settings, version: RegisteredVersion) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "mlflow_name": settings.model_name,
+        "mlflow_version": version.version,
+        "run_id": version.run_id,
+        "fingerprint": version.fingerprint,
+    }
+    if version.metrics:
+        metadata["metrics"] = version.metrics
+    return metadata
+
+
 @contextlib.contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Let BentoML copy where it is cleaned up after a crash."""
+    """Make BentoML use a temporary directory that is removed after a crash."""
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield
@@ -88,7 +116,7 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 
 def _flush(folder: Path) -> None:
-    """Bring every file to the disk: the deployment that names them is there at once."""
+    """Write every file to the disk, because the deployment row that names them follows at once."""
     for path in (folder, *folder.rglob("*")):
         descriptor = os.open(path, os.O_RDONLY)
         try:

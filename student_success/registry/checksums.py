@@ -1,6 +1,7 @@
-"""The seal of a registered model: the SHA-256 of every file, and of the list of them.
+"""Checksums of a registered model: the SHA-256 of every file, and of the list of them.
 
-The list travels with the files, its own SHA-256 and the manifest's are recorded with the version.
+The list is stored with the files. Its own SHA-256 and that of the manifest are tags of the version
+in MLflow.
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ SERVING = "serving"
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """One version in MLflow, and what its seal must be."""
+    """One version in MLflow, with the checksums that were recorded at its training.
+
+    Attributes
+    ----------
+    fingerprint
+        SHA-256 of the manifest of the serving artefact.
+    checksums
+        SHA-256 of the list of checksums.
+    """
 
     version: int
     run_id: str
@@ -30,33 +39,33 @@ class RegisteredVersion:
 
 
 def digest(path: Path) -> str:
-    """Return a file's SHA-256."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write(folder: Path) -> str:
-    """Write the SHA-256 of every file, and return that of the list."""
+    """Write the list of checksums into a model's folder and return the SHA-256 of the list."""
     path = folder / CHECKSUMS
     path.write_text(json.dumps(_files(folder), indent=1, sort_keys=True), encoding="utf-8")
     return digest(path)
 
 
-def recorded(listed: bytes, found: RegisteredVersion) -> dict[str, str]:
-    """Return the SHA-256 of every file by name, of a list that was recorded with the version.
+def parse(content: bytes, version: RegisteredVersion) -> dict[str, str]:
+    """Return the SHA-256 of every file by name, from the bytes of a list of checksums.
 
     Raises
     ------
     ArtefactError
-        If it was not.
+        If the list is not the one that was recorded with the version.
     """
-    if hashlib.sha256(listed).hexdigest() != found.checksums:
+    if hashlib.sha256(content).hexdigest() != version.checksums:
         raise ArtefactError("The list of checksums is not the one that was recorded.")
-    names: dict[str, str] = json.loads(listed)
+    names: dict[str, str] = json.loads(content)
     return names
 
 
-def check(folder: Path, found: RegisteredVersion) -> None:
-    """Compare a registered model with its seal.
+def check(folder: Path, version: RegisteredVersion) -> None:
+    """Compare the files of a registered model with their recorded checksums.
 
     Raises
     ------
@@ -64,13 +73,13 @@ def check(folder: Path, found: RegisteredVersion) -> None:
         If a file is missing, altered, or was never recorded.
     """
     try:
-        if found.checksums is None or found.fingerprint is None:
+        if version.checksums is None or version.fingerprint is None:
             raise ArtefactError(
                 "This version was not registered by this program's training: it has no checksums."
             )
-        if _files(folder) != recorded((folder / CHECKSUMS).read_bytes(), found):
+        if _files(folder) != parse((folder / CHECKSUMS).read_bytes(), version):
             raise ArtefactError("A file of the model is not the one that was recorded.")
-        if digest(folder / SERVING / MANIFEST) != found.fingerprint:
+        if digest(folder / SERVING / MANIFEST) != version.fingerprint:
             raise ArtefactError("The manifest is not the one that was recorded.")
     except (OSError, ValueError) as error:
         raise ArtefactError("The model artefact is incomplete.") from error
@@ -80,6 +89,6 @@ def _files(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): digest(path)
         for path in sorted(folder.rglob("*"))
-        # MLflow writes this one by itself when a version is downloaded.
+        # MLflow adds "registered_model_meta" when it downloads a version.
         if path.is_file() and path.name not in (CHECKSUMS, "registered_model_meta")
     }

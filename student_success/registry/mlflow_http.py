@@ -1,171 +1,211 @@
-"""A deployed version, taken straight from MLflow's server by a replica that follows.
+"""A small client of MLflow's HTTP interface, for the processes that serve predictions.
 
-MLflow's own library takes seconds to import, and a promotion is to be followed within two. The
-server's HTTP interface gives the same files; each is checked against what was recorded at the
-training before anything is kept. Where this does not work, as where the artefacts are not behind
-the server, `registry` and its child process do it.
+MLflow's own library takes seconds to import and a few hundred megabytes. A worker only needs to
+know where the alias points, and a replica must follow a promotion within two seconds, so both ask
+the server directly. If the artefacts are not behind the server, `mlflow_client` downloads them in a
+child process instead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
-import bentoml
 import httpx
-from bentoml.exceptions import BentoMLException
 
 from student_success.core.errors import ArtefactError, RegistryUnavailableError
+from student_success.core.scratch import scratch_folder
 from student_success.core.settings import Settings
-from student_success.model.predictor import verify
-from student_success.registry import bento_store, checksums
+from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion
 
 MAX_BYTES = 1 << 30
 MAX_FILES = 1000
 WAIT_SECONDS = 5.0
+PEEK_SECONDS = 2.0
+PEEK_BYTES = 1 << 20
 
 
-def take(settings: Settings, version: str, *, fingerprint: str) -> None:
-    """Bring a version into the Bento store of this machine.
+class MlflowServer:
+    """MLflow's HTTP interface, limited in time and in bytes.
 
     Parameters
     ----------
-    fingerprint
-        SHA-256 that the manifest of what is served must have.
-
-    Raises
-    ------
-    RegistryUnavailableError
-        If MLflow's server does not give it.
-    ArtefactError
-        If what it gives is not what was recorded.
+    seconds
+        Time for all requests together.
+    max_bytes
+        Size of all responses together.
     """
-    if _is_stored(settings, version, fingerprint):
-        return  # Another worker of this machine was quicker.
-    with _server(settings) as server:
-        found = server.version(version)
-        if found.fingerprint != fingerprint:
-            raise ArtefactError("The registry's version is not the one that was deployed.")
-        where = server.folder_of(version)
-        listed = server.read(where, checksums.CHECKSUMS)
-        names = _names(checksums.recorded(listed, found))
-        with _new_in_store(settings, found) as folder:
-            (folder / checksums.CHECKSUMS).write_bytes(listed)
-            for name in names:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_bytes(server.read(where, name))
-            checksums.check(folder, found)
 
-
-class _Server:
-    """MLflow's HTTP interface, for a bounded time and a bounded number of bytes."""
-
-    def __init__(self, client: httpx.Client, settings: Settings) -> None:
+    def __init__(
+        self, client: httpx.Client, settings: Settings, *, seconds: float, max_bytes: int
+    ) -> None:
         self._client = client
-        self._base = settings.tracking_uri.rstrip("/")
+        self._url = settings.tracking_uri.rstrip("/")
         self._name = settings.model_name
-        self._end = time.monotonic() + settings.registry_timeout_seconds
-        self._left = MAX_BYTES
+        self._deadline = time.monotonic() + seconds
+        self._bytes_left = max_bytes
 
-    def version(self, version: str) -> RegisteredVersion:
-        said = self._ask("model-versions/get", name=self._name, version=version)["model_version"]
-        tags = {item["key"]: item["value"] for item in said.get("tags", [])}
+    def alias(self, name: str) -> str | None:
+        """Return the version an alias of the model points to, or None if there is none."""
+        try:
+            model = self._get_json("registered-models/get", name=self._name)["registered_model"]
+        except httpx.HTTPStatusError as error:
+            if (
+                error.response.status_code == 404
+                and error.response.json()["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+            ):
+                return None
+            raise
+        aliases = {item["alias"]: str(item["version"]) for item in model.get("aliases", [])}
+        return aliases.get(name)
+
+    def version(self, version: int) -> RegisteredVersion:
+        """Return a version with its recorded checksums."""
+        item = self._get_json("model-versions/get", name=self._name, version=str(version))
+        item = item["model_version"]
+        tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
         return RegisteredVersion(
-            version=int(version),
-            run_id=str(said.get("run_id", "")),
+            version=version,
+            run_id=str(item.get("run_id", "")),
             fingerprint=tags.get("fingerprint"),
             checksums=tags.get("checksums"),
             metrics={},
         )
 
-    def folder_of(self, version: str) -> str:
-        """Return the path under which the server gives a version's files."""
-        said = self._ask("model-versions/get-download-uri", name=self._name, version=version)
-        where = urlsplit(said["artifact_uri"])
-        if where.scheme == "runs":
-            run_id, _, below = where.path.strip("/").partition("/")
-            run = self._ask("runs/get", run_id=run_id)["run"]
-            where = urlsplit(f"{run['info']['artifact_uri']}/{below}")
-        if where.scheme != "mlflow-artifacts":
+    def download(self, version: RegisteredVersion, folder: Path) -> None:
+        """Download the recorded files of a version into a folder.
+
+        Raises
+        ------
+        ArtefactError
+            If the list of files is not the one that was recorded, or names a path outside `folder`.
+        """
+        source = self._artefact_path(version.version)
+        content = self._get_artefact(source, checksums.CHECKSUMS)
+        names = checksums.parse(content, version)
+        if len(names) > MAX_FILES:
+            raise ArtefactError("The model has too many files.")
+        (folder / checksums.CHECKSUMS).write_bytes(content)
+        for name in names:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ArtefactError("A file of the model has a path outside the model's folder.")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(self._get_artefact(source, name))
+
+    def _artefact_path(self, version: int) -> str:
+        response = self._get_json(
+            "model-versions/get-download-uri", name=self._name, version=str(version)
+        )
+        uri = urlsplit(response["artifact_uri"])
+        if uri.scheme == "runs":
+            run_id, _, path = uri.path.strip("/").partition("/")
+            run = self._get_json("runs/get", run_id=run_id)["run"]
+            uri = urlsplit(f"{run['info']['artifact_uri']}/{path}")
+        if uri.scheme != "mlflow-artifacts":
             raise RegistryUnavailableError("The artefacts are not behind MLflow's server.")
-        return str(where.path).strip("/")
+        return str(uri.path).strip("/")
 
-    def _ask(self, what: str, **query: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._get(f"api/2.0/mlflow/{what}?{urlencode(query)}"))
-        return found
+    def _get_artefact(self, folder: str, name: str) -> bytes:
+        return self._get("mlflow-artifacts/artifacts/" + quote(f"{folder}/{name}"))
 
-    def read(self, folder: str, name: str) -> bytes:
-        path = quote(f"{folder}/{name}")
-        return self._get(f"api/2.0/mlflow-artifacts/artifacts/{path}")
+    def _get_json(self, path: str, **query: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self._get(f"mlflow/{path}", **query))
+        return content
 
-    def _get(self, path: str) -> bytes:
-        parts = []
-        with self._client.stream("GET", f"{self._base}/{path}") as answer:
-            answer.raise_for_status()
-            # As they are: what is stored packed must not arrive unpacked.
-            for part in answer.iter_raw():
-                self._left -= len(part)
-                if self._left < 0 or time.monotonic() > self._end:
-                    raise RegistryUnavailableError("The registry sends too much or too slowly.")
-                parts.append(part)
-        return b"".join(parts)
+    def _get(self, path: str, **query: str) -> bytes:
+        content = bytearray()
+        url = f"{self._url}/api/2.0/{path}"
+        with self._client.stream("GET", url, params=query or None) as response:
+            # Raw bytes: a stored .gz file must not be unpacked on the way.
+            for part in response.iter_raw():
+                self._bytes_left -= len(part)
+                if self._bytes_left < 0 or time.monotonic() > self._deadline:
+                    raise RegistryUnavailableError(
+                        "The model registry sends too much or too slowly."
+                    )
+                content += part
+        if response.is_error:
+            raise httpx.HTTPStatusError(
+                f"status {response.status_code}",
+                request=response.request,
+                response=httpx.Response(response.status_code, content=bytes(content)),
+            )
+        return bytes(content)
 
 
 @contextlib.contextmanager
-def _server(settings: Settings) -> Iterator[_Server]:
+def connect(settings: Settings, *, seconds: float, max_bytes: int) -> Iterator[MlflowServer]:
+    """Open the HTTP interface; any failure within the block is a `RegistryUnavailableError`."""
     try:
         with httpx.Client(
-            timeout=WAIT_SECONDS, follow_redirects=True, headers={"Accept-Encoding": "identity"}
+            timeout=min(seconds, WAIT_SECONDS),
+            follow_redirects=True,
+            headers={"Accept-Encoding": "identity"},
         ) as client:
-            yield _Server(client, settings)
+            yield MlflowServer(client, settings, seconds=seconds, max_bytes=max_bytes)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise RegistryUnavailableError("The model registry does not answer.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RegistryUnavailableError("The registry's answer makes no sense.") from error
-
-
-def _is_stored(settings: Settings, version: str, fingerprint: str) -> bool:
-    folder = bento_store.stored(settings, version)
-    try:
-        return folder is not None and verify(folder) == fingerprint
-    except ArtefactError:
-        return False
+        raise RegistryUnavailableError("The model registry sent a malformed response.") from error
 
 
 @contextlib.contextmanager
-def _new_in_store(settings: Settings, found: RegisteredVersion) -> Iterator[Path]:
-    """Make a model in the Bento store, as its own import would; kept only if the block succeeds."""
-    version = str(found.version)
-    name = bento_store.tag(settings, version)
-    if bento_store.stored(settings, version) is not None:
-        # What is there is damaged, or was never this version.
-        bentoml.models.delete(name)
+def downloaded(settings: Settings, version: int) -> Iterator[tuple[RegisteredVersion, Path]]:
+    """Download a version to a temporary folder and check every file's recorded checksum.
+
+    Raises
+    ------
+    RegistryUnavailableError
+        If MLflow's server does not send it.
+    ArtefactError
+        If a file is missing, altered, or was never recorded.
+    """
+    with scratch_folder(settings.state_dir) as folder:
+        seconds = settings.registry_timeout_seconds
+        with connect(settings, seconds=seconds, max_bytes=MAX_BYTES) as server:
+            registered = server.version(version)
+            server.download(registered, folder)
+        checksums.check(folder, registered)
+        yield registered, folder
+
+
+def peek(settings: Settings) -> tuple[bool, str | None]:
+    """Look up the alias without MLflow's library; cheap enough to do every few seconds.
+
+    Returns
+    -------
+    tuple
+        Whether the registry answers, and the version its alias points to.
+    """
+    if settings.registry_is_local:
+        return _peek_database(settings)
     try:
-        with bentoml.models.create(
-            name,
-            module="bentoml.mlflow",
-            signatures={"predict": {"batchable": False}},
-            **bento_store.described(settings, found),
-        ) as model:
-            folder = Path(model.path_of(bento_store.IN_STORE))
-            folder.mkdir()
-            yield folder
-    except BentoMLException as error:
-        if not _is_stored(settings, version, str(found.fingerprint)):
-            raise ArtefactError("The Bento store did not keep the model.") from error
+        with connect(settings, seconds=PEEK_SECONDS, max_bytes=PEEK_BYTES) as server:
+            return True, server.alias(settings.model_alias)
+    except RegistryUnavailableError:
+        return False, None
 
 
-def _names(recorded: dict[str, str]) -> list[str]:
-    if len(recorded) > MAX_FILES:
-        raise ArtefactError("The model has too many files.")
-    for name in recorded:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise ArtefactError("A file of the model would land elsewhere.")
-    return list(recorded)
+def _peek_database(settings: Settings) -> tuple[bool, str | None]:
+    """Read the alias from the SQLite file of a local registry."""
+    path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
+    if not path.exists():
+        return True, None  # A registry that was never used is not a fault.
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            row = connection.execute(
+                "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?",
+                (settings.model_name, settings.model_alias),
+            ).fetchone()
+            return True, None if row is None else str(row[0])
+    except sqlite3.Error as error:
+        # While MLflow creates its tables there is nothing to read yet.
+        return "no such table" in str(error) or "locked" in str(error), None

@@ -22,6 +22,7 @@ from student_success.core.errors import (
 from student_success.core.memory import give_back_soon
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
+from student_success.domain.decision import SEED
 from student_success.domain.schemas import (
     DriftAnswer,
     EvidenceAnswer,
@@ -41,10 +42,10 @@ from student_success.lifecycle import promotion
 from student_success.lifecycle.champion import Champion
 from student_success.lifecycle.training_jobs import Jobs
 from student_success.monitoring.monitor import Monitor
-from student_success.registry import bento_store, mlflow_client
+from student_success.registry import mlflow_http, versions
 from student_success.services.explanation import Explanations
 from student_success.services.prediction import Inference
-from student_success.storage.deployments import SEED, Deployments
+from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, migrate
 from student_success.storage.inference_log.group_commit import LOCK_SECONDS
 from student_success.storage.inference_log.history import History
@@ -230,12 +231,9 @@ class Application:
         with self._counted("rolled_back"):
             async with self._exclusive(Operation.DEPLOYMENT):
                 target = await asyncio.to_thread(self.deployments.rollback_target)
-                if (
-                    target is not None
-                    and bento_store.stored(self.settings, target.to_version) is None
-                ):
-                    await self._registry_child(
-                        "fetch", f"--version={target.to_version}", f"--sha256={target.fingerprint}"
+                if target is not None:
+                    await versions.ensure_stored(
+                        self.settings, target.to_version, fingerprint=target.fingerprint
                     )
                 result = await asyncio.to_thread(
                     promotion.roll_back,
@@ -363,7 +361,7 @@ class Application:
         """Notice whether MLflow is there, and an alias that does not say what is served."""
         settings = self.settings
         while True:
-            self._registry_ok, there = await asyncio.to_thread(mlflow_client.peek, settings)
+            self._registry_ok, there = await asyncio.to_thread(mlflow_http.peek, settings)
             try:
                 if (
                     leader

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, Row, delete, insert, select
 
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import BusyError, ConflictError
+from student_success.domain.decision import SEED
 from student_success.storage.engine import (
     alias_state,
     deployments,
@@ -25,9 +26,6 @@ from student_success.storage.engine import (
     snapshots,
     writing,
 )
-
-SEED = "seed"
-"""Version name of the seed model, served when nothing was promoted."""
 
 Action = Literal["promote", "rollback", "adopt"]
 _GENESIS = "0" * 64

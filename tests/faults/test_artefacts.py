@@ -19,8 +19,8 @@ import pytest
 from student_success.core.errors import ArtefactError
 from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE, StudentFeatures
-from student_success.lifecycle import promotion
 from student_success.model.predictor import Predictor, verify
+from student_success.registry import versions as model_versions
 from tests.faults import hostile, versions
 from tests.faults.counts import counts
 from tests.faults.versions import Alter
@@ -206,10 +206,10 @@ def test_trial_that_hangs_is_ended(
 ) -> None:
     """A file that is never read to its end stands for whatever else may not end."""
     os.mkfifo(tmp_path / "MLmodel")
-    monkeypatch.setattr(promotion, "TRIAL_SECONDS", 3.0)
+    monkeypatch.setattr(model_versions, "CHECK_SECONDS", 3.0)
     started = time.monotonic()
     with pytest.raises(ArtefactError, match="stopped after 3 seconds"):
-        promotion._try_out(Settings(state_dir=server.state_dir), tmp_path, "9")
+        model_versions.check_in_child(Settings(state_dir=server.state_dir), tmp_path, "9")
     took = time.monotonic() - started
     counts.add(promise=PROMISE, faults=1, lost=took > 30)
     assert took < 30

@@ -17,11 +17,9 @@ import sqlite3
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from student_success.core.settings import ROOT, Settings
@@ -29,9 +27,9 @@ from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatur
 from student_success.model.predictor import Predictor, verify
 from student_success.registry import mlflow_client
 from training.data.dataset import SAMPLE, read
+from training.export.register import Candidate, register_candidate
 from training.fitting.families import FAMILIES
 from training.fitting.fit import Recipe, fit_model
-from training.train import ESTIMATORS
 
 SEED_FOLDER = ROOT / "student_success" / "seed"
 MODEL = "student_success_model"
@@ -41,20 +39,6 @@ MEDIAN_SHARES = {1: 0.5, 2: 0.9}
 
 Alter = Callable[[Path], None]
 """Does something to a folder."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """What `registry.register_candidate` takes."""
-
-    pipeline: Any
-    serving: Path
-    best_model: str
-    best_params: dict[str, Any]
-    metrics: dict[str, float]
-    dataset: dict[str, Any]
-    input_example: pd.DataFrame
-    code: tuple[Path, ...] = (ESTIMATORS,)
 
 
 @contextlib.contextmanager
@@ -114,16 +98,20 @@ def register(settings: Settings, serving: Path) -> int:
     data = read(SAMPLE).frame.head(PUPILS)
     frame = data[list(FEATURE_NAMES)]
     recipe = Recipe("linear", dict(FAMILIES["linear"].default), 1)
-    candidate = Made(
+    candidate = Candidate(
         pipeline=fit_model(frame, data[TARGET].to_numpy(float), recipe),
         serving=serving,
         best_model="linear",
         best_params={},
         metrics={"mae": 0.9},
+        test_mae=0.9,
+        test_r2=0.9,
+        duration_seconds=0.0,
         dataset={"name": "sample.csv", "sha256": "0" * 64, "rows": PUPILS, "synthetic": True},
+        recipe={},
         input_example=frame.head(2),
     )
-    return mlflow_client.register_candidate(settings, candidate).version
+    return register_candidate(settings, candidate).version
 
 
 def template(run: Path) -> Path:
@@ -190,11 +178,10 @@ def _register_altered(settings: Settings, version: int, alter: Alter, sealed: bo
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
-    found = mlflow_client.find(settings, version)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        with mlflow_client.fetched(settings, found) as there:
-            shutil.copytree(there, folder)
+        with mlflow_client.downloaded(settings, version) as (found, downloaded):
+            shutil.copytree(downloaded, folder)
         alter(folder)
         fingerprint, checksums = found.fingerprint, found.checksums
         if sealed:

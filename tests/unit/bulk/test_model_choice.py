@@ -13,8 +13,8 @@ from student_success.bulk.model_choice import Model, choose, opened
 from student_success.core import subprocesses
 from student_success.core.errors import ArtefactError, NotFoundError, RegistryUnavailableError
 from student_success.core.settings import ROOT, Settings
-from student_success.lifecycle import promotion
 from student_success.model.predictor import verify
+from student_success.registry import versions
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, migrate
 
@@ -54,7 +54,7 @@ def deploy(
             evidence={},
         )
 
-    monkeypatch.setattr(promotion.bento_store, "stored", stored)
+    monkeypatch.setattr(versions.bento_store, "stored", stored)
     return put
 
 

@@ -17,11 +17,12 @@ from student_success.core.errors import (
     RegistryUnavailableError,
 )
 from student_success.core.settings import ROOT, Settings
+from student_success.domain.decision import SEED
 from student_success.lifecycle import champion as module
-from student_success.lifecycle import promotion
 from student_success.lifecycle.champion import Champion
 from student_success.model.predictor import verify
-from student_success.storage.deployments import SEED, Deployment, Deployments
+from student_success.registry import versions
+from student_success.storage.deployments import Deployment, Deployments
 
 SEED_FOLDER = ROOT / "student_success" / "seed"
 Store = Callable[[str], str]
@@ -40,7 +41,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         shutil.copytree(SEED_FOLDER, folder / version)
         return verify(folder / version)
 
-    monkeypatch.setattr(promotion.bento_store, "stored", stored)
+    monkeypatch.setattr(versions.bento_store, "stored", stored)
     return put
 
 
@@ -55,7 +56,7 @@ def champion(record: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise RegistryUnavailableError("away")
 
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(module.subprocesses, "run", away)
+    monkeypatch.setattr(versions.subprocesses, "run", away)
     return Champion(Settings(state_dir=tmp_path, follow_seconds=0.01), record)
 
 

@@ -1,4 +1,4 @@
-"""The registry's door: what happens before MLflow itself has anything to say."""
+"""MLflow's own library, as the child processes use it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from student_success.core.settings import ROOT
 PROCESSES = 3
 
 
-def test_processes_that_open_a_new_registry_at_once_do_not_disturb_each_other(
+def test_versions_is_empty_when_several_processes_open_a_new_registry_at_once(
     tmp_path: Path,
 ) -> None:
-    """Each makes MLflow's tables if there are none, and MLflow does not lock them."""
+    """Each process creates MLflow's tables if there are none, and MLflow does not lock them."""
     environment = {**os.environ, "STATE_DIR": str(tmp_path), "LOG_FORMAT": "json"}
-    started = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-m", "student_success", "versions"],
             cwd=ROOT,
@@ -28,8 +28,8 @@ def test_processes_that_open_a_new_registry_at_once_do_not_disturb_each_other(
         )
         for _ in range(PROCESSES)
     ]
-    said = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0] * PROCESSES, said
-    assert [json.loads(out.splitlines()[-1]) for out, _ in said] == [
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * PROCESSES, outputs
+    assert [json.loads(out.splitlines()[-1]) for out, _ in outputs] == [
         {"event": "result", "versions": []}
     ] * PROCESSES

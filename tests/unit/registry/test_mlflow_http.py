@@ -1,11 +1,13 @@
-"""A deployed version from MLflow's server without MLflow: every byte checked, or nothing kept."""
+"""Download of a version over MLflow's HTTP interface: every byte is checked, or nothing is kept."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,9 @@ from bentoml._internal.models import ModelStore
 from student_success.core.errors import ArtefactError, RegistryUnavailableError
 from student_success.core.settings import ROOT, Settings
 from student_success.model.predictor import Predictor
-from student_success.registry import bento_store, mlflow_http
+from student_success.registry import bento_store, mlflow_http, versions
 
-# BentoML's own, when its parts are first asked for.
+# BentoML warns about its own code when its store is first used.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
 
 SEED_FOLDER = ROOT / "student_success" / "seed"
@@ -28,10 +30,10 @@ FILES = "/api/2.0/mlflow-artifacts/artifacts/1/run-7/artifacts/model/"
 
 
 class Registry:
-    """What a server of MLflow's says of one version, to be tampered with."""
+    """The responses of an MLflow server about one version; tests tamper with them."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests = 0
         files = {
             f"serving/{path.relative_to(SEED_FOLDER).as_posix()}": path.read_bytes()
             for path in SEED_FOLDER.rglob("*")
@@ -43,14 +45,18 @@ class Registry:
         self.source = "runs:/run-7/model"
         self.root = "mlflow-artifacts:/1/run-7/artifacts"
         self.checksums: str | None = None
+        self.model: bytes | None = json.dumps(
+            {"registered_model": {"aliases": [{"alias": "meilleur", "version": 3}]}}
+        ).encode()
+        self.pause_seconds = 0.0
 
-    def answers(self) -> dict[str, bytes]:
+    def responses(self) -> dict[str, bytes]:
         listed = json.dumps(self.listed).encode()
         tags = {
             "fingerprint": self.fingerprint,
             "checksums": self.checksums or hashlib.sha256(listed).hexdigest(),
         }
-        said: dict[str, Any] = {
+        bodies: dict[str, Any] = {
             "model-versions/get": {
                 "model_version": {
                     "run_id": "run-7",
@@ -61,7 +67,8 @@ class Registry:
             "runs/get": {"run": {"info": {"artifact_uri": self.root}}},
         }
         return (
-            {API + name: json.dumps(body).encode() for name, body in said.items()}
+            {API + name: json.dumps(body).encode() for name, body in bodies.items()}
+            | ({} if self.model is None else {API + "registered-models/get": self.model})
             | {FILES + name: data for name, data in self.files.items()}
             | {FILES + "checksums.json": listed}
         )
@@ -76,18 +83,30 @@ def mlflow() -> Registry:
 def settings(mlflow: Registry, tmp_path: Path) -> Iterator[Settings]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            mlflow.asked += 1
-            body = mlflow.answers().get(self.path.partition("?")[0])
+            mlflow.requests += 1
+            body = mlflow.responses().get(self.path.partition("?")[0])
             self.send_response(404 if body is None else 200)
             if self.path.endswith(".gz"):
-                # As a store may say of a file that is packed.
+                # Some artefact stores send this header for a file that is compressed itself.
                 self.send_header("Content-Encoding", "gzip")
-            self.send_header("Content-Length", str(len(body or b"")))
+            body = body or b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body or b"")
+            if not mlflow.pause_seconds:
+                self.wfile.write(body)
+                return
+            for byte in body:
+                time.sleep(mlflow.pause_seconds)
+                self.wfile.write(bytes([byte]))
 
         def log_message(self, *_: object) -> None:
             return None
+
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except OSError:
+                return  # The client has closed the connection.
 
     (tmp_path / "models").mkdir()
     BentoMLContainer.model_store.set(ModelStore(tmp_path / "models"))
@@ -100,109 +119,173 @@ def settings(mlflow: Registry, tmp_path: Path) -> Iterator[Settings]:
     BentoMLContainer.model_store.reset()
 
 
-def kept(settings: Settings) -> Path | None:
+def fetch(settings: Settings, fingerprint: str) -> None:
+    versions.fetch(settings, "3", fingerprint=fingerprint, download=mlflow_http.downloaded)
+
+
+def stored(settings: Settings) -> Path | None:
     return bento_store.stored(settings, "3")
 
 
-def test_version_is_in_the_store_and_answers(settings: Settings, mlflow: Registry) -> None:
-    mlflow_http.take(settings, "3", fingerprint=mlflow.fingerprint)
-    folder = kept(settings)
+def test_ensure_stored_downloads_a_missing_version_once(
+    settings: Settings, mlflow: Registry
+) -> None:
+    asyncio.run(versions.ensure_stored(settings, "3", fingerprint=mlflow.fingerprint))
+    folder = stored(settings)
     assert folder is not None
     predictor = Predictor.load(folder, version="3")
     assert predictor.fingerprint == mlflow.fingerprint
     predictor.check_smoke()
     assert (folder.parent / "MLmodel").read_bytes() == mlflow.files["MLmodel"]
-    asked = mlflow.asked
-    mlflow_http.take(settings, "3", fingerprint=mlflow.fingerprint)
-    assert mlflow.asked == asked, "it is there already"
+    requests = mlflow.requests
+    asyncio.run(versions.ensure_stored(settings, "3", fingerprint=mlflow.fingerprint))
+    assert mlflow.requests == requests, "the version is stored already"
 
 
-def test_damaged_copy_is_replaced(settings: Settings, mlflow: Registry) -> None:
-    mlflow_http.take(settings, "3", fingerprint=mlflow.fingerprint)
-    folder = kept(settings)
+def test_ensure_stored_replaces_a_damaged_copy(settings: Settings, mlflow: Registry) -> None:
+    fetch(settings, mlflow.fingerprint)
+    folder = stored(settings)
     assert folder is not None
     (folder / "trees-G1.onnx.gz").write_bytes(b"damaged")
-    mlflow_http.take(settings, "3", fingerprint=mlflow.fingerprint)
+    asyncio.run(versions.ensure_stored(settings, "3", fingerprint=mlflow.fingerprint))
     assert (folder / "trees-G1.onnx.gz").read_bytes() == mlflow.files["serving/trees-G1.onnx.gz"]
 
 
-def test_absolute_place_of_the_artefacts_is_understood(
+def test_fetch_keeps_one_whole_copy_when_several_threads_fetch_at_once(
     settings: Settings, mlflow: Registry
 ) -> None:
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            fetch(settings, mlflow.fingerprint)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert versions.is_stored(settings, "3", fingerprint=mlflow.fingerprint)
+
+
+def test_fetch_understands_an_absolute_artefact_path(settings: Settings, mlflow: Registry) -> None:
     mlflow.source = "mlflow-artifacts:/1/run-7/artifacts/model"
-    mlflow_http.take(settings, "3", fingerprint=mlflow.fingerprint)
-    assert kept(settings) is not None
+    fetch(settings, mlflow.fingerprint)
+    assert stored(settings) is not None
 
 
-def altered(mlflow: Registry) -> None:
+def alter_file(mlflow: Registry) -> None:
     mlflow.files["serving/trees-G1.onnx.gz"] += b"x"
 
 
-def other_version(mlflow: Registry) -> None:
+def alter_fingerprint(mlflow: Registry) -> None:
     mlflow.fingerprint = "0" * 64
 
 
-def other_list(mlflow: Registry) -> None:
+def alter_checksum_of_list(mlflow: Registry) -> None:
     mlflow.checksums = "0" * 64
 
 
-def climbing(mlflow: Registry) -> None:
+def list_parent_path(mlflow: Registry) -> None:
     mlflow.listed["../../outside"] = "0" * 64
 
 
-def absolute(mlflow: Registry) -> None:
+def list_absolute_path(mlflow: Registry) -> None:
     mlflow.listed["/outside"] = "0" * 64
 
 
-def many(mlflow: Registry) -> None:
+def list_many_files(mlflow: Registry) -> None:
     mlflow.listed |= {str(number): "0" * 64 for number in range(mlflow_http.MAX_FILES)}
 
 
-@pytest.mark.parametrize("tamper", [altered, other_version, other_list, climbing, absolute, many])
-def test_altered_version_is_refused_and_not_kept(
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        alter_file,
+        alter_fingerprint,
+        alter_checksum_of_list,
+        list_parent_path,
+        list_absolute_path,
+        list_many_files,
+    ],
+)
+def test_fetch_refuses_and_keeps_nothing_when_the_version_is_altered(
     settings: Settings, mlflow: Registry, tamper: Any
 ) -> None:
     deployed = mlflow.fingerprint
     tamper(mlflow)
     with pytest.raises(ArtefactError):
-        mlflow_http.take(settings, "3", fingerprint=deployed)
-    assert kept(settings) is None
+        fetch(settings, deployed)
+    assert stored(settings) is None
 
 
-def missing(mlflow: Registry) -> None:
+def remove_file(mlflow: Registry) -> None:
     del mlflow.files["MLmodel"]
 
 
-def elsewhere(mlflow: Registry) -> None:
+def move_to_other_store(mlflow: Registry) -> None:
     mlflow.root = "s3://bucket/1/run-7/artifacts"
 
 
-def nonsense(mlflow: Registry) -> None:
+def send_malformed_responses(mlflow: Registry) -> None:
     mlflow.listed = {"MLmodel": 3, "serving/manifest.json": []}  # type: ignore[dict-item]
     mlflow.source = "\0"
 
 
-@pytest.mark.parametrize("tamper", [missing, elsewhere, nonsense])
-def test_version_that_is_not_given_is_left_to_the_other_way(
+@pytest.mark.parametrize("tamper", [remove_file, move_to_other_store, send_malformed_responses])
+def test_fetch_reports_the_registry_unavailable_when_it_does_not_send_the_version(
     settings: Settings, mlflow: Registry, tamper: Any
 ) -> None:
     deployed = mlflow.fingerprint
     tamper(mlflow)
     with pytest.raises(RegistryUnavailableError):
-        mlflow_http.take(settings, "3", fingerprint=deployed)
-    assert kept(settings) is None
+        fetch(settings, deployed)
+    assert stored(settings) is None
 
 
-def test_endless_answer_is_given_up(
+def test_fetch_stops_when_the_responses_are_too_large(
     settings: Settings, mlflow: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow_http, "MAX_BYTES", 100_000)
     with pytest.raises(RegistryUnavailableError):
-        mlflow_http.take(settings, "3", fingerprint=mlflow.fingerprint)
-    assert kept(settings) is None
+        fetch(settings, mlflow.fingerprint)
+    assert stored(settings) is None
 
 
-def test_server_that_is_away_is_said_to_be_unavailable(tmp_path: Path) -> None:
+def test_fetch_reports_the_registry_unavailable_when_nothing_listens(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path, mlflow_tracking_uri="http://127.0.0.1:1")
     with pytest.raises(RegistryUnavailableError):
-        mlflow_http.take(settings, "3", fingerprint="0" * 64)
+        fetch(settings, "0" * 64)
+    assert mlflow_http.peek(settings) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (b'{"registered_model": {"aliases": [{"alias": "meilleur", "version": 3}]}}', (True, "3")),
+        (b'{"registered_model": {"aliases": [{"alias": "other", "version": 3}]}}', (True, None)),
+        (b'{"registered_model": {}}', (True, None)),
+        (None, (True, None)),
+        (b'{"registered_model": []}', (False, None)),
+        (b"<html>", (False, None)),
+        (b"[" + b" " * mlflow_http.PEEK_BYTES + b"]", (False, None)),
+    ],
+)
+def test_peek_returns_the_alias_or_that_the_registry_does_not_answer(
+    settings: Settings, mlflow: Registry, model: bytes | None, expected: tuple[bool, str | None]
+) -> None:
+    mlflow.model = model
+    assert mlflow_http.peek(settings) == expected
+
+
+def test_peek_ends_in_time_when_the_server_sends_byte_by_byte(
+    settings: Settings, mlflow: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_http, "PEEK_SECONDS", 0.3)
+    mlflow.pause_seconds = 0.1
+    started = time.monotonic()
+    assert mlflow_http.peek(settings) == (False, None)
+    assert time.monotonic() - started < 5

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import Engine, delete, text, update
 
 from student_success.core.errors import BusyError, ConflictError
+from student_success.domain.decision import SEED
 from student_success.storage import deployments as module
-from student_success.storage.deployments import SEED, Action, Deployment, Deployments
+from student_success.storage.deployments import Action, Deployment, Deployments
 from student_success.storage.engine import deployments as table
 from student_success.storage.engine import snapshots, writing
 
