@@ -8,9 +8,11 @@ from typing import Any
 import bentoml
 from starlette.responses import JSONResponse, Response
 
-from student_success.api.endpoints import ASSETS, RULES, NothingAsked
-from student_success.api.get_routes import routes
-from student_success.api.middleware import Call, Edge, answering, current_call
+from student_success.api.endpoints import ENDPOINTS, EmptyRequest
+from student_success.api.handlers import make_handlers
+from student_success.api.middleware import ApiMiddleware
+from student_success.api.request import current_request
+from student_success.api.responses import catch_errors
 from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.logging import configure
 from student_success.core.metrics_buffer import tally
@@ -34,6 +36,7 @@ from student_success.services.lazy_application import LateApplication
 logger = logging.getLogger("student_success.service")
 settings = Settings()
 application = LateApplication(settings)
+handlers = make_handlers(application)
 drain = Drain(settings.drain_seconds)
 
 
@@ -69,28 +72,13 @@ class RollbackInput(Prepared, schemas.RollbackRequest):
     """Why to go back."""
 
 
-class HealthInput(Prepared, NothingAsked):
+class HealthInput(Prepared, EmptyRequest):
     """Nothing."""
 
 
-async def _predict(call: Call) -> bytes:
-    assert isinstance(call.model, StudentFeatures)
-    body, call.model_version = await application().inference.predict(
-        call.model, session_id=call.session_id, idempotency=call.idempotency
-    )
-    return body
-
-
-async def _predict_batch(call: Call) -> bytes:
-    assert isinstance(call.model, schemas.Students)
-    body, call.model_version = await application().inference.predict_batch(
-        call.model.students, session_id=call.session_id, idempotency=call.idempotency
-    )
-    return body
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+async def handled(path: str) -> Response:
+    """Answer a POST by the handler that the middleware would call."""
+    return Response(await handlers["POST", path](current_request()), media_type="application/json")
 
 
 @lean
@@ -126,77 +114,73 @@ class StudentSuccess:
             drain.check()
             await application().check_ready()
         except UnavailableError as error:
-            current_call().fault = error
+            current_request().not_ready_error = error
             return False
         return True
 
     @bentoml.api(output_spec=schemas.PredictionAnswer)
-    @answering
+    @catch_errors
     async def predict(self, student: PredictInput, /) -> Any:
         """Predict one pupil's final grade."""
-        return _json(await _predict(current_call()))
+        return await handled("/predict")
 
     @bentoml.api(output_spec=schemas.BatchAnswer)
-    @answering
+    @catch_errors
     async def predict_batch(self, students: BatchInput, /) -> Any:
         """Predict the grades of up to 10,000 pupils, all or none."""
-        return _json(await _predict_batch(current_call()))
+        return await handled("/predict_batch")
 
     @bentoml.api(output_spec=schemas.ExplainAnswer)
-    @answering
+    @catch_errors
     async def explain(self, student: ExplainInput, /) -> Any:
         """Say why a prediction is what it is, and what would change it."""
         return await application().explanations.explain(student)
 
     @bentoml.api
-    @answering
+    @catch_errors
     async def history(self, query: HistoryInput, /) -> list[dict[str, Any]]:
         """Show predictions, newest first."""
         # The edge let the caller in for the session it named, wherever it named it.
         return await application().history_page(
-            query, session_id=query.session_id or current_call().asked_session
+            query, session_id=query.session_id or current_request().named_session
         )
 
     @bentoml.api(output_spec=schemas.OutcomesAnswer)
-    @answering
+    @catch_errors
     async def outcomes(self, request: OutcomesInput, /) -> Any:
         """Record the grades really obtained."""
         return await application().record_outcomes(request.outcomes)
 
     @bentoml.api(output_spec=schemas.TrainAnswer)
-    @answering
+    @catch_errors
     async def train(self, request: TrainInput, /) -> Any:
         """Train a candidate; the version served does not change."""
         status, answer = await application().train(request)
         return JSONResponse(answer, status_code=status)
 
     @bentoml.api(output_spec=schemas.PromoteAnswer)
-    @answering
+    @catch_errors
     async def promote(self, request: PromoteInput, /) -> Any:
         """Promote a version through the gate."""
-        return await application().promote(request, actor=current_call().actor)
+        return await application().promote(request, actor=current_request().actor)
 
     @bentoml.api(output_spec=schemas.RollbackAnswer)
-    @answering
+    @catch_errors
     async def rollback(self, request: RollbackInput, /) -> Any:
         """Go back to the version served before."""
-        return await application().rollback(request, actor=current_call().actor)
+        return await application().rollback(request, actor=current_request().actor)
 
     @bentoml.api(output_spec=schemas.HealthAnswer)
-    @answering
+    @catch_errors
     async def health(self, nothing: HealthInput, /) -> Any:
         """Say how the service is, whatever the state."""
         return await application().health()
 
 
-StudentSuccess.mount_asgi_app(routes(application), path="/")
 StudentSuccess.add_asgi_middleware(
-    Edge,
+    ApiMiddleware,
     settings=settings,
+    endpoints=ENDPOINTS,
     closing=lambda: drain.begun,
-    rules=RULES,
-    prefixes=(ASSETS,),
-    short_cuts={("POST", "/predict"): _predict, ("POST", "/predict_batch"): _predict_batch}
-    if settings.short_cut
-    else {},
+    handlers=handlers,
 )

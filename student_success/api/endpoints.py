@@ -1,14 +1,12 @@
-"""Every route of the contract, once: what the edge asks of it and what the docs say of it."""
+"""The table of routes: what each one requires of a request, and what OpenAPI says about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel, Field
 
 from student_success.api.auth import Role
-from student_success.api.middleware import Rule
 from student_success.domain.schemas import (
     MAX_ID,
     BatchAnswer,
@@ -40,28 +38,25 @@ from student_success.domain.students import StudentFeatures
 
 
 class ErasureQuery(_Request):
-    """Whose predictions to erase."""
+    """Query of `DELETE /history`."""
 
     session_id: SessionId
 
 
 class JobQuery(_Request):
-    """Which training to look at; the newest if none is named."""
+    """Query of `GET /train`; the newest job if `job_id` is absent."""
 
     job_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
 
 
 class EvidenceQuery(_Request):
-    """Which version to judge."""
+    """Query of `GET /evidence`."""
 
     version: int = Field(ge=1, le=MAX_ID)
 
 
-class NothingAsked(_Request):
-    """An empty object, or no body at all."""
-
-
-ANYONE = Rule()
+class EmptyRequest(_Request):
+    """An empty JSON object, or no body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +65,43 @@ class Endpoint:
 
     Attributes
     ----------
+    summary
+        One line for OpenAPI.
+    role
+        Lowest role that may call it.
+    body
+        Model of the JSON body; None if the route reads no body.
+    body_optional
+        Whether an empty body stands for the model's defaults.
+    large_body
+        Whether the limit is `MAX_BATCH_BODY_BYTES` in place of `MAX_BODY_BYTES`.
+    session_or_admin
+        Whether the caller must name a session unless it is an administrator.
+    token_required
+        Whether `Role.API` needs a token even while `API_TOKEN` is not set.
     query
         Model of the query parameters.
-    answer
-        Model of the answer; a tuple of one stands for a list of it; None for no JSON.
+    response
+        Model of the JSON response; a tuple of one model for a list of it; None if not JSON.
     errors
-        Status codes of the envelope that can come, besides 401, 403, 413, 415, 422, 429 and 500.
-    sessions
-        Whether ``X-Session-Id`` (or ``?session_id=``) means something here.
+        Possible status codes of errors, besides 401, 403, 413, 415, 422, 429 and 500.
+    accepts_session
+        Whether the header ``X-Session-Id`` or the query ``session_id`` names a session.
     """
 
     method: str
     path: str
     summary: str
-    rule: Rule = ANYONE
+    role: Role = Role.ANYONE
+    body: type[BaseModel] | None = None
+    body_optional: bool = False
+    large_body: bool = False
+    session_or_admin: bool = False
+    token_required: bool = False
     query: type[BaseModel] | None = None
-    answer: type[BaseModel] | tuple[type[BaseModel]] | None = None
+    response: type[BaseModel] | tuple[type[BaseModel]] | None = None
     errors: tuple[int, ...] = ()
-    sessions: bool = False
-    example: Any = None
+    accepts_session: bool = False
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -96,152 +109,166 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "POST",
         "/predict",
         "Predict one pupil's final grade",
-        Rule(Role.API, StudentFeatures),
-        answer=PredictionAnswer,
+        role=Role.API,
+        body=StudentFeatures,
+        response=PredictionAnswer,
         errors=(409, 503),
-        sessions=True,
+        accepts_session=True,
     ),
     Endpoint(
         "POST",
         "/predict_batch",
         "Predict the grades of up to 10,000 pupils, all or none",
-        Rule(Role.API, Students, batch=True),
-        answer=BatchAnswer,
+        role=Role.API,
+        body=Students,
+        large_body=True,
+        response=BatchAnswer,
         errors=(409, 503),
-        sessions=True,
+        accepts_session=True,
     ),
     Endpoint(
         "POST",
         "/explain",
-        "Say why a prediction is what it is, and what would change it; nothing is kept",
-        Rule(Role.API, StudentFeatures),
-        answer=ExplainAnswer,
+        "Explain a prediction and what would change it; nothing is stored",
+        role=Role.API,
+        body=StudentFeatures,
+        response=ExplainAnswer,
         errors=(503,),
     ),
     Endpoint(
         "GET",
         "/history",
-        "Show a session's predictions, newest first; every session's to an administrator",
-        Rule(Role.API, one_session=True),
+        "List a session's predictions, newest first; all sessions for an administrator",
+        role=Role.API,
+        session_or_admin=True,
         query=HistoryQuery,
-        answer=(HistoryRow,),
+        response=(HistoryRow,),
         errors=(503,),
-        sessions=True,
+        accepts_session=True,
     ),
     Endpoint(
         "POST",
         "/history",
-        "The same, asked for in the body",
-        Rule(Role.API, HistoryQuery, optional_body=True, one_session=True),
-        answer=(HistoryRow,),
+        "The same, with the query in the body",
+        role=Role.API,
+        body=HistoryQuery,
+        body_optional=True,
+        session_or_admin=True,
+        response=(HistoryRow,),
         errors=(503,),
     ),
     Endpoint(
         "DELETE",
         "/history",
-        "Erase a session's predictions and outcomes for good",
-        Rule(Role.ADMIN),
+        "Erase a session's predictions and outcomes permanently",
+        role=Role.ADMIN,
         query=ErasureQuery,
-        answer=ErasureAnswer,
+        response=ErasureAnswer,
         errors=(503,),
     ),
     Endpoint(
         "POST",
         "/outcomes",
-        "Record the grades really obtained; repeated and conflicting ones are refused one by one",
-        # Grades steer the next training: nobody records them without a token.
-        Rule(Role.API, OutcomesRequest, batch=True, token=True),
-        answer=OutcomesAnswer,
+        "Record final grades; repeated and conflicting ones are rejected individually",
+        # Outcomes are training data, so recording them always needs a token.
+        role=Role.API,
+        body=OutcomesRequest,
+        large_body=True,
+        token_required=True,
+        response=OutcomesAnswer,
         errors=(503,),
     ),
     Endpoint(
         "GET",
         "/drift",
-        "Tell how the pupils of today differ from those the model was trained on",
-        answer=DriftAnswer,
+        "Compare recent pupils with the training data",
+        response=DriftAnswer,
         errors=(503,),
     ),
     Endpoint(
         "POST",
         "/train",
-        "Train a candidate; the version served does not change",
-        Rule(Role.ADMIN, TrainRequest, optional_body=True),
-        answer=TrainAnswer,
+        "Train a candidate version; the served version does not change",
+        role=Role.ADMIN,
+        body=TrainRequest,
+        body_optional=True,
+        response=TrainAnswer,
         errors=(409, 503),
     ),
     Endpoint(
         "GET",
         "/train",
-        "Tell how a training goes",
-        Rule(Role.ADMIN),
+        "Show the state and progress of a training job",
+        role=Role.ADMIN,
         query=JobQuery,
-        answer=JobAnswer,
+        response=JobAnswer,
         errors=(404, 503),
     ),
     Endpoint(
         "POST",
         "/promote",
-        "Promote a version through the gate",
-        Rule(Role.ADMIN, PromoteRequest),
-        answer=PromoteAnswer,
+        "Promote a version if it passes the gate",
+        role=Role.ADMIN,
+        body=PromoteRequest,
+        response=PromoteAnswer,
         errors=(404, 409, 503),
     ),
     Endpoint(
         "POST",
         "/rollback",
-        "Go back to the version served before",
-        Rule(Role.ADMIN, RollbackRequest),
-        answer=RollbackAnswer,
+        "Roll back to the version served before",
+        role=Role.ADMIN,
+        body=RollbackRequest,
+        response=RollbackAnswer,
         errors=(409, 503),
     ),
     Endpoint(
         "GET",
         "/deployments",
-        "Show promotions and rollbacks, newest first",
-        Rule(Role.ADMIN),
-        answer=(DeploymentRow,),
+        "List promotions and rollbacks, newest first",
+        role=Role.ADMIN,
+        response=(DeploymentRow,),
         errors=(503,),
     ),
     Endpoint(
         "GET",
         "/versions",
-        "List the registered versions with their figures, newest first",
-        Rule(Role.ADMIN),
-        answer=(VersionAnswer,),
+        "List the registered versions with their metrics, newest first",
+        role=Role.ADMIN,
+        response=(VersionAnswer,),
         errors=(503,),
     ),
     Endpoint(
         "GET",
         "/evidence",
-        "Say what the gate would say of a version now; nothing changes",
-        Rule(Role.ADMIN),
+        "Check a version against the gate without promoting it",
+        role=Role.ADMIN,
         query=EvidenceQuery,
-        answer=EvidenceAnswer,
+        response=EvidenceAnswer,
         errors=(404, 409, 503),
     ),
-    Endpoint("GET", "/model", "Describe the version served", answer=ModelAnswer),
-    Endpoint("GET", "/health", "Say how the service is, whatever the state", answer=HealthAnswer),
+    Endpoint("GET", "/model", "Describe the served version", response=ModelAnswer),
+    Endpoint(
+        "GET", "/health", "Report the state of the service; always 200", response=HealthAnswer
+    ),
     Endpoint(
         "POST",
         "/health",
         "The same",
-        Rule(body=NothingAsked, optional_body=True),
-        answer=HealthAnswer,
+        body=EmptyRequest,
+        body_optional=True,
+        response=HealthAnswer,
     ),
-    Endpoint("GET", "/livez", "Answer while the process lives"),
-    Endpoint("GET", "/readyz", "Answer 200 while predictions can be answered", errors=(503,)),
+    Endpoint("GET", "/livez", "Answer 200 while the process is alive"),
+    Endpoint("GET", "/readyz", "Answer 200 while predictions are possible", errors=(503,)),
     Endpoint("GET", "/metrics", "Prometheus metrics"),
     Endpoint("GET", "/docs", "This page"),
     Endpoint("GET", "/docs/start.js", "The script of this page"),
     Endpoint("GET", "/openapi.json", "This description, for programs"),
-    Endpoint("GET", "/", "Send a browser to the web interface"),
-    Endpoint("GET", "/ui", "Send a browser to the web interface"),
+    Endpoint("GET", "/", "Redirect a browser to the web interface"),
+    Endpoint("GET", "/ui", "Redirect a browser to the web interface"),
     Endpoint("GET", "/schema.json", "BentoML's description, for its own client"),
 )
 
-RULES: dict[tuple[str, str], Rule] = {
-    (endpoint.method, endpoint.path): endpoint.rule for endpoint in ENDPOINTS
-}
-
-ASSETS = "/static_content/"
-"""Where BentoML serves the files of its documentation page; ours uses them too."""
+STATIC_FILES = "/static_content/"
+"""Where BentoML serves the files of Swagger UI, which our documentation page uses."""

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from student_success import __version__
 from student_success.api.auth import Role
-from student_success.api.endpoints import ASSETS, ENDPOINTS, Endpoint
+from student_success.api.endpoints import ENDPOINTS, STATIC_FILES, Endpoint
 from student_success.domain.schemas import ErrorAnswer
 
 _REF = "#/components/schemas/{model}"
@@ -59,11 +59,11 @@ def description() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
     models: set[type[BaseModel]] = {ErrorAnswer}
     for endpoint in ENDPOINTS:
-        if endpoint.rule.body is not None:
-            models.add(endpoint.rule.body)
-        if endpoint.answer is not None:
+        if endpoint.body is not None:
+            models.add(endpoint.body)
+        if endpoint.response is not None:
             models.add(
-                endpoint.answer[0] if isinstance(endpoint.answer, tuple) else endpoint.answer
+                endpoint.response[0] if isinstance(endpoint.response, tuple) else endpoint.response
             )
     # Requests are described as they come in, answers as they go out.
     _, definitions = models_json_schema(
@@ -98,7 +98,6 @@ def description() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    rule = endpoint.rule
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "operationId": f"{endpoint.method.lower()}_{endpoint.path.strip('/') or 'root'}".replace(
@@ -107,17 +106,17 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "parameters": _parameters(endpoint),
         "responses": _responses(endpoint),
     }
-    if rule.role is not Role.ANYONE:
+    if endpoint.role is not Role.ANYONE:
         # An empty entry says that the token is optional: while no API_TOKEN is set.
-        optional = rule.role is Role.API and not rule.token
+        optional = endpoint.role is Role.API and not endpoint.token_required
         operation["security"] = [{"token": []}] + ([{}] if optional else [])
-    if rule.body is not None:
-        content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=rule.body.__name__)}}
-        examples = (rule.body.model_config.get("json_schema_extra") or {}).get("examples")  # type: ignore[union-attr]
+    if endpoint.body is not None:
+        content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=endpoint.body.__name__)}}
+        examples = (endpoint.body.model_config.get("json_schema_extra") or {}).get("examples")  # type: ignore[union-attr]
         if examples:
             content["example"] = examples[0]  # type: ignore[index]
         operation["requestBody"] = {
-            "required": not rule.optional_body,
+            "required": not endpoint.body_optional,
             "content": {"application/json": content},
         }
     return operation
@@ -132,7 +131,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             {"name": name, "in": "query", "required": name in required, "schema": part}
             for name, part in schema["properties"].items()
         ]
-    if endpoint.sessions:
+    if endpoint.accepts_session:
         text = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
         found.append({"name": "X-Session-Id", "in": "header", "required": False, "schema": text})
         if endpoint.method == "POST":
@@ -158,11 +157,11 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
     ok: dict[str, Any] = {"description": "Done"}
-    if isinstance(endpoint.answer, tuple):
-        reference = {"$ref": _REF.format(model=endpoint.answer[0].__name__)}
+    if isinstance(endpoint.response, tuple):
+        reference = {"$ref": _REF.format(model=endpoint.response[0].__name__)}
         ok["content"] = {"application/json": {"schema": {"type": "array", "items": reference}}}
-    elif endpoint.answer is not None:
-        reference = {"$ref": _REF.format(model=endpoint.answer.__name__)}
+    elif endpoint.response is not None:
+        reference = {"$ref": _REF.format(model=endpoint.response.__name__)}
         ok["content"] = {"application/json": {"schema": reference}}
     answers: dict[str, Any] = {"200": ok}
     if endpoint.path in ("/", "/ui"):
@@ -170,11 +169,11 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if (endpoint.method, endpoint.path) == ("POST", "/train"):
         answers["202"] = {"description": "Started; ask GET /train with the job_id"}
     codes = {*endpoint.errors, *_ALWAYS_POSSIBLE}
-    if endpoint.rule.role is not Role.ANYONE:
+    if endpoint.role is not Role.ANYONE:
         codes |= {401, 403, 429}
-    if endpoint.rule.body is not None:
+    if endpoint.body is not None:
         codes |= {408, 413, 415, 422, 429}
-    if endpoint.query is not None or endpoint.sessions:
+    if endpoint.query is not None or endpoint.accepts_session:
         codes |= {422}
     envelope = {"application/json": {"schema": {"$ref": _REF.format(model="ErrorAnswer")}}}
     for code in sorted(codes):
@@ -192,11 +191,11 @@ DOCS_PAGE = f"""<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Student success: the API</title>
-<link rel="stylesheet" href="{ASSETS}swagger-ui.css">
+<link rel="stylesheet" href="{STATIC_FILES}swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="{ASSETS}swagger-ui-bundle.js"></script>
+<script src="{STATIC_FILES}swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>
 </body>
 </html>

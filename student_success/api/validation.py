@@ -45,7 +45,7 @@ class _RepeatedKeyError(ValueError):
     """A JSON object has the same key twice."""
 
 
-def parse(model: type[Model], body: bytes) -> Model:
+def validate_json(model: type[Model], body: bytes) -> Model:
     """Validate a JSON body.
 
     Raises
@@ -58,13 +58,15 @@ def parse(model: type[Model], body: bytes) -> Model:
     try:
         found = model.__pydantic_validator__.validate_json(body)
     except ValidationError as error:
-        raise (invalid(error) if batch is None else _invalid_batch(error, body, *batch)) from None
+        raise (
+            invalid_input(error) if batch is None else _invalid_batch(error, body, *batch)
+        ) from None
     if not _keys_are_plain(found, body):
         _refuse_repeated_keys(body)
     return found  # type: ignore[no-any-return]
 
 
-def invalid(error: ValidationError) -> InvalidInputError:
+def invalid_input(error: ValidationError) -> InvalidInputError:
     """Turn pydantic's report into the contract's, without input values."""
     return InvalidInputError(_REFUSED, details=list(_problems(error))[:MAX_PROBLEMS])
 

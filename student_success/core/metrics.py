@@ -113,3 +113,7 @@ drift_detected = Gauge(
 promotions_total = Counter(
     f"{_PREFIX}_promotions_total", "Promotions and rollbacks asked for, by outcome.", ["outcome"]
 )
+access_log_lines_dropped_total = Counter(
+    f"{_PREFIX}_access_log_lines_dropped_total",
+    "Access log lines dropped because standard error was read too slowly.",
+)

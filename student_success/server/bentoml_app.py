@@ -33,8 +33,10 @@ from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddle
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from student_success.api.middleware import App, Message, Receive, Scope, Send, current_call
+from student_success.api.endpoints import ENDPOINTS
+from student_success.api.request import current_request
 from student_success.core.memory import give_back
 from student_success.core.metrics_buffer import tally
 from student_success.core.settings import Settings
@@ -55,7 +57,7 @@ class _Begun:
 class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
     """BentoML's HTTP metrics, with a bounded `endpoint` label."""
 
-    def __init__(self, app: App, *, paths: Container[str], **options: Any) -> None:
+    def __init__(self, app: ASGIApp, *, paths: Container[str], **options: Any) -> None:
         super().__init__(app, **options)
         self._paths = paths
         self._ended: dict[tuple[str, int], tuple[Any, Any]] = {}
@@ -129,9 +131,7 @@ class LeanService(Service[Any]):  # type: ignore[misc]
         uvicorn_connection.install(Settings().request_seconds)
         uvicorn_response.install()
         app = super().to_asgi(is_main)
-        known = {route.path for route in app.routes if hasattr(route, "path")}
-        for mounted, _, _ in self.mount_apps:
-            known |= {route.path for route in getattr(mounted, "routes", ())}
+        known = {endpoint.path for endpoint in ENDPOINTS}
         app.user_middleware[:] = [
             _bounded(middleware, known)
             for middleware in app.user_middleware
@@ -171,7 +171,7 @@ class Prepared(bentoml.IODescriptor):  # type: ignore[misc]
     @classmethod
     async def from_http_request(cls, request: Any, serde: Any) -> Any:
         """Return the model that the edge made of the body."""
-        return current_call().model
+        return current_request().payload
 
 
 def listening_socket() -> socket.socket | None:

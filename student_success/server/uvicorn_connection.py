@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from student_success.api.middleware import SECURITY_HEADERS, envelope
+from student_success.api.responses import SECURITY_HEADERS, error_body
 from student_success.core.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
 
     def _say(self, error: StudentSuccessError) -> None:
         request_id = random_hex()
-        body = envelope(error, request_id)
+        body = error_body(error, request_id)
         headers = (
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from student_success.api.middleware import SECURITY_HEADERS
+from student_success.api.responses import SECURITY_HEADERS
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES
 from tests.faults.counts import counts, times
 from tests.faults.wire import Answer, CutError, Wire, request

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from student_success.api.endpoints import RULES
+from student_success.api.endpoints import ENDPOINTS
 from student_success.domain.students import EXAMPLE
 from tests.http.conftest import counts, exchange, said
 from tests.server import Server
 
 MIB = 1 << 20
-PAIRS = sorted(RULES)
+PAIRS = sorted((endpoint.method, endpoint.path) for endpoint in ENDPOINTS)
 GETS = [path for method, path in PAIRS if method == "GET"]
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from student_success.__main__ import GRACEFUL_SECONDS
-from student_success.api.endpoints import ASSETS, ENDPOINTS
+from student_success.api.endpoints import ENDPOINTS, STATIC_FILES
 from student_success.core.settings import ROOT, Settings
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -135,7 +135,7 @@ def test_probes_and_ports_are_the_service_s(container: dict[str, Any]) -> None:
 def test_ingress_shows_the_contract_but_what_is_internal() -> None:
     (rule,) = one("Ingress")["spec"]["rules"]
     shown = {path["path"] for path in rule["http"]["paths"]}
-    assert shown == {endpoint.path for endpoint in ENDPOINTS} - INTERNAL | {ASSETS}
+    assert shown == {endpoint.path for endpoint in ENDPOINTS} - INTERNAL | {STATIC_FILES}
 
 
 def test_all_select_the_same_pods() -> None:

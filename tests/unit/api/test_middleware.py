@@ -1,56 +1,50 @@
-"""The edge in front of an application that misbehaves in ways a real one should not."""
+"""The middleware in front of applications that misbehave in ways BentoML should not."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from student_success.api.auth import Role
-from student_success.api.middleware import (
-    Edge,
-    Message,
-    Receive,
-    Rule,
-    Scope,
-    Send,
-    answering,
-    current_call,
-)
+from student_success.api.endpoints import Endpoint
+from student_success.api.middleware import ApiMiddleware
+from student_success.api.request import RequestContext, current_request
+from student_success.api.responses import catch_errors
 from student_success.core.errors import HistoryUnavailableError
 from student_success.core.settings import Settings
 from student_success.domain.schemas import RollbackRequest
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-RULES = {
-    ("GET", "/open"): Rule(),
-    ("POST", "/open"): Rule(body=RollbackRequest),
-    ("GET", "/closed"): Rule(Role.ADMIN),
-}
+ENDPOINTS = (
+    Endpoint("GET", "/open", "For everyone"),
+    Endpoint("POST", "/open", "For everyone", body=RollbackRequest),
+    Endpoint("GET", "/closed", "For administrators", role=Role.ADMIN),
+)
 
 
-def edge(app: App, **settings: Any) -> Edge:
-    return Edge(
+def middleware(app: ASGIApp, handlers: Any = None, **settings: Any) -> ApiMiddleware:
+    return ApiMiddleware(
         app,
         settings=Settings(**settings),
+        endpoints=ENDPOINTS,
         closing=lambda: False,
-        rules=RULES,
-        prefixes=("/files/",),
+        handlers=handlers or {},
     )
 
 
-def ask(app: Any, method: str, path: str, **options: Any) -> httpx.Response:
-    async def asked() -> httpx.Response:
+def request(app: Any, method: str, path: str, **options: Any) -> httpx.Response:
+    async def run() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, path, **options)
 
-    return asyncio.run(asked())
+    return asyncio.run(run())
 
 
 def post(*headers: tuple[bytes, bytes]) -> Scope:
@@ -63,7 +57,7 @@ def post(*headers: tuple[bytes, bytes]) -> Scope:
     }
 
 
-def answering_with(status: int, body: bytes = b"", *headers: tuple[bytes, bytes]) -> App:
+def respond_with(status: int, body: bytes = b"", *headers: tuple[bytes, bytes]) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": status, "headers": list(headers)})
         await send({"type": "http.response.body", "body": body})
@@ -71,20 +65,20 @@ def answering_with(status: int, body: bytes = b"", *headers: tuple[bytes, bytes]
     return app
 
 
-def raising(error: Exception) -> App:
+def raise_in_app(error: Exception) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise error
 
     return app
 
 
-def test_crash_is_a_generic_500_whose_details_are_logged_under_its_id(
+def test_middleware_answers_generic_500_and_logs_request_id_when_the_application_raises(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    app = edge(raising(RuntimeError("a pupil's grade")))
-    answer = ask(app, "GET", "/open", headers={"X-Request-Id": "r-1"})
-    assert answer.status_code == 500
-    assert answer.json() == {
+    app = middleware(raise_in_app(RuntimeError("a pupil's grade")))
+    response = request(app, "GET", "/open", headers={"X-Request-Id": "r-1"})
+    assert response.status_code == 500
+    assert response.json() == {
         "error": "internal_error",
         "message": "Something went wrong on our side.",
         "request_id": "r-1",
@@ -102,10 +96,10 @@ def test_crash_is_a_generic_500_whose_details_are_logged_under_its_id(
         (RuntimeError("a secret"), 500, "request_crashed"),
     ],
 )
-def test_method_may_raise_anything_and_the_log_names_the_request(
+def test_catch_errors_answers_envelope_and_logs_request_id(
     caplog: pytest.LogCaptureFixture, error: Exception, status: int, event: str
 ) -> None:
-    @answering
+    @catch_errors
     async def method() -> None:
         raise error
 
@@ -114,17 +108,17 @@ def test_method_may_raise_anything_and_the_log_names_the_request(
         assert response is not None
         await response(scope, receive, send)
 
-    answer = ask(edge(app), "GET", "/open", headers={"X-Request-Id": "r-2"})
-    assert answer.status_code == status
-    assert "secret" not in answer.text
-    assert answer.json()["request_id"] == answer.headers["x-request-id"] == "r-2"
+    response = request(middleware(app), "GET", "/open", headers={"X-Request-Id": "r-2"})
+    assert response.status_code == status
+    assert "secret" not in response.text
+    assert response.json()["request_id"] == response.headers["x-request-id"] == "r-2"
     [record] = [r for r in caplog.records if r.message == event]
     assert record.__dict__["request_id"] == "r-2"
-    assert answer.headers.get_list("x-request-id") == ["r-2"]
+    assert response.headers.get_list("x-request-id") == ["r-2"]
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "code"),
+    ("status", "answered", "code"),
     [
         (400, 422, "validation_error"),
         (404, 404, "not_found"),
@@ -134,30 +128,30 @@ def test_method_may_raise_anything_and_the_log_names_the_request(
         (503, 503, "model_unavailable"),
     ],
 )
-def test_error_that_is_not_ours_gets_the_envelope_and_loses_its_text(
-    status: int, told: int, code: str
+def test_middleware_replaces_foreign_error_by_envelope(
+    status: int, answered: int, code: str
 ) -> None:
-    app = edge(answering_with(status, b"Traceback: secret", (b"content-type", b"text/plain")))
-    answer = ask(app, "GET", "/open")
-    assert answer.status_code == told
-    assert answer.json()["error"] == code
-    assert "secret" not in answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert ("retry-after" in answer.headers) == (told == 503)
+    app = middleware(respond_with(status, b"Traceback: secret", (b"content-type", b"text/plain")))
+    response = request(app, "GET", "/open")
+    assert response.status_code == answered
+    assert response.json()["error"] == code
+    assert "secret" not in response.text
+    assert response.headers["content-type"] == "application/json"
+    assert ("retry-after" in response.headers) == (answered == 503)
 
 
-def test_headers_of_ours_stand_once_and_cannot_be_loosened() -> None:
-    app = edge(answering_with(200, b"x", (b"Cache-Control", b"public"), (b"X-Other", b"1")))
-    answer = ask(app, "GET", "/open")
-    assert answer.headers.get_list("cache-control") == ["no-store"]
-    assert answer.headers["x-other"] == "1"
-    assert answer.headers["x-content-type-options"] == "nosniff"
+def test_security_headers_replace_those_of_the_application() -> None:
+    app = middleware(respond_with(200, b"x", (b"Cache-Control", b"public"), (b"X-Other", b"1")))
+    response = request(app, "GET", "/open")
+    assert response.headers.get_list("cache-control") == ["no-store"]
+    assert response.headers["x-other"] == "1"
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
-def test_other_method_is_told_which_are_allowed() -> None:
-    answer = ask(edge(answering_with(200)), "PATCH", "/open")
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET, POST, HEAD"
+def test_middleware_returns_405_with_allowed_methods() -> None:
+    response = request(middleware(respond_with(200)), "PATCH", "/open")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST, HEAD"
 
 
 def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -168,33 +162,33 @@ def lines(capfd: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     ("path", "shown"),
     [
         ("/open", "/open"),
-        ("/files/%0a%7B%22event%22:%22forged%22%7D", "/files/"),
+        ("/static_content/%0a%7B%22event%22:%22forged%22%7D", "/static_content/"),
         ("/%22%0aforged", "(unknown)"),
         ("/open/", "(unknown)"),
     ],
 )
-def test_access_log_shows_routes_and_never_what_was_sent(
+def test_access_log_shows_known_routes_and_never_client_input(
     capfd: pytest.CaptureFixture[str], path: str, shown: str
 ) -> None:
-    app = edge(answering_with(200), log_format="json")
+    app = middleware(respond_with(200), log_format="json")
 
-    async def asked() -> None:
+    async def run() -> None:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             await client.request("BREW", path, headers={"X-Request-Id": 'x"\\n'})
             await client.get(path)
-        app._log.flush()
-        assert app._log._writing is not None
-        await app._log._writing
+        app._access_log.flush()
+        assert app._access_log._writing is not None
+        await app._access_log._writing
 
-    asyncio.run(asked())
+    asyncio.run(run())
     written = lines(capfd)
     assert [line["path"] for line in written] == [shown, shown]
     assert [line["method"] for line in written] == ["(other)", "GET"]
     assert all(len(line["request_id"]) == 32 for line in written)
 
 
-def test_long_chunked_body_is_refused_at_the_limit_and_read_no_further() -> None:
+def test_chunked_body_is_refused_at_the_limit_and_read_no_further() -> None:
     taken = 0
 
     async def endless() -> Any:
@@ -203,9 +197,9 @@ def test_long_chunked_body_is_refused_at_the_limit_and_read_no_further() -> None
             taken += 1
             yield b"x" * 1024
 
-    app = edge(answering_with(200), max_body_bytes=10 * 1024)
+    app = middleware(respond_with(200), max_body_bytes=10 * 1024)
 
-    async def asked() -> list[Message]:
+    async def run() -> list[Message]:
         sent: list[Message] = []
         stream = endless()
 
@@ -219,15 +213,15 @@ def test_long_chunked_body_is_refused_at_the_limit_and_read_no_further() -> None
         await app(post(), receive, send)
         return sent
 
-    sent = asyncio.run(asked())
+    sent = asyncio.run(run())
     assert sent[0]["status"] == 413
     assert taken == 11
 
 
-def test_length_over_the_limit_is_refused_without_reading_anything() -> None:
-    app = edge(answering_with(200), max_body_bytes=1024)
+def test_content_length_over_the_limit_is_refused_without_reading_the_body() -> None:
+    app = middleware(respond_with(200), max_body_bytes=1024)
 
-    async def asked() -> int:
+    async def run() -> int:
         async def receive() -> Message:
             raise AssertionError("the body was read")
 
@@ -239,13 +233,15 @@ def test_length_over_the_limit_is_refused_without_reading_anything() -> None:
         await app(post((b"content-length", b"1025")), receive, send)
         return int(sent[0]["status"])
 
-    assert asyncio.run(asked()) == 413
+    assert asyncio.run(run()) == 413
 
 
-def test_client_that_hangs_up_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
-    app = edge(answering_with(200))
+def test_middleware_logs_no_error_when_the_client_disconnects(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = middleware(respond_with(200))
 
-    async def asked() -> None:
+    async def run() -> None:
         async def receive() -> Message:
             return {"type": "http.disconnect"}
 
@@ -255,18 +251,41 @@ def test_client_that_hangs_up_is_no_error_of_ours(caplog: pytest.LogCaptureFixtu
         await app(post(), receive, send)
 
     caplog.set_level(logging.WARNING)
-    asyncio.run(asked())
+    asyncio.run(run())
     assert not caplog.records
 
 
-def test_body_read_by_the_edge_can_be_read_again_behind_it() -> None:
+def test_body_can_be_read_again_behind_the_middleware() -> None:
     body = b'{"reason": "because"}'
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         assert (message["body"], message["more_body"]) == (body, False)
-        assert isinstance(current_call().model, RollbackRequest)
-        await answering_with(200)(scope, receive, send)
+        assert isinstance(current_request().payload, RollbackRequest)
+        await respond_with(200)(scope, receive, send)
 
     options = {"content": body, "headers": {"content-type": "application/json"}}
-    assert ask(edge(app), "POST", "/open", **options).status_code == 200
+    assert request(middleware(app), "POST", "/open", **options).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_handler_answers_in_place_of_the_application(method: str) -> None:
+    async def handler(context: RequestContext) -> Response:
+        assert context is current_request()
+        return PlainTextResponse("handled")
+
+    app = middleware(raise_in_app(AssertionError("not called")), {("GET", "/open"): handler})
+    response = request(app, method, "/open")
+    assert response.status_code == 200
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["content-length"] == "7"
+
+
+def test_handler_error_becomes_the_envelope() -> None:
+    async def handler(context: RequestContext) -> bytes:
+        raise HistoryUnavailableError("away")
+
+    app = middleware(raise_in_app(AssertionError("not called")), {("GET", "/open"): handler})
+    response = request(app, "GET", "/open")
+    assert response.status_code == 503
+    assert response.json()["error"] == "history_unavailable"

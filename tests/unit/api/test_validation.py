@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from student_success.api.validation import MAX_PROBLEMS, _keys_are_plain, parse
+from student_success.api.validation import MAX_PROBLEMS, _keys_are_plain, validate_json
 from student_success.core.errors import InvalidInputError
 from student_success.domain.schemas import (
     HistoryQuery,
@@ -36,7 +36,7 @@ def raw(extra: bytes) -> bytes:
 
 def problems(body: bytes, model: Any = StudentFeatures) -> list[tuple[tuple[Any, ...], str]]:
     with pytest.raises(InvalidInputError) as caught:
-        parse(model, body)
+        validate_json(model, body)
     assert all(set(item) == {"loc", "msg", "type"} for item in caught.value.details)
     return [(tuple(item["loc"]), item["type"]) for item in caught.value.details]
 
@@ -84,7 +84,7 @@ def test_short_check_for_repeated_keys_agrees_with_the_exact_one(body: bytes) ->
     if repeats_a_key(body):
         assert problems(body) == [((), "repeated_key")]
     else:
-        parse(StudentFeatures, body)
+        validate_json(StudentFeatures, body)
 
 
 @given(st.lists(bodies(), min_size=1, max_size=3))
@@ -93,12 +93,12 @@ def test_repeated_keys_show_in_a_batch_as_well(rows: list[bytes]) -> None:
     if repeats_a_key(body):
         assert problems(body, Students) == [((), "repeated_key")]
     else:
-        assert len(parse(Students, body).students) == len(rows)
+        assert len(validate_json(Students, body).students) == len(rows)
 
 
 def test_short_check_suffices_for_plain_pupils() -> None:
     for body in (pupil(), pupil(reference="a:b:c"), pupil(G2=None), pupil(reference=None)):
-        assert _keys_are_plain(parse(StudentFeatures, body), body)
+        assert _keys_are_plain(validate_json(StudentFeatures, body), body)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_huge_numbers_within_json_are_refused_by_name() -> None:
 
 
 def test_small_exponents_count_as_numbers() -> None:
-    assert parse(StudentFeatures, pupil().replace(b"10.0", b"1E+1")).G1 == 10.0
-    assert parse(StudentFeatures, pupil().replace(b"10.0", b"-0.0")).G1 == 0.0
+    assert validate_json(StudentFeatures, pupil().replace(b"10.0", b"1E+1")).G1 == 10.0
+    assert validate_json(StudentFeatures, pupil().replace(b"10.0", b"-0.0")).G1 == 0.0
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_no_problem_echoes_a_value() -> None:
         f'{{"age": {secret}'.encode(),
     ):
         with pytest.raises(InvalidInputError) as caught:
-            parse(StudentFeatures, body)
+            validate_json(StudentFeatures, body)
         assert secret not in json.dumps(caught.value.to_json())
 
 
@@ -283,18 +283,18 @@ def test_body_with_too_many_values_is_refused_cheaply(body: bytes, model: Any) -
 
 def test_separators_inside_texts_do_not_count_as_values() -> None:
     reason = '{[,"\\' * 200
-    assert parse(RollbackRequest, json.dumps({"reason": reason}).encode()).reason == reason
+    assert validate_json(RollbackRequest, json.dumps({"reason": reason}).encode()).reason == reason
     reference = ',[{"' * 16
-    assert parse(StudentFeatures, pupil(reference=reference)).reference == reference
+    assert validate_json(StudentFeatures, pupil(reference=reference)).reference == reference
     many = json.dumps({"students": [{**EXAMPLE, "reference": "[{" * 32}] * 2_000}).encode()
-    assert len(parse(Students, many).students) == 2_000
+    assert len(validate_json(Students, many).students) == 2_000
 
 
 @pytest.mark.parametrize("reference", [None, "a:b", "::", "x"])
 def test_batch_with_a_repeated_key_is_refused_wherever_it_stands(reference: str | None) -> None:
     pupil = {**EXAMPLE, "reference": reference}
     good = json.dumps({"students": [EXAMPLE, pupil]})
-    assert len(parse(Students, good.encode()).students) == 2
+    assert len(validate_json(Students, good.encode()).students) == 2
     for repeated in (
         good.replace('"age": 17', '"age": 17, "age": 17', 1),
         good.replace('"G2": 9.8}', '"G2": 9.8, "reference": "a:b", "reference": null}', 1),
@@ -302,4 +302,4 @@ def test_batch_with_a_repeated_key_is_refused_wherever_it_stands(reference: str 
         good.replace("{", '{"students": [{"a": 1}], ', 1),
     ):
         with pytest.raises(InvalidInputError):
-            parse(Students, repeated.encode())
+            validate_json(Students, repeated.encode())

@@ -66,7 +66,9 @@ def test_middleware_is_what_is_left_of_bentomls_and_ours_inside_it(built: dict[s
     assert "RunnerTrafficMetricsMiddleware" not in classes
     assert "TimeoutMiddleware" not in classes
     assert "OpenTelemetryMiddleware" not in classes
-    assert classes.index("BoundedTraffic") < classes.index("Edge"), "what the edge refuses counts"
+    assert classes.index("BoundedTraffic") < classes.index("ApiMiddleware"), (
+        "refused requests count"
+    )
 
 
 def test_only_known_paths_become_series(built: dict[str, Any]) -> None:

@@ -1,0 +1,150 @@
+"""The request being answered, as handlers see it."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from student_success.api.auth import Role
+from student_success.core.errors import InvalidInputError, StudentSuccessError
+from student_success.core.identifiers import random_hex
+from student_success.domain.idempotency import Asked
+
+_SESSION_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_MAX_QUERY_PARAMETERS = 20
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One request, and what the response must tell the middleware.
+
+    Attributes
+    ----------
+    headers
+        By lower-case name.
+    body, payload
+        The body as received, and the model it was validated as; None if the route reads no body.
+    buffered_bytes
+        Bytes of the body that count against the limit on bodies held at once.
+    has_error_envelope
+        Whether the response is already an error in the contract's envelope.
+    not_ready_error
+        Why BentoML answers 503, if our readiness check failed.
+    model_version
+        Version that computed the response, for the access log.
+    """
+
+    request_id: str
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    role: Role = Role.ANYONE
+    query: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    payload: BaseModel | None = None
+    buffered_bytes: int = 0
+    has_error_envelope: bool = False
+    not_ready_error: StudentSuccessError | None = None
+    model_version: str | None = None
+
+    @property
+    def named_session(self) -> str | None:
+        """The session named by the header ``X-Session-Id`` or else by the query, if any.
+
+        Raises
+        ------
+        InvalidInputError
+            If either is not 1 to 128 printable ASCII characters without spaces.
+        """
+        header = self.headers.get(b"x-session-id")
+        from_header = None if header is None else header.decode("latin-1")
+        from_query = self.query.get("session_id")
+        for session in (from_header, from_query):
+            if session is not None and not _SESSION_ID.fullmatch(session):
+                raise invalid_field("session_id", "Must be 1 to 128 printable ASCII characters")
+        return from_query if from_header is None else from_header
+
+    @property
+    def session_id(self) -> str:
+        """The named session, or a new one."""
+        return self.named_session or random_hex()
+
+    @property
+    def names_session(self) -> bool:
+        """Whether header, query or body names a session."""
+        return (
+            self.named_session is not None or getattr(self.payload, "session_id", None) is not None
+        )
+
+    @property
+    def idempotency(self) -> Asked | None:
+        """The idempotent request, if the header ``Idempotency-Key`` was sent.
+
+        Raises
+        ------
+        InvalidInputError
+            If the key is not 1 to 255 printable ASCII characters.
+        """
+        header = self.headers.get(b"idempotency-key")
+        if header is None:
+            return None
+        key = header.decode("latin-1")
+        if not _IDEMPOTENCY_KEY.fullmatch(key):
+            raise invalid_field("Idempotency-Key", "Must be 1 to 255 printable ASCII characters")
+        return Asked(key, self.body, self.named_session or "", self.actor)
+
+    @property
+    def actor(self) -> str:
+        """Who acts, for the audit log: the role, because tokens have no names."""
+        return self.role.name.lower()
+
+
+current: ContextVar[RequestContext] = ContextVar("request")
+
+
+def current_request() -> RequestContext:
+    """Return the request being answered."""
+    return current.get()
+
+
+def invalid_field(name: str, message: str) -> InvalidInputError:
+    """Return the 422 for one field."""
+    return InvalidInputError(
+        "The request does not match the contract.",
+        details=[{"loc": [name], "msg": message, "type": "value_error"}],
+    )
+
+
+def request_id(header: bytes | None) -> str:
+    """Return the id that the client sent as ``X-Request-Id`` if it is valid, else a new one."""
+    if header is not None and _REQUEST_ID.fullmatch(sent := header.decode("latin-1")):
+        return sent
+    return random_hex()
+
+
+def parse_query(query_string: bytes) -> dict[str, str]:
+    """Parse a query string.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is malformed or repeats a parameter.
+    """
+    try:
+        pairs = urllib.parse.parse_qsl(
+            query_string.decode("ascii"),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=_MAX_QUERY_PARAMETERS,
+        )
+    except ValueError:
+        raise invalid_field("query", "Not a valid query string") from None
+    query = dict(pairs)
+    if len(query) != len(pairs):
+        raise invalid_field("query", "A parameter is repeated")
+    return query
