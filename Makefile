@@ -30,7 +30,7 @@ audit: $(VENV)/.dev ## Look for known weaknesses in what is locked (says so wher
 
 check: lint types test ## Everything that must pass before a commit lands
 
-mlflow: $(VENV)/.serve ## Open MLflow's own interface on http://127.0.0.1:5000
+mlflow: $(VENV)/.full ## Open MLflow's own interface on http://127.0.0.1:5000 (installs MLflow first)
 	@$(BIN)/python -m student_success mlflow
 
 prepare: $(VENV)/.serve ## Get the real data: data/final.csv, from the UCI archive (FROM=DIR for local copies)
@@ -43,11 +43,18 @@ notebooks: $(VENV)/.dev ## Render the notebooks again (on the real data where it
 	@$(BIN)/jupytext --quiet --sync notebooks/*.py
 	@$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
-lock: $(VENV)/.dev ## Lock the requirements anew, with hashes and without addresses
-	@cd requirements && for set in dev api ui image mlflow scale; do \
-	  ../$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header --no-annotate \
-	    $$([ $$set = dev ] || [ $$set = mlflow ] || echo -c dev.txt) $$set.in -o $$set.txt || exit 1; done
+# The inputs are the dependencies of pyproject.toml; dev.txt holds the others to its versions. boto3
+# does not resolve together with it, so the image of the MLflow server is locked by itself.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header --no-annotate $(if $(UPGRADE),--upgrade)
+BESIDE := $(LOCK) -c requirements/dev.txt
+lock: $(VENV)/.dev ## Lock the requirements anew, with hashes and without addresses (UPGRADE=1: newest)
+	@$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	@$(BESIDE) pyproject.toml --extra train --extra ui -o requirements/serve.txt
+	@$(BESIDE) pyproject.toml --extra train --extra ui --extra scale --extra mlflow -o requirements/full.txt
+	@$(BESIDE) pyproject.toml --extra train -o requirements/image.txt
+	@$(BESIDE) --group ui-image -o requirements/ui.txt
+	@$(LOCK) --group mlflow-image -o requirements/mlflow.txt
 
 clean: ## Remove the virtual environment and caches; state and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
@@ -57,15 +64,20 @@ $(BIN)/python:
 	  { echo "Python 3.11 or later is needed; set PYTHON=python3.12, for example."; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: requirements/api.txt requirements/ui.txt | $(BIN)/python
+$(VENV)/.serve: requirements/serve.txt | $(BIN)/python
 	@echo "Installing what serving needs (once) ..."
-	@$(PIP) -r requirements/api.txt -r requirements/ui.txt
+	@$(PIP) -r requirements/serve.txt
+	@touch $@
+
+$(VENV)/.full: requirements/full.txt | $(VENV)/.serve
+	@echo "Installing MLflow's server, Dask and Parquet (once) ..."
+	@$(PIP) -r requirements/full.txt
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt | $(BIN)/python
 	@echo "Installing what the tests need (once) ..."
 	@$(PIP) -r requirements/dev.txt
-	@touch $@ $(VENV)/.serve
+	@touch $@ $(VENV)/.serve $(VENV)/.full
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure ourselves beside the peers (QUICK=1: two minutes; else writes docs/benchmarks.md)

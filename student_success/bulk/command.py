@@ -154,7 +154,8 @@ def _need_parquet() -> None:
         import pyarrow  # noqa: F401
     except ImportError:
         raise ConfigurationError(
-            "Parquet files need pyarrow: install requirements/scale.txt, or use CSV."
+            'Parquet files need pyarrow: install "student-success[scale]" (in a checkout '
+            "requirements/full.txt), or use CSV."
         ) from None
 
 

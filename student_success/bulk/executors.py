@@ -172,7 +172,10 @@ def dask(model: Model, address: str | None) -> Iterator[Cluster]:
     try:
         from distributed import Client
     except ImportError:
-        raise ConfigurationError("Dask is not installed: install requirements/scale.txt.") from None
+        raise ConfigurationError(
+            'Dask is not installed: install "student-success[scale]" (in a checkout '
+            "requirements/full.txt)."
+        ) from None
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ Open = Callable[..., Any]
 def chromium() -> Iterator[Any]:
     """Return a running browser, or skip and say what is missing."""
     sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: see requirements/dev.in"
+        "playwright.sync_api", reason="playwright is not installed: see the extra `dev`"
     )
     found = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not found:

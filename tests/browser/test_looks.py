@@ -61,7 +61,7 @@ def test_no_tab_has_an_accessibility_problem_or_is_wider_than_its_screen(
 ) -> None:
     axe_module = pytest.importorskip(
         "axe_playwright_python.sync_playwright",
-        reason="axe-playwright-python is not installed: see requirements/dev.in",
+        reason="axe-playwright-python is not installed: see the extra `dev`",
     )
     axe = axe_module.Axe()
     page = visit(language, width=width, scheme=scheme)

@@ -318,7 +318,7 @@ def test_csv_needs_no_arrow_and_parquet_says_that_it_does(tmp_path: Path) -> Non
         )
     assert told["out.csv"].returncode == 0, told["out.csv"].stderr
     assert told["out.parquet"].returncode == 2
-    assert "requirements/scale.txt" in told["out.parquet"].stderr
+    assert "requirements/full.txt" in told["out.parquet"].stderr
 
 
 def test_bar_is_drawn_on_a_terminal_alone(run: Any, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def fits_on(scheduler: str | None) -> Iterator[int]:
         from distributed import Client, KilledWorker
     except ImportError:
         raise ConfigurationError(
-            "Dask is not installed: install requirements/scale.txt, or train without a scheduler."
+            'Dask is not installed: install the extra "scale", or train without a scheduler.'
         ) from None
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
