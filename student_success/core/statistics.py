@@ -1,7 +1,6 @@
-"""Tests of whether two samples come from one distribution, in plain Python.
+"""Statistical tests in plain Python: whether two samples, or two models, differ.
 
-scipy does the same and is the reference in the tests; it takes too much memory and time to import
-for a process that serves.
+scipy, the reference in the tests, takes too much memory and time to import in the serving process.
 """
 
 from __future__ import annotations
@@ -98,14 +97,55 @@ def total_variation(first: Counts, second: Counts) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for having made several tests, by Holm's (1979) step-down method."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted = [1.0] * len(p_values)
+    """Adjust p-values for having made several tests, by Holm's (1979) step-down method.
+
+    A value that is NaN stands for a test that was not made and stays NaN.
+    """
+    adjusted = list(p_values)
+    tested = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
     highest = 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
+    for rank, (p, index) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p))
         adjusted[index] = highest
     return adjusted
+
+
+def corrected_t(
+    differences: Sequence[float], *, n_train: float, n_test: float
+) -> tuple[float, float, float, float]:
+    """Test the mean of paired fold differences against zero, corrected for overlapping folds.
+
+    The folds share training samples, so the plain t-test mistakes chance for skill: the variance
+    of the mean is (1/n + n_test/n_train) s² instead of s²/n. Source: Nadeau and Bengio, Inference
+    for the generalization error, Machine Learning 52, 2003.
+
+    Parameters
+    ----------
+    n_train, n_test
+        Mean number of samples a fold.
+
+    Returns
+    -------
+    tuple of float
+        Mean, t, one-sided p that the mean is above zero, and below; all NaN if the input is not
+        finite or there are fewer than two folds.
+    """
+    undefined = (math.nan,) * 4
+    folds = len(differences)
+    if folds < 2 or not all(map(math.isfinite, differences)):
+        return undefined
+    if not (0 < n_train < math.inf and 0 < n_test < math.inf):
+        return undefined
+    from scipy.special import stdtr  # Imported late: the serving process never calls this function.
+
+    mean = sum(differences) / folds
+    variance = sum((d - mean) * (d - mean) for d in differences) / (folds - 1)
+    error = math.sqrt((1 / folds + n_test / n_train) * variance)
+    if not (math.isfinite(mean) and math.isfinite(error)):
+        return undefined
+    certain = math.copysign(math.inf, mean) if mean else 0.0
+    t = mean / error if error > 0 else certain
+    return mean, t, float(stdtr(folds - 1, -t)), float(stdtr(folds - 1, t))
 
 
 DECIMALS = 1

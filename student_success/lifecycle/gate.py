@@ -1,34 +1,34 @@
-"""May this candidate be promoted, and on what evidence: pure rules, no input or output.
+"""The gate: decide from the evidence whether a candidate may be promoted.
 
-The evidence is `student_success.lifecycle.evidence.Evidence`; its docstring shows the shape of
-`evaluation.json`.
+Pure rules without input or output. `student_success.lifecycle.evidence` describes the evidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from student_success.core.errors import InvalidInputError
-from student_success.core.settings import Settings
+from student_success.core.statistics import holm
 from student_success.lifecycle.comparison import MEAN, Comparison, compare
-from student_success.lifecycle.evidence import Evidence, FairnessGap, finite_json
+from student_success.lifecycle.evidence import Evidence, FairnessGap
+from student_success.model.artefact import finite_json
 
 _UNMEASURED = "not measured"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the gate asks for.
+class GateLimits:
+    """The limits of the gate.
 
     Attributes
     ----------
     max_mae, min_r2
         With both period grades known, mean over the folds.
     significance
-        Level of every test.
+        Significance level of every test.
     max_mae_gap
         Largest difference in MAE (grades) between a group and the others.
     max_rate_gap
@@ -41,24 +41,13 @@ class Limits:
     max_mae_gap: float = 0.5
     max_rate_gap: float = 0.15
 
-    @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """Take the server's own limits."""
-        return cls(
-            max_mae=settings.gate_max_mae,
-            min_r2=settings.gate_min_r2,
-            significance=settings.gate_significance,
-            max_mae_gap=settings.gate_max_mae_gap,
-            max_rate_gap=settings.gate_max_rate_gap,
-        )
-
     def tightened(self, *, max_mae: float | None = None, min_r2: float | None = None) -> Self:
-        """Combine with a caller's limits: the stricter of each two holds.
+        """Combine with a caller's limits; the stricter of the two holds.
 
         Raises
         ------
         InvalidInputError
-            If a limit is NaN, which is neither stricter nor looser than anything.
+            If a limit is NaN, which cannot be compared.
         """
         for name, value in (("max_mae", max_mae), ("min_r2", min_r2)):
             if value is not None and math.isnan(value):
@@ -72,7 +61,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing asked for, what was found and what was allowed; `detail` says it in words."""
+    """One condition with its value and its limit; `detail` explains it in words."""
 
     name: str
     passed: bool
@@ -83,7 +72,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision with every condition, failed or not, and the comparisons behind them."""
+    """The decision, with every condition and the comparisons behind them."""
 
     conditions: tuple[Condition, ...]
     comparisons: tuple[Comparison, ...] = ()
@@ -95,13 +84,13 @@ class Verdict:
         return all(condition.passed for condition in self.conditions)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what goes into the audit trail and the answer; no number that JSON lacks."""
+        """Return the verdict for the audit log and the response; NaN and infinity become None."""
         return {"passed": self.passed, **finite_json(asdict(self))}
 
 
 def decide(
     evidence: Evidence,
-    limits: Limits,
+    limits: GateLimits,
     *,
     champion: str | None = None,
     fairness_override: str | None = None,
@@ -111,30 +100,30 @@ def decide(
     Parameters
     ----------
     champion
-        Fingerprint of the version now serving: the evidence must have compared with that one.
-        None asks for no comparison; one that the evidence holds counts all the same.
+        Fingerprint of the version that is served now: the evidence must compare with it. If None,
+        no comparison is required, but one in the evidence still counts.
     fairness_override
-        Reason to promote in spite of a measured fairness gap; recorded in the verdict. It excuses
-        nothing else, and no gap that was not measured.
+        Reason to promote in spite of a measured fairness gap; recorded in the verdict. It does not
+        excuse any other condition, nor a gap that was not measured.
 
     Returns
     -------
     Verdict
-        With every condition in it; anything missing or not finite is a failed condition.
+        Every condition; a value that is missing or not finite fails its condition.
     """
     reason = (fairness_override or "").strip() or None
     comparisons = compare(evidence, "baseline")
     conditions = [
         _at_most("mae", evidence.mae, limits.max_mae),
         _at_least("r2", evidence.r2, limits.min_r2),
-        *_better_than_baseline(comparisons, evidence.loss, limits.significance),
+        *_baseline_conditions(comparisons, evidence.loss, limits.significance),
         Condition(
             "no_leak",
             evidence.leaks == 0 and 0 < evidence.leaks_checked < math.inf,
             evidence.leaks,
             0.0,
             "out-of-fold predictions by a fit that saw the pupil, of "
-            f"{evidence.leaks_checked:.0f} looked at; some must have been looked at",
+            f"{evidence.leaks_checked:.0f} checked; at least one must have been checked",
         ),
     ]
     compared = champion is not None or any(
@@ -143,7 +132,7 @@ def decide(
     if compared:
         against_champion = compare(evidence, "champion")
         comparisons += against_champion
-        conditions += _as_good_as_champion(against_champion, limits.significance)
+        conditions += _champion_conditions(against_champion, limits.significance)
     if champion is not None:
         conditions.append(
             Condition(
@@ -154,50 +143,50 @@ def decide(
                 "the evidence must compare with the version that is serving now",
             )
         )
-    fairness = _fair(evidence.fairness, limits)
+    fairness = _fairness_conditions(evidence.fairness, limits)
     excused = [_excused(c, reason) for c in fairness] if reason else fairness
     return Verdict(
         tuple(conditions + excused), tuple(comparisons), reason if excused != fairness else None
     )
 
 
-def _better_than_baseline(
+def _baseline_conditions(
     comparisons: Iterable[Comparison], loss: str, level: float
 ) -> list[Condition]:
     conditions = []
-    for found in comparisons:
-        if found.horizon == MEAN:
-            name, passed, p = "skill_over_baselines", found.p_better < level, found.p_better
-            asked = "p that it is no better, at most the limit"
+    for comparison in comparisons:
+        if comparison.horizon == MEAN:
+            name, p = "skill_over_baselines", comparison.p_better
+            passed = p < level
+            meaning = "p that it is no better, at most the limit"
         else:
-            name, passed, p = (
-                f"not_below_baseline.{found.horizon}",
-                found.p_worse >= level,
-                found.p_worse,
-            )
-            asked = "p that it is no worse, at least the limit"
-        skill = f"{loss.upper()} skill {found.skill:+.4f}, t = {found.t:.2f}"
-        conditions.append(Condition(name, passed, p, level, f"{skill}; {asked}"))
+            name, p = f"not_below_baseline.{comparison.horizon}", comparison.p_worse
+            passed = p >= level
+            meaning = "p that it is no worse, at least the limit"
+        skill = f"{loss.upper()} skill {comparison.skill:+.4f}, t = {comparison.t:.2f}"
+        conditions.append(Condition(name, passed, p, level, f"{skill}; {meaning}"))
     return conditions
 
 
-def _as_good_as_champion(comparisons: Iterable[Comparison], level: float) -> list[Condition]:
+def _champion_conditions(comparisons: Iterable[Comparison], level: float) -> list[Condition]:
     return [
         Condition(
-            f"not_below_champion.{found.horizon}",
-            found.p_worse >= level,
-            found.p_worse,
+            f"not_below_champion.{comparison.horizon}",
+            comparison.p_worse >= level,
+            comparison.p_worse,
             level,
-            f"skill {found.skill:+.4f}, t = {found.t:.2f}; "
+            f"skill {comparison.skill:+.4f}, t = {comparison.t:.2f}; "
             "p that it is no worse, at least the limit",
         )
-        for found in comparisons
+        for comparison in comparisons
     ]
 
 
-def _fair(gaps: tuple[FairnessGap, ...] | None, limits: Limits) -> list[Condition]:
+def _fairness_conditions(
+    gaps: tuple[FairnessGap, ...] | None, limits: GateLimits
+) -> list[Condition]:
     if gaps is None:
-        return [Condition("fairness", False, None, None, "no audit of groups in the evidence")]
+        return [Condition("fairness", False, None, None, "the evidence has no audit of groups")]
     if not gaps:
         return [Condition("fairness", True, None, None, "the data has no group to audit")]
     allowed = {
@@ -206,7 +195,9 @@ def _fair(gaps: tuple[FairnessGap, ...] | None, limits: Limits) -> list[Conditio
         "missed_failures": limits.max_rate_gap,
     }
     conditions = []
-    for gap, p in zip(gaps, _holm([_p_over(g, allowed.get(g.measure)) for g in gaps]), strict=True):
+    # With many groups, one gap looks large by chance.
+    p_values = holm([_p_within(gap, allowed.get(gap.measure)) for gap in gaps])
+    for gap, p in zip(gaps, p_values, strict=True):
         name = f"fairness.{gap.attribute}={gap.group}.{gap.measure}.{gap.horizon}"
         detail = (
             _UNMEASURED
@@ -219,31 +210,20 @@ def _fair(gaps: tuple[FairnessGap, ...] | None, limits: Limits) -> list[Conditio
 
 
 def _excused(condition: Condition, reason: str) -> Condition:
-    """Let a measured gap pass for a reason that somebody gave."""
+    """Let a measured gap pass because of the recorded reason."""
     if condition.passed or condition.value is None or condition.detail == _UNMEASURED:
         return condition
     return replace(condition, passed=True, detail=f"{condition.detail}; overridden: {reason}")
 
 
-def _p_over(gap: FairnessGap, limit: float | None) -> float:
-    """Return the one-sided p of the gap against its limit, NaN if it was not measured."""
+def _p_within(gap: FairnessGap, limit: float | None) -> float:
+    """Return the one-sided p that the gap is within its limit, NaN if it was not measured."""
     if limit is None or not (0 <= gap.gap < math.inf and 0 <= gap.standard_error < math.inf):
         return math.nan
     excess = gap.gap - limit
     if gap.standard_error == 0:
         return 0.0 if excess > 0 else 1.0
     return 0.5 * math.erfc(excess / gap.standard_error / math.sqrt(2))
-
-
-def _holm(values: Sequence[float]) -> list[float]:
-    """Adjust p values for their number: with many groups one gap looks large by chance."""
-    adjusted = list(values)
-    highest = 0.0
-    known = sorted((p, i) for i, p in enumerate(values) if not math.isnan(p))
-    for rank, (p, index) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
-        adjusted[index] = highest
-    return adjusted
 
 
 def _at_most(name: str, value: float, limit: float) -> Condition:

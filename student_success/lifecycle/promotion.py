@@ -30,8 +30,8 @@ from student_success.domain.decision import SEED
 from student_success.domain.schemas import PromoteRequest
 from student_success.lifecycle import gate
 from student_success.lifecycle.audit_file import Anchor
-from student_success.lifecycle.evidence import Evidence, finite_json
-from student_success.model.artefact import verify
+from student_success.lifecycle.evidence import Evidence
+from student_success.model.artefact import finite_json, verify
 from student_success.registry import bento_store, checksums, mlflow_client, versions
 from student_success.storage.deployments import Action, Deployment, Deployments
 from student_success.storage.locks import Operation, exclusive
@@ -150,6 +150,17 @@ class _Judged:
     verdict: gate.Verdict
 
 
+def gate_limits(settings: Settings) -> gate.GateLimits:
+    """Return the limits that always hold on this server."""
+    return gate.GateLimits(
+        max_mae=settings.gate_max_mae,
+        min_r2=settings.gate_min_r2,
+        significance=settings.gate_significance,
+        max_mae_gap=settings.gate_max_mae_gap,
+        max_rate_gap=settings.gate_max_rate_gap,
+    )
+
+
 def _judge(
     settings: Settings, deployments: Deployments, request: PromoteRequest, folder: Path
 ) -> _Judged:
@@ -158,9 +169,7 @@ def _judge(
     evaluation = _evaluation(settings, folder / checksums.SERVING, served)
     verdict = gate.decide(
         Evidence.from_json(evaluation),
-        gate.Limits.from_settings(settings).tightened(
-            max_mae=request.max_mae, min_r2=request.min_r2
-        ),
+        gate_limits(settings).tightened(max_mae=request.max_mae, min_r2=request.min_r2),
         champion=verify(served),
         fairness_override=request.fairness_override,
     )

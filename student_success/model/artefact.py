@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,12 @@ def verify(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError("The model artefact is incomplete or damaged.") from error
     return hashlib.sha256(raw).hexdigest()
+
+
+def finite_json(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not have, by None, and tuples by lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite_json(item) for key, item in value.items()}
+    return [finite_json(item) for item in value] if isinstance(value, list | tuple) else value

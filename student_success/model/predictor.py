@@ -151,7 +151,7 @@ class Predictor:
             if self._median_share is not None
             else np.asarray(table["residuals"], dtype=np.float64),
             slopes=(float(constant), float(slope1), float(slope2)),
-            alarm=_alarm_level(table["alarm"], recall),
+            alarm=alarm_level(table["alarm"], recall),
             said=[],
         )
         if outlook.residuals is not None:
@@ -405,7 +405,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
         )
 
 
-def _alarm_level(alarm: Mapping[str, Any], recall: float) -> float:
-    """Return the level of the lowest recorded recall that is at least the one asked for."""
+def alarm_level(alarm: Mapping[str, Any], recall: float) -> float:
+    """Return the alarm level of the lowest recorded recall that is at least `recall`, 0 to 1."""
     at = min(bisect_left(alarm["recall"], recall), len(alarm["recall"]) - 1)
     return float(alarm["level"][at])

@@ -16,7 +16,7 @@ import pandas as pd
 from joblib import Parallel
 from numpy.typing import NDArray
 
-from student_success.model.predictor import HORIZONS
+from student_success.model.predictor import HORIZONS, alarm_level
 from training.evaluation.fairness import audit_groups, gaps
 from training.evaluation.scores import (
     calibration_bins,
@@ -24,7 +24,7 @@ from training.evaluation.scores import (
     half_interval,
     scores,
 )
-from training.fitting.calibration import Predicted, Said, alarm_level, calibrate, say
+from training.fitting.calibration import Predicted, Said, calibrate, say
 from training.fitting.families import hide, last_known
 from training.fitting.fit import Recipe, fit
 from training.fitting.folds import folds

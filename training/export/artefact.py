@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 from student_success.core.statistics import rounded
 from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.domain.students import EXAMPLE, FEATURES, StudentFeatures
-from student_success.model.artefact import FORMAT, MANIFEST
+from student_success.model.artefact import FORMAT, MANIFEST, finite_json
 from student_success.model.predictor import Predictor, trees_file
 from training.export.compile import compile_model
 from training.export.trees import slopes_of
@@ -30,20 +29,9 @@ SMOKE_CASES = 12
 def write_json(path: Path, content: Any) -> None:
     """Write JSON the same way each time, so that equal content has an equal hash."""
     text = json.dumps(
-        _finite(content), ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False
+        finite_json(content), ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False
     )
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def _finite(content: Any) -> Any:
-    """Replace what JSON cannot say by null."""
-    if isinstance(content, Mapping):
-        return {str(key): _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    return content
 
 
 def write_artefact(

@@ -7,7 +7,6 @@ score, per horizon (Vovk et al., Algorithmic Learning in a Random World, 2005).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,9 +170,3 @@ def alarm_levels(probability: Floats, actual: Floats) -> dict[str, Any]:
         levels.append(level)
         costs.append(round(float((passing < level).mean()), 4) if len(passing) else 0.0)
     return {"recall": list(ALARM_RECALLS), "level": levels, "false_alarms": costs}
-
-
-def alarm_level(alarm: Mapping[str, Any], recall: float) -> float:
-    """Return the level for the lowest recorded recall that is at least the one asked for."""
-    at = min(int(np.searchsorted(alarm["recall"], recall)), len(alarm["recall"]) - 1)
-    return float(alarm["level"][at])

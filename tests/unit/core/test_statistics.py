@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import pairwise
 
@@ -77,3 +78,25 @@ def test_holm_adjusts_step_by_step() -> None:
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
     assert statistics.holm([]) == []
+
+
+def test_holm_leaves_out_a_test_that_was_not_made() -> None:
+    adjusted = statistics.holm([math.nan, 0.01, 0.04])
+    assert math.isnan(adjusted[0])
+    assert adjusted[1:] == pytest.approx([0.02, 0.04])
+
+
+def test_corrected_t_agrees_with_scipy_and_a_calculation_by_hand() -> None:
+    """Without overlap the test is scipy's; with it the error grows by sqrt(1 + n * ratio)."""
+    skills = [0.05, 0.02, 0.08, -0.01, 0.04]
+    mean, t, better, worse = statistics.corrected_t(skills, n_train=1e18, n_test=1.0)
+    plain = stats.ttest_1samp(skills, 0.0, alternative="greater")
+    assert mean == pytest.approx(0.036)
+    assert t == pytest.approx(plain.statistic)
+    assert better == pytest.approx(plain.pvalue)
+    assert worse == pytest.approx(1 - plain.pvalue)
+
+    _, t, better, _ = statistics.corrected_t(skills, n_train=80, n_test=20)
+    # s² = 0.00113, error = sqrt((1/5 + 20/80) * 0.00113) = 0.022550, t = 0.036 / 0.022550
+    assert t == pytest.approx(1.596460, rel=1e-5)
+    assert better == pytest.approx(stats.t.sf(1.596460, df=4), rel=1e-5)

@@ -12,7 +12,8 @@ import pytest
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from student_success.lifecycle.evidence import Evidence
-from student_success.lifecycle.gate import Limits, decide
+from student_success.lifecycle.gate import decide
+from student_success.lifecycle.promotion import gate_limits
 from student_success.model.predictor import HORIZONS, Predictor
 from training.data.dataset import SAMPLE, read
 from training.evaluation.evaluate import CANDIDATE, CHAMPION, Evaluation, evaluate
@@ -62,7 +63,7 @@ def test_leaky_folds_are_caught_and_refused_by_the_gate(
         frame, target, SMALL, splits=4, repeats=1, seed=1, audit=audit, split=leaky
     ).evidence
     assert found["leaks"] == 4 * 5 * len(HORIZONS)
-    verdict = decide(Evidence.from_json(found), Limits.from_settings(Settings(_env_file=None)))
+    verdict = decide(Evidence.from_json(found), gate_limits(Settings(_env_file=None)))
     assert not verdict.passed
     assert [c.name for c in verdict.conditions if not c.passed] == ["no_leak"]
 
