@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from student_success.bulk.arguments import add_arguments as arguments_of_score
 from student_success.cli import dotenv
 from student_success.core.errors import StudentSuccessError
-from student_success.core.settings import RENAMED, ROOT, Settings
+from student_success.core.settings import RENAMED, ROOT, Settings, enter_root
 
 GRACEFUL_SECONDS = 25
 KEEP_ALIVE_SECONDS = 65
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments_of_score(bulk)
     asked = parser.parse_args(arguments)
     # BentoML's workers run here: `.env` and relative paths must mean the same to them.
-    os.chdir(ROOT)
+    enter_root()
     if asked.command == "secrets":
         return _secrets(Path(".env"))
     try:
@@ -109,7 +109,7 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     with speaking() as stream:
         environment(settings)
         configure(settings)
-        engine = connect(settings.database, synchronous=settings.control_synchronous)
+        engine = connect(settings.database, synchronous="FULL")
         deployments = Deployments(engine)
         with contextlib.ExitStack() as held:
             if asked.command == "promote" and not asked.locked:

@@ -1,4 +1,4 @@
-"""The `.env` file: missing secrets are added to it, nothing in it is changed."""
+"""Add missing secrets to a `.env` file; change nothing else in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 STACK_SECRETS = (
     "ADMIN_TOKEN",
     "GRAFANA_ADMIN_PASSWORD",
@@ -14,23 +16,16 @@ STACK_SECRETS = (
     "S3_ACCESS_KEY",
     "S3_SECRET_KEY",
 )
-"""What `docker-compose.yml` refuses to start without."""
+"""Names without which `docker-compose.yml` does not start."""
 
 
 def names(path: Path) -> set[str]:
-    """Return the names that have a value in the file; none if there is no file."""
-    if not path.is_file():
-        return set()
-    pairs = (line.split("=", 1) for line in path.read_text("utf-8").splitlines() if "=" in line)
-    return {
-        name.strip().removeprefix("export ")
-        for name, value in pairs
-        if value.strip().strip("'\"") and not name.lstrip().startswith("#")
-    }
+    """Return the names that have a value in the file; an absent file has none."""
+    return {name for name, value in dotenv_values(path, interpolate=False).items() if value}
 
 
 def add_secrets(path: Path, wanted: Iterable[str]) -> list[str]:
-    """Add a random value for each name that has none, and let the owner alone read the file.
+    """Add a random value for each name that has none, and let only the owner read the file.
 
     Returns
     -------
@@ -42,10 +37,11 @@ def add_secrets(path: Path, wanted: Iterable[str]) -> list[str]:
     OSError
         If the file cannot be written.
     """
-    missing = [name for name in wanted if name not in names(path)]
+    present = names(path)
+    missing = [name for name in wanted if name not in present]
     if not missing:
         return []
-    # Opened in mode 600 from the start: at no moment can others read it.
+    # Created with mode 600, so that others can read it at no moment.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o600)

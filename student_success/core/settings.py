@@ -1,38 +1,105 @@
-"""Every setting, read once from the environment and `.env`; nobody else reads either.
+"""Read every setting once, from the environment and from `.env` files.
 
-The environment wins over `.env`. `Settings` is frozen: what the process started with is what it
-runs with.
+A variable of the environment wins over ``.env`` in the folder where the command was started, which
+wins over ``STATE_DIR/.env``. `Settings` is frozen: a process keeps the values it started with.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
+from dotenv import dotenv_values
 from platformdirs import user_state_path
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from student_success.core.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
+"""The checkout; ``site-packages`` when the package is installed."""
+IS_CHECKOUT = (ROOT / "pyproject.toml").is_file()
+
 RENAMED = {
     "FASTAPI_PORT": "PORT",
     "STREAMLIT_PORT": "UI_PORT",
     "MLFLOW_PORT": "MLFLOW_UI_PORT",
 }
-"""Names of the replaced application's `.env` that still work, and the word to use now."""
+"""Names of the replaced application's ``.env`` that still work, and the name to use now."""
 
+REMOVED = (
+    "ALIAS_CHECK_SECONDS",
+    "CONTROL_SYNCHRONOUS",
+    "FOLLOW_SECONDS",
+    "MONITOR_ROWS",
+    "SHORT_CUT",
+)
+"""Settings of earlier versions that have no effect any more."""
+
+GROUPS = {
+    "Addresses and processes": "host",
+    "Access": "admin_token",
+    "History and deployments": "database_url",
+    "Registry": "mlflow_tracking_uri",
+    "Monitoring": "monitor_seconds",
+    "Training": "data_path",
+    "Promotion": "gate_max_mae",
+    "Requests": "max_body_bytes",
+    "Logging": "log_level",
+}
+"""Title of each group in the documentation, and the setting it begins with."""
+
+INTERNAL = ("test_alias_check_seconds",)
+"""Settings for the tests of this project, which are not documented."""
+
+_FOLDER = "STUDENT_SUCCESS_FOLDER"
 _PICKLES = {".joblib", ".pkl", ".pickle"}
+_SQLITE = "sqlite:///"
+
+
+def start_folder() -> Path:
+    """Return the folder where the command was started, also in its child processes."""
+    return Path(os.environ.get(_FOLDER) or Path.cwd())
+
+
+def enter_root() -> None:
+    """Make `ROOT` the current folder, and remember the folder where the command was started.
+
+    BentoML's workers and the child processes run in `ROOT`, so that no module of the caller's
+    folder is imported in place of ours.
+    """
+    os.environ.setdefault(_FOLDER, str(Path.cwd()))
+    os.chdir(ROOT)
+
+
+def env_files() -> tuple[Path, Path]:
+    """Return the two ``.env`` files that are read; the second wins over the first."""
+    here = start_folder() / ".env"
+    state_dir = os.environ.get("STATE_DIR") or dotenv_values(here).get("STATE_DIR")
+    folder = Path(state_dir) if state_dir else user_state_path("student-success")
+    return start_folder() / folder.expanduser() / ".env", here
 
 
 def _renamed(old: str) -> AliasChoices:
     return AliasChoices(RENAMED[old], old)
 
 
+def _absolute_url(url: str | None) -> str | None:
+    """Make the path of an SQLite URL absolute: child processes run in another folder."""
+    if url is None or not url.startswith(_SQLITE) or url.startswith((f"{_SQLITE}/", f"{_SQLITE}:")):
+        return url
+    return _SQLITE + str(start_folder() / url.removeprefix(_SQLITE))
+
+
 class Settings(BaseSettings):
-    """What a person may set; each field is the environment variable of the same name."""
+    """Hold what a person may set; each field is the environment variable of the same name."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -41,13 +108,13 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         populate_by_name=True,
-        # An infinite wait or limit is none.
+        # Reject infinite limits and timeouts: they would switch the limit off.
         allow_inf_nan=False,
-        # A setting may be a token: no error may show it.
+        # A setting may be a token, which no error message may show.
         hide_input_in_errors=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    host: str = Field("127.0.0.1", description="Address on which the API listens.")
     port: int = Field(
         8000,
         ge=1,
@@ -69,49 +136,54 @@ class Settings(BaseSettings):
         validation_alias=_renamed("MLFLOW_PORT"),
         description="Port on which `make mlflow` opens MLflow's own interface.",
     )
-    ui_url: str | None = Field(None, description="Where `GET /` sends a browser; `/docs` if empty.")
-    ui_enabled: bool = Field(
-        True, description="Whether `make serve` starts the web interface beside the API."
+    ui_url: str | None = Field(
+        None, description="URL to which `GET /` redirects a browser; `/docs` if empty."
     )
+    ui_enabled: bool = Field(True, description="Start the web interface beside the API.")
     ui_host: str | None = Field(
-        None, description="Address the web interface listens on; `HOST` if empty."
+        None, description="Address on which the web interface listens; `HOST` if empty."
     )
     ui_api_url: str | None = Field(
-        None, description="Where the web interface finds the API; `HOST` and `PORT` if empty."
+        None,
+        description="URL of the API for the web interface; by `HOST` and `PORT` if empty.",
     )
     ui_max_upload_mb: int = Field(
-        5, ge=1, le=100, description="Largest class list the web interface reads, in megabytes."
+        5,
+        ge=1,
+        le=100,
+        description="Largest class list the web interface reads, in megabytes.",
     )
     api_public_url: str | None = Field(
-        None, description="Where a reader's browser finds the API's own pages; no link if empty."
+        None, description="URL of the API's pages for the reader's browser; no link if empty."
     )
     grafana_url: str | None = Field(
-        None, description="Where a reader's browser finds Grafana; no link if empty."
+        None, description="URL of Grafana for the reader's browser; no link if empty."
     )
     mlflow_url: str | None = Field(
-        None, description="Where a reader's browser finds MLflow; no link if empty."
+        None, description="URL of MLflow for the reader's browser; no link if empty."
     )
-    workers: int = Field(1, ge=1, le=64, description="API worker processes.")
+    workers: int = Field(1, ge=1, le=64, description="Number of API worker processes.")
     drain_seconds: float = Field(
         1.0,
         ge=0,
         le=300,
-        description="How long a server that is told to stop (SIGTERM) still takes new connections "
-        "while `/readyz` says no; longer than a load balancer needs to notice.",
+        description="Seconds after SIGTERM in which the server still accepts new connections while "
+        "`/readyz` answers 503. Choose more than the load balancer needs to notice.",
     )
     state_dir: Path = Field(
         default_factory=lambda: user_state_path("student-success"),
-        description="Databases, registry, model store and logs; never inside the checkout.",
+        description="Folder of databases, registry, model store and logs; not inside the checkout.",
     )
 
     admin_token: SecretStr | None = Field(
-        None, description="Opens training, promotion, rollback, erasure and all history."
+        None, description="Token for training, promotion, rollback, erasure and the whole history."
     )
     api_token: SecretStr | None = Field(
-        None, description="When set, predictions and session history ask for it."
+        None,
+        description="Token for predictions and session history; open to everyone if empty.",
     )
     allow_anonymous: bool = Field(
-        False, description="Serve off loopback without an `API_TOKEN`, knowingly."
+        False, description="Allow anonymous predictions on a non-loopback address."
     )
 
     database_url: str | None = Field(
@@ -127,13 +199,10 @@ class Settings(BaseSettings):
     answer_unlogged: bool = Field(
         False,
         description='Answer predictions that cannot be saved, marked `"unlogged": true`, instead '
-        "of refusing them with 503; not those with an `Idempotency-Key`.",
-    )
-    control_synchronous: Literal["NORMAL", "FULL"] = Field(
-        "FULL", description="SQLite durability of deployments and jobs."
+        "of 503. Requests with an `Idempotency-Key` still get 503.",
     )
     history_retention_days: int | None = Field(
-        None, ge=1, description="Predictions older than this are erased; kept for ever if empty."
+        None, ge=1, description="Erase predictions older than this; keep all if empty."
     )
 
     mlflow_tracking_uri: str | None = Field(
@@ -148,57 +217,52 @@ class Settings(BaseSettings):
         "student_success_training", description="MLflow experiment of the training runs."
     )
     registry_timeout_seconds: float = Field(
-        60.0, gt=0, description="Longest wait for MLflow while promoting."
+        60.0, gt=0, description="Longest time for one operation of the registry, in seconds."
     )
-    alias_check_seconds: float = Field(
-        30.0, gt=0, description="How often an alias moved by hand in MLflow is looked for."
-    )
-    follow_seconds: float = Field(
-        0.5, gt=0, description="How often a worker looks for a newer deployment."
+    test_alias_check_seconds: float = Field(
+        30.0,
+        gt=0,
+        # Internal: tests that move the alias by hand cannot wait so long.
+        description="How often the service compares MLflow's alias with the version served.",
     )
 
     monitor_seconds: float = Field(
-        60.0, gt=0, description="How often live error and drift are computed from the history."
-    )
-    monitor_rows: int = Field(
-        10_000,
-        ge=100,
-        le=100_000,
-        description="Newest predictions, and newest outcomes, that live error and drift are "
-        "computed from.",
+        60.0,
+        gt=0,
+        description="Interval at which live error and drift are computed, in seconds.",
     )
     drift_minimum_count: int = Field(
-        50, ge=10, description="Fewer pupils than this are not compared with the training data."
+        50, ge=10, description="Smallest number of pupils for which drift is computed."
     )
     drift_minimum_distance: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="A smaller distance from the training data is no drift, however significant.",
+        description="Smallest distance from the training data that counts as drift.",
     )
 
     data_path: Path | None = Field(
-        None, description="CSV to train on; else `data/final.csv`, else `data/sample.csv`."
+        None, description="CSV file to train on; else `data/final.csv`, else `data/sample.csv`."
     )
     seed_model_path: Path = Field(
         ROOT / "student_success" / "seed",
-        description="Folder of the seed model, served when nothing else can be.",
+        description="Folder of the seed model, served when no version was promoted.",
     )
     train_budget_seconds: float = Field(
-        30.0, gt=0, description="Time the search of one training may take."
+        30.0, gt=0, description="Time limit of the search of one training, in seconds."
     )
     train_timeout_seconds: float = Field(
-        1800.0, gt=0, description="A training that runs longer is stopped and fails."
+        1800.0, gt=0, description="Time limit of one training, in seconds; a longer one is stopped."
     )
     train_memory_mb: int = Field(
-        4096, ge=512, description="A training that needs more memory fails."
+        4096, ge=512, description="Memory limit of one training; a training that needs more fails."
     )
     train_scheduler: str | None = Field(
         None,
-        description="Dask scheduler that trainings run on, e.g. `tcp://scheduler:8786`; processes "
-        "of this machine if empty.",
+        description="Dask scheduler for trainings, e.g. `tcp://scheduler:8786`; processes of "
+        "this machine if empty.",
     )
-    random_seed: int = Field(20, ge=0, description="Seed of folds, search and models.")
+    random_seed: int = Field(20, ge=0, description="Random seed of folds, search and models.")
 
     gate_max_mae: float = Field(
         1.0,
@@ -209,12 +273,11 @@ class Settings(BaseSettings):
         0.80, le=1.0, description="Lowest R² (both period grades known) that may be promoted."
     )
     gate_significance: float = Field(
-        0.05, gt=0, lt=0.5, description="Level of the paired tests in the gate."
+        0.05, gt=0, lt=0.5, description="Significance level of the paired tests in the gate."
     )
     gate_max_mae_gap: float = Field(
         0.5,
         gt=0,
-        allow_inf_nan=False,
         description="Largest difference in MAE (grades) between a group and the others.",
     )
     gate_max_rate_gap: float = Field(
@@ -224,8 +287,8 @@ class Settings(BaseSettings):
         description="Largest difference in false alarms or missed failures (shares) between a "
         "group and the others.",
     )
-    alarm_recall: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.9, description="Share of failing pupils that the alarm is to find."
+    alarm_recall: float = Field(
+        0.9, gt=0, lt=1, description="Share of failing pupils that the alarm has to find."
     )
 
     max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest request body.")
@@ -235,19 +298,29 @@ class Settings(BaseSettings):
     request_seconds: float = Field(
         20.0,
         gt=0,
-        description="A request that is not whole after this long is given up, and so is an answer "
-        "that is not taken, unless 16 KiB a second move.",
-    )
-    short_cut: bool = Field(
-        True,
-        description="Answer `/predict` in front of BentoML's own wrapper: the same bytes, sooner.",
+        description="Time limit for receiving a request and for sending a response, in seconds; "
+        "transfers of 16 KiB a second or more may take longer.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Log level."
+        "INFO", description="Lowest level of log lines."
     )
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="`auto`: readable in a terminal, JSON lines elsewhere."
+        "auto", description="`auto`: text in a terminal, JSON lines elsewhere."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read `env_files` in place of ``.env``, unless a caller passes ``_env_file=None``."""
+        if isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_file:
+            dotenv_settings = DotEnvSettingsSource(settings_cls, env_file=env_files())
+        return init_settings, env_settings, dotenv_settings
 
     @field_validator("seed_model_path")
     @classmethod
@@ -255,16 +328,15 @@ class Settings(BaseSettings):
         if path.suffix.lower() in _PICKLES:
             raise ValueError(
                 "SEED_MODEL_PATH points to a joblib pickle of the replaced application. Loading a "
-                "pickle runs whatever code it holds, so it is refused: remove the setting to use "
-                "the seed model that ships with the project, or make one with "
-                "`python -m training seed`."
+                "pickle runs any code that it contains, so it was not loaded. Remove the setting "
+                "to use the seed model of the package, or make one with `student-success seed`."
             )
         return path
 
-    @field_validator("state_dir", mode="after")
+    @field_validator("state_dir", "data_path", "seed_model_path", mode="after")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().resolve()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path and (start_folder() / path.expanduser()).resolve()
 
     @model_validator(mode="after")
     def _roles_differ(self) -> Self:
@@ -278,32 +350,32 @@ class Settings(BaseSettings):
 
     @property
     def bind_address(self) -> str:
-        """`host` as an IP address, which is what BentoML asks for."""
+        """`host` as an IP address, which BentoML requires."""
         return "127.0.0.1" if self.host == "localhost" else self.host
 
     @property
     def api_url(self) -> str:
-        """Where the web interface finds the API."""
+        """URL of the API for the web interface."""
         if self.ui_api_url is not None:
             return self.ui_api_url.rstrip("/")
-        # "Every address" is where one listens, not where one is found.
-        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - said, not bound to
+        # Clients cannot connect to the address that stands for all interfaces.
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
         host = everywhere.get(self.bind_address, self.bind_address)
         return f"http://{host}:{self.port}"
 
     @property
     def database(self) -> str:
         """SQLAlchemy URL of the database in use."""
-        return self.database_url or f"sqlite:///{self.state_dir / 'student_success.db'}"
+        return _absolute_url(self.database_url) or f"{_SQLITE}{self.state_dir}/student_success.db"
 
     @property
     def tracking_uri(self) -> str:
         """Absolute MLflow tracking URI in use."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.state_dir / 'mlflow.db'}"
+        return _absolute_url(self.mlflow_tracking_uri) or f"{_SQLITE}{self.state_dir}/mlflow.db"
 
     @property
     def registry_is_local(self) -> bool:
-        """Whether MLflow is a database file here rather than a server."""
+        """Whether MLflow is a database of this machine rather than a server."""
         return not self.tracking_uri.startswith(("http://", "https://"))
 
     @property
@@ -311,8 +383,14 @@ class Settings(BaseSettings):
         """Folder of MLflow's artefacts when no server keeps them."""
         return self.state_dir / "mlflow-artefacts"
 
+    @property
+    def data_dir(self) -> Path:
+        """Folder of the prepared data: ``data`` of the source tree, else in the state folder."""
+        folder = ROOT / "data"
+        return folder if (folder / "sample.csv").is_file() else self.state_dir / "data"
+
     def check_exposure(self, host: str) -> None:
-        """Refuse to listen beyond this machine without a token.
+        """Raise an error if the API would be open to other machines without a token.
 
         Raises
         ------
@@ -327,6 +405,6 @@ class Settings(BaseSettings):
             loopback = False
         if not loopback:
             raise ConfigurationError(
-                f"Listening on {host} would show pupils' data to anyone who can reach it: set "
-                "API_TOKEN, or ALLOW_ANONYMOUS=true if that is meant."
+                f"The service was not started: on {host}, anyone who can reach it could read "
+                "pupils' data. Set API_TOKEN, or ALLOW_ANONYMOUS=true to allow that."
             )

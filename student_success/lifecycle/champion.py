@@ -24,6 +24,9 @@ from student_success.storage.deployments import Deployment, Deployments
 
 logger = logging.getLogger(__name__)
 
+FOLLOW_SECONDS = 0.5
+"""Interval at which a worker reads the newest deployment: one indexed row."""
+
 Source = Literal["mlflow", "bento-store", "seed"]
 RETRY_SECONDS = 5.0
 FOLLOW_PATIENCE_SECONDS = 2.0
@@ -130,7 +133,7 @@ class Champion:
     async def follow(self) -> None:
         """Look for a newer deployment for ever."""
         while True:
-            await asyncio.sleep(self._settings.follow_seconds)
+            await asyncio.sleep(FOLLOW_SECONDS)
             try:
                 await self.catch_up()
             except StudentSuccessError:

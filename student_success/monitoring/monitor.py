@@ -25,6 +25,9 @@ from student_success.storage.engine import insert_or, reading, snapshots, writin
 
 logger = logging.getLogger(__name__)
 
+MONITOR_ROWS = 10_000
+"""Newest predictions, and newest outcomes, from which live error and drift are computed."""
+
 DRIFT = "drift"
 
 
@@ -104,7 +107,7 @@ class Monitor:
 
     def _measure(self) -> None:
         """Set the gauges of live error."""
-        found = observations.live(self._engine, limit=self._settings.monitor_rows)
+        found = observations.live(self._engine, limit=MONITOR_ROWS)
         for horizon in Horizon:
             part = found.get(horizon)
             metrics.live_mae.labels(horizon).set(math.nan if part is None else part.mae)
@@ -118,7 +121,7 @@ class Monitor:
         predictor = served.predictor
         now = now_us()
         seen, rows = observations.seen(
-            self._engine, limit=self._settings.monitor_rows, model_version=predictor.version
+            self._engine, limit=MONITOR_ROWS, model_version=predictor.version
         )
         found = compare(predictor.drift_reference, seen, self._limits)
         verdicts = [

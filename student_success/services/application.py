@@ -100,7 +100,7 @@ class Application:
         """
         settings = self.settings
         self._started_at = time.monotonic()
-        control = connect(settings.database, synchronous=settings.control_synchronous)
+        control = connect(settings.database, synchronous="FULL")
         self._control = control
         self.deployments = Deployments(control)
         self.jobs = Jobs(settings, control)
@@ -372,7 +372,7 @@ class Application:
                     await self.champion.catch_up()
             except StudentSuccessError as error:
                 logger.warning("alias_not_aligned", extra={"reason": error.message})
-            await asyncio.sleep(settings.alias_check_seconds)
+            await asyncio.sleep(settings.test_alias_check_seconds)
 
     def _wanted_alias(self) -> str | None:
         current = self.deployments.current()

@@ -30,7 +30,9 @@ ENOUGH = 40
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("life"), WORKERS="2", ALIAS_CHECK_SECONDS="1") as running:
+    with serving(
+        tmp_path_factory.mktemp("life"), WORKERS="2", TEST_ALIAS_CHECK_SECONDS="1"
+    ) as running:
         yield running
 
 

@@ -90,7 +90,7 @@ class Watch:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serve version 1, and nothing else, with the alias on it."""
-    with serving(versions.fresh_state(tmp_path_factory), ALIAS_CHECK_SECONDS="600") as running:
+    with serving(versions.fresh_state(tmp_path_factory), TEST_ALIAS_CHECK_SECONDS="600") as running:
         answer = _promote(running, SERVED)
         assert answer.status_code == 200, answer.text
         yield running

@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert str(registered) == NEW
     running = Server(
         state,
-        ALIAS_CHECK_SECONDS="0.5",
+        TEST_ALIAS_CHECK_SECONDS="0.5",
         PYTHONPATH=f"{PAUSING}:{ROOT}",
         PAUSE_FILE=str(state / "pause"),
     )

@@ -68,7 +68,7 @@ def server(state: Path, fault: Fault) -> Iterator[Server]:
             state,
             MLFLOW_TRACKING_URI=registry.url,
             REGISTRY_TIMEOUT_SECONDS=str(PATIENCE_SECONDS),
-            ALIAS_CHECK_SECONDS="1",
+            TEST_ALIAS_CHECK_SECONDS="1",
         )
         running.start()
         try:
@@ -151,7 +151,7 @@ def test_rollback_works_from_the_store_and_the_registry_hears_of_it_later(
 
     # The registry is back.
     assert versions.alias_of(server.state_dir) == "1"
-    again = Server(server.state_dir, ALIAS_CHECK_SECONDS="0.5")
+    again = Server(server.state_dir, TEST_ALIAS_CHECK_SECONDS="0.5")
     again.start()
     try:
         end = time.monotonic() + 60

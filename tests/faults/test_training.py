@@ -197,7 +197,7 @@ def test_one_of_many_trainings_at_once_wins(start: Start) -> None:
 
 def test_one_of_many_promotions_at_once_wins(tmp_path_factory: pytest.TempPathFactory) -> None:
     state = versions.fresh_state(tmp_path_factory)
-    with serving(state, WORKERS="2", ALIAS_CHECK_SECONDS="600") as server:
+    with serving(state, WORKERS="2", TEST_ALIAS_CHECK_SECONDS="600") as server:
         answers = _all_at_once(server, "/promote", {"version": 1})
         found = Counter((answer.status_code, answer.json().get("error")) for answer in answers)
         rows = httpx.get(f"{server.url}/deployments", headers=server.admin).json()

@@ -43,7 +43,7 @@ BATCH = 7
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     state = versions.fresh_state(tmp_path_factory)
-    with serving(state, WORKERS=str(WORKERS), ALIAS_CHECK_SECONDS="5") as running:
+    with serving(state, WORKERS=str(WORKERS), TEST_ALIAS_CHECK_SECONDS="5") as running:
         yield running
 
 

@@ -25,8 +25,8 @@ _sessions = itertools.count(1)
 def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
     folder = tmp_path_factory.mktemp("http")
     servers = (
-        Server(folder / "open", SHORT_CUT="true"),
-        Server(folder / "guarded", SHORT_CUT="false", API_TOKEN=API_TOKEN),
+        Server(folder / "open"),
+        Server(folder / "guarded", API_TOKEN=API_TOKEN),
     )
     with contextlib.ExitStack() as held:
         for server in servers:

@@ -17,31 +17,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def settings_table() -> str:
-    """Write the table that stands in the README."""
-    lines = ["| name | default | what |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory is not None else field.default
-        # `1 == True`: a number must not be written as a truth value.
-        shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        if default is None:
-            shown = ""
-        if name == "seed_model_path":
-            shown = "the one that ships"
-        if name == "state_dir":
-            shown = "XDG state folder"
-        lines.append(f"| `{name.upper()}` | {shown} | {field.description} |")
-    return "\n".join(lines)
-
-
-def test_settings_table_is_the_settings() -> None:
-    found = re.search(r"<!-- settings: [^>]*-->\n(.*?)\n?<!-- /settings -->", README, re.DOTALL)
-    assert found is not None
-    assert found.group(1).strip() == settings_table(), (
-        "README.md: replace the table between the settings marks by:\n" + settings_table()
-    )
-
-
 def test_answer_shown_is_the_answer_of_the_seed() -> None:
     found = re.search(r'```json\n(\{"prediction_id".*?)\n```', README, re.DOTALL)
     assert found is not None

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from student_success.cli.dotenv import STACK_SECRETS
-from student_success.core.settings import RENAMED, ROOT, Settings
+from student_success.core.settings import INTERNAL, RENAMED, ROOT, Settings
 
 EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 LINE = re.compile(r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
 NAMES = dict(LINE.findall(EXAMPLE))
+SETTINGS = sorted(set(Settings.model_fields) - set(INTERNAL))
 FILES = ("docker-compose.yml", "docker-compose.scale.yml")
 COMPOSE = "".join((ROOT / name).read_text("utf-8") for name in FILES)
 # ${NAME}, ${NAME:-default}, ${NAME:?refusal}
@@ -36,10 +37,10 @@ def words(text: str) -> str:
 
 def test_every_setting_is_there_and_nothing_else() -> None:
     stack = set(READ) | set(RENAMED) | set(STACK_SECRETS)
-    assert set(NAMES) == {name.upper() for name in Settings.model_fields} | stack
+    assert set(NAMES) == {name.upper() for name in SETTINGS} | stack
 
 
-@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+@pytest.mark.parametrize("name", SETTINGS)
 def test_setting_is_described_with_its_default(name: str) -> None:
     field = Settings.model_fields[name]
     assert field.description is not None
@@ -55,7 +56,7 @@ def test_name_of_the_replaced_application_is_there(name: str) -> None:
     assert name in NAMES
 
 
-@pytest.mark.parametrize("name", sorted(set(READ) - {n.upper() for n in Settings.model_fields}))
+@pytest.mark.parametrize("name", sorted(set(READ) - {n.upper() for n in SETTINGS}))
 def test_default_of_the_stack_is_the_one_shown(name: str) -> None:
     if name not in RENAMED:
         assert NAMES[name] == READ[name]
@@ -67,7 +68,7 @@ def test_no_secret_has_a_value() -> None:
         assert READ[name] == ""
 
 
-@pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - FIXED))
+@pytest.mark.parametrize("name", sorted(set(SETTINGS) - FIXED))
 def test_setting_reaches_a_container(name: str) -> None:
     assert name.upper() in READ
 

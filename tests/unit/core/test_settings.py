@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import RENAMED, Settings
+from student_success.core.settings import REMOVED, RENAMED, Settings
 
 SECRET = "s3cret-token-that-nobody-may-see"
 
@@ -22,6 +22,8 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., S
         monkeypatch.delenv(name.upper(), raising=False)
     for old in RENAMED:
         monkeypatch.delenv(old, raising=False)
+    monkeypatch.delenv("STUDENT_SUCCESS_FOLDER", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     monkeypatch.chdir(tmp_path)
 
     def read(dotenv: str = "", **environment: str) -> Settings:
@@ -60,6 +62,62 @@ def test_environment_wins_over_the_file(settings: Callable[..., Settings]) -> No
     assert settings("PORT=9001\nUI_PORT=9002\n", PORT="9003").ui_port == 9002
 
 
+@pytest.mark.parametrize(
+    ("dotenv", "environment", "folder"),
+    [
+        ("", {}, "xdg/student-success"),
+        ("STATE_DIR=named\n", {}, "named"),
+        ("STATE_DIR=named\n", {"STATE_DIR": "given"}, "given"),
+    ],
+    ids=["default", "file", "environment"],
+)
+def test_env_file_of_the_state_folder_is_read_after_that_of_the_current_folder(
+    settings: Callable[..., Settings],
+    tmp_path: Path,
+    dotenv: str,
+    environment: dict[str, str],
+    folder: str,
+) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / ".env").write_text("PORT=9001\nUI_PORT=9002\nADMIN_TOKEN=a\n")
+    found = settings(f"{dotenv}PORT=9003\nADMIN_TOKEN=  # not yet\n", **environment)
+    assert found.state_dir == tmp_path / folder
+    assert (found.port, found.ui_port) == (9003, 9002)
+    assert found.admin_token is not None
+
+
+def test_child_process_in_another_folder_reads_the_same_settings(
+    settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = settings(
+        "PORT=9003\nDATA_PATH=pupils.csv\nSTATE_DIR=state\nSEED_MODEL_PATH=model\n"
+        "DATABASE_URL=sqlite:///history.db\nMLFLOW_TRACKING_URI=sqlite:///runs.db\n"
+    )
+    assert before.data_path == tmp_path / "pupils.csv"
+    assert before.seed_model_path == tmp_path / "model"
+    assert before.database == f"sqlite:///{tmp_path}/history.db"
+    assert before.tracking_uri == f"sqlite:///{tmp_path}/runs.db"
+    monkeypatch.setenv("STUDENT_SUCCESS_FOLDER", str(tmp_path))
+    monkeypatch.chdir("/")
+    after = Settings()
+    assert after == before
+    assert (after.database, after.tracking_uri) == (before.database, before.tracking_uri)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////x/y.db", "sqlite:///:memory:", "postgresql://h/d"])
+def test_url_without_a_relative_path_is_left_as_it_is(
+    settings: Callable[..., Settings], url: str
+) -> None:
+    assert settings(DATABASE_URL=url).database == url
+
+
+def test_no_env_file_is_read_when_the_caller_says_so(
+    settings: Callable[..., Settings],
+) -> None:
+    settings("PORT=9003\n")
+    assert Settings(_env_file=None).port == 8000  # type: ignore[call-arg]
+
+
 def test_old_name_in_the_environment_wins_over_the_file(
     settings: Callable[..., Settings],
 ) -> None:
@@ -89,7 +147,7 @@ def test_pickle_as_seed_is_refused_in_plain_words(
 ) -> None:
     with pytest.raises(ValidationError, match="pickle") as caught:
         settings(SEED_MODEL_PATH=f"models/{name}")
-    assert "python -m training seed" in str(caught.value)
+    assert "student-success seed" in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
@@ -178,6 +236,12 @@ def test_state_directory_is_absolute_and_holds_everything(
     assert found.tracking_uri == f"sqlite:///{tmp_path}/here/mlflow.db"
     assert found.registry_is_local
     assert not settings(MLFLOW_TRACKING_URI="http://mlflow:5000").registry_is_local
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_removed_name_has_no_effect(settings: Callable[..., Settings], name: str) -> None:
+    before = settings()
+    assert settings(**{name: "600"}) == before
 
 
 def test_every_setting_is_described() -> None:

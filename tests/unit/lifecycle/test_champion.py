@@ -56,8 +56,9 @@ def champion(record: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise RegistryUnavailableError("away")
 
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.01)
     monkeypatch.setattr(versions.subprocesses, "run", away)
-    return Champion(Settings(state_dir=tmp_path, follow_seconds=0.01), record)
+    return Champion(Settings(state_dir=tmp_path), record)
 
 
 def deploy(record: Deployments, version: str, fingerprint: str) -> Deployment:
