@@ -18,7 +18,7 @@ from student_success.core.settings import Settings
 from student_success.core.subprocesses import say, speaking
 from student_success.domain.decision import SEED
 from student_success.domain.students import FEATURE_NAMES, TARGET
-from student_success.model.predictor import verify
+from student_success.model.artefact import verify
 from student_success.registry import mlflow_client, versions
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, migrate

@@ -12,8 +12,9 @@ import numpy as np
 
 from student_success.bulk.csv_reader import Refused
 from student_success.bulk.types import ANSWERS, Layout
+from student_success.domain.students import HORIZONS
 from student_success.model.grading import CENTS, HIGHEST, TEN_THOUSANDTHS, decide
-from student_success.model.predictor import HORIZONS, Predictions
+from student_success.model.prediction import Predictions
 
 _GRADES = HIGHEST + 1
 _SPECIAL = re.compile('[,"\r\n]')

@@ -30,10 +30,11 @@ from student_success.bulk.validation import (
 from student_success.bulk.worker import explained, predict
 from student_success.core.errors import DatasetError
 from student_success.domain.decision import Decision
-from student_success.domain.students import Feature
+from student_success.domain.students import HORIZONS, Feature
 from student_success.domain.tabular import REFERENCE, feature_of, value_of
 from student_success.model.grading import CENTS
-from student_success.model.predictor import HORIZONS, Predictions, Predictor
+from student_success.model.prediction import Predictions
+from student_success.model.predictor import Predictor
 
 SLICE_ROWS = 32_768
 GROUP_ROWS = 131_072

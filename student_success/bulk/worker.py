@@ -16,7 +16,8 @@ from student_success.bulk.validation import Judged, codes_of_texts, judge, why_t
 from student_success.core.errors import StudentSuccessError
 from student_success.core.memory import no_collections
 from student_success.domain.tabular import REFERENCE, feature_of
-from student_success.model.predictor import Predictions, Predictor
+from student_success.model.prediction import Predictions
+from student_success.model.predictor import Predictor
 
 ROWS_AT_ONCE = 4096
 """Rows a run of the model: enough to sort, few enough to stay in the processor's cache."""

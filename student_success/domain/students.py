@@ -40,6 +40,10 @@ class Horizon(StrEnum):
     G1_G2 = "G1+G2"
 
 
+HORIZONS = tuple(Horizon)
+"""By the number of period grades known: none, the first, both."""
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """One text in the two languages a person may read it in."""

@@ -167,5 +167,5 @@ class Champion:
         metrics.model_info.labels(version, served.source).set(1)
         extra = {"model_version": version, "source": served.source}
         logger.info("serving", extra=extra)
-        if served.predictor.dataset.get("synthetic"):
+        if served.predictor.artefact.dataset.get("synthetic"):
             logger.warning("serving_model_of_synthetic_data", extra=extra)

@@ -1,4 +1,4 @@
-"""The hash of every file of an artefact, checked before any of them is read."""
+"""The files of a served model: verify their checksums and read their JSON documents."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from student_success.core.errors import ArtefactError
+from student_success.domain.students import Horizon
 
 FORMAT = 2
-"""1: one set of trees, a number a leaf; 2: trees for each horizon, a distribution a leaf."""
+"""1: one set of trees, one number a leaf; 2: trees for each horizon, a distribution a leaf."""
 MANIFEST = "manifest.json"
+
+
+def trees_file(horizon: Horizon) -> str:
+    """Return the file name of a horizon's trees, without the plus sign, which URLs may lose."""
+    return f"trees-{horizon.replace('+', '-')}.onnx.gz"
 
 
 def verify(folder: Path) -> str:
@@ -28,15 +35,71 @@ def verify(folder: Path) -> str:
         raw = (folder / MANIFEST).read_bytes()
         manifest: Mapping[str, Any] = json.loads(raw)
         if manifest["format"] != FORMAT:
-            raise ArtefactError("The model artefact has a format this program does not read.")
+            raise ArtefactError("The model artefact has a format that this program cannot read.")
         for name, expected in manifest["files"].items():
             if Path(name).name != name:
                 raise ArtefactError("The manifest names a file outside the artefact.")
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
-                raise ArtefactError(f"The model file {name} is not the one that was recorded.")
+                raise ArtefactError(f"The model file {name} does not match its recorded checksum.")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError("The model artefact is incomplete or damaged.") from error
     return hashlib.sha256(raw).hexdigest()
+
+
+class Artefact:
+    """A verified artefact, whose JSON documents are read when they are first needed.
+
+    Attributes
+    ----------
+    fingerprint
+        SHA-256 of the manifest: it identifies every byte of the artefact.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Verify every file; raises `ArtefactError` as `verify` does."""
+        self.fingerprint = verify(folder)
+        self.folder = folder
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Read one JSON document of the artefact."""
+        document: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        return document
+
+    @cached_property
+    def serving(self) -> dict[str, Any]:
+        """How inputs are encoded and predictions calibrated."""
+        return self.read("serving.json")
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """The model card, as data."""
+        return self.read("card.json")
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """What is needed to refit this model on other pupils."""
+        return self.read("recipe.json")
+
+    @cached_property
+    def drift_reference(self) -> dict[str, Any]:
+        """How features and predictions were distributed in training."""
+        return self.read("drift_reference.json")
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """Name, SHA-256 and row count of the training data, and whether it is synthetic."""
+        dataset: dict[str, Any] = self.recipe["data"]
+        return dataset
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the evaluation by name, e.g. ``G1+G2/candidate/mae``."""
+        return {
+            f"{horizon}/{model}/{measure}": value["mean"]
+            for horizon, by_model in self.card["metrics"].items()
+            for model, measured in by_model.items()
+            for measure, value in measured.items()
+        }
 
 
 def finite_json(value: Any) -> Any:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from student_success.domain.students import FEATURES, Feature, StudentFeatures
+from student_success.domain.students import FEATURES, HORIZONS, Feature, StudentFeatures
+from student_success.model.artefact import trees_file
 from student_success.model.explanation_text import NOTE, sentence_en, sentence_fr
 from student_success.model.grading import (
     CENTS,
@@ -29,7 +29,7 @@ from student_success.model.grading import (
     grid_index,
 )
 from student_success.model.onnx_reader import read
-from student_success.model.predictor import HORIZONS, Predictor, trees_file
+from student_success.model.predictor import Predictor
 from student_success.model.shapley import Attribution
 
 Floats = NDArray[np.float64]
@@ -98,23 +98,12 @@ class Explanation:
     model_version: str
 
 
-@lru_cache(maxsize=2)
-def explainer(predictor: Predictor) -> Explainer:
-    """Return the explainer of a predictor, made once; the two latest are kept."""
-    return Explainer(predictor)
-
-
-def explain(predictor: Predictor, student: StudentFeatures) -> Explanation:
-    """Explain one pupil's prediction."""
-    return explainer(predictor).explain(student)
-
-
 class Explainer:
     """Explain the answers of one predictor, in milliseconds once `warm` has laid its trees out."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._serving = predictor.serving
+        self._serving = predictor.artefact.serving
         names = self._serving["inputs"]["names"]
         # Categories of several columns, and the trend, belong to one feature each.
         self._owner = np.array(

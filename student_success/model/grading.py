@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -240,6 +241,12 @@ def intervals(cdf: Floats, whole: Ints, mass: Floats) -> tuple[Ints, Ints]:
         low[open_rows] = at_low - (lower & (at_low > 0))
         high[open_rows] = at_high + (~lower & (at_high < HIGHEST))
     return low, high
+
+
+def alarm_level(alarm: Mapping[str, Any], recall: float) -> float:
+    """Return the alarm level of the lowest recorded recall that is at least `recall`."""
+    index = min(bisect_left(alarm["recall"], recall), len(alarm["recall"]) - 1)
+    return float(alarm["level"][index])
 
 
 def _padded(cdf: Floats) -> Floats:

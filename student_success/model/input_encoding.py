@@ -121,7 +121,7 @@ class Encoder:
         integers = [columns[name] for name in self._names[self._integers]]
         return self._filled(blocks, integers, columns["G1"], columns["G2"])
 
-    def alike(self, data: Inputs) -> NDArray[np.int64]:
+    def similar_order(self, data: Inputs) -> NDArray[np.int64]:
         """Return an order of pupils in which those who are alike follow each other.
 
         They take the same ways through the trees, which the processor then finds quicker.

@@ -123,7 +123,7 @@ class Monitor:
         seen, rows = observations.seen(
             self._engine, limit=MONITOR_ROWS, model_version=predictor.version
         )
-        found = compare(predictor.drift_reference, seen, self._limits)
+        found = compare(predictor.artefact.drift_reference, seen, self._limits)
         verdicts = [
             entry["verdict"] for entry in (*found["features"].values(), found["predictions"])
         ]

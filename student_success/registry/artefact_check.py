@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from student_success.core.errors import ArtefactError
-from student_success.domain.students import FEATURES, StudentFeatures
+from student_success.domain.students import FEATURES, HORIZONS, StudentFeatures
 from student_success.model import onnx_reader
-from student_success.model.predictor import HORIZONS, Prediction, Predictor, trees_file
+from student_success.model.artefact import trees_file
+from student_success.model.prediction import Prediction
+from student_success.model.predictor import Predictor
 
 MODEL_FILE = "model.skops"
 SERVING = "serving"

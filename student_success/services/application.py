@@ -288,9 +288,9 @@ class Application:
             alias=settings.model_alias,
             expected_features=list(FEATURE_NAMES),
             features={feature.name: feature.public() for feature in FEATURES},
-            metrics={} if predictor is None else predictor.metrics,
-            dataset={} if predictor is None else predictor.dataset,
-            model_card={} if predictor is None else predictor.card,
+            metrics={} if predictor is None else predictor.artefact.metrics,
+            dataset={} if predictor is None else predictor.artefact.dataset,
+            model_card={} if predictor is None else predictor.artefact.card,
         )
 
     # Health
@@ -320,7 +320,7 @@ class Application:
                 "uptime_seconds": round(time.monotonic() - self._started_at, 3),
                 "synthetic_data": None
                 if served is None
-                else bool(served.predictor.dataset.get("synthetic")),
+                else bool(served.predictor.artefact.dataset.get("synthetic")),
             }
         )
 

@@ -26,7 +26,7 @@ from student_success.domain.idempotency import Asked, IdempotencyKey
 from student_success.domain.schemas import BatchAnswer, Interval, PredictionAnswer
 from student_success.domain.students import StudentFeatures
 from student_success.lifecycle.champion import Champion, Served
-from student_success.model.predictor import Prediction
+from student_success.model.prediction import Prediction
 from student_success.storage.inference_log.group_commit import MAX_ROWS_IN_LOOP, Row
 from student_success.storage.inference_log.history import History
 

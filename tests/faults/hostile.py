@@ -16,7 +16,7 @@ import yaml
 from onnx import TensorProto, helper
 
 from student_success.domain.students import Horizon
-from student_success.model.predictor import trees_file
+from student_success.model.artefact import trees_file
 from tests.faults.versions import Alter, edit, write_manifest
 
 TREES = trees_file(Horizon.G1_G2)

@@ -19,7 +19,8 @@ import pytest
 from student_success.core.errors import ArtefactError
 from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE, StudentFeatures
-from student_success.model.predictor import Predictor, verify
+from student_success.model.artefact import verify
+from student_success.model.predictor import Predictor
 from student_success.registry import versions as model_versions
 from tests.faults import hostile, versions
 from tests.faults.counts import counts

@@ -19,7 +19,8 @@ import pytest
 
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import EXAMPLE, StudentFeatures
-from student_success.model.predictor import Predictor, verify
+from student_success.model.artefact import verify
+from student_success.model.predictor import Predictor
 from tests.faults import versions
 from tests.faults.counts import counts
 from tests.server import Server

@@ -21,7 +21,8 @@ import psutil
 import pytest
 
 from student_success.domain.students import EXAMPLE, FEATURES, StudentFeatures
-from student_success.model.predictor import Prediction, Predictor
+from student_success.model.prediction import Prediction
+from student_success.model.predictor import Predictor
 from tests.clients import Clients
 from tests.faults import versions
 from tests.faults.counts import counts, times

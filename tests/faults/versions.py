@@ -24,7 +24,8 @@ import pytest
 
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatures
-from student_success.model.predictor import Predictor, verify
+from student_success.model.artefact import verify
+from student_success.model.predictor import Predictor
 from student_success.registry import mlflow_client
 from training.data.dataset import SAMPLE, read
 from training.export.register import Candidate, register_candidate

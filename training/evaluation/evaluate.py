@@ -16,7 +16,8 @@ import pandas as pd
 from joblib import Parallel
 from numpy.typing import NDArray
 
-from student_success.model.predictor import HORIZONS, alarm_level
+from student_success.domain.students import HORIZONS
+from student_success.model.grading import alarm_level
 from training.evaluation.fairness import audit_groups, gaps
 from training.evaluation.scores import (
     calibration_bins,

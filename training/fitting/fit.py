@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from grade_models import GradeForest, grade_of
-from student_success.model.predictor import HORIZONS
+from student_success.domain.students import HORIZONS
 from training.fitting.calibration import Predicted, Said, Table, alarm_levels, calibrate, say
 from training.fitting.families import Model, build, hide
 from training.fitting.folds import folds

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from student_success.model.predictor import HORIZONS
+from student_success.domain.students import HORIZONS
 from training.evaluation.evaluate import BASELINE, CANDIDATE, HeldOut
 from training.evaluation.scores import calibration_bins
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
-from student_success.domain.students import FEATURE_NAMES, TARGET
-from student_success.model.predictor import HORIZONS
+from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET
 from training.data.dataset import Dataset, load
 from training.evaluation.evaluate import BASELINE, CANDIDATE, Evaluation, evaluate
 from training.evaluation.fairness import MEASURES

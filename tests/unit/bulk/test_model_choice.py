@@ -13,7 +13,7 @@ from student_success.bulk.model_choice import Model, choose, opened
 from student_success.core import subprocesses
 from student_success.core.errors import ArtefactError, NotFoundError, RegistryUnavailableError
 from student_success.core.settings import ROOT, Settings
-from student_success.model.predictor import verify
+from student_success.model.artefact import verify
 from student_success.registry import versions
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, migrate

@@ -20,7 +20,7 @@ from student_success.core.settings import ROOT, Settings
 from student_success.domain.decision import SEED
 from student_success.lifecycle import champion as module
 from student_success.lifecycle.champion import Champion
-from student_success.model.predictor import verify
+from student_success.model.artefact import verify
 from student_success.registry import versions
 from student_success.storage.deployments import Deployment, Deployments
 

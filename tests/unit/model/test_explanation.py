@@ -8,7 +8,7 @@ import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
-from student_success.model.explanation import CHANGEABLE, Explainer, explain
+from student_success.model.explanation import CHANGEABLE, Explainer
 from student_success.model.predictor import Predictor
 
 SEED = ROOT / "student_success" / "seed"
@@ -80,10 +80,3 @@ def test_reasons_are_whole_sentences_in_both_languages(explainer: Explainer) -> 
     assert all(re.search(r"\d", sentence) for sentence in said.reasons["en"])
     assert "cause" in said.note["fr"]
     assert "cause" in said.note["en"]
-
-
-def test_explainer_is_made_once_a_predictor(explainer: Explainer) -> None:
-    predictor = explainer._predictor
-    first = explain(predictor, pupil())
-    assert explain(predictor, pupil()) == first
-    assert first.model_version == "seed"

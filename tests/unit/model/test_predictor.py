@@ -12,7 +12,8 @@ import pytest
 from student_success.core.errors import ArtefactError
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE, StudentFeatures
-from student_success.model.predictor import Prediction, Predictor
+from student_success.model.prediction import Prediction
+from student_success.model.predictor import Predictor
 
 SEED = ROOT / "student_success" / "seed"
 
@@ -38,8 +39,12 @@ def test_seed_answers_the_documented_example_sensibly(seed: Predictor) -> None:
 
 
 def test_figures_have_flat_names(seed: Predictor) -> None:
-    assert seed.metrics["G1+G2/candidate/mae"] < seed.metrics["G1+G2/baseline/mae"]
-    assert seed.metrics["none/candidate/crps"] < seed.metrics["none/baseline/crps"]
+    assert (
+        seed.artefact.metrics["G1+G2/candidate/mae"] < seed.artefact.metrics["G1+G2/baseline/mae"]
+    )
+    assert (
+        seed.artefact.metrics["none/candidate/crps"] < seed.artefact.metrics["none/baseline/crps"]
+    )
 
 
 def test_seed_is_small() -> None:
@@ -47,8 +52,8 @@ def test_seed_is_small() -> None:
 
 
 def test_seed_was_trained_on_real_pupils(seed: Predictor) -> None:
-    assert seed.dataset["synthetic"] is False
-    assert seed.dataset["rows"] == 662
+    assert seed.artefact.dataset["synthetic"] is False
+    assert seed.artefact.dataset["rows"] == 662
 
 
 @pytest.mark.parametrize("name", ["trees-G1-G2.onnx.gz", "serving.json", "evaluation.json"])

@@ -13,8 +13,9 @@ import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import Horizon, StudentFeatures
+from student_success.model.artefact import trees_file
 from student_success.model.onnx_reader import Nodes, read
-from student_success.model.predictor import Predictor, trees_file
+from student_success.model.predictor import Predictor
 from student_success.model.shapley import Attribution
 from training.export.artefact import random_students
 

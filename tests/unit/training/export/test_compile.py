@@ -10,9 +10,16 @@ import pandas as pd
 import pytest
 
 from student_success.domain.decision import Decision
-from student_success.domain.students import FEATURE_NAMES, FEATURES, TARGET, StudentFeatures
+from student_success.domain.students import (
+    FEATURE_NAMES,
+    FEATURES,
+    HORIZONS,
+    TARGET,
+    StudentFeatures,
+)
 from student_success.model.grading import CENTS
-from student_success.model.predictor import HORIZONS, Prediction, Predictions, Predictor
+from student_success.model.prediction import Prediction, Predictions
+from student_success.model.predictor import Predictor
 from training.data.dataset import SAMPLE, read
 from training.export.artefact import random_students, write_artefact
 from training.export.compile import frame_of
