@@ -100,7 +100,7 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     from student_success.core.logging import configure
     from student_success.core.subprocesses import say, speaking
     from student_success.domain.schemas import PromoteRequest
-    from student_success.lifecycle import promotion
+    from student_success.lifecycle import alias_sync, promotion
     from student_success.registry import mlflow_client, versions
     from student_success.storage.deployments import Deployments
     from student_success.storage.engine import connect
@@ -131,14 +131,14 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
                 )
                 say(stream, "result", **result)
                 # It is promoted whether or not MLflow hears of it now.
-                promotion.align_alias(settings, deployments, may_adopt=False)
+                alias_sync.align_alias(settings, deployments, may_adopt=False)
                 say(stream, "progress", step="aligned")
             elif asked.command == "versions":
                 say(stream, "result", versions=mlflow_client.versions(settings))
             elif asked.command == "judge":
                 say(stream, "result", **promotion.judge(settings, deployments, asked.version))
             elif asked.command == "align-alias":
-                promotion.align_alias(settings, deployments, may_adopt=True)
+                alias_sync.align_alias(settings, deployments, may_adopt=True)
                 say(stream, "result")
             else:
                 versions.fetch(settings, str(asked.version), fingerprint=asked.sha256)

@@ -22,7 +22,6 @@ from student_success.core.errors import (
 from student_success.core.memory import give_back_soon
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
-from student_success.domain.decision import SEED
 from student_success.domain.schemas import (
     DriftAnswer,
     EvidenceAnswer,
@@ -39,10 +38,11 @@ from student_success.domain.schemas import (
 )
 from student_success.domain.students import FEATURE_NAMES, FEATURES
 from student_success.lifecycle import promotion
+from student_success.lifecycle.alias_sync import wanted_alias
 from student_success.lifecycle.champion import Champion
 from student_success.lifecycle.training_jobs import Jobs
 from student_success.monitoring.monitor import Monitor
-from student_success.registry import mlflow_http, versions
+from student_success.registry import mlflow_http
 from student_success.services.explanation import Explanations
 from student_success.services.prediction import Inference
 from student_success.storage.deployments import Deployments
@@ -230,17 +230,8 @@ class Application:
         """Go back to the version served before; works with MLflow away."""
         with self._counted("rolled_back"):
             async with self._exclusive(Operation.DEPLOYMENT):
-                target = await asyncio.to_thread(self.deployments.rollback_target)
-                if target is not None:
-                    await versions.ensure_stored(
-                        self.settings, target.to_version, fingerprint=target.fingerprint
-                    )
-                result = await asyncio.to_thread(
-                    promotion.roll_back,
-                    self.settings,
-                    self.deployments,
-                    reason=request.reason,
-                    actor=actor,
+                result = await promotion.roll_back(
+                    self.settings, self.deployments, reason=request.reason, actor=actor
                 )
         await self._followed()
         return RollbackAnswer.model_validate(result)
@@ -366,17 +357,13 @@ class Application:
                 if (
                     leader
                     and self._registry_ok
-                    and there != await asyncio.to_thread(self._wanted_alias)
+                    and there != await asyncio.to_thread(wanted_alias, self.deployments)
                 ):
                     await self._registry_child("align-alias")
                     await self.champion.catch_up()
             except StudentSuccessError as error:
                 logger.warning("alias_not_aligned", extra={"reason": error.message})
             await asyncio.sleep(settings.test_alias_check_seconds)
-
-    def _wanted_alias(self) -> str | None:
-        current = self.deployments.current()
-        return None if current is None or current.to_version == SEED else current.to_version
 
     async def _registry_child(
         self, *arguments: str, timeout: float | None = None

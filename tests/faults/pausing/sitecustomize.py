@@ -68,7 +68,7 @@ def _arm():
     _around(deployments, "_chain", after="half recorded")
     _around(promotion.Anchor, "add", before="committed")
     _around(mlflow_client, "move_alias", before="moving", after="moved")
-    _around(promotion.Deployments, "remember_alias", after="remembered")
+    _around(deployments.Deployments, "remember_alias", after="remembered")
 
 
 if "PAUSE_FILE" in os.environ and "promote" in sys.orig_argv:
