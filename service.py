@@ -1,4 +1,4 @@
-"""The Bento service: the composition root, and one short method for each API."""
+"""The BentoML service: puts the layers together, with one short method for each API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from student_success.core.subprocesses import die_with_parent
 from student_success.domain import schemas
 from student_success.domain.students import StudentFeatures
 from student_success.server.bentoml_app import (
-    Prepared,
+    ValidatedInput,
     bound_host,
     freeze_heap,
     lean,
@@ -29,7 +29,7 @@ from student_success.server.bentoml_app import (
     stop_server,
     worker_index,
 )
-from student_success.server.graceful_shutdown import Drain
+from student_success.server.graceful_shutdown import GracefulShutdown
 from student_success.server.supervisor import service_options
 from student_success.services.lazy_application import LateApplication
 
@@ -37,54 +37,50 @@ logger = logging.getLogger("student_success.service")
 settings = Settings()
 application = LateApplication(settings)
 handlers = make_handlers(application)
-drain = Drain(settings.drain_seconds)
+shutdown = GracefulShutdown(settings.drain_seconds)
 
 
-class PredictInput(Prepared, StudentFeatures):
-    """One pupil."""
+class StudentInput(ValidatedInput, StudentFeatures):
+    """Body of `/predict` and `/explain`."""
 
 
-class ExplainInput(Prepared, StudentFeatures):
-    """One pupil."""
+class BatchInput(ValidatedInput, schemas.Students):
+    """Body of `/predict_batch`."""
 
 
-class BatchInput(Prepared, schemas.Students):
-    """Up to 10,000 pupils."""
+class HistoryInput(ValidatedInput, schemas.HistoryQuery):
+    """Body of `POST /history`."""
 
 
-class HistoryInput(Prepared, schemas.HistoryQuery):
-    """Which predictions to show."""
+class OutcomesInput(ValidatedInput, schemas.OutcomesRequest):
+    """Body of `/outcomes`."""
 
 
-class OutcomesInput(Prepared, schemas.OutcomesRequest):
-    """Grades really obtained."""
+class TrainInput(ValidatedInput, schemas.TrainRequest):
+    """Body of `/train`."""
 
 
-class TrainInput(Prepared, schemas.TrainRequest):
-    """How to train."""
+class PromoteInput(ValidatedInput, schemas.PromoteRequest):
+    """Body of `/promote`."""
 
 
-class PromoteInput(Prepared, schemas.PromoteRequest):
-    """Which version to promote."""
+class RollbackInput(ValidatedInput, schemas.RollbackRequest):
+    """Body of `/rollback`."""
 
 
-class RollbackInput(Prepared, schemas.RollbackRequest):
-    """Why to go back."""
+class HealthInput(ValidatedInput, EmptyRequest):
+    """Body of `POST /health`."""
 
 
-class HealthInput(Prepared, EmptyRequest):
-    """Nothing."""
-
-
-async def handled(path: str) -> Response:
-    """Answer a POST by the handler that the middleware would call."""
+async def call_handler(path: str) -> Response:
+    """Answer with the handler that the middleware usually calls, see `make_handlers`."""
     return Response(await handlers["POST", path](current_request()), media_type="application/json")
 
 
 @lean
 @bentoml.service(**service_options(settings))
 class StudentSuccess:
-    """Predict a pupil's final grade, and keep the model's life under control."""
+    """Predict a pupil's final grade, and manage the life cycle of the model."""
 
     def __init__(self) -> None:
         die_with_parent()
@@ -92,7 +88,7 @@ class StudentSuccess:
 
     @bentoml.on_startup
     async def open(self) -> None:
-        """Open the database, load the served version, start following."""
+        """Open the database, load the served version, and start to follow deployments."""
         try:
             settings.check_exposure(bound_host(settings.host))
         except ConfigurationError as error:
@@ -100,18 +96,18 @@ class StudentSuccess:
             stop_server()
             raise
         application.open(leader=worker_index() == 1)
-        drain.attend(listening_socket())
+        shutdown.install(listening_socket())
         freeze_heap()
 
     @bentoml.on_shutdown
     async def close(self) -> None:
-        """Commit what waits."""
+        """Commit the predictions that wait for it, and publish the last metrics."""
         await application().close()
         tally.flush()
 
     async def __is_ready__(self) -> bool:
         try:
-            drain.check()
+            shutdown.check()
             await application().check_ready()
         except UnavailableError as error:
             current_request().not_ready_error = error
@@ -120,27 +116,27 @@ class StudentSuccess:
 
     @bentoml.api(output_spec=schemas.PredictionAnswer)
     @catch_errors
-    async def predict(self, student: PredictInput, /) -> Any:
+    async def predict(self, student: StudentInput, /) -> Any:
         """Predict one pupil's final grade."""
-        return await handled("/predict")
+        return await call_handler("/predict")
 
     @bentoml.api(output_spec=schemas.BatchAnswer)
     @catch_errors
     async def predict_batch(self, students: BatchInput, /) -> Any:
         """Predict the grades of up to 10,000 pupils, all or none."""
-        return await handled("/predict_batch")
+        return await call_handler("/predict_batch")
 
     @bentoml.api(output_spec=schemas.ExplainAnswer)
     @catch_errors
-    async def explain(self, student: ExplainInput, /) -> Any:
-        """Say why a prediction is what it is, and what would change it."""
+    async def explain(self, student: StudentInput, /) -> Any:
+        """Explain a prediction, and what would change it."""
         return await application().explanations.explain(student)
 
     @bentoml.api
     @catch_errors
     async def history(self, query: HistoryInput, /) -> list[dict[str, Any]]:
-        """Show predictions, newest first."""
-        # The edge let the caller in for the session it named, wherever it named it.
+        """List predictions, newest first."""
+        # The session may be named in the header or the query as well; the middleware checked it.
         return await application().history_page(
             query, session_id=query.session_id or current_request().named_session
         )
@@ -148,32 +144,32 @@ class StudentSuccess:
     @bentoml.api(output_spec=schemas.OutcomesAnswer)
     @catch_errors
     async def outcomes(self, request: OutcomesInput, /) -> Any:
-        """Record the grades really obtained."""
+        """Record final grades."""
         return await application().record_outcomes(request.outcomes)
 
     @bentoml.api(output_spec=schemas.TrainAnswer)
     @catch_errors
     async def train(self, request: TrainInput, /) -> Any:
-        """Train a candidate; the version served does not change."""
+        """Train a candidate version; the served version does not change."""
         status, answer = await application().train(request)
         return JSONResponse(answer, status_code=status)
 
     @bentoml.api(output_spec=schemas.PromoteAnswer)
     @catch_errors
     async def promote(self, request: PromoteInput, /) -> Any:
-        """Promote a version through the gate."""
+        """Promote a version if it passes the gate."""
         return await application().promote(request, actor=current_request().actor)
 
     @bentoml.api(output_spec=schemas.RollbackAnswer)
     @catch_errors
     async def rollback(self, request: RollbackInput, /) -> Any:
-        """Go back to the version served before."""
+        """Roll back to the version served before."""
         return await application().rollback(request, actor=current_request().actor)
 
     @bentoml.api(output_spec=schemas.HealthAnswer)
     @catch_errors
     async def health(self, nothing: HealthInput, /) -> Any:
-        """Say how the service is, whatever the state."""
+        """Report the state of the service."""
         return await application().health()
 
 
@@ -181,6 +177,6 @@ StudentSuccess.add_asgi_middleware(
     ApiMiddleware,
     settings=settings,
     endpoints=ENDPOINTS,
-    closing=lambda: drain.begun,
+    closing=lambda: shutdown.started,
     handlers=handlers,
 )

@@ -37,13 +37,18 @@ class Server:
     ----------
     state_dir
         Survives the server, so that it can be started again on the same state.
+    module
+        Run in place of `student_success`.
     settings
         Environment variables.
     """
 
-    def __init__(self, state_dir: Path, **settings: str) -> None:
+    def __init__(
+        self, state_dir: Path, *, module: str = "student_success", **settings: str
+    ) -> None:
         self.state_dir = state_dir
         self.port = free_port()
+        self.module = module
         self.settings = settings
         self.log = state_dir / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -76,7 +81,7 @@ class Server:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "student_success", "serve"],
+                [sys.executable, "-m", self.module, "serve"],
                 cwd=ROOT,
                 env=dict(self.environment),
                 stdout=log,

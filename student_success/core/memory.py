@@ -1,4 +1,4 @@
-"""Memory that was freed, given back to the system; and files kept in memory."""
+"""Return freed memory to the operating system, and pause garbage collection."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
-import hashlib
-import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
-
-_SHARED = Path("/dev/shm")  # noqa: S108 - a folder only we can read is made in it
 
 SOON_SECONDS = 1.0
 _due = False
@@ -55,45 +49,3 @@ def no_collections() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-@contextlib.contextmanager
-def kept_in_memory(path: Path) -> Iterator[None]:
-    """Let a folder's files be in memory meanwhile, where the system has a place for such.
-
-    For files that are mapped into memory and need not outlive the process: where the disk is full,
-    a process that touches a new page of one is killed by the system.
-    """
-    folder = _folder_in_memory(str(path))
-    if folder is not None:
-        _remove(path)
-        path.symlink_to(folder, target_is_directory=True)
-    try:
-        yield
-    finally:
-        if folder is not None:
-            _remove(path)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folder_in_memory(name: str) -> Path | None:
-    """Return an empty folder, the same for the same name: a killed process cannot tidy up."""
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    folder = _SHARED / f"student-success-{os.getuid()}-{digest}"
-    try:
-        if folder.lstat().st_uid == os.getuid():
-            shutil.rmtree(folder)
-    except OSError:
-        pass  # It is not there, or is somebody else's, and then the next line fails.
-    try:
-        folder.mkdir(mode=0o700)
-    except OSError:
-        return None
-    return folder
-
-
-def _remove(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)

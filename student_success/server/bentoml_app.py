@@ -1,16 +1,16 @@
-"""BentoML's server, shaped for this service.
+"""Adapt BentoML's server to this service.
 
-BentoML builds its own stack of ASGI middleware around a service. Three of them are changed here, on
-the list that Starlette keeps until the first request, without touching BentoML itself:
+BentoML builds a stack of ASGI middleware around a service. Three of them are changed here, in the
+list that Starlette keeps until the first request; BentoML itself is not modified:
 
-- the timeout middleware goes: it leaves a timer of a minute behind for every request, cannot be
-  switched off by configuration, and would end a training that a client waits for;
-- the tracing middleware goes where no exporter is configured: it costs a third of an empty request;
-- the traffic middleware, which counts requests, learns which paths there are: as it stands it makes
-  new time series for every path it is asked for, so a scanner could fill the memory. It also keeps
-  the series it has found instead of looking them up four times a request.
+- The timeout middleware is removed: it leaves a timer of a minute behind for each request, cannot
+  be disabled by configuration, and would end a training that a client waits for.
+- The tracing middleware is removed unless an exporter is configured: it takes a third of the time
+  of an empty request.
+- The traffic middleware counts only known paths. BentoML's makes new time series for every path
+  that a client sends, so a scanner could fill the memory. It also caches its series.
 
-All three are BentoML's own inner parts, as of 1.4; a test holds this file to the installed version.
+These are private parts of BentoML, see `docs/architecture.md`.
 """
 
 from __future__ import annotations
@@ -40,28 +40,34 @@ from student_success.api.request import current_request
 from student_success.core.memory import give_back
 from student_success.core.metrics_buffer import tally
 from student_success.core.settings import Settings
-from student_success.server import uvicorn_connection, uvicorn_response
+from student_success.server import prometheus_histogram, uvicorn_connection
 
-UNKNOWN = "(unknown)"
+UNKNOWN_PATH = "(unknown)"
 
 
 @dataclass(slots=True)
-class _Begun:
-    """Series of requests begun on one endpoint, and how many are not ended."""
+class _InProgress:
+    """Time series of the requests in progress at one endpoint, and their number."""
 
-    last: Any
+    last_request: Any
     in_progress: Any
-    number: int = 0
+    count: int = 0
 
 
-class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
-    """BentoML's HTTP metrics, with a bounded `endpoint` label."""
+class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
+    """BentoML's HTTP metrics with a bounded `endpoint` label.
+
+    Parameters
+    ----------
+    paths
+        Known values of the label.
+    """
 
     def __init__(self, app: ASGIApp, *, paths: Container[str], **options: Any) -> None:
         super().__init__(app, **options)
         self._paths = paths
-        self._ended: dict[tuple[str, int], tuple[Any, Any]] = {}
-        self._begun: dict[str, _Begun] = {}
+        self._completed: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self._in_progress: dict[str, _InProgress] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
@@ -71,29 +77,30 @@ class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
             return
         if not self._is_setup:
             self._setup()
-        endpoint = scope["path"] if scope["path"] in self._paths else UNKNOWN
-        begun = self._begun.get(endpoint) or self._begin(endpoint)
-        tally.set(begun.last, time())
+        endpoint = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
+        progress = self._in_progress.get(endpoint) or self._start_series(endpoint)
+        tally.set(progress.last_request, time())
         started = perf_counter()
         status = 0
 
-        async def counted(message: Message) -> None:
+        async def count(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body"):
-                total, duration = self._ended.get((endpoint, status)) or self._end(endpoint, status)
+                series = self._completed.get((endpoint, status))
+                total, duration = series or self._completed_series(endpoint, status)
                 tally.count(total)
                 tally.observe(duration, perf_counter() - started)
             await send(message)
 
-        begun.number += 1
-        tally.set(begun.in_progress, begun.number)
+        progress.count += 1
+        tally.set(progress.in_progress, progress.count)
         try:
-            await self.app(scope, receive, counted)
+            await self.app(scope, receive, count)
         finally:
-            begun.number -= 1
-            tally.set(begun.in_progress, begun.number)
+            progress.count -= 1
+            tally.set(progress.in_progress, progress.count)
 
     def _labels(self) -> dict[str, str]:
         return {
@@ -102,80 +109,78 @@ class BoundedTraffic(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
             "runner_name": server_context.service_name,
         }
 
-    def _begin(self, endpoint: str) -> _Begun:
+    def _start_series(self, endpoint: str) -> _InProgress:
         labels = self._labels()
-        found = _Begun(
+        series = _InProgress(
             self.metrics_last_request_timestamp.labels(**labels),
             self.metrics_request_in_progress.labels(endpoint=endpoint, **labels),
         )
-        self._begun[endpoint] = found
-        return found
+        self._in_progress[endpoint] = series
+        return series
 
-    def _end(self, endpoint: str, status: int) -> tuple[Any, Any]:
+    def _completed_series(self, endpoint: str, status: int) -> tuple[Any, Any]:
         labels = {"endpoint": endpoint, "http_response_code": status, **self._labels()}
-        found = (
+        series = (
             self.metrics_request_total.labels(**labels),
             self.metrics_request_duration.labels(**labels),
         )
-        self._ended[endpoint, status] = found
-        return found
+        self._completed[endpoint, status] = series
+        return series
 
 
 class LeanService(Service[Any]):  # type: ignore[misc]
-    """A Bento service whose ASGI stack is shaped as this module says."""
+    """A BentoML service with the ASGI stack that this module describes."""
 
     __slots__ = ()
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """Build the ASGI application."""
         uvicorn_connection.install(Settings().request_seconds)
-        uvicorn_response.install()
+        prometheus_histogram.install()
         app = super().to_asgi(is_main)
-        known = {endpoint.path for endpoint in ENDPOINTS}
+        removed = {TimeoutMiddleware}
+        if not BentoMLContainer.tracing.exporter_type.get():
+            removed.add(OpenTelemetryMiddleware)
         app.user_middleware[:] = [
-            _bounded(middleware, known)
+            _bounded(middleware)
             for middleware in app.user_middleware
-            if middleware.cls is not TimeoutMiddleware
-            and (middleware.cls is not OpenTelemetryMiddleware or _tracing())
+            if middleware.cls not in removed
         ]
         return app
 
 
 def lean(service: Service[Any]) -> LeanService:
-    """Turn a service into one that is served lean; the same object, with another class."""
+    """Turn a BentoML service into a `LeanService`, in place."""
     service.__class__ = LeanService
     return service  # type: ignore[no-any-return]
 
 
-def _bounded(middleware: Middleware, known: Container[str]) -> Middleware:
+def _bounded(middleware: Middleware) -> Middleware:
     if middleware.cls is not RunnerTrafficMetricsMiddleware:
         return middleware
-    return Middleware(BoundedTraffic, paths=known, **middleware.kwargs)  # type: ignore[arg-type]
+    paths = {endpoint.path for endpoint in ENDPOINTS}
+    return Middleware(BoundedTrafficMiddleware, paths=paths, **middleware.kwargs)  # type: ignore[arg-type]
 
 
-def _tracing() -> bool:
-    return bool(BentoMLContainer.tracing.exporter_type.get())
-
-
-class Prepared(bentoml.IODescriptor):  # type: ignore[misc]
-    """An input that the edge has read and validated already."""
+class ValidatedInput(bentoml.IODescriptor):  # type: ignore[misc]
+    """The input of an API method, which the middleware has read and validated."""
 
     @classmethod
     def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Describe the body without examples: `bentoml build` fails on that word."""
+        """Describe the body without examples, because `bentoml build` fails on them."""
         schema: dict[str, Any] = super().model_json_schema(*arguments, **options)
-        for described in (schema, *schema.get("$defs", {}).values()):
-            described.pop("examples", None)
+        for definition in (schema, *schema.get("$defs", {}).values()):
+            definition.pop("examples", None)
         return schema
 
     @classmethod
     async def from_http_request(cls, request: Any, serde: Any) -> Any:
-        """Return the model that the edge made of the body."""
+        """Return the validated body."""
         return current_request().payload
 
 
 def listening_socket() -> socket.socket | None:
-    """Return the socket this worker accepts from, under a descriptor of its own."""
+    """Return this worker's listening socket, under a file descriptor of its own."""
     try:
         descriptor = int(sys.argv[sys.argv.index("--fd") + 1])
         return socket.socket(fileno=os.dup(descriptor))
@@ -184,33 +189,33 @@ def listening_socket() -> socket.socket | None:
 
 
 def bound_host(default: str) -> str:
-    """Return the address this worker's socket listens on, whatever the command line said."""
-    listening = listening_socket()
-    if listening is None:
+    """Return the address that this worker listens on, whatever the setting is."""
+    listener = listening_socket()
+    if listener is None:
         return default
-    with listening:
-        host: str = listening.getsockname()[0]
+    with listener:
+        host: str = listener.getsockname()[0]
         return host
 
 
 def stop_server() -> None:
-    """End the whole server, not only this worker, which would be started again for ever."""
+    """Stop the whole server: the supervisor would restart a worker that exits for ever."""
     if server_context.worker_index:
         os.kill(os.getppid(), signal.SIGTERM)
 
 
 def freeze_heap() -> None:
-    """Take what was made at start out of garbage collection; call once all of it is made.
+    """Exclude the objects made at start from garbage collection; call when all are made.
 
-    It stays for ever, so a full collection need not look at it again, and must not stop requests
-    for the 100 to 200 ms that takes. None is made first: it takes as long, and finds nothing.
+    They live as long as the process, and a full collection of them takes 100 to 200 ms, during
+    which no request is answered.
     """
     gc.freeze()
     gc.set_threshold(50_000, 50, 1000)
-    # Reading the model leaves tens of megabytes of it behind.
+    # Loading the model leaves tens of megabytes of free memory behind.
     give_back()
 
 
 def worker_index() -> int:
-    """Return this worker's number, from 1; 1 where there is only one process."""
+    """Return this worker's number, from 1; 1 if there is only one process."""
     return server_context.worker_index or 1

@@ -1,17 +1,15 @@
-"""An orderly end: no request that reached this server goes without its answer.
+"""Graceful shutdown of a worker: every request that reached this server gets its response.
 
-Left to itself a worker that is told to stop closes its idle connections at once, and a request that
-was on its way on one of them is lost; so is one on a connection that nobody has accepted yet. Here
-SIGTERM begins an end in four steps:
+By default uvicorn closes idle connections as soon as it gets SIGTERM, so a request that is on its
+way on one of them is lost; so is one on a connection that is not accepted yet. Here SIGTERM starts
+a shutdown in four steps:
 
-1. `/readyz` says no, so that a load balancer looks elsewhere. Requests are answered as before, and
-   each answer closes its connection (`Connection: close`): clients that keep theirs learn of the
-   end by an answer, not by a loss.
-2. After `DRAIN_SECONDS` new connections are turned away by the kernel: the first packet of each is
-   dropped, while those that are being made are still accepted, and answered.
-3. A moment later the web server is told what it would have been told at once. It waits for the
-   requests it has.
-4. The port is closed, so that whoever tries now is refused at once.
+1. `/readyz` answers 503, so that a load balancer stops sending. Requests are answered as before,
+   but each response closes its connection (`Connection: close`), so clients are not surprised.
+2. After `DRAIN_SECONDS` the kernel drops the first packet of each new connection. Connections that
+   are being established are still accepted.
+3. A moment later uvicorn gets its SIGTERM. It waits for the requests in progress.
+4. The port is closed, so that new clients are refused at once.
 """
 
 from __future__ import annotations
@@ -32,43 +30,43 @@ from student_success.core.errors import ModelUnavailableError
 
 logger = logging.getLogger(__name__)
 
-LAST_SECONDS = 0.25
-"""For connections that were being made when the door was shut."""
-CLOSING_SECONDS = 0.5
-"""The web server looks ten times a second whether it is to stop accepting."""
+ACCEPT_SECONDS = 0.25
+"""Time to accept connections that were being established when new ones were blocked."""
+CLOSE_SECONDS = 0.5
+"""Uvicorn checks ten times a second whether it must stop accepting."""
 
 _SO_ATTACH_FILTER = 26
 _SYN, _SYN_OR_ACK = 0x02, 0x12
 
 
-class Drain:
-    """The end of one worker.
+class GracefulShutdown:
+    """The shutdown of one worker.
 
     Parameters
     ----------
-    seconds
-        From SIGTERM until new connections are turned away.
+    drain_seconds
+        From SIGTERM until new connections are blocked.
 
     Attributes
     ----------
-    begun
-        Whether the end has begun.
+    started
+        Whether SIGTERM was received.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.begun = False
-        self._ending: asyncio.Task[None] | None = None
+    def __init__(self, drain_seconds: float) -> None:
+        self._drain_seconds = drain_seconds
+        self.started = False
+        self._task: asyncio.Task[None] | None = None
 
-    def attend(self, door: socket.socket | None) -> None:
-        """Take SIGTERM from the web server that listens to it now; call from its event loop.
+    def install(self, listener: socket.socket | None) -> None:
+        """Replace the web server's handler of SIGTERM; call from its event loop.
 
-        Does nothing where nobody listens: outside a server's own process.
+        Does nothing outside a server's own process.
 
         Parameters
         ----------
-        door
-            The listening socket; None where it cannot be known.
+        listener
+            The listening socket; None if it is unknown.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -77,42 +75,44 @@ class Drain:
             return
         loop = asyncio.get_running_loop()
 
-        def told(number: int, frame: FrameType | None) -> None:
-            if self.begun:
-                # Whoever says it twice does not want to wait.
+        def start() -> None:
+            self._task = loop.create_task(
+                self._shut_down(listener, lambda: stop(signal.SIGTERM, None))
+            )
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.started:
+                # A second SIGTERM means: do not wait.
                 stop(number, frame)
                 return
-            self.begun = True
-            loop.call_soon_threadsafe(begin)
+            self.started = True
+            loop.call_soon_threadsafe(start)
 
-        def begin() -> None:
-            self._ending = loop.create_task(self._end(door, lambda: stop(signal.SIGTERM, None)))
-
-        signal.signal(signal.SIGTERM, told)
+        signal.signal(signal.SIGTERM, handle)
 
     def check(self) -> None:
-        """Show that there is no end in sight.
+        """Check that the worker is not shutting down.
 
         Raises
         ------
         ModelUnavailableError
-            If it has begun.
+            If it is.
         """
-        if self.begun:
+        if self.started:
             raise ModelUnavailableError("The service is stopping.", retry_after=1)
 
-    async def _end(self, door: socket.socket | None, stop: Callable[[], Any]) -> None:
-        logger.info("draining", extra={"seconds": self._seconds})
-        await asyncio.sleep(self._seconds)
-        if door is not None and _turn_away(door):
-            await asyncio.sleep(LAST_SECONDS)
+    async def _shut_down(self, listener: socket.socket | None, stop: Callable[[], Any]) -> None:
+        logger.info("draining", extra={"seconds": self._drain_seconds})
+        await asyncio.sleep(self._drain_seconds)
+        if listener is not None and _block_new_connections(listener):
+            await asyncio.sleep(ACCEPT_SECONDS)
         stop()
-        if door is not None:
-            await asyncio.sleep(CLOSING_SECONDS)
-            # Whoever else holds the socket has no use for it now; another worker was here before.
+        if listener is not None:
+            await asyncio.sleep(CLOSE_SECONDS)
+            # All workers share the socket, so another one may have shut it down already.
             with contextlib.suppress(OSError):
-                door.shutdown(socket.SHUT_RDWR)
-            door.close()
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
 
 
 class _Instruction(ctypes.Structure):
@@ -128,25 +128,26 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.POINTER(_Instruction)))
 
 
-def _turn_away(door: socket.socket) -> bool:
-    """Let the kernel drop the first packet of every new connection; False where it cannot.
+def _block_new_connections(listener: socket.socket) -> bool:
+    """Make the kernel drop the first packet of each new connection; return False if it cannot.
 
-    The client's own kernel tries again a second later, and is refused then. Clients that are told
-    no by a closed port at once would need it closed, and whoever stands in its queue would be lost.
+    The client's kernel sends the packet again after a second; the port is closed then. Closing it
+    now would reset the connections that are in the accept queue.
     """
     if not sys.platform.startswith("linux"):
         return False
+    # A classic BPF program, see `man 7 socket`.
     program = (_Instruction * 5)(
-        _Instruction(0x30, 0, 0, 13),  # load the byte of TCP's header that holds the flags
-        _Instruction(0x54, 0, 0, _SYN_OR_ACK),
-        _Instruction(0x15, 0, 1, _SYN),  # a SYN that answers nothing
-        _Instruction(0x06, 0, 0, 0),  # is dropped,
-        _Instruction(0x06, 0, 0, 0xFFFFFFFF),  # anything else passes
+        _Instruction(0x30, 0, 0, 13),  # load the flags of the TCP header
+        _Instruction(0x54, 0, 0, _SYN_OR_ACK),  # keep SYN and ACK
+        _Instruction(0x15, 0, 1, _SYN),  # SYN without ACK starts a connection:
+        _Instruction(0x06, 0, 0, 0),  # drop it,
+        _Instruction(0x06, 0, 0, 0xFFFFFFFF),  # else accept the packet
     )
-    whole = _Program(len(program), program)
+    attached = _Program(len(program), program)
     try:
-        door.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(whole))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(attached))
     except OSError as error:
-        logger.warning("door_not_shut", extra={"reason": str(error)})
+        logger.warning("new_connections_not_blocked", extra={"reason": str(error)})
         return False
     return True

@@ -1,79 +1,66 @@
-"""The supervisor of BentoML's workers, shaped for this service.
+"""Start BentoML's supervisor, the process that starts and restarts the workers.
 
-It starts and stops them, for which it need not import what they serve: a stand-in with the same
-settings says where that is, and the service is ready a tenth sooner.
-
-It is circus, which listens for commands. BentoML gives it a port for that: any user of the machine
-could have it run a program of theirs, and another process may take the port between the moment it
-was found free and the moment it is listened on. Here it listens on a socket in the state directory,
-which is nobody else's.
+The supervisor is circus, which listens for commands. BentoML gives it a TCP port for that, so any
+user of the machine could make it run a program. Here it listens on a socket in the state directory
+instead, which only its user can reach.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from student_success.core.memory import kept_in_memory, no_collections
+from student_success.core.logging import configure
+from student_success.core.memory import no_collections
 from student_success.core.settings import ROOT, Settings
 
 SERVICE = "service:StudentSuccess"
-"""What the workers import."""
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a directory with mode 0700 is made in it
 
 
 def service_options(settings: Settings) -> dict[str, Any]:
-    """Return what BentoML is told about the service, by the supervisor and by the workers."""
+    """Return the configuration of the BentoML service."""
     return {
         "name": "student_success",
         "workers": settings.workers,
         "http": {"host": settings.bind_address, "port": settings.port},
-        # Our own access log and request ids stand in the edge.
+        # The middleware writes an access log of its own.
         "logging": {"access": {"enabled": False}},
         "metrics": {"enabled": True},
         "traffic": {"timeout": settings.train_timeout_seconds},
     }
 
 
-def stand_in(settings: Settings) -> Any:
-    """Return a service of BentoML's whose workers serve ours."""
-    import bentoml
-
-    service: Any = bentoml.service(**service_options(settings))(type("StudentSuccess", (), {}))
-    service._import_str = SERVICE
-    service.working_dir = str(ROOT)
-    return service
-
-
 def supervise(
     settings: Settings, *, home: Path, graceful_seconds: int, keep_alive_seconds: int
 ) -> None:
-    """Serve until told to stop.
+    """Serve until the process is told to stop.
 
     Parameters
     ----------
     home
-        BentoML's own folder.
+        `BENTOML_HOME`.
     graceful_seconds
-        How long requests may go on after that.
+        How long running requests may take after that.
     keep_alive_seconds
-        How long a connection is kept that asks nothing.
+        How long an idle connection is kept open.
     """
-    # What comes of it stays; looking for garbage meanwhile costs time and finds none.
     with no_collections():
+        # `bentoml.serve` has no parameter for these timeouts; this is what it calls.
+        from _bentoml_impl.loader import load
         from _bentoml_impl.server import serve_http
-        from bentoml._internal.log import configure_logging
-        from bentoml._internal.resource import NvidiaGpuResource
 
-        service = stand_in(settings)
-    # The trees run on processors. Looking for graphics cards is a thirtieth of the start.
-    NvidiaGpuResource.from_system = list
-    listen_in(settings.state_dir / "supervisor")
-    configure_logging()
+        service = load(SERVICE, str(ROOT))
     service.inject_config()
-    # The workers' metrics, where BentoML looks for them: they must not fall with a full disk.
-    with kept_in_memory(home / "prometheus_multiproc_dir"):
+    configure(settings)
+    listen_in(settings.state_dir / "supervisor")
+    with directory_in_memory(home / "prometheus_multiproc_dir"):
         serve_http(
             service,
             host=settings.bind_address,
@@ -83,26 +70,69 @@ def supervise(
         )
 
 
-def listen_in(folder: Path) -> None:
-    """Let the supervisor of this process listen for commands in a folder; Linux only.
+def listen_in(directory: Path) -> None:
+    """Make the supervisor of this process listen for commands in a directory; Linux only.
 
     Parameters
     ----------
-    folder
-        Made if missing, for this user alone.
+    directory
+        Created if it does not exist, readable by this user only.
     """
     if not sys.platform.startswith("linux"):
         return
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Here, because circus sets up logging as soon as it is imported.
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Imported late, because circus configures logging when it is imported.
     from bentoml._internal.utils.circus import Arbiter
 
-    # A socket's path may be a hundred characters long, and the state directory's is what it is.
-    short = f"ipc:///proc/self/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)}"
-    make = Arbiter.__init__
+    # The path of a socket is limited to about 100 characters; the state directory's may be longer.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    short_path = f"ipc:///proc/self/fd/{descriptor}"
+    original = Arbiter.__init__
 
-    def made(self: Arbiter, *arguments: Any, **options: Any) -> None:
-        options.update(endpoint=f"{short}/commands", pubsub_endpoint=f"{short}/events")
-        make(self, *arguments, **options)
+    def patched(self: Arbiter, *arguments: Any, **options: Any) -> None:
+        options.update(endpoint=f"{short_path}/commands", pubsub_endpoint=f"{short_path}/events")
+        original(self, *arguments, **options)
 
-    Arbiter.__init__ = made
+    Arbiter.__init__ = patched
+
+
+@contextlib.contextmanager
+def directory_in_memory(path: Path) -> Iterator[None]:
+    """Replace a directory by a link into shared memory during the block, where there is any.
+
+    The workers' metrics are memory-mapped files. If the disk is full, a process that touches a new
+    page of such a file is killed by the kernel.
+    """
+    target = _make_shared_directory(str(path))
+    if target is not None:
+        _remove(path)
+        path.symlink_to(target, target_is_directory=True)
+    try:
+        yield
+    finally:
+        if target is not None:
+            _remove(path)
+            shutil.rmtree(target, ignore_errors=True)
+
+
+def _make_shared_directory(name: str) -> Path | None:
+    """Create an empty directory; the same name reuses what a killed process left behind."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    directory = _SHARED_MEMORY / f"student-success-{os.getuid()}-{digest}"
+    try:
+        if directory.lstat().st_uid == os.getuid():
+            shutil.rmtree(directory)
+    except OSError:
+        pass  # It does not exist, or belongs to another user; then mkdir fails.
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError:
+        return None
+    return directory
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)

@@ -414,7 +414,7 @@ def test_more_connections_than_there_may_be_make_room_for_who_asks(tmp_path: Pat
     # With more patience than the test has, only room can help.
     with serving(tmp_path, REQUEST_SECONDS="600") as server:
         [worker] = server.workers()
-        most = Connection.most
+        most = Connection.max_connections
         silent = []
         try:
             for _ in range(most + 100):

@@ -1,4 +1,4 @@
-"""Two real servers: one as a newcomer starts it; one with an API token and no short cut."""
+"""Two real servers: one with defaults; one with an API token, all of it behind BentoML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server,
     folder = tmp_path_factory.mktemp("http")
     servers = (
         Server(folder / "open"),
-        Server(folder / "guarded", API_TOKEN=API_TOKEN),
+        Server(folder / "guarded", module="tests.http.wrapped_service", API_TOKEN=API_TOKEN),
     )
     with contextlib.ExitStack() as held:
         for server in servers:
@@ -47,7 +47,7 @@ def server(_servers: tuple[Server, Server]) -> Server:
 
 @pytest.fixture(scope="session")
 def guarded(_servers: tuple[Server, Server]) -> Server:
-    """Return the server that asks for a token, and takes the way through BentoML's wrapper."""
+    """Return the server with a token, whose predictions go through BentoML's wrapper."""
     return _servers[1]
 
 

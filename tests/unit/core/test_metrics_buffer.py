@@ -4,37 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import Sample
 
-from student_success.core.metrics_buffer import FLUSH_SECONDS, Tally, observe_many
-
-
-def samples(registry: CollectorRegistry) -> list[Sample]:
-    return [
-        sample
-        for metric in registry.collect()
-        for sample in metric.samples
-        if not sample.name.endswith("_created")
-    ]
-
-
-@given(st.lists(st.floats(-5, 25) | st.sampled_from([0.0, 1.0, 5.0, 20.0]), max_size=50))
-def test_many_values_at_once_make_the_histogram_of_one_by_one(values: list[float]) -> None:
-    one, many = CollectorRegistry(), CollectorRegistry()
-    by_one = Histogram("h", "h", buckets=(0, 1, 5, 20), registry=one)
-    for value in values:
-        by_one.observe(value)
-    if values:
-        observe_many(Histogram("h", "h", buckets=(0, 1, 5, 20), registry=many), values)
-    else:
-        Histogram("h", "h", buckets=(0, 1, 5, 20), registry=many)
-    for expected, found in zip(samples(one), samples(many), strict=True):
-        assert (expected.name, expected.labels) == (found.name, found.labels)
-        assert found.value == pytest.approx(expected.value)
+from student_success.core.metrics_buffer import FLUSH_SECONDS, Tally
 
 
 def test_counts_arrive_together_a_moment_later() -> None:

@@ -1,64 +1,68 @@
-"""The stand-in that the supervisor starts workers of."""
+"""The supervisor: the service it starts, and its directory in shared memory."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from student_success.core.settings import ROOT
-from student_success.server.supervisor import SERVICE
-
-# In a process of its own: BentoML stays as it was imported first.
-DESCRIBE = """
-import json
-from student_success.core.settings import Settings
-from student_success.server.supervisor import stand_in
-import sys
-stood_in = stand_in(Settings())
-light = "service" not in sys.modules and "sqlalchemy" not in sys.modules
-from service import StudentSuccess
-print(json.dumps({"light": light, **{
-    name: {
-        "import_string": one.import_string,
-        "name": one.name,
-        "config": one.config,
-        "envs": one.envs,
-        "working_dir": one.working_dir,
-        "services": list(one.all_services()),
-    }
-    for name, one in {"stand-in": stood_in, "service": StudentSuccess}.items()
-}}, default=repr))
-"""
+from student_success.server import supervisor
+from student_success.server.supervisor import directory_in_memory
 
 
-@pytest.fixture(scope="module", params=["1", "3"])
-def described(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    home: Path = tmp_path_factory.mktemp("described")
-    said = subprocess.run(
-        [sys.executable, "-c", DESCRIBE],
-        cwd=ROOT,
-        env={"STATE_DIR": f"{home}", "BENTOML_HOME": f"{home}", "WORKERS": request.param},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    found = json.loads(said)
-    assert found["service"]["config"]["workers"] == int(request.param)
-    return found
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "shm"
+    directory.mkdir()
+    monkeypatch.setattr(supervisor, "_SHARED_MEMORY", directory)
+    return directory
 
 
-def test_stand_in_says_of_the_service_what_it_says_of_itself(described: Any) -> None:
-    assert described["stand-in"] == described["service"]
-    assert described["stand-in"]["import_string"] == SERVICE
-    assert described["stand-in"]["working_dir"] == str(ROOT)
-    # Services that ours would depend on, the stand-in would have to name.
-    assert described["stand-in"]["services"] == ["student_success"]
+def test_directory_in_memory_links_to_shared_memory_and_is_removed(
+    tmp_path: Path, shared: Path
+) -> None:
+    path = tmp_path / "metrics"
+    path.mkdir()
+    (path / "old").touch()
+    with directory_in_memory(path):
+        assert list(path.iterdir()) == []
+        (path / "new").touch()
+        [directory] = shared.iterdir()
+        assert (directory / "new").exists()
+        assert directory.stat().st_mode & 0o077 == 0
+    assert list(shared.iterdir()) == []
+    assert not path.exists()
 
 
-def test_stand_in_imports_nothing_of_what_it_stands_for(described: Any) -> None:
-    assert described["light"]
+def test_directory_in_memory_replaces_what_a_killed_process_left(
+    tmp_path: Path, shared: Path
+) -> None:
+    path = tmp_path / "metrics"
+    killed = directory_in_memory(path)
+    killed.__enter__()
+    (path / "left").touch()
+    with directory_in_memory(path):
+        assert len(list(shared.iterdir())) == 1
+        assert list(path.iterdir()) == []
+
+
+def test_directory_in_memory_ignores_a_link_of_another_user(tmp_path: Path, shared: Path) -> None:
+    path = tmp_path / "metrics"
+    with directory_in_memory(path):
+        [directory] = shared.iterdir()
+    directory.symlink_to(tmp_path)
+    with directory_in_memory(path):
+        assert not path.exists()
+    assert directory.is_symlink()
+
+
+def test_directory_stays_on_disk_without_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_SHARED_MEMORY", tmp_path / "missing")
+    path = tmp_path / "metrics"
+    path.mkdir()
+    with directory_in_memory(path):
+        assert path.is_dir()
+        assert not path.is_symlink()
+    assert path.is_dir()
