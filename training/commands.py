@@ -1,109 +1,195 @@
-"""The commands that the server runs as child processes: `run` and `compare`.
+"""The training commands: one function each, which returns its facts and prints nothing.
 
-They report in JSON lines on standard output, see `student_success.core.subprocesses`.
+Libraries are imported inside the functions, so that listing the commands is quick. `train` and
+`compare` are also run by the server as child processes; they report in JSON lines on standard
+output, see `student_success.core.subprocesses`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from student_success.core.errors import DatasetError
-from student_success.core.logging import configure
 from student_success.core.settings import Settings
-from student_success.core.subprocesses import say, speaking
-from student_success.domain.decision import SEED
-from student_success.domain.students import FEATURE_NAMES, TARGET
-from student_success.model.artefact import verify
-from student_success.registry import mlflow_client, versions
-from student_success.storage.deployments import Deployments
-from student_success.storage.engine import connect, migrate
+
+Facts = dict[str, Any]
+Progress = Callable[[float, str], None]
+"""Called with the share done, 0 to 1, and the current step."""
 
 
-def run(settings: Settings, arguments: argparse.Namespace) -> None:
-    """Train a candidate, compare it with the champion, register it; the alias does not move."""
+def prepare(
+    *, source: Path | None = None, destination: Path | None = None, url: str | None = None
+) -> Facts:
+    """Download the two UCI files, or read local copies, and merge them.
+
+    Parameters
+    ----------
+    source
+        Folder with local copies; they are downloaded if None.
+    destination
+        ``data/final.csv`` if None.
+    url
+        Address of the archive; that of the UCI repository if None.
+    """
+    from training.data.dataset import FINAL
+    from training.data.prepare import UCI_URL, prepare
+
+    done = prepare(source_dir=source, destination=destination or FINAL, url=url or UCI_URL)
+    return {
+        "path": str(done.path),
+        "rows": done.rows,
+        "sha256": done.sha256,
+        "as_published": done.as_published,
+    }
+
+
+def sample(*, destination: Path | None = None) -> Facts:
+    """Generate the synthetic sample, identical to the file that ships with the project."""
+    from training.data.dataset import SAMPLE
+    from training.data.sample import write
+
+    path = destination or SAMPLE
+    return {"path": str(path), "rows": write(path)}
+
+
+def dictionary(*, destination: Path | None = None) -> Facts:
+    """Write the data dictionary from the features."""
+    from training.data.dictionary import DICTIONARY, write
+
+    path = destination or DICTIONARY
+    write(path)
+    return {"path": str(path)}
+
+
+def seed(settings: Settings, *, progress: Progress | None = None) -> Facts:
+    """Train the seed model, which is committed, on the real data."""
     from training import train
+
+    candidate = train.make_seed(settings, progress=progress)
+    return {
+        "path": str(candidate.serving),
+        "best_model": candidate.best_model,
+        "test_mae": candidate.test_mae,
+        "test_r2": candidate.test_r2,
+        "duration_seconds": candidate.duration_seconds,
+    }
+
+
+def report(
+    settings: Settings, *, destination: Path, uci: Path | None = None, quick: bool = False
+) -> Facts:
+    """Measure the model at length on the real data and write docs/model-report.md.
+
+    Parameters
+    ----------
+    destination
+        Folder of the report.
+    uci
+        Folder with the two UCI files, to repeat the published protocol; left out if None.
+    quick
+        Run one repeat of each protocol.
+    """
+    from training.report import report
+
+    return {"path": str(report.write(settings, destination, uci=uci, quick=quick))}
+
+
+def train(
+    settings: Settings,
+    *,
+    family: str | None = None,
+    budget_seconds: float | None = None,
+    champion: Path | None = None,
+    with_outcomes: bool = False,
+    progress: Progress | None = None,
+) -> Facts:
+    """Train a candidate, compare it with the champion and register it; the alias does not move.
+
+    Parameters
+    ----------
+    family
+        The only family to try; all if None.
+    budget_seconds
+        Time for the search; the setting if None.
+    champion
+        Folder of the artefact to compare with; the deployed version if None.
+    with_outcomes
+        Also learn from pupils of the history whose final grade is known.
+    """
+    from student_success.registry import mlflow_client
+    from training import train as training
     from training.data.dataset import load
     from training.data.outcomes import load_with_outcomes
     from training.export.register import register_candidate
 
-    if arguments.scheduler:
-        settings = settings.model_copy(update={"train_scheduler": arguments.scheduler})
-    with speaking(patient=True) as stream:
-        configure(settings)
-        champion = arguments.champion or _served(settings)
-        data = load_with_outcomes(settings) if arguments.with_outcomes else load(settings)
-        # A model that nobody will keep need not be trained.
-        mlflow_client.check(settings)
-        candidate = train.run(
-            settings,
-            family=arguments.family,
-            budget_seconds=arguments.budget_seconds,
-            champion_recipe=_recipe(champion),
-            dataset=data,
-            progress=lambda share, what: say(stream, "progress", share=round(share, 3), doing=what),
-        )
-        registered = register_candidate(settings, candidate)
-        say(
-            stream,
-            "result",
-            best_model=candidate.best_model,
-            best_params=candidate.best_params,
-            test_mae=candidate.test_mae,
-            test_r2=candidate.test_r2,
-            run_id=registered.run_id,
-            model_name=settings.model_name,
-            version=registered.version,
-            duration_seconds=candidate.duration_seconds,
-            dataset=candidate.dataset,
-        )
+    champion = champion or _deployed(settings)
+    dataset = load_with_outcomes(settings) if with_outcomes else load(settings)
+    # Check the registry before a long training whose result could not be registered.
+    mlflow_client.check(settings)
+    candidate = training.run(
+        settings,
+        family=family,
+        budget_seconds=budget_seconds,
+        champion_recipe=_recipe(champion),
+        dataset=dataset,
+        progress=progress,
+    )
+    registered = register_candidate(settings, candidate)
+    return {
+        "best_model": candidate.best_model,
+        "best_params": candidate.best_params,
+        "test_mae": candidate.test_mae,
+        "test_r2": candidate.test_r2,
+        "run_id": registered.run_id,
+        "model_name": settings.model_name,
+        "version": registered.version,
+        "duration_seconds": candidate.duration_seconds,
+        "dataset": candidate.dataset,
+    }
 
 
-def compare(settings: Settings, arguments: argparse.Namespace) -> None:
-    """Judge a registered candidate against another champion, on the data it was trained on."""
+def compare(settings: Settings, *, candidate: Path, champion: Path) -> Facts:
+    """Evaluate a registered candidate against another champion, on the candidate's training data.
+
+    Parameters
+    ----------
+    candidate, champion
+        Folders of the two artefacts.
+
+    Raises
+    ------
+    DatasetError
+        If the training data has changed.
+    """
+    from student_success.core.errors import DatasetError
     from training.data.outcomes import load_again
-    from training.evaluation.evaluate import evaluate
-    from training.fitting.fit import Recipe
-    from training.fitting.parallel import LOCAL_JOBS
-    from training.train import OUTER_SPLITS
+    from training.train import compare_recipes
 
-    with speaking() as stream:
-        configure(settings)
-        candidate, champion = _recipe(arguments.candidate), _recipe(arguments.champion)
-        data = load_again(settings, candidate["data"])
-        if data.sha256 != candidate["data"]["sha256"]:
-            raise DatasetError(
-                "The candidate was trained on other data than there is now, so it cannot be "
-                "compared with the version served: train it again."
-            )
-        evaluation = evaluate(
-            data.frame[list(FEATURE_NAMES)],
-            data.frame[TARGET].to_numpy(dtype=np.float64),
-            Recipe.from_json(candidate),
-            splits=OUTER_SPLITS,
-            repeats=1,
-            seed=settings.random_seed,
-            champion=Recipe.from_json(champion),
-            champion_name=champion["fingerprint"],
-            audit=data.audit,
-            alarm_recall=settings.alarm_recall,
-            jobs=LOCAL_JOBS,
+    recipe = _recipe(candidate)
+    data = load_again(settings, recipe["data"])
+    if data.sha256 != recipe["data"]["sha256"]:
+        raise DatasetError(
+            "The training data has changed since the candidate was trained, so it cannot be "
+            "compared with the served version: train it again."
         )
-        say(stream, "result", evaluation=evaluation.evidence)
+    return {"evaluation": compare_recipes(settings, data, recipe, champion=_recipe(champion))}
 
 
-def _served(settings: Settings) -> Path:
+def _deployed(settings: Settings) -> Path:
+    from student_success.domain.decision import SEED
+    from student_success.registry.versions import folder_of
+    from student_success.storage.deployments import Deployments
+    from student_success.storage.engine import connect, migrate
+
     migrate(settings.database, state_dir=settings.state_dir)
     current = Deployments(connect(settings.database)).current()
-    return versions.folder_of(settings, SEED if current is None else current.to_version)
+    return folder_of(settings, SEED if current is None else current.to_version)
 
 
-def _recipe(folder: Path) -> dict[str, Any]:
-    """Read the recipe of a checked artefact, with the artefact's fingerprint."""
-    fingerprint = verify(folder)
-    recipe: dict[str, Any] = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    return {**recipe, "fingerprint": fingerprint}
+def _recipe(folder: Path) -> Facts:
+    """Read the recipe of a verified artefact, with the artefact's fingerprint."""
+    from student_success.model.artefact import Artefact
+
+    artefact = Artefact(folder)
+    return {**artefact.recipe, "fingerprint": artefact.fingerprint}

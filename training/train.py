@@ -26,7 +26,7 @@ from training.export.model_card import make_card
 from training.export.register import Candidate
 from training.fitting.families import FAMILIES
 from training.fitting.fit import Recipe, fit
-from training.fitting.parallel import fits_on
+from training.fitting.parallel import LOCAL_JOBS, fits_on
 from training.fitting.search import Choice, choose
 
 OUTER_SPLITS = 5
@@ -168,6 +168,31 @@ def _run(
         recipe=written,
         input_example=_example(),
     )
+
+
+def compare_recipes(
+    settings: Settings, data: Dataset, candidate: Mapping[str, Any], champion: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the evidence of a candidate against a champion, refitted in the same folds.
+
+    Parameters
+    ----------
+    candidate, champion
+        Content of their recipe.json; the champion's with its ``"fingerprint"``.
+    """
+    return evaluate(
+        data.frame[list(FEATURE_NAMES)],
+        data.frame[TARGET].to_numpy(dtype=np.float64),
+        Recipe.from_json(candidate),
+        splits=OUTER_SPLITS,
+        repeats=1,
+        seed=settings.random_seed,
+        champion=Recipe.from_json(champion),
+        champion_name=champion["fingerprint"],
+        audit=data.audit,
+        alarm_recall=settings.alarm_recall,
+        jobs=LOCAL_JOBS,
+    ).evidence
 
 
 def _chosen(
