@@ -1,4 +1,4 @@
-"""Who may do what: tokens, roles, and a growing delay for whoever guesses."""
+"""Access control: tokens, roles, and a growing delay for clients that send wrong tokens."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from pydantic import SecretStr
 
 from student_success.core.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 
-FREE_TRIES = 5
-LONGEST_WAIT_SECONDS = 60
+FREE_ATTEMPTS = 5
+MAX_DELAY_SECONDS = 60
 FORGET_SECONDS = 900
-"""Quiet time after which an address starts anew: a typing error of last month is no attack."""
+"""Time without wrong tokens after which the count of an address starts again."""
 MAX_CLIENTS = 10_000
 
 
 class Role(IntEnum):
-    """What a caller has shown to be; a higher one may do all that a lower one may."""
+    """The role of a caller; a higher role includes the lower ones."""
 
     ANYONE = 0
     API = 1
     ADMIN = 2
 
 
-class _Tries(NamedTuple):
-    number: int
+class _Attempts(NamedTuple):
+    failures: int
     blocked_until: float
 
 
-class Gatekeeper:
-    """Check tokens in constant time, and slow down clients that keep sending wrong ones.
+class AccessControl:
+    """Check tokens in constant time; delay clients that keep sending wrong ones.
 
     Parameters
     ----------
     admin_token, api_token
-        None where no such token is set: nobody is an administrator then, and predictions are open.
+        None if not set. Without an admin token nobody is an administrator; without an API token
+        predictions are open to everyone.
     clock
-        Seconds, monotonic.
+        Monotonic, in seconds.
     """
 
     def __init__(
@@ -54,44 +55,49 @@ class Gatekeeper:
         self._admin = admin_token.get_secret_value().encode() if admin_token else None
         self._api = api_token.get_secret_value().encode() if api_token else None
         self._clock = clock
-        self._tries: OrderedDict[str, _Tries] = OrderedDict()
+        self._attempts: OrderedDict[str, _Attempts] = OrderedDict()
 
     @property
     def api_is_open(self) -> bool:
-        """Whether predictions ask for no token."""
+        """Whether predictions need no token."""
         return self._api is None
 
-    def admit(
-        self, authorization: bytes | None, *, needed: Role, client: str, always: bool = False
+    def authorise(
+        self,
+        authorization: bytes | None,
+        *,
+        needed: Role,
+        client: str,
+        token_required: bool = False,
     ) -> Role:
-        """Return the caller's role, or refuse.
+        """Return the role of a caller, or reject it.
 
         Parameters
         ----------
         authorization
-            The header as it came.
+            The header ``Authorization``.
         needed
-            The role the route asks for; `Role.API` is everyone's while no API token is set.
+            The lowest role that may call the route.
         client
-            Address by which wrong tokens are counted.
-        always
-            Whether `Role.API` asks for a token even while none is set: an administrator's, then.
+            Address for which wrong tokens are counted.
+        token_required
+            Whether `Role.API` needs a token even while no API token is set; the admin token then.
 
         Raises
         ------
         UnauthenticatedError, ForbiddenError, TooManyRequestsError
-            No or a wrong token; a good one of too low a role; too many wrong ones. A right token
-            is never refused for somebody's wrong ones.
+            Without a valid token; with one of too low a role; after too many wrong ones. A valid
+            token is never rejected because of wrong ones from the same address.
         """
-        if needed is Role.API and self.api_is_open and not always:
+        if needed is Role.API and self.api_is_open and not token_required:
             needed = Role.ANYONE
         role = self._role(authorization)
         if role >= needed:
             return role
         if role > Role.ANYONE:
-            raise ForbiddenError("This token may not do that.")
+            raise ForbiddenError("The role of this token may not do this.")
         if authorization is not None:
-            self._count_wrong(client)
+            self._count_wrong_token(client)
         raise UnauthenticatedError(
             "This needs a token: send the header 'Authorization: Bearer <token>'."
         )
@@ -100,26 +106,26 @@ class Gatekeeper:
         if authorization is None or authorization[:7].lower() != b"bearer ":
             return Role.ANYONE
         token = authorization[7:].strip()
-        # Both are always compared, so that the time tells nothing of which one was close.
+        # Both are always compared, so that the time does not depend on the token.
         is_admin = self._admin is not None and hmac.compare_digest(token, self._admin)
         is_api = self._api is not None and hmac.compare_digest(token, self._api)
         return Role.ADMIN if is_admin else Role.API if is_api else Role.ANYONE
 
-    def _count_wrong(self, client: str) -> None:
+    def _count_wrong_token(self, client: str) -> None:
         now = self._clock()
-        tries = self._tries.pop(client, _Tries(0, now))
-        if now - tries.blocked_until > FORGET_SECONDS:
-            tries = _Tries(0, now)
-        count = tries.number + 1
-        wait = 0.0
-        if count > FREE_TRIES:
-            wait = float(min(LONGEST_WAIT_SECONDS, 2 ** (count - FREE_TRIES - 1)))
-        blocked = tries.blocked_until > now
-        self._tries[client] = _Tries(count, max(tries.blocked_until, now + wait))
-        while len(self._tries) > MAX_CLIENTS:
-            self._tries.popitem(last=False)
-        if blocked or wait:
+        attempts = self._attempts.pop(client, _Attempts(0, now))
+        if now - attempts.blocked_until > FORGET_SECONDS:
+            attempts = _Attempts(0, now)
+        count = attempts.failures + 1
+        delay = 0.0
+        if count > FREE_ATTEMPTS:
+            delay = float(min(MAX_DELAY_SECONDS, 2 ** (count - FREE_ATTEMPTS - 1)))
+        blocked = attempts.blocked_until > now
+        self._attempts[client] = _Attempts(count, max(attempts.blocked_until, now + delay))
+        while len(self._attempts) > MAX_CLIENTS:
+            self._attempts.popitem(last=False)
+        if blocked or delay:
             raise TooManyRequestsError(
                 "Too many wrong tokens from this address.",
-                retry_after=max(1, int(self._tries[client].blocked_until - now + 0.999)),
+                retry_after=max(1, int(self._attempts[client].blocked_until - now + 0.999)),
             )

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from student_success.api.access_log import AccessLog
-from student_success.api.auth import Gatekeeper, Role
+from student_success.api.auth import AccessControl, Role
 from student_success.api.endpoints import STATIC_FILES, Endpoint
 from student_success.api.request import RequestContext, current, parse_query, request_id
 from student_success.api.request_body import BodyReader, ClientDisconnectedError, replay
@@ -69,9 +69,7 @@ class ApiMiddleware:
         self._handlers = handlers
         self._endpoints = {(endpoint.method, endpoint.path): endpoint for endpoint in endpoints}
         self._paths = {path for _, path in self._endpoints}
-        self._gatekeeper = Gatekeeper(
-            admin_token=settings.admin_token, api_token=settings.api_token
-        )
+        self._access = AccessControl(admin_token=settings.admin_token, api_token=settings.api_token)
         self._bodies = BodyReader(settings)
         self._access_log = AccessLog(settings)
 
@@ -155,11 +153,14 @@ class ApiMiddleware:
             raise HeadersTooLargeError(f"A request may have at most {MAX_HEADERS} headers.")
         authorization = request.headers.get(b"authorization")
         client = scope["client"][0] if scope.get("client") else ""
-        request.role = self._gatekeeper.admit(
-            authorization, needed=endpoint.role, client=client, always=endpoint.token_required
+        request.role = self._access.authorise(
+            authorization,
+            needed=endpoint.role,
+            client=client,
+            token_required=endpoint.token_required,
         )
         if scope["query_string"]:
             request.query = parse_query(scope["query_string"])
         await self._bodies.read(endpoint, request, receive)
         if endpoint.session_or_admin and not request.names_session:
-            self._gatekeeper.admit(authorization, needed=Role.ADMIN, client=client)
+            self._access.authorise(authorization, needed=Role.ADMIN, client=client)

@@ -1,4 +1,4 @@
-"""The OpenAPI description of every route, and a page that shows it; nothing from third parties."""
+"""The OpenAPI document, and a page that shows it without loading anything from third parties."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _MEANING = {
     401: "No token, or a wrong one",
     403: "A token of the wrong role",
     404: "Not found",
-    408: "The request did not arrive in time",
-    409: "In conflict with what is recorded or under way",
+    408: "The request took too long to arrive",
+    409: "In conflict with recorded data or with a running operation",
     413: "The body is too large",
     415: "The body is not JSON",
     422: "The request does not match the contract",
     429: "Too many requests",
     431: "Too many headers",
-    500: "A fault of ours",
-    503: "Away for the moment; see Retry-After",
+    500: "An internal error",
+    503: "Temporarily unavailable; see Retry-After",
 }
 _SESSION = {"session_id": "$response.body#/session_id"}
 _LINKS: dict[tuple[str, str, str], dict[str, Any]] = {
@@ -36,7 +36,7 @@ _LINKS: dict[tuple[str, str, str], dict[str, Any]] = {
         "erasure": {"operationId": "delete_history", "parameters": _SESSION},
     },
     ("DELETE", "/history", "200"): {
-        "what is left": {"operationId": "get_history", "parameters": _SESSION},
+        "remaining": {"operationId": "get_history", "parameters": _SESSION},
     },
     ("POST", "/train", "202"): {
         "progress": {
@@ -51,7 +51,7 @@ _LINKS: dict[tuple[str, str, str], dict[str, Any]] = {
         },
     },
 }
-"""What a caller may do with an answer: method, path, status."""
+"""OpenAPI links of a response: by method, path, status."""
 
 
 @cache
@@ -62,10 +62,7 @@ def description() -> dict[str, Any]:
         if endpoint.body is not None:
             models.add(endpoint.body)
         if endpoint.response is not None:
-            models.add(
-                endpoint.response[0] if isinstance(endpoint.response, tuple) else endpoint.response
-            )
-    # Requests are described as they come in, answers as they go out.
+            models.add(_model(endpoint.response))
     _, definitions = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
         ref_template=_REF,
@@ -78,8 +75,8 @@ def description() -> dict[str, Any]:
         "info": {
             "title": "Student success",
             "version": __version__,
-            "description": "Predicts a pupil's final grade (0 to 20) and whether the pupil passes "
-            "(10 or more), and says how sure it is.",
+            "description": "Predicts a pupil's final grade (0 to 20), whether the pupil passes (10 "
+            "or more), and how certain that is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,
@@ -107,7 +104,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "responses": _responses(endpoint),
     }
     if endpoint.role is not Role.ANYONE:
-        # An empty entry says that the token is optional: while no API_TOKEN is set.
+        # An empty entry means that the token is optional, as it is while API_TOKEN is not set.
         optional = endpoint.role is Role.API and not endpoint.token_required
         operation["security"] = [{"token": []}] + ([{}] if optional else [])
     if endpoint.body is not None:
@@ -123,26 +120,25 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    parameters: list[dict[str, Any]] = []
     if endpoint.query is not None:
         schema = endpoint.query.model_json_schema()
         required = schema.get("required", [])
-        found += [
+        parameters += [
             {"name": name, "in": "query", "required": name in required, "schema": part}
             for name, part in schema["properties"].items()
         ]
     if endpoint.accepts_session:
-        text = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
-        found.append({"name": "X-Session-Id", "in": "header", "required": False, "schema": text})
+        session = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
+        parameters.append({"name": "X-Session-Id", "in": "header", "schema": session})
         if endpoint.method == "POST":
-            found.append({"name": "session_id", "in": "query", "required": False, "schema": text})
-            found.append(
+            parameters.append({"name": "session_id", "in": "query", "schema": session})
+            parameters.append(
                 {
                     "name": "Idempotency-Key",
                     "in": "header",
-                    "required": False,
                     "description": "The same key within a day, from the same role and for the "
-                    "same session, gives the same answer and one row; with another body it is 409. "
+                    "same session, gives the same response and one row; with another body, 409. "
                     "Choose it at random.",
                     "schema": {
                         "type": "string",
@@ -152,22 +148,21 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                     },
                 }
             )
-    return found
+    return parameters
 
 
 def _responses(endpoint: Endpoint) -> dict[str, Any]:
-    ok: dict[str, Any] = {"description": "Done"}
-    if isinstance(endpoint.response, tuple):
-        reference = {"$ref": _REF.format(model=endpoint.response[0].__name__)}
-        ok["content"] = {"application/json": {"schema": {"type": "array", "items": reference}}}
-    elif endpoint.response is not None:
-        reference = {"$ref": _REF.format(model=endpoint.response.__name__)}
-        ok["content"] = {"application/json": {"schema": reference}}
-    answers: dict[str, Any] = {"200": ok}
+    ok: dict[str, Any] = {"description": "Success"}
+    if endpoint.response is not None:
+        schema: dict[str, Any] = {"$ref": _REF.format(model=_model(endpoint.response).__name__)}
+        if isinstance(endpoint.response, tuple):
+            schema = {"type": "array", "items": schema}
+        ok["content"] = {"application/json": {"schema": schema}}
+    responses: dict[str, Any] = {"200": ok}
     if endpoint.path in ("/", "/ui"):
-        answers = {"307": {"description": "Where to go"}}
+        responses = {"307": {"description": "Redirect"}}
     if (endpoint.method, endpoint.path) == ("POST", "/train"):
-        answers["202"] = {"description": "Started; ask GET /train with the job_id"}
+        responses["202"] = {"description": "Started; poll GET /train with the job_id"}
     codes = {*endpoint.errors, *_ALWAYS_POSSIBLE}
     if endpoint.role is not Role.ANYONE:
         codes |= {401, 403, 429}
@@ -177,12 +172,16 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         codes |= {422}
     envelope = {"application/json": {"schema": {"$ref": _REF.format(model="ErrorAnswer")}}}
     for code in sorted(codes):
-        answers[str(code)] = {"description": _MEANING[code], "content": envelope}
-    for status, answer in answers.items():
+        responses[str(code)] = {"description": _MEANING[code], "content": envelope}
+    for status, response in responses.items():
         links = _LINKS.get((endpoint.method, endpoint.path, status))
         if links is not None:
-            answer["links"] = links
-    return answers
+            response["links"] = links
+    return responses
+
+
+def _model(response: type[BaseModel] | tuple[type[BaseModel]]) -> type[BaseModel]:
+    return response[0] if isinstance(response, tuple) else response
 
 
 DOCS_PAGE = f"""<!doctype html>

@@ -1,7 +1,7 @@
-"""JSON read strictly: no repeated key, no NaN, no endless nesting, and errors that echo nothing.
+"""Validate JSON strictly: no repeated key, no NaN, no deep nesting; errors contain no input values.
 
-Pydantic's reader takes up to two kilobytes of memory for each value of a body and for each problem
-it finds, so what could not be right anyway is counted and refused before it is read.
+Pydantic takes up to two kilobytes of memory for each value of a body and for each error, so a body
+with far more values than a valid one can have is rejected before it is parsed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ BATCHES: dict[type[BaseModel], tuple[str, type[BaseModel]]] = {
     Students: ("students", StudentFeatures),
     OutcomesRequest: ("outcomes", Outcome),
 }
-"""Bodies that are a list of rows: the list's name, and a row's model."""
+"""Bodies that are a list of rows: the name of the list, and the model of a row."""
 MAX_PROBLEMS = 1000
-"""More are told only where more rows of a batch are bad: one a row then."""
-MAX_VALUES = 100
+"""Limit on reported errors; if more rows of a batch are invalid, one error for each row."""
+MAX_COMMAS = 100
 MAX_CONTAINERS = 8
-"""Commas, and opening brackets and braces outside texts, that a row of a batch may have."""
-ROWS_OF_ONE = 25
-"""Bodies other than a batch are this many rows long: a reason may hold a thousand commas."""
+"""Limits for a row: commas, and opening brackets and braces outside strings."""
+SINGLE_BODY_ROWS = 25
+"""A body that is not a batch counts as this many rows: a reason may contain a thousand commas."""
 
-# Possessive: a long string must not leave a way back for each of its characters.
+# Possessive quantifiers, so that a long string cannot cause backtracking.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_REFUSED = "The request does not match the contract."
+_INVALID = "The request does not match the contract."
 
 
 class _RepeatedKeyError(ValueError):
@@ -51,24 +51,24 @@ def validate_json(model: type[Model], body: bytes) -> Model:
     Raises
     ------
     InvalidInputError
-        With every problem's place, message and type; never the value.
+        With location, message and type of each error, never with the value.
     """
     batch = BATCHES.get(model)
-    _refuse_bulk(body, rows=ROWS_OF_ONE if batch is None else BATCH_LIMIT)
+    _reject_too_many_values(body, rows=SINGLE_BODY_ROWS if batch is None else BATCH_LIMIT)
     try:
-        found = model.__pydantic_validator__.validate_json(body)
+        payload = model.__pydantic_validator__.validate_json(body)
     except ValidationError as error:
         raise (
             invalid_input(error) if batch is None else _invalid_batch(error, body, *batch)
         ) from None
-    if not _keys_are_plain(found, body):
-        _refuse_repeated_keys(body)
-    return found  # type: ignore[no-any-return]
+    if not _has_unique_keys(payload, body):
+        _reject_repeated_keys(body)
+    return payload  # type: ignore[no-any-return]
 
 
 def invalid_input(error: ValidationError) -> InvalidInputError:
-    """Turn pydantic's report into the contract's, without input values."""
-    return InvalidInputError(_REFUSED, details=list(_problems(error))[:MAX_PROBLEMS])
+    """Convert pydantic's errors into the contract's, without input values."""
+    return InvalidInputError(_INVALID, details=list(_problems(error))[:MAX_PROBLEMS])
 
 
 def _problems(error: ValidationError) -> Iterator[dict[str, Any]]:
@@ -77,78 +77,80 @@ def _problems(error: ValidationError) -> Iterator[dict[str, Any]]:
         yield {"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]}
 
 
-def _refuse(problem: str, message: str) -> InvalidInputError:
-    return InvalidInputError(_REFUSED, details=[{"loc": [], "msg": message, "type": problem}])
+def _error(error_type: str, message: str) -> InvalidInputError:
+    return InvalidInputError(_INVALID, details=[{"loc": [], "msg": message, "type": error_type}])
 
 
-def _refuse_bulk(body: bytes, *, rows: int) -> None:
-    """Refuse a body with many more values than could be right, for the price of counting."""
+def _reject_too_many_values(body: bytes, *, rows: int) -> None:
+    """Reject a body that has far more values than a valid one, by counting characters."""
     containers = body.count(b"{") + body.count(b"[")
-    if rows * MAX_CONTAINERS < containers < rows * MAX_VALUES:
+    if rows * MAX_CONTAINERS < containers < rows * MAX_COMMAS:
         containers -= sum(
-            text.count(b"{") + text.count(b"[")
-            for text in (found.group() for found in _STRING.finditer(body))
+            string.count(b"{") + string.count(b"[")
+            for string in (match.group() for match in _STRING.finditer(body))
         )
-    if containers > rows * MAX_CONTAINERS or body.count(b",") > rows * MAX_VALUES:
-        raise _refuse("too_many_values", "More values than such a request can hold")
+    if containers > rows * MAX_CONTAINERS or body.count(b",") > rows * MAX_COMMAS:
+        raise _error("too_many_values", "More values than a valid request can have")
 
 
 def _invalid_batch(
     error: ValidationError, body: bytes, name: str, row_model: type[BaseModel]
 ) -> InvalidInputError:
-    """Name every bad row; pydantic itself was told to stop at the first."""
-    told = list(_problems(error))
-    others = [item for item in told if len(item["loc"]) < 2][:MAX_PROBLEMS]
-    if len(others) == len(told):
-        return InvalidInputError(_REFUSED, details=others)
+    """Report every invalid row; the model of the batch stops at the first one."""
+    problems = list(_problems(error))
+    others = [item for item in problems if len(item["loc"]) < 2][:MAX_PROBLEMS]
+    if len(others) == len(problems):
+        return InvalidInputError(_INVALID, details=others)
     details: list[dict[str, Any]] = []
-    firsts: list[dict[str, Any]] = []
+    first_of_row: list[dict[str, Any]] = []
     validate = row_model.__pydantic_validator__.validate_json
     for number, row in enumerate(from_json(body)[name]):
         try:
             validate(to_json(row))
-        except ValidationError as bad:
-            problems = [{**item, "loc": [name, number, *item["loc"]]} for item in _problems(bad)]
-            firsts.append(problems[0])
+        except ValidationError as invalid:
+            row_problems = [
+                {**item, "loc": [name, number, *item["loc"]]} for item in _problems(invalid)
+            ]
+            first_of_row.append(row_problems[0])
             if len(details) < MAX_PROBLEMS:
-                details += problems
-    if len(details) > MAX_PROBLEMS or len(firsts) > MAX_PROBLEMS:
-        details = firsts
-    return InvalidInputError(_REFUSED, details=others + details)
+                details += row_problems
+    if len(details) > MAX_PROBLEMS or len(first_of_row) > MAX_PROBLEMS:
+        details = first_of_row
+    return InvalidInputError(_INVALID, details=others + details)
 
 
-def _keys_are_plain(found: BaseModel, body: bytes) -> bool:
-    """Tell cheaply that a pupil's or a batch's JSON repeats no key; False means: look properly.
+def _has_unique_keys(payload: BaseModel, body: bytes) -> bool:
+    """Check quickly that the JSON of a pupil or a batch repeats no key; False means unknown.
 
-    Pydantic keeps the last of two equal keys. A pupil is a flat object whose other values hold no
-    colon, so without escapes the colons outside `reference` are as many as the keys sent.
+    Pydantic keeps the last of two equal keys. A pupil is a flat object, and only `reference` can
+    contain a colon, so without escapes the other colons are as many as the keys.
     """
     if b"\\" in body:
         return False
-    if isinstance(found, StudentFeatures):
-        return body.count(b":") == _colons(found)
-    if isinstance(found, Students):
-        return body.count(b":") == 1 + sum(map(_colons, found.students))
+    if isinstance(payload, StudentFeatures):
+        return body.count(b":") == _colons(payload)
+    if isinstance(payload, Students):
+        return body.count(b":") == 1 + sum(map(_colons, payload.students))
     return False
 
 
 def _colons(student: StudentFeatures) -> int:
-    """Return how many colons the JSON of a pupil has that repeats no key."""
+    """Count the colons in the JSON of a pupil without repeated keys."""
     keys = len(student.model_fields_set)
     return keys if student.reference is None else keys + student.reference.count(":")
 
 
-def _refuse_repeated_keys(body: bytes) -> None:
+def _reject_repeated_keys(body: bytes) -> None:
     try:
-        json.loads(body, object_pairs_hook=_unique)
+        json.loads(body, object_pairs_hook=_unique_keys)
     except _RepeatedKeyError:
-        raise _refuse("repeated_key", "A key stands twice in the same object") from None
+        raise _error("repeated_key", "A key is repeated in the same object") from None
     except (ValueError, RecursionError):
-        raise _refuse("json_invalid", "Invalid JSON") from None
+        raise _error("json_invalid", "Invalid JSON") from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise _RepeatedKeyError
-    return found
+    return unique

@@ -1,4 +1,4 @@
-"""Tokens and roles, and the growing delay, on a clock of the test's own."""
+"""Tokens and roles, and the delay after wrong tokens, on a fake clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from student_success.api import auth
-from student_success.api.auth import FREE_TRIES, LONGEST_WAIT_SECONDS, Gatekeeper, Role
+from student_success.api.auth import FREE_ATTEMPTS, MAX_DELAY_SECONDS, AccessControl, Role
 from student_success.core.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
 
 ADMIN, API = b"Bearer the-admin", b"Bearer the-api"
@@ -29,17 +29,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def keeper(clock: Clock) -> Gatekeeper:
-    return Gatekeeper(
+def access(clock: Clock) -> AccessControl:
+    return AccessControl(
         admin_token=SecretStr("the-admin"), api_token=SecretStr("the-api"), clock=clock
     )
 
 
-def refusal(
-    keeper: Gatekeeper, token: bytes | None = b"Bearer wrong", *, client: str = "c"
+def rejection(
+    access: AccessControl, token: bytes | None = b"Bearer wrong", *, client: str = "c"
 ) -> type[Exception]:
     with pytest.raises((UnauthenticatedError, TooManyRequestsError, ForbiddenError)) as caught:
-        keeper.admit(token, needed=Role.ADMIN, client=client)
+        access.authorise(token, needed=Role.ADMIN, client=client)
     return caught.type
 
 
@@ -66,108 +66,116 @@ def refusal(
         (b"bearer  the-admin ", Role.ADMIN, Role.ADMIN),
     ],
 )
-def test_token_opens_what_its_role_may(
-    keeper: Gatekeeper,
+def test_token_gives_its_role_or_is_rejected(
+    access: AccessControl,
     token: bytes | None,
     needed: Role,
     expected: Role | type[Exception],
 ) -> None:
     if isinstance(expected, Role):
-        assert keeper.admit(token, needed=needed, client="c") is expected
+        assert access.authorise(token, needed=needed, client="c") is expected
     else:
         with pytest.raises(expected):
-            keeper.admit(token, needed=needed, client="c")
+            access.authorise(token, needed=needed, client="c")
 
 
-def test_predictions_are_everyones_without_an_api_token() -> None:
-    keeper = Gatekeeper(admin_token=SecretStr("the-admin"), api_token=None)
-    assert keeper.api_is_open
-    assert keeper.admit(None, needed=Role.API, client="c") is Role.ANYONE
-    assert keeper.admit(ADMIN, needed=Role.API, client="c") is Role.ADMIN
+def test_predictions_need_no_token_when_no_api_token_is_set() -> None:
+    access = AccessControl(admin_token=SecretStr("the-admin"), api_token=None)
+    assert access.api_is_open
+    assert access.authorise(None, needed=Role.API, client="c") is Role.ANYONE
+    assert access.authorise(ADMIN, needed=Role.API, client="c") is Role.ADMIN
 
 
 @pytest.mark.parametrize("token", [None, SecretStr("")])
 @pytest.mark.parametrize("sent", [None, b"", b"Bearer", b"Bearer ", b"Bearer None", b"Bearer x"])
-def test_nobody_is_administrator_without_a_token(
+def test_nobody_is_administrator_when_no_admin_token_is_set(
     token: SecretStr | None, sent: bytes | None
 ) -> None:
-    keeper = Gatekeeper(admin_token=token, api_token=None)
+    access = AccessControl(admin_token=token, api_token=None)
     with pytest.raises(UnauthenticatedError):
-        keeper.admit(sent, needed=Role.ADMIN, client="c")
+        access.authorise(sent, needed=Role.ADMIN, client="c")
 
 
 @pytest.mark.parametrize("token", [ADMIN, API, b"Bearer wrong"])
-def test_both_tokens_are_compared_in_constant_time_each_time(
-    keeper: Gatekeeper, monkeypatch: pytest.MonkeyPatch, token: bytes
+def test_every_token_is_compared_with_both_in_constant_time(
+    access: AccessControl, monkeypatch: pytest.MonkeyPatch, token: bytes
 ) -> None:
     compared: list[bytes] = []
     real: Callable[[bytes, bytes], bool] = hmac.compare_digest
 
-    def compare(one: bytes, other: bytes) -> bool:
-        compared.append(other)
-        return real(one, other)
+    def compare(sent: bytes, expected: bytes) -> bool:
+        compared.append(expected)
+        return real(sent, expected)
 
     monkeypatch.setattr(auth.hmac, "compare_digest", compare)
-    keeper.admit(token, needed=Role.ANYONE, client="c")
+    access.authorise(token, needed=Role.ANYONE, client="c")
     assert compared == [b"the-admin", b"the-api"]
 
 
-def test_delay_doubles_up_to_its_limit(keeper: Gatekeeper, clock: Clock) -> None:
-    for _ in range(FREE_TRIES):
-        assert refusal(keeper) is UnauthenticatedError
-    waits = []
+def test_delay_doubles_up_to_its_limit_after_wrong_tokens(
+    access: AccessControl, clock: Clock
+) -> None:
+    for _ in range(FREE_ATTEMPTS):
+        assert rejection(access) is UnauthenticatedError
+    delays = []
     for _ in range(10):
         with pytest.raises(TooManyRequestsError) as caught:
-            keeper.admit(b"Bearer wrong", needed=Role.ADMIN, client="c")
-        waits.append(caught.value.retry_after)
+            access.authorise(b"Bearer wrong", needed=Role.ADMIN, client="c")
+        delays.append(caught.value.retry_after)
         clock.now += caught.value.retry_after
-    assert waits == [1, 2, 4, 8, 16, 32, *[LONGEST_WAIT_SECONDS] * 4]
+    assert delays == [1, 2, 4, 8, 16, 32, *[MAX_DELAY_SECONDS] * 4]
 
 
-def test_right_token_passes_whatever_others_sent(keeper: Gatekeeper) -> None:
+def test_valid_token_is_accepted_after_wrong_ones_from_the_same_address(
+    access: AccessControl,
+) -> None:
     for _ in range(100):
-        refusal(keeper)
-    assert refusal(keeper) is TooManyRequestsError
-    assert keeper.admit(ADMIN, needed=Role.ADMIN, client="c") is Role.ADMIN
-    assert keeper.admit(API, needed=Role.API, client="c") is Role.API
-    assert keeper.admit(None, needed=Role.ANYONE, client="c") is Role.ANYONE
+        rejection(access)
+    assert rejection(access) is TooManyRequestsError
+    assert access.authorise(ADMIN, needed=Role.ADMIN, client="c") is Role.ADMIN
+    assert access.authorise(API, needed=Role.API, client="c") is Role.API
+    assert access.authorise(None, needed=Role.ANYONE, client="c") is Role.ANYONE
 
 
-def test_right_token_of_too_low_a_role_or_no_token_is_no_guess(keeper: Gatekeeper) -> None:
+def test_missing_token_and_token_of_lower_role_are_not_counted_as_wrong(
+    access: AccessControl,
+) -> None:
     for _ in range(50):
-        assert refusal(keeper, API) is ForbiddenError
-        assert refusal(keeper, None) is UnauthenticatedError
-    assert refusal(keeper) is UnauthenticatedError
+        assert rejection(access, API) is ForbiddenError
+        assert rejection(access, None) is UnauthenticatedError
+    assert rejection(access) is UnauthenticatedError
 
 
-def test_each_address_has_a_count_of_its_own(keeper: Gatekeeper) -> None:
-    for _ in range(FREE_TRIES + 1):
-        refusal(keeper, client="a")
-    assert refusal(keeper, client="a") is TooManyRequestsError
-    assert refusal(keeper, client="b") is UnauthenticatedError
+def test_wrong_tokens_are_counted_by_address(access: AccessControl) -> None:
+    for _ in range(FREE_ATTEMPTS + 1):
+        rejection(access, client="a")
+    assert rejection(access, client="a") is TooManyRequestsError
+    assert rejection(access, client="b") is UnauthenticatedError
 
 
-def test_guesses_of_long_ago_are_forgotten(keeper: Gatekeeper, clock: Clock) -> None:
+def test_wrong_tokens_are_forgotten_after_a_quiet_time(access: AccessControl, clock: Clock) -> None:
     for _ in range(50):
-        refusal(keeper)
-    clock.now += LONGEST_WAIT_SECONDS + 1
-    assert refusal(keeper) is TooManyRequestsError, "a minute is not long"
-    clock.now += auth.FORGET_SECONDS + LONGEST_WAIT_SECONDS + 1
-    assert refusal(keeper) is UnauthenticatedError
+        rejection(access)
+    clock.now += MAX_DELAY_SECONDS + 1
+    assert rejection(access) is TooManyRequestsError, "a minute is not long"
+    clock.now += auth.FORGET_SECONDS + MAX_DELAY_SECONDS + 1
+    assert rejection(access) is UnauthenticatedError
 
 
-def test_table_of_addresses_is_bounded(keeper: Gatekeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_counted_addresses_is_limited(
+    access: AccessControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(auth, "MAX_CLIENTS", 100)
     for number in range(1000):
-        refusal(keeper, client=str(number))
-    assert len(keeper._tries) == 100
-    assert "999" in keeper._tries
+        rejection(access, client=str(number))
+    assert len(access._attempts) == 100
+    assert "999" in access._attempts
 
 
-def test_no_message_shows_a_token(keeper: Gatekeeper) -> None:
+def test_error_messages_contain_no_token(access: AccessControl) -> None:
     for token in (API, b"Bearer wrong-secret"):
         with pytest.raises((ForbiddenError, UnauthenticatedError)) as caught:
-            keeper.admit(token, needed=Role.ADMIN, client="c")
+            access.authorise(token, needed=Role.ADMIN, client="c")
         for secret in ("the-admin", "the-api", "wrong-secret"):
             assert secret not in str(caught.value.to_json())
-    assert "the-admin" not in repr(vars(keeper).get("admin_token", ""))
+    assert "the-admin" not in repr(vars(access).get("admin_token", ""))

@@ -1,4 +1,4 @@
-"""Strict JSON: what is refused, that nothing is echoed, and that the short check misses nothing."""
+"""Strict JSON: what is rejected, that no input is echoed, and that the quick check is correct."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from student_success.api.validation import MAX_PROBLEMS, _keys_are_plain, validate_json
+from student_success.api.validation import MAX_PROBLEMS, _has_unique_keys, validate_json
 from student_success.core.errors import InvalidInputError
 from student_success.domain.schemas import (
     HistoryQuery,
@@ -30,7 +30,7 @@ def pupil(**changed: Any) -> bytes:
 
 
 def raw(extra: bytes) -> bytes:
-    """Return the example pupil with a piece of raw JSON at its end."""
+    """Return the example pupil with raw JSON appended."""
     return pupil()[:-1] + b"," + extra + b"}"
 
 
@@ -42,18 +42,18 @@ def problems(body: bytes, model: Any = StudentFeatures) -> list[tuple[tuple[Any,
 
 
 def repeats_a_key(body: bytes) -> bool:
-    """Look the slow and exact way."""
-    seen = False
+    """Check slowly and exactly."""
+    repeated = False
 
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal seen
-        seen = seen or len({name for name, _ in pairs}) < len(pairs)
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal repeated
+        repeated = repeated or len({name for name, _ in pairs}) < len(pairs)
 
-    json.loads(body, object_pairs_hook=look)
-    return seen
+    json.loads(body, object_pairs_hook=check)
+    return repeated
 
 
-# Texts that try to look like structure: colons, quotes, escapes, braces, whole members.
+# Strings that look like JSON structure: colons, quotes, escapes, braces, whole members.
 tricky = st.one_of(
     st.text(alphabet=':",{}[]\\ a\u00e9\U0001f600', max_size=20),
     st.sampled_from(['"age":17', "::::", "\\", '\\"', "a:b", '","age":"', "\u2028"]),
@@ -63,7 +63,7 @@ references = st.builds(
     tricky,
     st.booleans(),
 )
-# The same keys, written another way.
+# The same keys, with escapes.
 escaped = st.sampled_from(
     [('"\\u0061ge"', "17"), ('"ag\\u0065"', "18"), ('"\\u0047\\u0031"', "10"), ('"G1"', "1e1")]
 )
@@ -80,7 +80,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 @given(bodies())
-def test_short_check_for_repeated_keys_agrees_with_the_exact_one(body: bytes) -> None:
+def test_quick_check_for_repeated_keys_agrees_with_the_exact_check(body: bytes) -> None:
     if repeats_a_key(body):
         assert problems(body) == [((), "repeated_key")]
     else:
@@ -88,7 +88,7 @@ def test_short_check_for_repeated_keys_agrees_with_the_exact_one(body: bytes) ->
 
 
 @given(st.lists(bodies(), min_size=1, max_size=3))
-def test_repeated_keys_show_in_a_batch_as_well(rows: list[bytes]) -> None:
+def test_repeated_key_in_a_batch_is_rejected(rows: list[bytes]) -> None:
     body = b'{"students":[' + b",".join(rows) + b"]}"
     if repeats_a_key(body):
         assert problems(body, Students) == [((), "repeated_key")]
@@ -96,9 +96,9 @@ def test_repeated_keys_show_in_a_batch_as_well(rows: list[bytes]) -> None:
         assert len(validate_json(Students, body).students) == len(rows)
 
 
-def test_short_check_suffices_for_plain_pupils() -> None:
+def test_quick_check_accepts_pupils_without_escapes() -> None:
     for body in (pupil(), pupil(reference="a:b:c"), pupil(G2=None), pupil(reference=None)):
-        assert _keys_are_plain(validate_json(StudentFeatures, body), body)
+        assert _has_unique_keys(validate_json(StudentFeatures, body), body)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_short_check_suffices_for_plain_pupils() -> None:
         (b'{"students": [], "students": [' + pupil() + b"]}", Students),
     ],
 )
-def test_repeated_key_is_refused(body: bytes, model: Any) -> None:
+def test_repeated_key_is_rejected(body: bytes, model: Any) -> None:
     assert problems(body, model) == [((), "repeated_key")]
 
 
@@ -150,20 +150,20 @@ def test_repeated_key_is_refused(body: bytes, model: Any) -> None:
     ],
     ids=lambda body: repr(body[:30] + b".." + body[-20:]),
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
-    [(loc, kind)] = problems(body)
+def test_malformed_json_is_rejected(body: bytes) -> None:
+    [(loc, error_type)] = problems(body)
     assert loc == ()
-    assert kind in ("json_invalid", "too_many_values")
+    assert error_type in ("json_invalid", "too_many_values")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"true", b"17", b'"text"', b"[" + pupil() + b"]"])
-def test_json_that_is_no_object_is_refused(body: bytes) -> None:
+def test_json_that_is_not_an_object_is_rejected(body: bytes) -> None:
     assert problems(body) == [((), "model_type")]
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-1e400"])
 @pytest.mark.parametrize("field", [b"G1", b"age"])
-def test_number_that_is_not_finite_is_refused(field: bytes, number: bytes) -> None:
+def test_number_that_is_not_finite_is_rejected(field: bytes, number: bytes) -> None:
     body = pupil().replace(
         b'"' + field + b'": ' + json.dumps(EXAMPLE[field.decode()]).encode(),
         b'"' + field + b'": ' + number,
@@ -173,7 +173,7 @@ def test_number_that_is_not_finite_is_refused(field: bytes, number: bytes) -> No
 
 
 @pytest.mark.parametrize("depth", [100, 150, 250, 5_000])
-def test_deep_nesting_is_refused(depth: int) -> None:
+def test_deep_nesting_is_rejected(depth: int) -> None:
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
         nested = opening * depth + b"1" + closing * depth
         for body, model in (
@@ -185,12 +185,12 @@ def test_deep_nesting_is_refused(depth: int) -> None:
             assert problems(body, model)
 
 
-def test_huge_numbers_within_json_are_refused_by_name() -> None:
+def test_huge_number_is_rejected_with_its_field() -> None:
     body = pupil().replace(b'"age": 17', b'"age": ' + b"9" * 400)
     assert problems(body) == [(("age",), "less_than_equal")]
 
 
-def test_small_exponents_count_as_numbers() -> None:
+def test_number_with_exponent_is_accepted() -> None:
     assert validate_json(StudentFeatures, pupil().replace(b"10.0", b"1E+1")).G1 == 10.0
     assert validate_json(StudentFeatures, pupil().replace(b"10.0", b"-0.0")).G1 == 0.0
 
@@ -203,11 +203,13 @@ def test_small_exponents_count_as_numbers() -> None:
         (b'{"version": 1, "reason": "\\u0000"}', PromoteRequest),
     ],
 )
-def test_nul_is_refused_since_a_database_may_not_store_it(body: bytes, model: Any) -> None:
-    assert [kind for _, kind in problems(body, model)] == ["string_pattern_mismatch"]
+def test_nul_character_is_rejected_because_postgresql_cannot_store_it(
+    body: bytes, model: Any
+) -> None:
+    assert [error_type for _, error_type in problems(body, model)] == ["string_pattern_mismatch"]
 
 
-def test_no_problem_echoes_a_value() -> None:
+def test_errors_contain_no_input_value() -> None:
     secret = "Zoe-Lefevre"
     for body in (
         pupil(school=secret),
@@ -224,7 +226,7 @@ def test_no_problem_echoes_a_value() -> None:
         assert secret not in json.dumps(caught.value.to_json())
 
 
-def test_every_bad_row_of_a_batch_is_named() -> None:
+def test_every_invalid_row_of_a_batch_is_reported() -> None:
     rows = [dict(EXAMPLE) for _ in range(10_000)]
     for number in range(0, 10_000, 3):
         rows[number] = {**EXAMPLE, "age": 99, "school": "?", "extra": 1}
@@ -232,7 +234,7 @@ def test_every_bad_row_of_a_batch_is_named() -> None:
     assert {loc[1] for loc, _ in found} == set(range(0, 10_000, 3))
 
 
-def test_every_problem_of_a_bad_row_is_named_while_they_are_few() -> None:
+def test_every_error_of_an_invalid_row_is_reported_when_they_are_few() -> None:
     rows = [EXAMPLE, {**EXAMPLE, "age": 99, "school": "?"}, 7, {**EXAMPLE, "G1": None}]
     found = problems(json.dumps({"students": rows, "other": 1}).encode(), Students)
     assert set(found) == {
@@ -244,13 +246,13 @@ def test_every_problem_of_a_bad_row_is_named_while_they_are_few() -> None:
     }
 
 
-def test_batch_of_none_or_too_many_is_refused_as_such() -> None:
+def test_empty_or_too_long_batch_is_rejected() -> None:
     assert problems(b'{"students": []}', Students) == [(("students",), "too_short")]
     body = json.dumps({"students": [EXAMPLE] * 10_001}).encode()
     assert problems(body, Students) == [(("students",), "too_long")]
 
 
-def test_number_of_problems_told_is_bounded() -> None:
+def test_number_of_reported_errors_is_limited() -> None:
     body = json.dumps({f"k{i}": 1 for i in range(90)}).encode()
     assert len(problems(body)) == 90 + 15
     empty = json.dumps({"students": [{}] * 10_000}).encode()
@@ -270,7 +272,7 @@ def test_number_of_problems_told_is_bounded() -> None:
     ],
     ids=["members", "arrays", "objects", "rows", "members of a row"],
 )
-def test_body_with_too_many_values_is_refused_cheaply(body: bytes, model: Any) -> None:
+def test_body_with_too_many_values_is_rejected_cheaply(body: bytes, model: Any) -> None:
     started = time.process_time()
     tracemalloc.start()
     try:
@@ -281,7 +283,7 @@ def test_body_with_too_many_values_is_refused_cheaply(body: bytes, model: Any) -
     assert time.process_time() - started < 2.0
 
 
-def test_separators_inside_texts_do_not_count_as_values() -> None:
+def test_separators_inside_strings_do_not_count_as_values() -> None:
     reason = '{[,"\\' * 200
     assert validate_json(RollbackRequest, json.dumps({"reason": reason}).encode()).reason == reason
     reference = ',[{"' * 16
@@ -291,7 +293,7 @@ def test_separators_inside_texts_do_not_count_as_values() -> None:
 
 
 @pytest.mark.parametrize("reference", [None, "a:b", "::", "x"])
-def test_batch_with_a_repeated_key_is_refused_wherever_it_stands(reference: str | None) -> None:
+def test_repeated_key_is_rejected_anywhere_in_a_batch(reference: str | None) -> None:
     pupil = {**EXAMPLE, "reference": reference}
     good = json.dumps({"students": [EXAMPLE, pupil]})
     assert len(validate_json(Students, good.encode()).students) == 2
