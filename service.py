@@ -31,11 +31,11 @@ from student_success.server.bentoml_app import (
 )
 from student_success.server.graceful_shutdown import GracefulShutdown
 from student_success.server.supervisor import service_options
-from student_success.services.lazy_application import LateApplication
+from student_success.services.lazy_application import LazyApplication
 
 logger = logging.getLogger("student_success.service")
 settings = Settings()
-application = LateApplication(settings)
+application = LazyApplication(settings)
 handlers = make_handlers(application)
 shutdown = GracefulShutdown(settings.drain_seconds)
 
@@ -108,7 +108,7 @@ class StudentSuccess:
     async def __is_ready__(self) -> bool:
         try:
             shutdown.check()
-            await application().check_ready()
+            await application().health.check_ready()
         except UnavailableError as error:
             current_request().not_ready_error = error
             return False
@@ -130,14 +130,14 @@ class StudentSuccess:
     @catch_errors
     async def explain(self, student: StudentInput, /) -> Any:
         """Explain a prediction, and what would change it."""
-        return await application().explanations.explain(student)
+        return await application().explanation.explain(student)
 
     @bentoml.api
     @catch_errors
     async def history(self, query: HistoryInput, /) -> list[dict[str, Any]]:
         """List predictions, newest first."""
         # The session may be named in the header or the query as well; the middleware checked it.
-        return await application().history_page(
+        return await application().history.page(
             query, session_id=query.session_id or current_request().named_session
         )
 
@@ -145,32 +145,32 @@ class StudentSuccess:
     @catch_errors
     async def outcomes(self, request: OutcomesInput, /) -> Any:
         """Record final grades."""
-        return await application().record_outcomes(request.outcomes)
+        return await application().history.record_outcomes(request.outcomes)
 
     @bentoml.api(output_spec=schemas.TrainAnswer)
     @catch_errors
     async def train(self, request: TrainInput, /) -> Any:
         """Train a candidate version; the served version does not change."""
-        status, answer = await application().train(request)
+        status, answer = await application().lifecycle.train(request)
         return JSONResponse(answer, status_code=status)
 
     @bentoml.api(output_spec=schemas.PromoteAnswer)
     @catch_errors
     async def promote(self, request: PromoteInput, /) -> Any:
         """Promote a version if it passes the gate."""
-        return await application().promote(request, actor=current_request().actor)
+        return await application().lifecycle.promote(request, actor=current_request().actor)
 
     @bentoml.api(output_spec=schemas.RollbackAnswer)
     @catch_errors
     async def rollback(self, request: RollbackInput, /) -> Any:
         """Roll back to the version served before."""
-        return await application().rollback(request, actor=current_request().actor)
+        return await application().lifecycle.rollback(request, actor=current_request().actor)
 
     @bentoml.api(output_spec=schemas.HealthAnswer)
     @catch_errors
     async def health(self, nothing: HealthInput, /) -> Any:
         """Report the state of the service."""
-        return await application().health()
+        return await application().health.report()
 
 
 StudentSuccess.add_asgi_middleware(

@@ -80,11 +80,12 @@ def session_name(number: int) -> str:
 
 def _kinds() -> list[tuple[Any, ...]]:
     """Make rows as the service would; a thousand times the same pupil does no harm here."""
-    predictor = Predictor.load(ROOT / "student_success" / "seed", version="seed")
+    predictor = Predictor.load(ROOT / "student_success" / "seed", version="17")
     made = []
     for pupil in pupils(_KINDS):
         student = StudentFeatures.model_validate(pupil)
-        _, row = make_answer(student, predictor.predict(student), "17", "s", 0)
+        prediction = predictor.predict(student)
+        _, row = make_answer(student, prediction, predictor, session_id="s", now=0)
         made.append(row[3:4] + row[5:])
     return made
 

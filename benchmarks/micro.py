@@ -33,14 +33,14 @@ def costs(folder: Path) -> dict[str, float]:
     predictor = Predictor.load(Settings().seed_model_path, version="seed")
     predictions = [predictor.predict(student) for student in students]
     made = [
-        make_answer(student, prediction, "seed", "session", now_us())
+        make_answer(student, prediction, predictor, session_id="session", now=now_us())
         for student, prediction in zip(students, predictions, strict=True)
     ]
     return {
         "validation": _each(lambda body: parse(StudentFeatures, body), bodies),
         "model": _each(predictor.predict, students),
         "answer and row": _each(
-            lambda pair: make_answer(pair[0], pair[1], "seed", "session", now_us()),
+            lambda pair: make_answer(*pair, predictor, session_id="session", now=now_us()),
             list(zip(students, predictions, strict=True)),
         ),
         "serialisation": _each(lambda pair: pair[0].__pydantic_serializer__.to_json(pair[0]), made),

@@ -7,7 +7,6 @@ its API methods call the same functions.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -27,56 +26,60 @@ from student_success.api.request import RequestContext
 from student_success.api.validation import invalid_input
 from student_success.domain.schemas import HistoryQuery, Students
 from student_success.domain.students import StudentFeatures
-from student_success.services.lazy_application import LateApplication
+from student_success.services.lazy_application import LazyApplication
 
 Query = TypeVar("Query", bound=BaseModel)
 
 
-def make_handlers(application: LateApplication) -> dict[Route, Handler]:
+def make_handlers(application: LazyApplication) -> dict[Route, Handler]:
     """Return the handler of each route that the middleware answers itself."""
 
     async def predict(request: RequestContext) -> bytes:
         assert isinstance(request.payload, StudentFeatures)
-        body, request.model_version = await application().inference.predict(
+        body, request.model_version = await application().prediction.predict(
             request.payload, session_id=request.session_id, idempotency=request.idempotency
         )
         return body
 
     async def predict_batch(request: RequestContext) -> bytes:
         assert isinstance(request.payload, Students)
-        body, request.model_version = await application().inference.predict_batch(
+        body, request.model_version = await application().prediction.predict_batch(
             request.payload.students, session_id=request.session_id, idempotency=request.idempotency
         )
         return body
 
     async def history(request: RequestContext) -> Response:
         query = _query(HistoryQuery, request)
-        return JSONResponse(await application().history_page(query, session_id=query.session_id))
+        return JSONResponse(await application().history.page(query, session_id=query.session_id))
 
     async def erase(request: RequestContext) -> Response:
-        return JSONResponse(await application().erase(_query(ErasureQuery, request).session_id))
+        return JSONResponse(
+            await application().history.erase(_query(ErasureQuery, request).session_id)
+        )
 
     async def job(request: RequestContext) -> Response:
         job_id = _query(JobQuery, request).job_id
-        return JSONResponse(await asyncio.to_thread(application().jobs.get, job_id))
+        return JSONResponse(await application().lifecycle.job(job_id))
 
     async def deployments(_request: RequestContext) -> Response:
-        return JSONResponse(await application().deployments_page())
+        return JSONResponse(await application().lifecycle.deployments())
 
     async def versions(_request: RequestContext) -> Response:
-        return JSONResponse(await application().versions())
+        return JSONResponse(await application().lifecycle.versions())
 
     async def evidence(request: RequestContext) -> Response:
-        return JSONResponse(await application().evidence(_query(EvidenceQuery, request).version))
+        return JSONResponse(
+            await application().lifecycle.evidence(_query(EvidenceQuery, request).version)
+        )
 
     async def drift(_request: RequestContext) -> Response:
-        return _json(await application().drift())
+        return _json(await application().monitor.drift())
 
     async def model(_request: RequestContext) -> Response:
-        return _json(application().model())
+        return _json(application().lifecycle.model())
 
     async def health(_request: RequestContext) -> Response:
-        return _json(await application().health())
+        return _json(await application().health.report())
 
     async def description(_request: RequestContext) -> Response:
         return JSONResponse(openapi.description())

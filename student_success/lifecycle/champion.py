@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from student_success.core import metrics
-from student_success.core.errors import StudentSuccessError
+from student_success.core.errors import ModelUnavailableError, StudentSuccessError
 from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
 from student_success.lifecycle.audit_file import Anchor
@@ -62,6 +62,18 @@ class Champion:
         self._attendance = Attendance(settings.state_dir / "workers")
         self.served: Served | None = None
         """Read it once a request: everything that request says comes from this one snapshot."""
+
+    def serving(self) -> Served:
+        """Return the served version.
+
+        Raises
+        ------
+        ModelUnavailableError
+            If no verified model is loaded.
+        """
+        if self.served is None:
+            raise ModelUnavailableError("No verified model is loaded.")
+        return self.served
 
     @property
     def standing_in(self) -> bool:

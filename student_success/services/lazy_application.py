@@ -1,7 +1,7 @@
-"""The application, made where it is opened.
+"""The application of a worker, imported only when it is opened.
 
-BentoML's supervisor imports the service as its workers do. It serves nothing, so it need not carry
-the database, the model's runtime and all that comes with them.
+BentoML's supervisor imports `service.py` as its workers do, but serves nothing. This module keeps
+the database, the model runtime and their libraries out of the supervisor's memory.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from student_success.services.application import Application
 
 
-class LateApplication:
-    """Call it for the application of this worker."""
+class LazyApplication:
+    """Call an instance to get the application of this worker."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._opened: Application | None = None
+        self._application: Application | None = None
 
     def open(self, *, leader: bool) -> None:
-        """Make the application and open it, see `Application.open`."""
+        """Create and open the application, see `Application`."""
         with no_collections():
             from student_success.services.application import Application
 
-            opened = Application(self.settings)
-            opened.open(leader=leader)
-        self._opened = opened
+            application = Application(self.settings, leader=leader)
+            application.open()
+        self._application = application
 
     def __call__(self) -> Application:
         """Return the application.
@@ -40,6 +40,6 @@ class LateApplication:
         ModelUnavailableError
             Before it is opened.
         """
-        if self._opened is None:
+        if self._application is None:
             raise ModelUnavailableError("The service is starting.", retry_after=1)
-        return self._opened
+        return self._application

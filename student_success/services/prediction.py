@@ -1,8 +1,8 @@
-"""From a pupil to a committed prediction: the hot path, and its bulk form.
+"""Predict for one pupil or a batch, and commit the predictions to the history before answering.
 
-The answer, the row and the metric come from one snapshot of the served version. Where it is so set,
-a prediction that cannot be committed is answered all the same, and marked; not under a key, whose
-caller asked for exactly one row.
+The response, the row and the metric come from one snapshot of the served version. With the setting
+`ANSWER_UNLOGGED`, a prediction that cannot be committed is answered and marked as unlogged, unless
+the request has an idempotency key, which promises exactly one row.
 """
 
 from __future__ import annotations
@@ -17,60 +17,47 @@ from pydantic import BaseModel
 
 from student_success.core import metrics
 from student_success.core.clock import iso, now_us
-from student_success.core.errors import HistoryUnavailableError, ModelUnavailableError
+from student_success.core.errors import HistoryUnavailableError
 from student_success.core.identifiers import random_hex
 from student_success.core.memory import give_back_soon
 from student_success.core.metrics_buffer import tally
-from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE
 from student_success.domain.idempotency import Asked, IdempotencyKey
 from student_success.domain.schemas import BatchAnswer, Interval, PredictionAnswer
 from student_success.domain.students import StudentFeatures
-from student_success.lifecycle.champion import Champion, Served
+from student_success.lifecycle.champion import Champion
 from student_success.model.prediction import Prediction
+from student_success.model.predictor import Predictor
 from student_success.storage.inference_log.group_commit import MAX_ROWS_IN_LOOP, Row
 from student_success.storage.inference_log.history import History
 
 _REFERENCE = {"reference"}
-_THRESHOLD = float(PASS_GRADE)
 _set = object.__setattr__  # The models are frozen.
 LARGE_BATCH = 1000
-"""Pupils; what a larger batch took is given back to the system when it is answered."""
+"""Number of pupils; after a larger batch, free memory is returned to the operating system."""
 
 
 class Answered(NamedTuple):
-    """An answer as JSON, and the version that gave it; None where it was given before."""
+    """A response as JSON, and the version that computed it; None if an earlier one is repeated."""
 
     body: bytes
     model_version: str | None
 
 
-class Inference:
-    """Predict with the served version, and answer only once the history has it.
+class PredictionService:
+    """Predict with the served version and answer once the history has committed the prediction.
 
     Parameters
     ----------
     answer_unlogged
-        Whether to answer, marked as unlogged, what the history cannot take now.
+        Whether to answer, marked as unlogged, if the history is unavailable.
     """
 
     def __init__(
-        self, champion: Champion, history: History, *, answer_unlogged: bool = False
+        self, *, champion: Champion, history: History, answer_unlogged: bool = False
     ) -> None:
         self._champion = champion
         self._history = history
         self._answer_unlogged = answer_unlogged
-
-    def serving(self) -> Served:
-        """Return the version that is served now.
-
-        Raises
-        ------
-        ModelUnavailableError
-            If no verified model is loaded.
-        """
-        if self._champion.served is None:
-            raise ModelUnavailableError("No verified model is loaded.")
-        return self._champion.served
 
     async def predict(
         self,
@@ -84,27 +71,27 @@ class Inference:
         Parameters
         ----------
         session_id
-            Session to file it under.
+            Session of the row.
         idempotency
-            What was asked under a key, where the caller gave one.
+            The request's idempotency key, if it has one.
 
         Returns
         -------
         Answered
             A `PredictionAnswer` as JSON.
         """
-        predictor = self.serving().predictor
+        predictor = self._champion.serving().predictor
         started = time.perf_counter()
         prediction = predictor.predict(student)
         tally.observe(metrics.inference_duration_seconds, time.perf_counter() - started)
         now = now_us()
-        answer, row = make_answer(student, prediction, predictor.version, session_id, now)
+        answer, row = make_answer(student, prediction, predictor, session_id=session_id, now=now)
         body = answer.__pydantic_serializer__.to_json(answer)
         key = _key("predict", idempotency, session_id, body)
-        kept = await self._keep((row,), Answered(body, predictor.version), key=key)
-        if kept.body is body:
+        answered = await self._commit((row,), Answered(body, predictor.version), key=key)
+        if answered.body is body:
             _count(prediction, predictor.version)
-        return kept
+        return answered
 
     async def predict_batch(
         self,
@@ -113,42 +100,42 @@ class Inference:
         session_id: str,
         idempotency: Asked | None = None,
     ) -> Answered:
-        """Predict many pupils' grades, all in one commit; a `BatchAnswer` as JSON."""
-        predictor = self.serving().predictor
+        """Predict many pupils' grades and commit them together; return a `BatchAnswer` as JSON."""
+        predictor = self._champion.serving().predictor
         version = predictor.version
 
         def compute() -> tuple[bytes, list[Row], list[Prediction]]:
             predictions = predictor.predict_many(students)
             now = now_us()
-            made = [
-                make_answer(student, prediction, version, session_id, now)
+            answers_rows = [
+                make_answer(student, prediction, predictor, session_id=session_id, now=now)
                 for student, prediction in zip(students, predictions, strict=True)
             ]
-            batch = BatchAnswer.model_construct(predictions=[answer for answer, _ in made])
+            batch = BatchAnswer.model_construct(predictions=[answer for answer, _ in answers_rows])
             return (
                 batch.__pydantic_serializer__.to_json(batch),
-                [row for _, row in made],
+                [row for _, row in answers_rows],
                 predictions,
             )
 
-        # A small batch takes less time than handing it to a thread and back.
+        # Computing a small batch takes less time than a switch to a thread and back.
         small = len(students) <= MAX_ROWS_IN_LOOP
         body, rows, predictions = compute() if small else await asyncio.to_thread(compute)
         key = _key("predict_batch", idempotency, session_id, body)
         try:
-            kept = await self._keep(rows, Answered(body, version), key=key)
+            answered = await self._commit(rows, Answered(body, version), key=key)
         finally:
             if len(students) >= LARGE_BATCH:
                 give_back_soon()
-        if kept.body is body:
+        if answered.body is body:
             for prediction in predictions:
                 _count(prediction, version)
-        return kept
+        return answered
 
-    async def _keep(
+    async def _commit(
         self, rows: Sequence[Row], answer: Answered, *, key: IdempotencyKey | None
     ) -> Answered:
-        """Commit the rows of an answer; return what to say: it, an earlier one, or it unlogged."""
+        """Commit rows; return `answer`, the earlier answer of the key, or `answer` as unlogged."""
         try:
             earlier = await self._history.append(rows, key=key)
         except HistoryUnavailableError:
@@ -159,44 +146,58 @@ class Inference:
 
 
 def _unlogged(body: bytes) -> bytes:
-    """Mark an answer that the history does not have, at the end of its JSON object."""
+    """Add `unlogged` at the end of the JSON object."""
     return body[:-1] + b',"unlogged":true}'
 
 
-def _key(route: str, asked: Asked | None, session_id: str, answer: bytes) -> IdempotencyKey | None:
-    if asked is None:
+def _key(
+    route: str, request: Asked | None, session_id: str, answer: bytes
+) -> IdempotencyKey | None:
+    if request is None:
         return None
     return IdempotencyKey.of(
-        asked.key,
+        request.key,
         route=route,
-        caller=asked.caller,
-        body=asked.body,
-        asked_session=asked.session,
+        caller=request.caller,
+        body=request.body,
+        asked_session=request.session,
         session_id=session_id,
         answer=answer,
     )
 
 
 def new_prediction_id(now: int) -> str:
-    """Make an id of 32 hexadecimal digits; ids sort by time, so that their index stays compact."""
+    """Return an id of 32 hexadecimal digits; ids sort by time, which keeps their index compact."""
     return f"{now // 1000:012x}{random_hex()[:20]}"
 
 
 def make_answer(
-    student: StudentFeatures, prediction: Prediction, version: str, session_id: str, now: int
+    student: StudentFeatures,
+    prediction: Prediction,
+    predictor: Predictor,
+    *,
+    session_id: str,
+    now: int,
 ) -> tuple[PredictionAnswer, Row]:
-    """Say a prediction, and the row that records it: one cannot differ from the other."""
+    """Return a prediction as a response and as the row that records it.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970.
+    """
+    version = predictor.version
     prediction_id = new_prediction_id(now)
-    answer = _ready(
+    answer = _construct(
         PredictionAnswer,
         {
             "prediction_id": prediction_id,
             "session_id": session_id,
             "predicted_G3": prediction.predicted_G3,
             "decision": prediction.decision,
-            "threshold": _THRESHOLD,
+            "threshold": predictor.threshold,
             "pass_probability": prediction.pass_probability,
-            "interval": _interval(prediction.low, prediction.high),
+            "interval": _interval(prediction.low, prediction.high, predictor.interval_level),
             "horizon": prediction.horizon,
             "at_risk": prediction.at_risk,
             "model_version": version,
@@ -223,26 +224,26 @@ def make_answer(
 
 
 @lru_cache(maxsize=512)
-def _interval(low: int, high: int) -> Interval:
-    """Return the interval; there are 231 of them, and none is ever changed."""
-    return _ready(Interval, {"low": low, "high": high, "level": INTERVAL_LEVEL})
+def _interval(low: int, high: int, level: float) -> Interval:
+    """Return an interval; a model has 231 different ones, and none is ever modified."""
+    return _construct(Interval, {"low": low, "high": high, "level": level})
 
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
-def _ready(model: type[Answer], values: dict[str, Any]) -> Answer:
-    """Make a model of values known to be right.
+def _construct(model: type[Answer], values: dict[str, Any]) -> Answer:
+    """Create a pydantic model from valid values, without validation.
 
-    What pydantic's own `model_construct` does for a model without aliases, defaults or private
-    attributes, in a tenth of its time.
+    Does the same as pydantic's `model_construct` for a model without aliases, defaults or private
+    attributes, in a tenth of the time.
     """
-    made = model.__new__(model)
-    _set(made, "__dict__", values)
-    _set(made, "__pydantic_fields_set__", set(values))
-    _set(made, "__pydantic_extra__", None)
-    _set(made, "__pydantic_private__", None)
-    return made
+    instance = model.__new__(model)
+    _set(instance, "__dict__", values)
+    _set(instance, "__pydantic_fields_set__", set(values))
+    _set(instance, "__pydantic_extra__", None)
+    _set(instance, "__pydantic_private__", None)
+    return instance
 
 
 def _count(prediction: Prediction, version: str) -> None:
@@ -252,5 +253,5 @@ def _count(prediction: Prediction, version: str) -> None:
 
 @lru_cache(maxsize=256)
 def _predictions(decision: str, horizon: str, version: str) -> Any:
-    """Keep the series: looking it up costs as much as counting."""
+    """Return the series of the counter; cached, because a look-up costs as much as counting."""
     return metrics.predictions_total.labels(decision, horizon, version)
