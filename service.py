@@ -18,7 +18,22 @@ from student_success.core.logging import configure
 from student_success.core.metrics_buffer import tally
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import die_with_parent
-from student_success.domain import schemas
+from student_success.domain.schemas.history import HistoryQuery, OutcomesAnswer, OutcomesRequest
+from student_success.domain.schemas.lifecycle import (
+    PromoteAnswer,
+    PromoteRequest,
+    RollbackAnswer,
+    RollbackRequest,
+    TrainAnswer,
+    TrainRequest,
+)
+from student_success.domain.schemas.monitoring import HealthAnswer
+from student_success.domain.schemas.prediction import (
+    BatchAnswer,
+    ExplainAnswer,
+    PredictionAnswer,
+    Students,
+)
 from student_success.domain.students import StudentFeatures
 from student_success.server.bentoml_app import (
     ValidatedInput,
@@ -44,27 +59,27 @@ class StudentInput(ValidatedInput, StudentFeatures):
     """Body of `/predict` and `/explain`."""
 
 
-class BatchInput(ValidatedInput, schemas.Students):
+class BatchInput(ValidatedInput, Students):
     """Body of `/predict_batch`."""
 
 
-class HistoryInput(ValidatedInput, schemas.HistoryQuery):
+class HistoryInput(ValidatedInput, HistoryQuery):
     """Body of `POST /history`."""
 
 
-class OutcomesInput(ValidatedInput, schemas.OutcomesRequest):
+class OutcomesInput(ValidatedInput, OutcomesRequest):
     """Body of `/outcomes`."""
 
 
-class TrainInput(ValidatedInput, schemas.TrainRequest):
+class TrainInput(ValidatedInput, TrainRequest):
     """Body of `/train`."""
 
 
-class PromoteInput(ValidatedInput, schemas.PromoteRequest):
+class PromoteInput(ValidatedInput, PromoteRequest):
     """Body of `/promote`."""
 
 
-class RollbackInput(ValidatedInput, schemas.RollbackRequest):
+class RollbackInput(ValidatedInput, RollbackRequest):
     """Body of `/rollback`."""
 
 
@@ -114,19 +129,19 @@ class StudentSuccess:
             return False
         return True
 
-    @bentoml.api(output_spec=schemas.PredictionAnswer)
+    @bentoml.api(output_spec=PredictionAnswer)
     @catch_errors
     async def predict(self, student: StudentInput, /) -> Any:
         """Predict one pupil's final grade."""
         return await call_handler("/predict")
 
-    @bentoml.api(output_spec=schemas.BatchAnswer)
+    @bentoml.api(output_spec=BatchAnswer)
     @catch_errors
     async def predict_batch(self, students: BatchInput, /) -> Any:
         """Predict the grades of up to 10,000 pupils, all or none."""
         return await call_handler("/predict_batch")
 
-    @bentoml.api(output_spec=schemas.ExplainAnswer)
+    @bentoml.api(output_spec=ExplainAnswer)
     @catch_errors
     async def explain(self, student: StudentInput, /) -> Any:
         """Explain a prediction, and what would change it."""
@@ -141,32 +156,32 @@ class StudentSuccess:
             query, session_id=query.session_id or current_request().named_session
         )
 
-    @bentoml.api(output_spec=schemas.OutcomesAnswer)
+    @bentoml.api(output_spec=OutcomesAnswer)
     @catch_errors
     async def outcomes(self, request: OutcomesInput, /) -> Any:
         """Record final grades."""
         return await application().history.record_outcomes(request.outcomes)
 
-    @bentoml.api(output_spec=schemas.TrainAnswer)
+    @bentoml.api(output_spec=TrainAnswer)
     @catch_errors
     async def train(self, request: TrainInput, /) -> Any:
         """Train a candidate version; the served version does not change."""
         status, answer = await application().lifecycle.train(request)
         return JSONResponse(answer, status_code=status)
 
-    @bentoml.api(output_spec=schemas.PromoteAnswer)
+    @bentoml.api(output_spec=PromoteAnswer)
     @catch_errors
     async def promote(self, request: PromoteInput, /) -> Any:
         """Promote a version if it passes the gate."""
         return await application().lifecycle.promote(request, actor=current_request().actor)
 
-    @bentoml.api(output_spec=schemas.RollbackAnswer)
+    @bentoml.api(output_spec=RollbackAnswer)
     @catch_errors
     async def rollback(self, request: RollbackInput, /) -> Any:
         """Roll back to the version served before."""
         return await application().lifecycle.rollback(request, actor=current_request().actor)
 
-    @bentoml.api(output_spec=schemas.HealthAnswer)
+    @bentoml.api(output_spec=HealthAnswer)
     @catch_errors
     async def health(self, nothing: HealthInput, /) -> Any:
         """Report the state of the service."""

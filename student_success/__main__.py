@@ -99,7 +99,7 @@ def _speak(settings: Settings, asked: argparse.Namespace) -> int:
     bind_to_parent()
     from student_success.core.logging import configure
     from student_success.core.subprocesses import say, speaking
-    from student_success.domain.schemas import PromoteRequest
+    from student_success.domain.schemas.lifecycle import PromoteRequest
     from student_success.lifecycle import alias_sync, promotion
     from student_success.registry import mlflow_client, versions
     from student_success.storage.deployments import Deployments

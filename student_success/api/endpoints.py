@@ -7,55 +7,56 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 
 from student_success.api.auth import Role
-from student_success.domain.schemas import (
-    MAX_ID,
-    BatchAnswer,
-    DeploymentRow,
-    DriftAnswer,
+from student_success.domain.schemas.base import MAX_ID, RequestBody, SessionId
+from student_success.domain.schemas.history import (
     ErasureAnswer,
-    EvidenceAnswer,
-    ExplainAnswer,
-    HealthAnswer,
     HistoryQuery,
     HistoryRow,
-    JobAnswer,
-    ModelAnswer,
     OutcomesAnswer,
     OutcomesRequest,
-    PredictionAnswer,
+)
+from student_success.domain.schemas.lifecycle import (
+    DeploymentRow,
+    EvidenceAnswer,
+    JobAnswer,
+    ModelAnswer,
     PromoteAnswer,
     PromoteRequest,
     RollbackAnswer,
     RollbackRequest,
-    SessionId,
-    Students,
     TrainAnswer,
     TrainRequest,
     VersionAnswer,
-    _Request,
+)
+from student_success.domain.schemas.monitoring import DriftAnswer, HealthAnswer
+from student_success.domain.schemas.prediction import (
+    BatchAnswer,
+    ExplainAnswer,
+    PredictionAnswer,
+    Students,
 )
 from student_success.domain.students import StudentFeatures
 
 
-class ErasureQuery(_Request):
+class ErasureQuery(RequestBody):
     """Query of `DELETE /history`."""
 
     session_id: SessionId
 
 
-class JobQuery(_Request):
+class JobQuery(RequestBody):
     """Query of `GET /train`; the newest job if `job_id` is absent."""
 
     job_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
 
 
-class EvidenceQuery(_Request):
+class EvidenceQuery(RequestBody):
     """Query of `GET /evidence`."""
 
     version: int = Field(ge=1, le=MAX_ID)
 
 
-class EmptyRequest(_Request):
+class EmptyRequest(RequestBody):
     """An empty JSON object, or no body."""
 
 

@@ -24,7 +24,8 @@ from student_success.api.endpoints import ErasureQuery, EvidenceQuery, JobQuery
 from student_success.api.middleware import Handler, Route
 from student_success.api.request import RequestContext
 from student_success.api.validation import invalid_input
-from student_success.domain.schemas import HistoryQuery, Students
+from student_success.domain.schemas.history import HistoryQuery
+from student_success.domain.schemas.prediction import Students
 from student_success.domain.students import StudentFeatures
 from student_success.services.lazy_application import LazyApplication
 

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from student_success import __version__
 from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, STATIC_FILES, Endpoint
-from student_success.domain.schemas import ErrorAnswer
+from student_success.domain.schemas.base import ErrorAnswer
 
 _REF = "#/components/schemas/{model}"
 _ALWAYS_POSSIBLE = (431, 500)

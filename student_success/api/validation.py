@@ -15,7 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json, to_json
 
 from student_success.core.errors import InvalidInputError
-from student_success.domain.schemas import BATCH_LIMIT, Outcome, OutcomesRequest, Students
+from student_success.domain.schemas.base import BATCH_LIMIT
+from student_success.domain.schemas.history import Outcome, OutcomesRequest
+from student_success.domain.schemas.prediction import Students
 from student_success.domain.students import StudentFeatures
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from student_success.core.errors import (
 )
 from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
-from student_success.domain.schemas import PromoteRequest
+from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import promotion
 from student_success.registry import bento_store, mlflow_client, versions
 from student_success.storage.deployments import Deployments

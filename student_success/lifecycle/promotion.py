@@ -23,7 +23,7 @@ from student_success.core.errors import (
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.domain.decision import SEED
-from student_success.domain.schemas import PromoteRequest
+from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import gate
 from student_success.lifecycle.audit_file import Anchor
 from student_success.lifecycle.evidence import Evidence

@@ -24,7 +24,7 @@ from student_success.core.errors import (
 )
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
-from student_success.domain.schemas import TrainRequest
+from student_success.domain.schemas.lifecycle import TrainRequest
 from student_success.storage.engine import jobs, reading, writing
 from student_success.storage.locks import Operation, exclusive
 

@@ -16,7 +16,7 @@ from student_success.core import metrics
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import ModelUnavailableError, StudentSuccessError
 from student_success.core.settings import Settings
-from student_success.domain.schemas import DriftAnswer
+from student_success.domain.schemas.monitoring import DriftAnswer
 from student_success.domain.students import FEATURE_NAMES, Horizon
 from student_success.lifecycle.champion import Champion, Served
 from student_success.monitoring.drift import Limits, Verdict, compare

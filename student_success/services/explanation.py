@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from student_success.domain.schemas import ExplainAnswer
+from student_success.domain.schemas.prediction import ExplainAnswer
 from student_success.domain.students import StudentFeatures
 from student_success.lifecycle.champion import Champion
 from student_success.model.explanation import Explainer

@@ -8,7 +8,7 @@ import time
 
 from student_success.core.errors import HistoryUnavailableError
 from student_success.core.settings import Settings
-from student_success.domain.schemas import HealthAnswer
+from student_success.domain.schemas.monitoring import HealthAnswer
 from student_success.lifecycle.champion import Champion
 from student_success.services.registry_watch import RegistryWatch
 from student_success.storage.inference_log.history import History

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from student_success.core.memory import give_back_soon
-from student_success.domain.schemas import HistoryQuery, Outcome, OutcomesAnswer
+from student_success.domain.schemas.history import HistoryQuery, Outcome, OutcomesAnswer
 from student_success.storage.inference_log.history import History
 from student_success.storage.outcomes import Outcomes
 

@@ -16,7 +16,7 @@ from student_success.core.errors import (
 )
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
-from student_success.domain.schemas import (
+from student_success.domain.schemas.lifecycle import (
     EvidenceAnswer,
     ModelAnswer,
     PromoteAnswer,

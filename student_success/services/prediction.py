@@ -22,7 +22,7 @@ from student_success.core.identifiers import random_hex
 from student_success.core.memory import give_back_soon
 from student_success.core.metrics_buffer import tally
 from student_success.domain.idempotency import Asked, IdempotencyKey
-from student_success.domain.schemas import BatchAnswer, Interval, PredictionAnswer
+from student_success.domain.schemas.prediction import BatchAnswer, Interval, PredictionAnswer
 from student_success.domain.students import StudentFeatures
 from student_success.lifecycle.champion import Champion
 from student_success.model.prediction import Prediction

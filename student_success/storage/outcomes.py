@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, insert, select
 
 from student_success.core.clock import now_us
-from student_success.domain.schemas import Outcome, OutcomesAnswer, RejectedOutcome
+from student_success.domain.schemas.history import Outcome, OutcomesAnswer, RejectedOutcome
 from student_success.storage.engine import inference_logs, one_writer, outcomes, writing
 
 _AT_ONCE = 500

@@ -9,7 +9,7 @@ from pathlib import Path
 from student_success.api.endpoints import ENDPOINTS
 from student_success.core.settings import Settings
 from student_success.domain.decision import INTERVAL_LEVEL
-from student_success.domain.schemas import PredictionAnswer
+from student_success.domain.schemas.prediction import PredictionAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.predictor import Predictor
 

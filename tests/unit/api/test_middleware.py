@@ -19,7 +19,7 @@ from student_success.api.request import RequestContext, current_request
 from student_success.api.responses import catch_errors
 from student_success.core.errors import HistoryUnavailableError
 from student_success.core.settings import Settings
-from student_success.domain.schemas import RollbackRequest
+from student_success.domain.schemas.lifecycle import RollbackRequest
 
 ENDPOINTS = (
     Endpoint("GET", "/open", "For everyone"),

@@ -13,13 +13,9 @@ from hypothesis import strategies as st
 
 from student_success.api.validation import MAX_PROBLEMS, _has_unique_keys, validate_json
 from student_success.core.errors import InvalidInputError
-from student_success.domain.schemas import (
-    HistoryQuery,
-    PromoteRequest,
-    RollbackRequest,
-    Students,
-    TrainRequest,
-)
+from student_success.domain.schemas.history import HistoryQuery
+from student_success.domain.schemas.lifecycle import PromoteRequest, RollbackRequest, TrainRequest
+from student_success.domain.schemas.prediction import Students
 from student_success.domain.students import EXAMPLE, StudentFeatures
 
 PAIRS = [(json.dumps(name), json.dumps(value)) for name, value in EXAMPLE.items()]

@@ -22,7 +22,7 @@ from student_success.core.errors import (
 )
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
-from student_success.domain.schemas import TrainRequest
+from student_success.domain.schemas.lifecycle import TrainRequest
 from student_success.lifecycle.training_jobs import Jobs
 from student_success.storage.engine import connect, writing
 from student_success.storage.engine import jobs as table

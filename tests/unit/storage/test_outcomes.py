@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, insert, select, text
 
-from student_success.domain.schemas import Outcome
+from student_success.domain.schemas.history import Outcome
 from student_success.domain.students import EXAMPLE
 from student_success.storage import observations
 from student_success.storage.engine import connect, inference_logs, outcomes

@@ -1,0 +1,157 @@
+"""Bodies of the routes that train, compare, promote and roll back model versions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, ConfigDict, Field
+
+from student_success.domain.schemas.base import MAX_ID, Reason, RequestBody, ResponseBody
+
+
+class TrainRequest(RequestBody):
+    """How to train; every field is optional."""
+
+    wait: bool = True
+    family: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")] | None = None
+    budget_seconds: (
+        Annotated[
+            float,
+            Field(gt=0, le=86_400, allow_inf_nan=False),
+        ]
+        | None
+    ) = Field(None, validation_alias=AliasChoices("budget_seconds", "budget"))
+
+
+class TrainAnswer(ResponseBody):
+    """A candidate, registered and not promoted."""
+
+    status: Literal["ok"] = "ok"
+    job_id: str
+    best_model: str
+    best_params: dict[str, Any]
+    test_mae: float
+    test_r2: float
+    run_id: str
+    model_name: str
+    version: int
+    duration_seconds: float
+    dataset: dict[str, Any]
+
+
+class JobAnswer(ResponseBody):
+    """The state of a training."""
+
+    job_id: str
+    state: Literal["running", "done", "failed"]
+    created_at: str
+    finished_at: str | None
+    progress: dict[str, Any]
+    result: dict[str, Any] | None
+    error: str | None
+
+
+class PromoteRequest(RequestBody):
+    """Which version to promote; limits can only be tightened."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"version": 2, "alias": "meilleur", "max_mae": 1.0, "min_r2": 0.85}]
+        }
+    )
+
+    version: int = Field(ge=1, le=MAX_ID)
+    alias: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    max_mae: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    min_r2: Annotated[float, Field(le=1, allow_inf_nan=False)] | None = None
+    reason: Reason | None = None
+    fairness_override: Reason | None = Field(
+        None, description="Why a fairness gap is accepted; recorded with the promotion."
+    )
+
+
+class PromoteAnswer(ResponseBody):
+    """The version now served by every worker."""
+
+    status: Literal["promoted"] = "promoted"
+    model: str
+    alias: str
+    version: int
+    previous_version: str | None
+    mae: float
+    r2: float
+    evidence: dict[str, Any]
+    workers_behind: int | None = Field(
+        description="Workers of this machine that did not serve it within 2 s; null if unknown."
+    )
+
+
+class VersionAnswer(ResponseBody):
+    """One registered version, served or not."""
+
+    version: int
+    created_at: str
+    run_id: str | None
+    best_model: str | None
+    metrics: dict[str, float]
+    dataset: dict[str, Any]
+    alias: bool = Field(description="Whether MLflow's alias points to it.")
+    served: bool
+
+
+class EvidenceAnswer(ResponseBody):
+    """What the gate would say of a version now."""
+
+    version: int
+    passed: bool
+    mae: float
+    r2: float
+    conditions: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+
+
+class RollbackRequest(RequestBody):
+    """Why to go back."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"reason": "Too many false alarms in class 3B"}]}
+    )
+
+    reason: Reason
+
+
+class RollbackAnswer(ResponseBody):
+    """The version served again."""
+
+    status: Literal["rolled_back"] = "rolled_back"
+    version: str
+    previous_version: str
+
+
+class DeploymentRow(ResponseBody):
+    """One promotion or rollback."""
+
+    id: int
+    at: str
+    action: Literal["promote", "rollback", "adopt"]
+    actor: str
+    reason: str | None
+    from_version: str | None
+    to_version: str
+    evidence: dict[str, Any]
+    hash: str
+
+
+class ModelAnswer(ResponseBody):
+    """The served version: what it expects, how good it is, what it was made from."""
+
+    model_loaded: bool
+    model_version: str | None
+    model_source: str | None
+    model_name: str
+    alias: str
+    expected_features: list[str]
+    features: dict[str, Any]
+    metrics: dict[str, Any]
+    dataset: dict[str, Any]
+    model_card: dict[str, Any]

@@ -1,0 +1,109 @@
+"""Bodies of ``/predict``, ``/predict_batch`` and ``/explain``, other than the pupil itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ConfigDict, FailFast, Field
+
+from student_success.domain.decision import Decision
+from student_success.domain.schemas.base import BATCH_LIMIT, RequestBody, ResponseBody
+from student_success.domain.students import (
+    EXAMPLE,
+    GRADE_MAX,
+    GRADE_MIN,
+    Horizon,
+    StudentFeatures,
+)
+
+
+class Students(RequestBody):
+    """Up to 10,000 pupils, scored together."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"students": [dict(EXAMPLE)]}]})
+
+    # Stop at the first invalid row: the API looks for the others row by row.
+    students: Annotated[list[StudentFeatures], FailFast()] = Field(
+        min_length=1, max_length=BATCH_LIMIT
+    )
+
+
+class Interval(ResponseBody):
+    """Whole grades between which the final grade lies with probability `level`."""
+
+    low: int = Field(ge=0, le=20)
+    high: int = Field(ge=0, le=20)
+    level: float
+
+
+class PredictionAnswer(ResponseBody):
+    """One prediction, committed to the history."""
+
+    prediction_id: str
+    session_id: str
+    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    decision: Decision
+    threshold: float
+    pass_probability: float = Field(ge=0, le=1)
+    interval: Interval
+    horizon: Horizon
+    at_risk: bool
+    model_version: str
+    mlflow_model_version: str
+    timestamp: str
+
+
+class ContributionAnswer(ResponseBody):
+    """What one feature adds to the prediction, in grades, against the average pupil."""
+
+    feature: str
+    value: str | int | float | None
+    share: float
+
+
+class ReasonsAnswer(ResponseBody):
+    """Sentences in the two languages."""
+
+    fr: list[str]
+    en: list[str]
+
+
+class NoteAnswer(ResponseBody):
+    """One sentence in the two languages."""
+
+    fr: str
+    en: str
+
+
+class WhatIfAnswer(ResponseBody):
+    """What the model would say if a few things were different."""
+
+    change: dict[str, str | int]
+    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    pass_probability: float = Field(ge=0, le=1)
+
+
+class ExplainAnswer(ResponseBody):
+    """Why a pupil's prediction is what it is; nothing of it is kept."""
+
+    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    decision: Decision
+    pass_probability: float = Field(ge=0, le=1)
+    interval: Interval
+    horizon: Horizon
+    baseline_G3: float = Field(
+        description="Of the average pupil of whom as many period grades are known."
+    )
+    contributions: list[ContributionAnswer] = Field(
+        description="The strongest first; they add up to predicted_G3 minus baseline_G3."
+    )
+    reasons: ReasonsAnswer
+    what_if: list[WhatIfAnswer]
+    note: NoteAnswer = Field(description="How to read what_if.")
+    model_version: str
+
+
+class BatchAnswer(ResponseBody):
+    """The predictions, in the order of the pupils sent."""
+
+    predictions: list[PredictionAnswer]
