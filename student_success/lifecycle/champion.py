@@ -1,7 +1,8 @@
-"""The version this process serves: follows the deployments, loads and verifies, swaps atomically.
+"""The version that this process serves, kept equal to the newest deployment.
 
-A new version is loaded beside the old one and takes its place in a single assignment; a load that
-fails keeps the old one, is counted, logged, and tried again.
+A new version is loaded while the old one is served, and replaces it in a single assignment. If the
+load fails, the old version is still served; the failure is counted and logged, and the load is
+tried again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ FOLLOW_SECONDS = 0.5
 
 Source = Literal["mlflow", "bento-store", "seed"]
 RETRY_SECONDS = 5.0
-FOLLOW_PATIENCE_SECONDS = 2.0
-FOLLOW_LOOK_SECONDS = 0.05
+WAIT_FOR_WORKERS_SECONDS = 2.0
+WAIT_INTERVAL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Served:
     Attributes
     ----------
     deployment_id
-        The row that asked for it; 0 for the seed before any promotion, -1 for a seed that stands
-        in for a version that could not be loaded.
+        Id of its row in the table of deployments; 0 for the seed model before any promotion, -1 for
+        the seed model in place of a version that could not be loaded.
     """
 
     predictor: Predictor
@@ -50,18 +51,18 @@ class Served:
 
 
 class Champion:
-    """Hold the served version and keep it the one that was last deployed."""
+    """Hold the served version and replace it when another one is deployed."""
 
     def __init__(self, settings: Settings, deployments: Deployments) -> None:
         self._settings = settings
         self._deployments = deployments
-        self._changing = asyncio.Lock()
+        self._swapping = asyncio.Lock()
         self._retry_at = 0.0
         self._started = False
         self._anchor = Anchor(settings.state_dir)
         self._attendance = Attendance(settings.state_dir / "workers")
         self.served: Served | None = None
-        """Read it once a request: everything that request says comes from this one snapshot."""
+        """Read it once per request, so that the whole response comes from one version."""
 
     def serving(self) -> Served:
         """Return the served version.
@@ -76,8 +77,8 @@ class Champion:
         return self.served
 
     @property
-    def standing_in(self) -> bool:
-        """Whether something else than the deployed version is served, for want of it."""
+    def is_fallback(self) -> bool:
+        """Whether the seed or nothing is served because the deployed version was not loaded."""
         return self.served is None or self.served.deployment_id < 0
 
     def behind(self) -> int:
@@ -90,22 +91,22 @@ class Champion:
         Returns
         -------
         int
-            How many do not after `FOLLOW_PATIENCE_SECONDS`.
+            Number of workers that do not after `WAIT_FOR_WORKERS_SECONDS`.
         """
-        give_up = time.monotonic() + FOLLOW_PATIENCE_SECONDS
+        deadline = time.monotonic() + WAIT_FOR_WORKERS_SECONDS
         while behind := await asyncio.to_thread(self.behind):
-            if time.monotonic() >= give_up:
+            if time.monotonic() >= deadline:
                 logger.error("workers_behind", extra={"workers": behind})
                 break
-            await asyncio.sleep(FOLLOW_LOOK_SECONDS)
+            await asyncio.sleep(WAIT_INTERVAL_SECONDS)
         return behind
 
     def close(self) -> None:
-        """Leave the other workers."""
+        """Remove this worker from the list of workers."""
         self._attendance.leave()
 
     def load_first(self) -> None:
-        """Load what was deployed last, from this machine alone; the seed if that fails."""
+        """Load the newest deployment without the registry; load the seed if that fails."""
         try:
             current = self._deployments.current()
             self._swap(self._load(current), current)
@@ -120,14 +121,14 @@ class Champion:
         self._started = True
 
     async def catch_up(self) -> None:
-        """Serve the newest deployment, now; keep what is served if that fails."""
-        async with self._changing:
+        """Serve the newest deployment; if that fails, the version served so far is kept."""
+        async with self._swapping:
             newest = await asyncio.to_thread(self._deployments.newest_id)
             if self.served is not None and self.served.deployment_id == newest:
                 return
             if time.monotonic() < self._retry_at:
                 return
-            # Whatever happens: a version that cannot be loaded is not tried without pause.
+            # Set before the load, so that any failure is followed by a pause.
             self._retry_at = time.monotonic() + RETRY_SECONDS
             try:
                 current = await asyncio.to_thread(self._deployments.current)
@@ -143,16 +144,16 @@ class Champion:
                 logger.error("reload_failed", extra={"reason": str(error)})
 
     async def follow(self) -> None:
-        """Look for a newer deployment for ever."""
+        """Look for a newer deployment until cancelled."""
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
                 await self.catch_up()
             except StudentSuccessError:
-                # The database is away: what is served goes on being served.
+                # The database is unavailable: the same version is served until it is back.
                 logger.warning("deployments_unreadable")
             except Exception:
-                # A follower that ended would leave this worker behind for ever, unseen.
+                # If this task ended, the worker would serve the old version for ever.
                 metrics.model_reloads_total.labels("failed").inc()
                 logger.exception("follow_failed")
 

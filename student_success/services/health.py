@@ -36,7 +36,7 @@ class Health:
             behind = await asyncio.to_thread(self._champion.behind)
         if served is None or not db_ok:
             status = "unavailable"
-        elif self._champion.standing_in or behind or not self._registry.registry_ok:
+        elif self._champion.is_fallback or behind or not self._registry.registry_ok:
             status = "degraded"
         else:
             status = "ok"

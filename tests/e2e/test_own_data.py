@@ -1,4 +1,4 @@
-"""A school's own pupils: its CSV alone trains a model, and the grades it records teach the next."""
+"""A school trains a model on its own CSV file, and the next one on the recorded outcomes too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK = {"family": "linear", "budget_seconds": 0.5}
 
 @pytest.fixture(scope="module")
 def school(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a server whose school keeps its pupils in a file as spreadsheets write it."""
+    """Return a server whose data is a CSV file as a spreadsheet writes it."""
     folder = tmp_path_factory.mktemp("school")
     path = folder / "our pupils.csv"
     pupils = read(SAMPLE).frame.head(IN_FILE).assign(sex="F", class_name="3b")
@@ -35,11 +35,11 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def versions(server: Server) -> list[dict[str, Any]]:
     answer = httpx.get(f"{server.url}/versions", headers=server.admin, timeout=120)
     assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()
-    return found
+    rows: list[dict[str, Any]] = answer.json()
+    return rows
 
 
-def test_own_file_trains_a_model(school: Server) -> None:
+def test_train_uses_the_own_file(school: Server) -> None:
     answer = httpx.post(f"{school.url}/train", headers=school.admin, json=QUICK, timeout=300)
     assert answer.status_code == 200, answer.text
     data = answer.json()["dataset"]
@@ -48,8 +48,8 @@ def test_own_file_trains_a_model(school: Server) -> None:
     assert version["dataset"]["sha256"] == data["sha256"]
 
 
-def test_recorded_grades_train_the_next_model(school: Server) -> None:
-    """In the year the school predicts, at its end it records, then it trains with both."""
+def test_train_with_outcomes_adds_the_recorded_grades(school: Server) -> None:
+    """The school predicts during the year, records the outcomes and trains with both."""
     pupils = read(SAMPLE).frame.tail(IN_HISTORY).to_dict("records")
     students = [
         {**{name: row[name] for name in FEATURE_NAMES}, "reference": f"P-{number}"}
@@ -57,8 +57,8 @@ def test_recorded_grades_train_the_next_model(school: Server) -> None:
     ]
     with httpx.Client(base_url=school.url, headers=school.admin, timeout=60) as http:
         session = {"X-Session-Id": "year"}
-        for seen in ([{**student, "G2": None} for student in students], students):
-            assert http.post("/predict_batch", json={"students": seen}, headers=session).is_success
+        for batch in ([{**student, "G2": None} for student in students], students):
+            assert http.post("/predict_batch", json={"students": batch}, headers=session).is_success
         outcomes = [
             {"session_id": "year", "reference": f"P-{number}", "actual_G3": int(row["G3"])}
             for number, row in enumerate(pupils)

@@ -1,4 +1,4 @@
-"""Who can speak to the supervisor of the workers: nobody but its user."""
+"""The command socket of the supervisor: only its own user can reach it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.server import serving
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere BentoML's own ports are kept")
-def test_supervisor_listens_for_commands_in_the_state_directory_alone(tmp_path: Path) -> None:
-    """A port would be everybody's on this machine, and taken by another now and then."""
+@pytest.mark.skipif(sys.platform != "linux", reason="on other systems BentoML's own ports are used")
+def test_supervisor_listens_for_commands_only_in_the_state_directory(tmp_path: Path) -> None:
+    """Any user of the machine can connect to a port, and another program may occupy it."""
     state = tmp_path / ("a-long-name-for-a-state-directory-" * 4)
     with serving(state) as server:
         assert server.process is not None
@@ -31,5 +31,5 @@ def test_supervisor_listens_for_commands_in_the_state_directory_alone(tmp_path: 
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert sorted(path.name for path in folder.iterdir()) == ["commands", "events"]
         server.kill()
-        # What a killed one left behind is in nobody's way.
+        # Files left by a killed supervisor do not prevent the next start.
         server.start()

@@ -1,4 +1,4 @@
-"""The version served: loaded beside the old one, swapped at once, never for a worse one."""
+"""The served version: replaced in one step, and never by a version that fails its checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from student_success.core.errors import (
 )
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.decision import SEED
-from student_success.lifecycle import champion as module
+from student_success.lifecycle import champion as champion_module
 from student_success.lifecycle.champion import Champion
 from student_success.model.artefact import verify
 from student_success.registry import versions
@@ -30,19 +30,19 @@ Store = Callable[[str], str]
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Return a function that puts a version into a store of the test's own."""
+    """Return a function that adds a version to a temporary store and returns its fingerprint."""
     folder = tmp_path / "store"
 
     def stored(_settings: Settings, version: str) -> Path | None:
         path = folder / version
         return path if path.is_dir() else None
 
-    def put(version: str) -> str:
+    def add(version: str) -> str:
         shutil.copytree(SEED_FOLDER, folder / version)
         return verify(folder / version)
 
     monkeypatch.setattr(versions.bento_store, "stored", stored)
-    return put
+    return add
 
 
 @pytest.fixture
@@ -52,12 +52,12 @@ def record(engine: Engine) -> Deployments:
 
 @pytest.fixture
 def champion(record: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Champion:
-    async def away(*_arguments: str, **_options: object) -> None:
-        raise RegistryUnavailableError("away")
+    async def unavailable(*_arguments: str, **_options: object) -> None:
+        raise RegistryUnavailableError("unavailable")
 
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(module, "FOLLOW_SECONDS", 0.01)
-    monkeypatch.setattr(versions.subprocesses, "run", away)
+    monkeypatch.setattr(champion_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(champion_module, "FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(versions.subprocesses, "run", unavailable)
     return Champion(Settings(state_dir=tmp_path), record)
 
 
@@ -77,16 +77,16 @@ def version_of(champion: Champion) -> str:
     return champion.served.predictor.version
 
 
-def test_seed_is_served_before_any_promotion(champion: Champion) -> None:
-    assert champion.standing_in
+def test_load_first_serves_the_seed_before_any_promotion(champion: Champion) -> None:
+    assert champion.is_fallback
     champion.load_first()
     assert version_of(champion) == SEED
     assert champion.served is not None
     assert champion.served.source == "seed"
-    assert not champion.standing_in
+    assert not champion.is_fallback
 
 
-def test_last_deployment_is_served_at_start(
+def test_load_first_serves_the_newest_deployment(
     champion: Champion, record: Deployments, store: Store
 ) -> None:
     deploy(record, "3", store("3"))
@@ -96,10 +96,10 @@ def test_last_deployment_is_served_at_start(
     assert champion.served.source == "bento-store"
 
 
-def test_deployment_that_is_followed_is_remembered_outside_the_database(
+def test_followed_deployment_is_added_to_the_audit_file(
     champion: Champion, record: Deployments, store: Store, tmp_path: Path
 ) -> None:
-    """Also one that was committed by a process that was killed before it could do so."""
+    """The process that recorded the deployment may have been killed before it could do so."""
     first = deploy(record, "1", store("1"))
     champion.load_first()
     second = deploy(record, SEED, verify(SEED_FOLDER))
@@ -108,7 +108,7 @@ def test_deployment_that_is_followed_is_remembered_outside_the_database(
     assert lines == [f"{row.id} {row.hash}" for row in (first, second)]
 
 
-def test_newer_deployment_takes_over_in_one_step(
+def test_catch_up_replaces_the_served_version_when_a_newer_one_is_deployed(
     champion: Champion, record: Deployments, store: Store
 ) -> None:
     champion.load_first()
@@ -122,7 +122,7 @@ def test_newer_deployment_takes_over_in_one_step(
     assert version_of(champion) == SEED
 
 
-def test_nothing_newer_changes_nothing(champion: Champion) -> None:
+def test_catch_up_changes_nothing_when_nothing_is_newer(champion: Champion) -> None:
     champion.load_first()
     before = champion.served
     asyncio.run(champion.catch_up())
@@ -130,7 +130,7 @@ def test_nothing_newer_changes_nothing(champion: Champion) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "other", "wrong answers"])
-def test_damaged_version_never_replaces_a_good_one(
+def test_catch_up_keeps_the_served_version_when_the_new_one_is_damaged(
     champion: Champion,
     record: Deployments,
     store: Store,
@@ -153,19 +153,19 @@ def test_damaged_version_never_replaces_a_good_one(
     elif damage == "other":
         fingerprint = "0" * 64
     else:
-        fingerprint = lie(folder)
+        fingerprint = alter_smoke_cases(folder)
     before = champion.served
     deploy(record, "2", fingerprint)
     asyncio.run(champion.catch_up())
     assert champion.served is before
-    # A good one that comes after is served.
+    # An undamaged version that is deployed afterwards is served.
     deploy(record, "3", store("3"))
     asyncio.run(champion.catch_up())
     assert version_of(champion) == "3"
 
 
-def lie(folder: Path) -> str:
-    """Make an artefact whose hashes are right and whose recorded answers are not."""
+def alter_smoke_cases(folder: Path) -> str:
+    """Make an artefact whose hashes are right and whose recorded answers are wrong."""
     import hashlib
 
     smoke = folder / "smoke.json"
@@ -196,7 +196,7 @@ def _numbers(value: object) -> list[float]:
     return []
 
 
-def test_seed_stands_in_for_a_version_that_cannot_be_loaded_at_start(
+def test_load_first_serves_the_seed_when_the_deployed_version_cannot_be_loaded(
     champion: Champion, record: Deployments, store: Store, tmp_path: Path
 ) -> None:
     fingerprint = store("1")
@@ -204,34 +204,36 @@ def test_seed_stands_in_for_a_version_that_cannot_be_loaded_at_start(
     deploy(record, "1", fingerprint)
     champion.load_first()
     assert version_of(champion) == SEED
-    assert champion.standing_in
+    assert champion.is_fallback
     shutil.rmtree(tmp_path / "store" / "1")
     store("1")
     asyncio.run(champion.catch_up())
     assert version_of(champion) == "1"
-    assert not champion.standing_in
+    assert not champion.is_fallback
 
 
-def test_database_that_is_away_leaves_what_is_served(
+def test_catch_up_keeps_the_served_version_when_the_database_is_unavailable(
     champion: Champion, record: Deployments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion.load_first()
     before = champion.served
 
-    def away() -> int:
-        raise HistoryUnavailableError("away")
+    def unavailable() -> int:
+        raise HistoryUnavailableError("unavailable")
 
-    monkeypatch.setattr(record, "newest_id", away)
+    monkeypatch.setattr(record, "newest_id", unavailable)
     with pytest.raises(HistoryUnavailableError):
         asyncio.run(champion.catch_up())
     assert champion.served is before
 
 
-def test_follower_outlives_every_failure(
+def test_follow_goes_on_after_every_failure(
     champion: Champion, record: Deployments, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion.load_first()
-    failures = iter([HistoryUnavailableError("away"), RuntimeError("a bug"), ArtefactError("x")])
+    failures = iter(
+        [HistoryUnavailableError("unavailable"), RuntimeError("a bug"), ArtefactError("x")]
+    )
     real = champion.catch_up
 
     async def failing() -> None:
@@ -252,10 +254,10 @@ def test_follower_outlives_every_failure(
     asyncio.run(follow())
 
 
-def test_missing_seed_leaves_nothing_served_and_no_crash(
+def test_load_first_serves_nothing_when_the_seed_is_missing(
     record: Deployments, tmp_path: Path
 ) -> None:
     champion = Champion(Settings(state_dir=tmp_path, seed_model_path=tmp_path / "none"), record)
     champion.load_first()
     assert champion.served is None
-    assert champion.standing_in
+    assert champion.is_fallback

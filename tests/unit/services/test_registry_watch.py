@@ -1,0 +1,83 @@
+"""The registry watch: it notices a missing registry, and the leader aligns the alias."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from student_success.core.errors import RegistryUnavailableError
+from student_success.core.settings import Settings
+from student_success.services import registry_watch
+from student_success.services.registry_watch import RegistryWatch
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    peeks: list[tuple[bool, str | None]],
+    leader: bool = True,
+    fails: bool = False,
+) -> tuple[RegistryWatch, list[str]]:
+    """Run the watch for a sequence of looks at the registry; return it and its commands."""
+    commands: list[str] = []
+    remaining = list(peeks)
+
+    def peek(_settings: Settings) -> tuple[bool, str | None]:
+        return remaining.pop(0) if remaining else peeks[-1]
+
+    async def command(_settings: Settings, name: str) -> dict[str, Any]:
+        commands.append(name)
+        if fails:
+            raise RegistryUnavailableError("unavailable")
+        return {}
+
+    async def catch_up() -> None:
+        commands.append("catch up")
+
+    monkeypatch.setattr(registry_watch.mlflow_http, "peek", peek)
+    monkeypatch.setattr(registry_watch, "run_registry_command", command)
+    monkeypatch.setattr(registry_watch, "wanted_alias", lambda _deployments: "3")
+    watch = RegistryWatch(
+        settings=Settings(test_alias_check_seconds=0.01),
+        deployments=cast("Any", None),
+        champion=cast("Any", SimpleNamespace(catch_up=catch_up)),
+    )
+
+    async def watch_until_done() -> None:
+        task = asyncio.create_task(watch.run(leader=leader))
+        async with asyncio.timeout(20):
+            while remaining:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(watch_until_done())
+    return watch, commands
+
+
+def test_leader_aligns_the_alias_when_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, commands = run(monkeypatch, peeks=[(True, "2"), (True, "3")])
+    assert watch.registry_ok
+    assert commands == ["align-alias", "catch up"]
+
+
+def test_other_workers_do_not_align(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, commands = run(monkeypatch, peeks=[(True, "2"), (True, "2")], leader=False)
+    assert commands == []
+
+
+def test_registry_is_reported_missing_and_nothing_is_aligned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, commands = run(monkeypatch, peeks=[(True, "3"), (False, None)])
+    assert not watch.registry_ok
+    assert commands == []
+
+
+def test_watch_goes_on_when_the_alignment_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, commands = run(monkeypatch, peeks=[(True, "2"), (True, "2"), (True, "3")], fails=True)
+    assert commands == ["align-alias", "align-alias"]
