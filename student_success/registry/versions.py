@@ -138,6 +138,7 @@ async def ensure_stored(settings: Settings, version: str, *, fingerprint: str) -
         await subprocesses.run(
             "-m",
             "student_success",
+            "child",
             "fetch",
             f"--version={version}",
             f"--sha256={fingerprint}",
@@ -159,6 +160,7 @@ def check_in_child(settings: Settings, folder: Path, version: str) -> None:
     check = subprocesses.run(
         "-m",
         "student_success",
+        "child",
         "try",
         f"--folder={folder}",
         f"--version={version}",

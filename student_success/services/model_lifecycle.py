@@ -179,6 +179,7 @@ async def run_registry_command(
         return await subprocesses.run(
             "-m",
             "student_success",
+            "child",
             *arguments,
             timeout=timeout or settings.registry_timeout_seconds,
             memory_mb=REGISTRY_MEMORY_MB,

@@ -139,7 +139,7 @@ import sys
 from student_success.bulk import command, run
 gather = command.gather
 command.gather = lambda *a, **k: gather(*a, **k, checkpoint_seconds=0.0)
-from student_success.__main__ import main
+from student_success.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -189,7 +189,7 @@ def replacing(self, target):
         if STEP == "refused in place" or not target.name.endswith(".bad.csv"):
             die()
 Work.note_commit, pathlib.Path.replace = noting, replacing
-from student_success.__main__ import main
+from student_success.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -304,7 +304,7 @@ def test_scheduler_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_csv_needs_no_arrow_and_parquet_says_that_it_does(tmp_path: Path) -> None:
     write_pupils(tmp_path / "in.csv", 200_000 // 10)
     hidden = "import sys; sys.modules['pyarrow'] = sys.modules['tqdm'] = None\n"
-    code = hidden + "from student_success.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    code = hidden + "from student_success.cli.main import main; sys.exit(main(sys.argv[1:]))"
     told = {}
     for name in ("out.csv", "out.parquet"):
         arguments = command(tmp_path / "in.csv", tmp_path / name, "--workers=1")[3:]

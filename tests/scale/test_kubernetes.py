@@ -9,8 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from student_success.__main__ import GRACEFUL_SECONDS
 from student_success.api.endpoints import ENDPOINTS, STATIC_FILES
+from student_success.cli.server_commands import GRACEFUL_SECONDS
 from student_success.core.settings import ROOT, Settings
 
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -16,9 +16,10 @@ from student_success.core.settings import ROOT
 
 READ_THE_ENVIRONMENT = {
     "student_success/core/settings",
-    # What a parent tells its child, and the old names to warn of.
+    # What a parent tells its child, BentoML's folder, and whether to show a traceback.
     "student_success/core/subprocesses",
-    "student_success/__main__",
+    "student_success/cli/context",
+    "student_success/cli/main",
 }
 
 
@@ -54,7 +55,7 @@ ENVIRONMENT_READERS = {"os.environ.get", "os.getenv", "os.environ.pop"}
 _WATCH_IMPORTS = """
 import importlib, json, logging, os, sys
 import bentoml, _bentoml_sdk, sqlalchemy, alembic, structlog, starlette, pydantic_settings, numpy
-import onnxruntime, prometheus_client, platformdirs, zlib, sqlite3, ctypes, uuid
+import typer, onnxruntime, prometheus_client, platformdirs, zlib, sqlite3, ctypes, uuid
 import bentoml._internal.server.http.traffic, bentoml._internal.server.http.instruments
 import opentelemetry.instrumentation.asgi
 

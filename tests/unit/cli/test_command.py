@@ -1,4 +1,4 @@
-"""`python -m student_success`: what an operator sees, and what is refused before it starts."""
+"""The commands that start servers: what an operator sees, and what is refused before a start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from student_success import __main__ as command
-from student_success.core.settings import RENAMED, Settings
+from student_success.cli import context, dotenv
+from student_success.cli.main import main
+from student_success.core.settings import REMOVED, RENAMED, Settings
 from student_success.server import supervisor
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, deployments, migrate, writing
@@ -23,14 +24,16 @@ Started = list[dict[str, Any]]
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Started]:
     """Run commands in a folder and state of their own; return what was to be served."""
-    for name in [*(name.upper() for name in Settings.model_fields), *RENAMED, "BENTOML_HOME"]:
+    for name in [*map(str.upper, Settings.model_fields), *RENAMED, *REMOVED, "BENTOML_HOME"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BENTOML_DO_NOT_TRACK", "True")
     monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("UI_ENABLED", "false")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    monkeypatch.setattr(command, "ROOT", tmp_path)
+    # Started in a checkout.
+    monkeypatch.setenv("STUDENT_SUCCESS_FOLDER", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(context, "ROOT", tmp_path)
+    monkeypatch.setattr(context, "IS_CHECKOUT", True)
     became: Started = []
     monkeypatch.setattr(supervisor, "supervise", lambda _, **options: became.append(options))
     yield became
@@ -40,7 +43,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Started
 def test_serve_writes_a_token_nobody_else_can_read(
     started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command.main(["serve"])
+    main(["serve"])
     env = tmp_path / ".env"
     assert env.stat().st_mode & 0o777 == 0o600
     token = Settings().admin_token
@@ -55,9 +58,9 @@ def test_serve_writes_a_token_nobody_else_can_read(
 
 
 def test_second_start_keeps_the_token(started: Started, tmp_path: Path) -> None:
-    command.main(["serve"])
+    main(["serve"])
     before = (tmp_path / ".env").read_text()
-    command.main(["serve"])
+    main(["serve"])
     assert (tmp_path / ".env").read_text() == before
     assert len(started) == 2
 
@@ -66,7 +69,7 @@ def test_second_start_keeps_the_token(started: Started, tmp_path: Path) -> None:
 def test_token_is_added_to_what_is_there(started: Started, tmp_path: Path, content: str) -> None:
     (tmp_path / ".env").write_text(content)
     (tmp_path / ".env").chmod(0o644)
-    command.main(["serve"])
+    main(["serve"])
     lines = (tmp_path / ".env").read_text().splitlines()
     assert lines[:-1] == content.splitlines()
     assert re.fullmatch(r"ADMIN_TOKEN=\S{32,}", lines[-1])
@@ -75,7 +78,7 @@ def test_token_is_added_to_what_is_there(started: Started, tmp_path: Path, conte
 
 def test_empty_token_is_replaced(started: Started, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ADMIN_TOKEN=\n")
-    command.main(["serve"])
+    main(["serve"])
     assert Settings().admin_token is not None
 
 
@@ -83,7 +86,7 @@ def test_given_token_is_left_alone(
     started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ADMIN_TOKEN", SECRET)
-    command.main(["serve"])
+    main(["serve"])
     assert not (tmp_path / ".env").exists()
 
 
@@ -102,11 +105,74 @@ def test_old_name_works_with_a_word_about_the_new(
         (tmp_path / ".env").write_text(f"{old}=9100\n")
     else:
         monkeypatch.setenv(old, "9100")
-    command.main(["serve"])
+    main(["serve"])
     told = capsys.readouterr().err
     assert old in told
     assert re.search(rf"\b{new}\b", told)
     assert len(started) == 1
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_removed_setting_causes_a_warning(
+    started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / ".env").write_text(f"{name}=1\n")
+    assert main(["serve"]) == 0
+    assert f"{name} is no longer a setting" in capsys.readouterr().err
+    assert len(started) == 1
+
+
+def test_serve_of_an_installed_package_writes_to_the_state_folder_alone(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "IS_CHECKOUT", False)
+    assert main(["serve"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    env = tmp_path / "state" / ".env"
+    assert env.stat().st_mode & 0o777 == 0o600
+    before = env.read_text("utf-8")
+    assert Settings().admin_token is not None
+    assert main(["serve"]) == 0
+    assert env.read_text("utf-8") == before
+
+
+def test_serve_in_another_folder_than_the_checkout_writes_to_the_state_folder(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "ROOT", tmp_path / "checkout")
+    assert main(["serve"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert dotenv.names(tmp_path / "state" / ".env") == {"ADMIN_TOKEN"}
+
+
+def test_serve_without_a_writable_folder_starts_without_a_token(
+    started: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(*_: object) -> list[str]:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(dotenv, "add_secrets", read_only)
+    assert main(["serve"]) == 0
+    assert "promotion, rollback and erasure are closed" in capsys.readouterr().out
+    assert len(started) == 1
+
+
+def test_secrets_are_written_beside_the_code_and_not_shown(
+    started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["secrets"]) == 0
+    assert dotenv.names(tmp_path / ".env") == set(dotenv.STACK_SECRETS)
+    told = capsys.readouterr().out
+    assert str(tmp_path / ".env") in told
+    for line in (tmp_path / ".env").read_text("utf-8").splitlines():
+        assert line.split("=", 1)[1] not in told
+
+
+def test_configuration_prints_the_document(
+    started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["configuration"]) == 0
+    assert "| `ALARM_RECALL` | `0.9` |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -128,7 +194,7 @@ def test_bad_setting_is_named_in_plain_words_and_nothing_starts(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert command.main(["serve"]) == 2
+    assert main(["serve"]) == 2
     told = capsys.readouterr()
     assert words in told.err
     assert "Traceback" not in told.err
@@ -137,7 +203,7 @@ def test_bad_setting_is_named_in_plain_words_and_nothing_starts(
 
 
 def test_state_goes_to_its_directory_and_nobody_is_called(started: Started, tmp_path: Path) -> None:
-    command.main(["serve"])
+    main(["serve"])
     home = Path(os.environ["BENTOML_HOME"])
     assert home == tmp_path / "state" / "bentoml"
     assert home.stat().st_mode & 0o077 == 0
@@ -145,7 +211,7 @@ def test_state_goes_to_its_directory_and_nobody_is_called(started: Started, tmp_
 
 
 def test_migrate_makes_the_tables(started: Started, tmp_path: Path) -> None:
-    assert command.main(["migrate"]) == 0
+    assert main(["migrate"]) == 0
     assert (tmp_path / "state" / "student_success.db").is_file()
 
 
@@ -153,7 +219,7 @@ def test_database_out_of_reach_is_told_in_plain_words(
     started: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", f"postgresql+psycopg://u:{SECRET}@127.0.0.1:1/none")
-    assert command.main(["migrate"]) == 2
+    assert main(["migrate"]) == 4
     told = capsys.readouterr().err
     assert "database" in told
     assert SECRET not in told
@@ -181,15 +247,13 @@ def tampered(started: Started) -> Callable[[], None]:
 def test_verify_tells_a_whole_record_from_a_changed_one(
     tampered: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.main(["verify"]) == 0
+    assert main(["verify"]) == 0
     assert "whole" in capsys.readouterr().out
     tampered()
-    assert command.main(["verify"]) == 1
+    assert main(["verify"]) == 1
     assert "row 1 was changed" in capsys.readouterr().out
 
 
 def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        command.main(["conquer"])
-    assert caught.value.code == 2
+    assert main(["conquer"]) == 2
     assert "conquer" in capsys.readouterr().err

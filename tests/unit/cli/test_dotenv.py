@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from student_success import __main__ as command
 from student_success.cli.dotenv import STACK_SECRETS, add_secrets, names
 
 
@@ -54,16 +53,20 @@ def test_nothing_is_written_when_nothing_is_missing(tmp_path: Path) -> None:
     assert path.read_text("utf-8") == "ADMIN_TOKEN=a\n"
 
 
-def test_command_writes_the_secrets_of_the_stack_beside_the_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "ROOT", tmp_path)
+@pytest.mark.parametrize(
+    "line", ["ADMIN_TOKEN=", "ADMIN_TOKEN=   # comment", "ADMIN_TOKEN=''  # none", "ADMIN_TOKEN"]
+)
+def test_name_without_a_value_gets_one(tmp_path: Path, line: str) -> None:
+    path = tmp_path / ".env"
+    path.write_text(f"{line}\n", "utf-8")
 
-    assert command.main(["secrets"]) == 0
+    assert names(path) == set()
+    assert add_secrets(path, ["ADMIN_TOKEN"]) == ["ADMIN_TOKEN"]
+    assert names(path) == {"ADMIN_TOKEN"}
 
-    assert names(tmp_path / ".env") == set(STACK_SECRETS)
-    said = capsys.readouterr().out
-    assert str(tmp_path / ".env") in said
-    for line in (tmp_path / ".env").read_text("utf-8").splitlines():
-        assert line.split("=", 1)[1] not in said
+
+def test_value_with_a_dollar_sign_is_not_expanded(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("ADMIN_TOKEN=${ABSENT}\n", "utf-8")
+
+    assert names(path) == {"ADMIN_TOKEN"}

@@ -20,7 +20,7 @@ def test_versions_is_empty_when_several_processes_open_a_new_registry_at_once(
     environment = {**os.environ, "STATE_DIR": str(tmp_path), "LOG_FORMAT": "json"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "student_success", "versions"],
+            [sys.executable, "-m", "student_success", "child", "versions"],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,

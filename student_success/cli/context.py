@@ -1,0 +1,123 @@
+"""What most commands need first: the settings, the database, a child process for the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from student_success.core.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    RegistryUnavailableError,
+)
+from student_success.core.settings import IS_CHECKOUT, ROOT, Settings, enter_root, start_folder
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+REGISTRY_MEMORY_MB = 4096
+
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def open_settings() -> Settings:
+    """Read the settings and enter `ROOT`; paths of arguments must be absolute by then."""
+    enter_root()
+    return Settings()
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Raise `ConfigurationError` unless the modules that an extra brings are installed."""
+    if any(find_spec(module) is None for module in modules):
+        raise ConfigurationError(
+            f"Nothing was done: this command needs the extra `{extra}`. Install it with "
+            f"pip install 'student-success[{extra}]'."
+        )
+
+
+def make_request(model: type[Request], **values: Any) -> Request:
+    """Validate the options of a command as the body of the request of the same name.
+
+    Raises
+    ------
+    InvalidInputError
+        If an option is not valid.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        problems = [
+            {"loc": ".".join(map(str, problem["loc"])), "problem": problem["msg"]}
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise InvalidInputError("An option is not valid.", details=problems) from None
+
+
+def env_file_to_write(settings: Settings) -> Path:
+    """Return the `.env` that gets missing secrets: the checkout's if started there."""
+    if IS_CHECKOUT and start_folder() == ROOT:
+        return ROOT / ".env"
+    return settings.state_dir / ".env"
+
+
+def set_bentoml_environment(settings: Settings) -> Path:
+    """Point BentoML at its folder, which is returned, and switch off its usage reports."""
+    os.environ.setdefault("BENTOML_HOME", str(settings.state_dir / "bentoml"))
+    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+    # Without it each thread gets a heap of its own, which keeps memory that it used once.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    home = Path(os.environ["BENTOML_HOME"])
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return home
+
+
+@contextlib.contextmanager
+def open_database(settings: Settings) -> Iterator[Engine]:
+    """Yield the database for control data, with the schema up to date."""
+    from student_success.storage.engine import connect, migrate
+
+    migrate(settings.database, state_dir=settings.state_dir)
+    engine = connect(settings.database, synchronous="FULL")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def run_registry_child(
+    settings: Settings,
+    *arguments: str,
+    timeout: float | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Run ``student-success child ...`` and return the fields of its result.
+
+    Raises
+    ------
+    StudentSuccessError
+        The error that the child reported.
+    RegistryUnavailableError
+        If it ended without a result.
+    """
+    from student_success.core import subprocesses
+
+    set_bentoml_environment(settings)
+    try:
+        result = asyncio.run(
+            subprocesses.run(
+                *("-m", "student_success", "child", *arguments),
+                timeout=timeout or settings.registry_timeout_seconds,
+                memory_mb=REGISTRY_MEMORY_MB,
+                on_progress=on_progress,
+            )
+        )
+    except subprocesses.ChildFailure as error:
+        raise RegistryUnavailableError(f"The registry's answer {error}.") from error
+    return {name: value for name, value in result.items() if name != "event"}

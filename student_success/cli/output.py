@@ -1,0 +1,121 @@
+"""Exit codes, and what commands print: tables, progress, JSON, errors.
+
+Results go to standard output. Progress and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from student_success.core.errors import StudentSuccessError
+
+_PIPE_WIDTH = 160
+"""Width of tables in characters where no terminal says how wide it is."""
+
+
+class ExitCode(IntEnum):
+    """What the exit code of a command means; documented in the help of the command line."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNAVAILABLE = 4
+    INTERRUPTED = 130
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
+
+
+def exit_code(error: StudentSuccessError) -> ExitCode:
+    """Return the exit code for an error, by its HTTP status."""
+    if error.status == 503:
+        return ExitCode.UNAVAILABLE
+    if error.status in (404, 409):
+        return ExitCode.REFUSED
+    if error.status in (400, 422) or error.code == "configuration_error":
+        return ExitCode.USAGE
+    return ExitCode.FAILED
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under their column titles; None is an empty cell."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        # Cells may hold text of others, in which square brackets are no markup.
+        table.add_row(*(escaped(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False).print(table)
+
+
+def escaped(value: object) -> str:
+    """Write a value for a cell."""
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return escape(f"{value:.3f}" if isinstance(value, float) else str(value))
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Show a progress bar on a terminal; yield what to call with the share done and a text.
+
+    Without a terminal nothing is shown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task(title, total=1.0)
+
+        def advance(share: float, text: str) -> None:
+            progress.update(task, completed=share, description=text or title)
+
+        yield advance
+
+
+def print_error(message: str, details: Iterable[Mapping[str, Any]] = ()) -> None:
+    """Print an error and its particulars, a line each, to standard error."""
+    typer.echo(f"Error: {message}", err=True)
+    for detail in details:
+        typer.echo(f"  {_detail_line(detail)}", err=True)
+
+
+def print_invalid_settings(error: ValidationError) -> None:
+    """Name each setting that is not valid, without its value: it may be a token."""
+    typer.echo("Error: nothing was done, because settings are not valid.", err=True)
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        name = "_".join(str(part) for part in problem["loc"]).upper() or "SETTINGS"
+        typer.echo(f"  {name}: {problem['msg']}", err=True)
+
+
+def _detail_line(detail: Mapping[str, Any]) -> str:
+    place = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "problem")
+    return f"{place}: {detail['problem']}" if "problem" in detail else place

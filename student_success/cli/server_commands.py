@@ -1,0 +1,146 @@
+"""Commands that start servers or prepare their start: serve, ui, mlflow, secrets, migrate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import typer
+
+from student_success.cli import context, dotenv
+from student_success.cli.context import open_settings, require_extra, set_bentoml_environment
+from student_success.core.settings import REMOVED, RENAMED, Settings, env_files
+
+GRACEFUL_SECONDS = 25
+KEEP_ALIVE_SECONDS = 65
+"""Longer than the minute that reverse proxies keep idle connections, so that they close first."""
+
+
+def serve() -> None:
+    """Serve the API, and the web interface beside it, with the settings of the environment."""
+    settings = open_settings()
+    settings.check_exposure(settings.host)
+    for warning in _name_warnings():
+        typer.echo(warning, err=True)
+    token = _ensure_token(settings)
+    home = set_bentoml_environment(settings)
+    base = f"http://{settings.bind_address}:{settings.port}"
+    typer.echo(f"API      {base}\nDocs     {base}/docs")
+    if settings.ui_enabled:
+        _start_interface(settings)
+    typer.echo(f"Token    {token}\nState    {settings.state_dir}")
+    sys.stdout.flush()
+    # In this process: signals reach the server, and nothing is imported twice.
+    from student_success.server.supervisor import supervise
+
+    supervise(
+        settings,
+        home=home,
+        graceful_seconds=GRACEFUL_SECONDS,
+        keep_alive_seconds=KEEP_ALIVE_SECONDS,
+    )
+
+
+def ui() -> None:
+    """Serve the web interface alone; `UI_API_URL` says where the API is."""
+    require_extra("ui", "gradio")
+    open_settings()
+    from gradio_ui.__main__ import main
+
+    raise typer.Exit(main())
+
+
+def mlflow() -> None:
+    """Open MLflow's own pages on the local registry."""
+    settings = open_settings()
+    if not settings.registry_is_local:
+        typer.echo(f"MLflow is at {settings.tracking_uri}")
+        return
+    # The client alone has no server: that is in the full package.
+    require_extra("mlflow", "flask")
+    settings.artefact_root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    typer.echo(f"MLflow   http://127.0.0.1:{settings.mlflow_ui_port}")
+    sys.stdout.flush()
+    os.execv(  # noqa: S606 - replaces this process, so that signals reach the server
+        sys.executable,
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", "--workers=1"),
+            f"--port={settings.mlflow_ui_port}",
+            f"--backend-store-uri={settings.tracking_uri}",
+            f"--default-artifact-root={settings.artefact_root.as_uri()}",
+        ],
+    )
+
+
+def secrets() -> None:
+    """Write random values for missing secrets of the compose stack into `.env`."""
+    path = context.env_file_to_write(open_settings())
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if added := dotenv.add_secrets(path, dotenv.STACK_SECRETS):
+        typer.echo(f"Random values for {', '.join(added)} were written to {path}")
+
+
+def migrate() -> None:
+    """Bring the database schema up to date; `serve` does it by itself."""
+    with context.open_database(open_settings()):
+        pass
+
+
+def configuration() -> None:
+    """Print every setting with its default, as Markdown."""
+    from student_success.cli.configuration import markdown
+
+    typer.echo(markdown(), nl=False)
+
+
+def _name_warnings() -> Iterator[str]:
+    """Warn of old names in the environment and in the `.env` files."""
+    present = {*os.environ, *(name for path in env_files() for name in dotenv.names(path))}
+    for old, new in RENAMED.items():
+        if old in present:
+            yield f"{old} is an old name that still works; use {new}."
+    for name in REMOVED:
+        if name in present:
+            yield f"{name} is no longer a setting and has no effect; remove it."
+
+
+def _start_interface(settings: Settings) -> None:
+    """Start the web interface as a child process that ends with this one."""
+    from student_success.core.subprocesses import die_with_parent
+
+    if find_spec("gradio") is None:
+        typer.echo("Web      not installed: pip install 'student-success[ui]'")
+        return
+    url = f"http://{settings.ui_host or settings.bind_address}:{settings.ui_port}"
+    os.environ.setdefault("UI_URL", url)
+    # `preexec_fn` is safe here: this process has one thread.
+    subprocess.Popen([sys.executable, "-m", "gradio_ui"], preexec_fn=die_with_parent)
+    typer.echo(f"Web      {url}")
+
+
+def _ensure_token(settings: Settings) -> str:
+    """Create an administrator's token if there is none; return where it is, in words."""
+    if settings.admin_token is not None:
+        if "ADMIN_TOKEN" in os.environ:
+            return "ADMIN_TOKEN of the environment"
+        last = [path for path in env_files() if "ADMIN_TOKEN" in dotenv.names(path)][-1]
+        return f"ADMIN_TOKEN in {last}"
+    path = context.env_file_to_write(settings)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        dotenv.add_secrets(path, ["ADMIN_TOKEN"])
+    except OSError:
+        # As in a container with a read-only file system.
+        return "none, so training, promotion, rollback and erasure are closed; set ADMIN_TOKEN"
+    typer.echo(f"A new ADMIN_TOKEN was written to {path}")
+    return f"ADMIN_TOKEN in {path}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (serve, ui, mlflow, secrets, migrate, configuration):
+        app.command(rich_help_panel="Servers")(command)
