@@ -18,24 +18,21 @@ Progress = Callable[[float, str], None]
 """Called with the share done, 0 to 1, and the current step."""
 
 
-def prepare(
-    *, source: Path | None = None, destination: Path | None = None, url: str | None = None
-) -> Facts:
+def prepare(*, destination: Path, source: Path | None = None, url: str | None = None) -> Facts:
     """Download the two UCI files, or read local copies, and merge them.
 
     Parameters
     ----------
+    destination
+        The merged file.
     source
         Folder with local copies; they are downloaded if None.
-    destination
-        ``data/final.csv`` if None.
     url
         Address of the archive; that of the UCI repository if None.
     """
-    from training.data.dataset import FINAL
     from training.data.prepare import UCI_URL, prepare
 
-    done = prepare(source_dir=source, destination=destination or FINAL, url=url or UCI_URL)
+    done = prepare(source_dir=source, destination=destination, url=url or UCI_URL)
     return {
         "path": str(done.path),
         "rows": done.rows,

@@ -54,7 +54,7 @@ def make_request(model: type[Request], **values: Any) -> Request:
         return model(**values)
     except ValidationError as error:
         problems = [
-            {"loc": ".".join(map(str, problem["loc"])), "problem": problem["msg"]}
+            {"option": ".".join(map(str, problem["loc"])), "problem": problem["msg"]}
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise InvalidInputError("An option is not valid.", details=problems) from None

@@ -1,4 +1,4 @@
-"""Commands on data: score whole files, prepare and make training data, report, erase."""
+"""Commands on pupils' data: score whole files, erase a session."""
 
 from __future__ import annotations
 
@@ -11,17 +11,9 @@ import typer
 from student_success.cli.context import (
     open_database,
     open_settings,
-    require_extra,
     set_bentoml_environment,
 )
-from student_success.cli.output import ExitCode, Json, print_json, progress_bar
-from student_success.core.errors import ConfigurationError
-from student_success.core.settings import IS_CHECKOUT, ROOT, Settings
-
-SourceFolder = Annotated[
-    Path | None,
-    typer.Option("--from", resolve_path=True, help="Folder with local copies of the UCI files."),
-]
+from student_success.cli.output import ExitCode, Json, print_json
 
 
 def score(
@@ -74,76 +66,12 @@ def score(
         encoding=encoding,
         overwrite=overwrite,
     )
+    set_bentoml_environment(settings)
     try:
-        typer.echo(
-            score_files(settings, options, prepare=lambda: set_bentoml_environment(settings))
-        )
+        typer.echo(score_files(settings, options, prepare=lambda: None))
     except KeyboardInterrupt:
         typer.echo("Interrupted; run the same command again to continue.", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-
-
-def prepare(
-    source: SourceFolder = None,
-    to: Annotated[Path | None, typer.Option(resolve_path=True, help="Target file.")] = None,
-    url: Annotated[str | None, typer.Option(help="Another address of the UCI archive.")] = None,
-) -> None:
-    """Download the two UCI files, or take local copies, and merge them into `final.csv`."""
-    settings = _training_settings()
-    from training.data.prepare import UCI_URL
-    from training.data.prepare import prepare as prepare_data
-
-    done = prepare_data(
-        source_dir=source, destination=to or settings.data_dir / "final.csv", url=url or UCI_URL
-    )
-    published = "as published" if done.as_published else "NOT byte for byte those published"
-    typer.echo(f"{done.path}: {done.rows} pupils, SHA-256 {done.sha256}")
-    typer.echo(f"Source files: {published}.")
-
-
-def sample(
-    to: Annotated[Path | None, typer.Option(resolve_path=True, help="Target file.")] = None,
-) -> None:
-    """Make the synthetic sample again, byte for byte."""
-    settings = _training_settings()
-    from training.data.sample import write
-
-    path = to or settings.data_dir / "sample.csv"
-    typer.echo(f"{path}: {write(path)} synthetic pupils")
-
-
-def seed() -> None:
-    """Train the seed model on the real data, into the folder `SEED_MODEL_PATH`."""
-    settings = _training_settings()
-    if not IS_CHECKOUT and settings.seed_model_path.is_relative_to(ROOT):
-        raise ConfigurationError(
-            "No seed model was made: it would replace the one inside the installed package. Set "
-            "SEED_MODEL_PATH to a folder of your own."
-        )
-    from training.train import make_seed
-
-    with progress_bar("training") as advance:
-        made = make_seed(settings, progress=advance)
-    typer.echo(
-        f"{made.serving}: {made.best_model}, MAE {made.test_mae:.3f} and R² {made.test_r2:.3f} "
-        f"with both period grades, in {made.duration_seconds:.0f} s"
-    )
-
-
-def report(
-    source: SourceFolder = None,
-    to: Annotated[
-        Path | None, typer.Option(resolve_path=True, help="Target folder; `docs` of a checkout.")
-    ] = None,
-    quick: Annotated[bool, typer.Option(help="One repeat of each protocol.")] = False,
-) -> None:
-    """Measure the model at length on the real data, and write `model-report.md`."""
-    settings = _training_settings()
-    if to is None and not IS_CHECKOUT:
-        raise ConfigurationError("Name a folder for the report with --to.")
-    from training.report.report import write
-
-    typer.echo(f"{write(settings, to or ROOT / 'docs', uci=source, quick=quick)}: written")
 
 
 def erase(
@@ -171,12 +99,7 @@ def erase(
     typer.echo(f"{erased} predictions of session {session} were erased.")
 
 
-def _training_settings() -> Settings:
-    require_extra("train", "sklearn", "pandera")
-    return open_settings()
-
-
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (score, prepare, sample, seed, report, erase):
+    for command in (score, erase):
         app.command(rich_help_panel="Data")(command)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
@@ -101,21 +102,49 @@ def progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
         yield advance
 
 
-def print_error(message: str, details: Iterable[Mapping[str, Any]] = ()) -> None:
-    """Print an error and its particulars, a line each, to standard error."""
+def run_app(app: typer.Typer, arguments: list[str], *, prog: str) -> int:
+    """Run one command; print an error without a traceback, and return the exit code."""
+    try:
+        app(args=arguments, prog_name=prog)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except StudentSuccessError as error:
+        if "--json" in arguments:
+            typer.echo(json.dumps(error.to_json()), err=True)
+        else:
+            _print_error(error.message, map(_line, error.details))
+        return exit_code(error)
+    except ValidationError as error:
+        # By name only: a value may be a token.
+        _print_error("the settings are not valid.", _setting_lines(error))
+        return ExitCode.USAGE
+    except Exception as error:
+        # A child's traceback goes to the log of the service; people see one if they ask for it.
+        if _is_child(arguments) or os.environ.get("LOG_LEVEL") == "DEBUG":
+            raise
+        reason = str(error) if isinstance(error, OSError) else type(error).__name__
+        _print_error(f"unexpected failure ({reason}). Set LOG_LEVEL=DEBUG to see the traceback.")
+        return ExitCode.FAILED
+    return ExitCode.DONE
+
+
+def _is_child(arguments: list[str]) -> bool:
+    return arguments[:1] in (["child"], ["run"], ["compare"])
+
+
+def _print_error(message: str, lines: Iterable[str] = ()) -> None:
     typer.echo(f"Error: {message}", err=True)
-    for detail in details:
-        typer.echo(f"  {_detail_line(detail)}", err=True)
+    for line in lines:
+        typer.echo(f"  {line}", err=True)
 
 
-def print_invalid_settings(error: ValidationError) -> None:
-    """Name each setting that is not valid, without its value: it may be a token."""
-    typer.echo("Error: nothing was done, because settings are not valid.", err=True)
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        name = "_".join(str(part) for part in problem["loc"]).upper() or "SETTINGS"
-        typer.echo(f"  {name}: {problem['msg']}", err=True)
-
-
-def _detail_line(detail: Mapping[str, Any]) -> str:
+def _line(detail: Mapping[str, Any]) -> str:
+    """Return one detail of an error as a line: the place, then the problem."""
     place = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "problem")
     return f"{place}: {detail['problem']}" if "problem" in detail else place
+
+
+def _setting_lines(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        name = "_".join(str(part) for part in problem["loc"]).upper() or "SETTINGS"
+        yield f"{name}: {problem['msg']}"

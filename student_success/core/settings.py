@@ -75,7 +75,7 @@ def enter_root() -> None:
     BentoML's workers and the child processes run in `ROOT`, so that no module of the caller's
     folder is imported in place of ours.
     """
-    os.environ.setdefault(_FOLDER, str(Path.cwd()))
+    os.environ[_FOLDER] = str(start_folder())
     os.chdir(ROOT)
 
 

@@ -33,8 +33,10 @@ from training.data.csv_table import parse, read_bytes
 from training.data.sample import SAMPLE_CONTENT_SHA256
 
 DATA_DIR = ROOT / "data"
-FINAL = DATA_DIR / "final.csv"
 SAMPLE = DATA_DIR / "sample.csv"
+if not SAMPLE.is_file():
+    # An installed package has it beside this module.
+    SAMPLE = Path(__file__).with_name("sample.csv")
 COLUMNS = (*FEATURE_NAMES, TARGET)
 MINIMUM_ROWS = 50
 """Fewer pupils than this cannot be split into folds that mean anything."""
@@ -111,7 +113,8 @@ def locate(settings: Settings) -> Path:
     """Return the file that a training uses; a `DATA_PATH` that is set is never passed over."""
     if settings.data_path is not None:
         return settings.data_path
-    return FINAL if FINAL.exists() else SAMPLE
+    final = settings.data_dir / "final.csv"
+    return final if final.exists() else SAMPLE
 
 
 def read(path: Path) -> Dataset:

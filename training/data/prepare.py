@@ -21,7 +21,7 @@ import pandas as pd
 
 from student_success.core.errors import DatasetError
 from training.data.csv_table import parse, read_bytes
-from training.data.dataset import FINAL, read
+from training.data.dataset import read
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/320/student+performance.zip"
 MATHEMATICS, PORTUGUESE = "student-mat.csv", "student-por.csv"
@@ -59,8 +59,8 @@ class Prepared:
 
 def prepare(
     *,
+    destination: Path,
     source_dir: Path | None = None,
-    destination: Path = FINAL,
     url: str = UCI_URL,
     timeout_seconds: float = 30.0,
 ) -> Prepared:

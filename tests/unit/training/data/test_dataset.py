@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
-from training.data import dataset
 from training.data.dataset import COLUMNS, SAMPLE, load, read
 
 PUPIL = {name: str(EXAMPLE[name]) for name in FEATURE_NAMES} | {"G3": "10", "sex": "F"}
@@ -164,7 +163,7 @@ def test_data_path_is_used_and_never_passed_over(write: Write, tmp_path: Path) -
 def test_prepared_data_comes_before_the_sample(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset, "FINAL", tmp_path / "final.csv")
+    monkeypatch.setattr(Settings, "data_dir", tmp_path)
     assert load(settings()).synthetic
     write(as_csv([PUPIL] * 60), "final.csv")
     found = load(settings())

@@ -1,0 +1,175 @@
+"""Commands that make data and models; `python -m training` runs them as well.
+
+`run` and `compare` report in JSON lines on standard output: the service runs them as children.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from student_success.cli.context import open_settings, require_extra
+from student_success.cli.output import progress_bar, run_app
+from student_success.core.errors import ConfigurationError
+from student_success.core.settings import IS_CHECKOUT, ROOT, Settings
+from student_success.core.subprocesses import bind_to_parent, say, speaking
+from training import commands
+
+SourceFolder = Annotated[
+    Path | None,
+    typer.Option("--from", resolve_path=True, help="Folder with local copies of the UCI files."),
+]
+Target = Annotated[Path | None, typer.Option(resolve_path=True, help="Target file or folder.")]
+ServingFolder = Annotated[Path, typer.Option(resolve_path=True, help="Folder of an artefact.")]
+
+app = typer.Typer(
+    name="training",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From pupils' data to a model that may be promoted.",
+)
+
+
+@app.command()
+def prepare(
+    source: SourceFolder = None,
+    to: Target = None,
+    url: Annotated[str | None, typer.Option(help="Another address of the UCI archive.")] = None,
+) -> None:
+    """Download the two UCI files, or read local copies, and merge them into `final.csv`."""
+    settings = _settings()
+    facts = commands.prepare(
+        source=source, destination=to or settings.data_dir / "final.csv", url=url
+    )
+    published = "as published" if facts["as_published"] else "NOT byte for byte those published"
+    typer.echo(f"{facts['path']}: {facts['rows']} pupils, SHA-256 {facts['sha256']}")
+    typer.echo(f"Source files: {published}.")
+
+
+@app.command()
+def sample(to: Target = None) -> None:
+    """Generate the synthetic sample, identical to the file that ships with the project."""
+    settings = _settings()
+    facts = commands.sample(destination=to or settings.data_dir / "sample.csv")
+    typer.echo("{path}: {rows} synthetic pupils".format_map(facts))
+
+
+@app.command()
+def dictionary(to: Target = None) -> None:
+    """Write the data dictionary from the features."""
+    settings = _settings()
+    facts = commands.dictionary(destination=to or settings.data_dir / "README.md")
+    typer.echo("{path}: written".format_map(facts))
+
+
+@app.command()
+def seed() -> None:
+    """Train the seed model on the real data, into the folder `SEED_MODEL_PATH`."""
+    settings = _settings()
+    if not IS_CHECKOUT and settings.seed_model_path.is_relative_to(ROOT):
+        raise ConfigurationError(
+            "No seed model was made: it would replace the one of the installed package. Set "
+            "SEED_MODEL_PATH to another folder."
+        )
+    with progress_bar("training") as advance:
+        facts = commands.seed(settings, progress=advance)
+    typer.echo(
+        "{path}: {best_model}, MAE {test_mae:.3f} and R² {test_r2:.3f} with both period grades, "
+        "in {duration_seconds:.0f} s".format_map(facts)
+    )
+
+
+@app.command()
+def report(
+    source: SourceFolder = None,
+    to: Target = None,
+    quick: Annotated[bool, typer.Option(help="One repeat of each protocol.")] = False,
+) -> None:
+    """Measure the model at length on the real data, and write `model-report.md`."""
+    require_extra("dev", "matplotlib")
+    settings = _settings()
+    if to is None and not IS_CHECKOUT:
+        raise ConfigurationError("No report was written: name a folder for it with --to.")
+    facts = commands.report(settings, destination=to or ROOT / "docs", uci=source, quick=quick)
+    typer.echo("{path}: written".format_map(facts))
+
+
+@app.command(hidden=True)
+def run(
+    family: Annotated[str | None, typer.Option(help="Try only this family of models.")] = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="Time limit of the search.")] = None,
+    champion: Annotated[
+        Path | None, typer.Option(resolve_path=True, help="Artefact to compare with.")
+    ] = None,
+    with_outcomes: Annotated[
+        bool, typer.Option(help="Also learn from pupils whose final grade is known.")
+    ] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")
+    ] = None,
+) -> None:
+    """Train a candidate and register it."""
+    settings = _settings()
+    if scheduler:
+        settings = settings.model_copy(update={"train_scheduler": scheduler})
+    _report_json(
+        lambda progress: commands.train(
+            settings,
+            family=family,
+            budget_seconds=budget_seconds,
+            champion=champion,
+            with_outcomes=with_outcomes,
+            progress=progress,
+        ),
+        settings,
+        patient=True,
+    )
+
+
+@app.command(hidden=True)
+def compare(candidate: ServingFolder, champion: ServingFolder) -> None:
+    """Evaluate a candidate against another champion."""
+    settings = _settings()
+    _report_json(
+        lambda _: commands.compare(settings, candidate=candidate, champion=champion), settings
+    )
+
+
+def _settings() -> Settings:
+    # Before the slow imports: a parent that ends during them must take its child along.
+    bind_to_parent()
+    require_extra("train", "sklearn", "pandera")
+    return open_settings()
+
+
+def _report_json(
+    command: Callable[[commands.Progress], commands.Facts],
+    settings: Settings,
+    *,
+    patient: bool = False,
+) -> None:
+    from student_success.core.logging import configure
+
+    with speaking(patient=patient) as stream:
+        configure(settings)
+        facts = command(
+            lambda share, step: say(stream, "progress", share=round(share, 3), doing=step)
+        )
+        say(stream, "result", **facts)
+
+
+def register(main_app: typer.Typer) -> None:
+    """Add the commands for people to the main command line."""
+    for command in (prepare, sample, dictionary, seed, report):
+        main_app.command(rich_help_panel="Data")(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command of `python -m training`; return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_app(app, given, prog="python -m training")
