@@ -66,7 +66,7 @@ def promote(
         _with_deployments() as (settings, engine, deployments, report),
         contextlib.ExitStack() as held,
     ):
-        from student_success.domain.schemas import PromoteRequest
+        from student_success.domain.schemas.lifecycle import PromoteRequest
         from student_success.lifecycle import alias_sync, promotion
         from student_success.storage.locks import Operation, exclusive
 

@@ -42,7 +42,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a candidate and register it in MLflow; the version served does not change."""
-    from student_success.domain.schemas import TrainRequest
+    from student_success.domain.schemas.lifecycle import TrainRequest
 
     require_extra("train", "sklearn", "pandera")
     settings = open_settings()
@@ -129,7 +129,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Promote a version through the gate; every worker serves it within seconds."""
-    from student_success.domain.schemas import PromoteRequest
+    from student_success.domain.schemas.lifecycle import PromoteRequest
 
     settings = open_settings()
     request = make_request(
