@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 import psutil
 
-from benchmarks.measure import say
+from benchmarks.measure import print_progress
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import FEATURE_NAMES, FEATURES
 
@@ -79,16 +79,16 @@ def main() -> int:
 
 
 def _measure(folder: Path, sizes: list[int]) -> int:
-    say("fitting the model")
+    print_progress("fitting the model")
     model = _model(folder)
     ours: list[Run] = []
     peers: list[Run] = []
     limits: list[Run] = []
     for size in sizes:
         pupils, out = folder / "pupils.csv", folder / "out.csv"
-        say(f"making {size:,} pupils")
+        print_progress(f"making {size:,} pupils")
         write_pupils(pupils, size)
-        say("scoring them")
+        print_progress("scoring them")
         runs = [
             _run("this service, CSV", size, _score(pupils, out, model))
             for _ in range(1 if size > 1_000_000 else 3)
@@ -100,7 +100,7 @@ def _measure(folder: Path, sizes: list[int]) -> int:
             ours.append(_parquet(folder, pupils, size, model))
     for writes in ("writes", "reads"):
         name = "the plain loop" + (", without writing" if writes == "reads" else "")
-        say(name)
+        print_progress(name)
         runs = []
         for rows in (SIZES[0], PEER_ROWS):
             write_pupils(folder / "peer.csv", rows)

@@ -1,4 +1,4 @@
-"""What is measured: interleaved rounds, then what only this service can be asked."""
+"""Measure all servers in interleaved rounds, then this service alone."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks import load
-from benchmarks.load import Load
-from benchmarks.peers import SERVER_CORE, Peer, Running, ours, peers, running
+from benchmarks.load import WrkReport, random_pupils, run_wrk, with_all_grades, write_bodies
+from benchmarks.servers_under_test import (
+    SERVER_CORE,
+    RunningServer,
+    ServerUnderTest,
+    running,
+    servers_under_test,
+    this_service,
+)
 
-_BEGUN = time.perf_counter()
-SETTLE_SECONDS = 60.0
+_STARTED = time.perf_counter()
+IDLE_TIMEOUT_SECONDS = 60.0
 ADMIN = {"Authorization": "Bearer bench"}
 
 
@@ -34,18 +41,18 @@ class Plan:
     seconds: float
     connections: tuple[int, ...]
     slow_seconds: float
-    """For peers that answer a dozen requests a second: what is unanswered at the end is lost."""
+    """Seconds of a load on servers that answer only a dozen requests a second."""
     slow: bool
-    """Whether to include what takes minutes: a promotion, 500,000 requests, the second worker."""
+    """Whether to measure what takes minutes: a promotion, 500,000 requests, a second worker."""
 
 
 QUICK = Plan(rounds=1, seconds=2.0, connections=(1, 16), slow_seconds=6.0, slow=False)
-WHOLE = Plan(rounds=3, seconds=4.0, connections=(1, 16, 64), slow_seconds=12.0, slow=True)
+FULL = Plan(rounds=3, seconds=4.0, connections=(1, 16, 64), slow_seconds=12.0, slow=True)
 
 
 @dataclass
 class Results:
-    """Everything that was measured, JSON-ready."""
+    """Everything that was measured, as JSON values."""
 
     titles: dict[str, str] = field(default_factory=dict)
     loads: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
@@ -58,220 +65,224 @@ class Results:
     image_mb: float | None = None
     plan: dict[str, Any] = field(default_factory=dict)
 
-    def rate(self, peer: str, connections: int) -> float:
+    def rate(self, server: str, connections: int) -> float:
         """Return the median requests/s."""
-        return self._median(peer, connections, "rate")
+        return self._median(server, connections, "rate")
 
-    def p99(self, peer: str, connections: int) -> float:
+    def p99(self, server: str, connections: int) -> float:
         """Return the median p99 in seconds."""
-        return self._median(peer, connections, "p99")
+        return self._median(server, connections, "p99")
 
-    def ready_after(self, peer: str) -> float:
+    def ready_after(self, server: str) -> float:
         """Return the median time from start to the first answer, in seconds."""
-        return statistics.median(self.ready[peer])
+        return statistics.median(self.ready[server])
 
-    def _median(self, peer: str, connections: int, what: str) -> float:
-        runs = self.loads[peer][str(connections)]
-        return statistics.median(run[what] for run in runs)
+    def _median(self, server: str, connections: int, figure: str) -> float:
+        runs = self.loads[server][str(connections)]
+        return statistics.median(run[figure] for run in runs)
 
 
 def measure(folder: Path, plan: Plan) -> Results:
-    """Start everything, load it in turn, and ask ourselves the rest."""
+    """Start all servers, load them in turn, and then measure this service alone.
+
+    Parameters
+    ----------
+    folder
+        Temporary folder; the models that are served are in it.
+    plan
+        How much to measure.
+    """
     results = Results(plan=asdict(plan))
     _starts(results, folder, plan)
-    with contextlib.ExitStack() as servers:
-        up: list[tuple[Running, Path]] = []
-        for peer in peers():
-            if not (peer.quick or plan.slow):
+    with contextlib.ExitStack() as stack:
+        started: list[tuple[RunningServer, Path]] = []
+        for server in servers_under_test():
+            if not (server.quick or plan.slow):
                 continue
-            say(f"starting {peer.title}")
-            server = servers.enter_context(running(peer, folder))
-            results.titles[peer.name] = peer.title
-            results.ready.setdefault(peer.name, [server.ready_seconds])
-            up.append((server, _bodies(folder, peer)))
+            print_progress(f"starting {server.title}")
+            process = stack.enter_context(running(server, folder))
+            results.titles[server.name] = server.title
+            results.ready.setdefault(server.name, [process.ready_seconds])
+            started.append((process, _bodies(folder, server)))
         for number in range(plan.rounds):
-            # Each server in turn, again and again: what slows the machine slows all of them.
-            for server, bodies in up:
-                say(f"round {number + 1} of {plan.rounds}: {server.peer.title}")
-                _round(results, server, bodies, plan)
-        for server, _ in up:
-            results.resident[server.peer.name] = server.resident_mb()
-        say("batches")
-        results.batch = _batches(up[0][0], folder, plan)
+            # In turn, in every round, so that a slow moment of the machine slows all of them.
+            for process, bodies in started:
+                print_progress(f"round {number + 1} of {plan.rounds}: {process.server.title}")
+                _round(results, process, bodies, plan)
+        for process, _ in started:
+            results.resident[process.server.name] = process.resident_mb()
+        print_progress("batches")
+        results.batch = _batches(started[0][0], folder, plan)
     results.image_mb = _image_mb()
-    say("micro-costs")
-    results.micro = _micro()
-    say("a training and a promotion under load")
+    print_progress("cost of each step of a prediction")
+    results.micro = _prediction_cost()
+    print_progress("a training and a promotion under load")
     results.during = _during(folder, plan)
     if plan.slow:
-        say("two workers")
-        with running(ours(workers=2), folder) as server:
-            results.titles[server.peer.name] = server.peer.title
-            results.ready[server.peer.name] = [server.ready_seconds]
+        print_progress("two workers")
+        with running(this_service(workers=2), folder) as process:
+            server = process.server
+            results.titles[server.name] = server.title
+            results.ready[server.name] = [process.ready_seconds]
             for _ in range(plan.rounds):
-                _round(results, server, _bodies(folder, server.peer), plan)
-            results.resident[server.peer.name] = server.resident_mb()
-        say("memory over 500,000 requests")
+                _round(results, process, _bodies(folder, server), plan)
+            results.resident[server.name] = process.resident_mb()
+        print_progress("memory over 500,000 requests")
         results.memory = _memory(folder)
     return results
 
 
 def _starts(results: Results, folder: Path, plan: Plan) -> None:
-    """Start ourselves and what we are compared with in turn, each alone on the machine."""
-    say("starting and stopping")
+    """Start this service and an empty BentoML service in turn, each alone on the machine."""
+    print_progress("starting and stopping")
     for _ in range(2 * plan.rounds - 1):
-        for peer in peers():
-            if peer.name in ("ours", "empty-bento"):
-                with running(peer, folder) as server:
-                    results.ready.setdefault(peer.name, []).append(server.ready_seconds)
+        for server in servers_under_test():
+            if server.name in ("ours", "empty-bento"):
+                with running(server, folder) as process:
+                    results.ready.setdefault(server.name, []).append(process.ready_seconds)
 
 
-def say(what: str) -> None:
-    """Tell whoever waits."""
-    print(f"{time.perf_counter() - _BEGUN:6.0f} s  {what}", file=sys.stderr, flush=True)
+def print_progress(step: str) -> None:
+    """Print the time since the start and the step that begins, on standard error."""
+    print(f"{time.perf_counter() - _STARTED:6.0f} s  {step}", file=sys.stderr, flush=True)
 
 
-def _bodies(folder: Path, peer: Peer) -> Path:
-    pupils = load.pupils(1000)
-    if peer.complete:
-        pupils = load.complete(pupils)
-    return load.write_bodies(folder / f"{peer.name}.jsonl", [peer.wrap(p) for p in pupils])
+def _bodies(folder: Path, server: ServerUnderTest) -> Path:
+    pupils = random_pupils(1000)
+    if server.complete:
+        pupils = with_all_grades(pupils)
+    return write_bodies(folder / f"{server.name}.jsonl", [server.wrap(p) for p in pupils])
 
 
-def _round(results: Results, server: Running, bodies: Path, plan: Plan) -> None:
-    seconds = plan.slow_seconds if server.peer.slow else plan.seconds
+def _round(results: Results, process: RunningServer, bodies: Path, plan: Plan) -> None:
+    seconds = plan.slow_seconds if process.server.slow else plan.seconds
     for connections in plan.connections:
-        run = load.run(server.url, bodies=bodies, connections=connections, seconds=seconds)
-        by_connections = results.loads.setdefault(server.peer.name, {})
-        by_connections.setdefault(str(connections), []).append(asdict(run))
-        _settle(server)
+        report = run_wrk(process.url, bodies=bodies, connections=connections, seconds=seconds)
+        by_connections = results.loads.setdefault(process.server.name, {})
+        by_connections.setdefault(str(connections), []).append(asdict(report))
+        _wait_until_idle(process)
 
 
-def _settle(server: Running) -> None:
-    """Wait until a server rests: a slow one works off what its load left behind, on our core."""
-    end = time.monotonic() + SETTLE_SECONDS
-    before = server.processor_seconds()
+def _wait_until_idle(process: RunningServer) -> None:
+    """Wait until a server is idle: a slow one goes on with the requests that are left."""
+    end = time.monotonic() + IDLE_TIMEOUT_SECONDS
+    before = process.processor_seconds()
     while time.monotonic() < end:
         time.sleep(0.25)
-        now = server.processor_seconds()
+        now = process.processor_seconds()
         if now - before < 0.05:
             return
         before = now
 
 
-def _batches(server: Running, folder: Path, plan: Plan) -> dict[str, float]:
-    """Return rows/s of `/predict_batch` by its size, one batch at a time."""
-    found = {}
-    url = f"http://127.0.0.1:{server.port}/predict_batch"
+def _batches(process: RunningServer, folder: Path, plan: Plan) -> dict[str, float]:
+    """Return the rows/s of `/predict_batch` by number of rows, one batch at a time."""
+    rates = {}
+    url = f"http://127.0.0.1:{process.port}/predict_batch"
     for size in (100, 1000, 10_000):
-        bodies = load.write_bodies(
+        bodies = write_bodies(
             folder / f"batch-{size}.jsonl",
-            [{"students": load.pupils(size, seed=seed)} for seed in range(3)],
+            [{"students": random_pupils(size, seed=seed)} for seed in range(3)],
         )
         runs = [
-            load.run(url, bodies=bodies, connections=1, seconds=plan.seconds)
+            run_wrk(url, bodies=bodies, connections=1, seconds=plan.seconds)
             for _ in range(plan.rounds)
         ]
         if any(run.failed for run in runs):
             raise RuntimeError("a batch was refused")
-        found[str(size)] = size * statistics.median(run.rate for run in runs)
-    return found
+        rates[str(size)] = size * statistics.median(run.rate for run in runs)
+    return rates
 
 
 def _image_mb() -> float | None:
-    """Return the size of the image that `make image` built; None where there is none."""
+    """Return the size of the image that `make image` built, in MB; None if there is none."""
     if shutil.which("docker") is None:
         return None
-    asked = ["docker", "image", "inspect", "student-success:latest", "--format", "{{.Size}}"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
-    return int(done.stdout) / 1e6 if done.returncode == 0 else None
+    command = ["docker", "image", "inspect", "student-success:latest", "--format", "{{.Size}}"]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return int(completed.stdout) / 1e6 if completed.returncode == 0 else None
 
 
-def _micro() -> dict[str, float]:
-    done = subprocess.run(
-        ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "benchmarks.micro"],
+def _prediction_cost() -> dict[str, float]:
+    completed = subprocess.run(
+        ["taskset", "-c", str(SERVER_CORE), sys.executable, "-m", "benchmarks.prediction_cost"],
         capture_output=True,
         text=True,
         check=True,
         timeout=300,
         env=dict(os.environ),
     )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    costs: dict[str, float] = json.loads(completed.stdout)
+    return costs
 
 
 def _during(folder: Path, plan: Plan) -> dict[str, dict[str, Any]]:
-    """Load the service idle, while it trains, and across a promotion; on both cores."""
-    found: dict[str, dict[str, Any]] = {}
-    peer = ours()
-    with running(
-        Peer("ours-life", peer.title, peer.command, environment=peer.environment), folder
-    ) as server:
-        for process in server.tree():
-            process.cpu_affinity([0, 1])
-        bodies = _bodies(folder, peer)
-        base = f"http://127.0.0.1:{server.port}"
+    """Load the service while it is idle, trains, and promotes a version; on both cores."""
+    reports: dict[str, dict[str, Any]] = {}
+    server = this_service()
+    with running(replace(server, name="ours-life"), folder) as process:
+        for child in process.processes():
+            child.cpu_affinity([0, 1])
+        bodies = _bodies(folder, server)
+        address = f"http://127.0.0.1:{process.port}"
 
-        def loaded(goes_on: Callable[[], bool]) -> dict[str, Any]:
+        def load_while(condition: Callable[[], bool]) -> dict[str, Any]:
             runs: list[dict[str, Any]] = []
-            while len(runs) < plan.rounds and goes_on():
-                run = load.run(server.url, bodies=bodies, connections=1, seconds=plan.seconds)
-                runs.append(asdict(run))
+            while len(runs) < plan.rounds and condition():
+                report = run_wrk(process.url, bodies=bodies, connections=1, seconds=plan.seconds)
+                runs.append(asdict(report))
             return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
-        found["idle"] = loaded(lambda: True)
-        with httpx.Client(base_url=base, headers=ADMIN, timeout=300) as client:
+        reports["idle"] = load_while(lambda: True)
+        with httpx.Client(base_url=address, headers=ADMIN, timeout=300) as client:
             budget = plan.rounds * plan.seconds
-            asked = {"wait": False, "budget_seconds": budget + 2}
-            job = client.post("/train", json=asked).json()["job_id"]
+            request = {"wait": False, "budget_seconds": budget + 2}
+            job_id = client.post("/train", json=request).json()["job_id"]
 
             def state() -> dict[str, Any]:
-                answer: dict[str, Any] = client.get("/train", params={"job_id": job}).json()
-                return answer
+                job: dict[str, Any] = client.get("/train", params={"job_id": job_id}).json()
+                return job
 
-            found["training"] = loaded(lambda: state()["state"] == "running")
+            reports["training"] = load_while(lambda: state()["state"] == "running")
             if not plan.slow:
-                return found
+                return reports
             while state()["state"] == "running":
                 time.sleep(0.5)
-            ended = state()
-            if ended["state"] == "done":
-                found["promotion"] = _across_promotion(
-                    server, bodies, client, ended["result"]["version"]
+            job = state()
+            if job["state"] == "done":
+                reports["promotion"] = _across_promotion(
+                    process, bodies, client, job["result"]["version"]
                 )
-    return found
+    return reports
 
 
 def _across_promotion(
-    server: Running, bodies: Path, client: httpx.Client, version: int
+    process: RunningServer, bodies: Path, client: httpx.Client, version: int
 ) -> dict[str, Any]:
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as pool:
-        running_load = pool.submit(load.run, server.url, bodies=bodies, connections=16, seconds=12)
+        load = pool.submit(run_wrk, process.url, bodies=bodies, connections=16, seconds=12)
         time.sleep(1)
-        answer = client.post("/promote", json={"version": version})
-        run: Load = running_load.result()
-    return {**asdict(run), "promoted": answer.status_code == 200}
+        response = client.post("/promote", json={"version": version})
+        report: WrkReport = load.result()
+    return {**asdict(report), "promoted": response.status_code == 200}
 
 
 def _memory(folder: Path) -> dict[str, float]:
     """Return the memory after 20,000 and after 500,000 further requests, in MB."""
-    peer = ours()
-    with running(
-        Peer("ours-memory", peer.title, peer.command, environment=peer.environment), folder
-    ) as server:
-        bodies = _bodies(folder, peer)
-        _send(server, bodies, 20_000)
-        before = server.resident_mb()
-        sent = _send(server, bodies, 500_000)
-        return {"before": before, "after": server.resident_mb(), "requests": float(sent)}
+    server = this_service()
+    with running(replace(server, name="ours-memory"), folder) as process:
+        bodies = _bodies(folder, server)
+        _send(process, bodies, 20_000)
+        before = process.resident_mb()
+        sent = _send(process, bodies, 500_000)
+        return {"before": before, "after": process.resident_mb(), "requests": float(sent)}
 
 
-def _send(server: Running, bodies: Path, number: int) -> int:
+def _send(process: RunningServer, bodies: Path, number: int) -> int:
+    """Send at least this many requests; return how many were sent."""
     sent = 0
     while sent < number:
-        sent += load.run(server.url, bodies=bodies, connections=16, seconds=10).requests
+        sent += run_wrk(process.url, bodies=bodies, connections=16, seconds=10).requests
     return sent
 
 

@@ -1,4 +1,4 @@
-"""The results as one Markdown page and one plot."""
+"""Write the results as a Markdown page and a plot."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from benchmarks.measure import Results, connections_of
 
 
 @dataclass(frozen=True)
-class Aim:
-    """One thing the service is to be, as a ratio or a bound within the same run."""
+class Target:
+    """A figure that the service must reach: a ratio within the same run, or a bound."""
 
-    words: str
+    text: str
     value: float
     limit: float
     at_least: bool
 
     @property
     def met(self) -> bool:
-        """Whether it is so in this run."""
+        """Whether this run reached it."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
-def aims(results: Results) -> list[Aim]:
-    """Return every aim that this run has the figures for."""
+def targets(results: Results) -> list[Target]:
+    """Return every target for which this run has figures."""
     rate, p99 = results.rate, results.p99
-    found = [
-        Aim(
+    all_targets = [
+        Target(
             "times the requests/s of the replaced application on both cores, 16 connections",
             rate("ours", 16) / rate("original", 16),
             500,
             True,
         ),
-        Aim(
+        Target(
             "times an empty BentoML method's requests/s as installed, 16 connections",
             rate("ours", 16) / rate("empty-bento", 16),
             5,
             True,
         ),
-        Aim(
+        Target(
             "times an empty FastAPI route's requests/s, 16 connections",
             rate("ours", 16) / rate("empty-fastapi", 16),
             0.5,
             True,
         ),
-        Aim(
+        Target(
             "times an empty async BentoML method's requests/s under our settings, 16 connections",
             rate("ours", 16) / rate("empty-bento-lean", 16),
             1,
@@ -56,18 +56,18 @@ def aims(results: Results) -> list[Aim]:
         ),
         _tail("1 connection", p99("ours", 1), p99("empty-bento", 1), 30, 0.004),
         _tail("16 connections", p99("ours", 16), p99("empty-bento", 16), 10, 0.015),
-        Aim("µs for one row in the model, rows rotating", results.micro["model"], 30, False),
-        Aim(
+        Target("µs for one row in the model, rows rotating", results.micro["model"], 30, False),
+        Target(
             "rows/s through /predict_batch with 10,000 pupils", results.batch["10000"], 30_000, True
         ),
-        Aim(
+        Target(
             "times the start-up of an empty BentoML service",
             statistics.median(results.ready["ours"])
             / statistics.median(results.ready["empty-bento"]),
             1.3,
             False,
         ),
-        Aim(
+        Target(
             "MB resident, all processes of the API, one worker",
             results.resident["ours"],
             250,
@@ -76,8 +76,8 @@ def aims(results: Results) -> list[Aim]:
     ]
     during = results.during
     if "training" in during:
-        found.append(
-            Aim(
+        all_targets.append(
+            Target(
                 "times the idle p99 while a training runs, 1 connection",
                 during["training"]["p99"] / during["idle"]["p99"],
                 3,
@@ -85,8 +85,8 @@ def aims(results: Results) -> list[Aim]:
             )
         )
     if "promotion" in during:
-        found.append(
-            Aim(
+        all_targets.append(
+            Target(
                 "failed requests across a promotion under load",
                 during["promotion"]["failed"],
                 0,
@@ -94,22 +94,22 @@ def aims(results: Results) -> list[Aim]:
             )
         )
     if results.memory:
-        found.append(
-            Aim(
+        all_targets.append(
+            Target(
                 "times the memory after 500,000 requests",
                 results.memory["after"] / results.memory["before"],
                 1.05,
                 False,
             )
         )
-    return found
+    return all_targets
 
 
-def _tail(where: str, ours: float, stock: float, fraction: int, bound: float) -> Aim:
-    """Take the easier of the two bounds: a share of the stock tail, or a time."""
-    limit = max(stock / fraction, bound)
-    return Aim(
-        f"ms p99 at {where} (limit: 1/{fraction} of the empty BentoML method's, or "
+def _tail(load: str, ours: float, empty_bento: float, fraction: int, bound: float) -> Target:
+    """Return the target for a p99; the limit is a share of the other p99, or a time if greater."""
+    limit = max(empty_bento / fraction, bound)
+    return Target(
+        f"ms p99 at {load} (limit: 1/{fraction} of the empty BentoML method's, or "
         f"{bound * 1e3:.0f} ms)",
         ours * 1e3,
         limit * 1e3,
@@ -118,27 +118,29 @@ def _tail(where: str, ours: float, stock: float, fraction: int, bound: float) ->
 
 
 def markdown(results: Results) -> str:
-    """Write the page."""
+    """Return the page."""
     connections = connections_of(results)
     lines = [
         "# Benchmarks",
         "",
         f"Written by `make bench`, here with {results.plan['rounds']} interleaved rounds of "
-        f"{results.plan['seconds']:g} s. All servers run one worker on one core unless said, `wrk` "
-        "on the other; all are up at the same time and are loaded in turn. Medians over the "
-        "rounds, in brackets the lowest and highest. Our history is on and durable; the pupils are "
-        "1,000 different ones in all three horizons, in turn. Absolute times say more about the "
-        "machine than about the software; the ratios are what to read.",
+        f"{results.plan['seconds']:g} s. Unless noted, each server runs one worker on one core and "
+        "`wrk` runs on the other core. All servers run at the same time and are loaded in turn. "
+        "Figures are medians over the rounds, with the lowest and highest in brackets. This "
+        "service writes its history durably. The requests use 1,000 different pupils at all three "
+        "horizons in turn. Compare the ratios: absolute times depend on the machine.",
         "",
-        "## Aims",
+        "## Targets",
         "",
-        "| met | figure | limit | what |",
+        "| met | figure | limit | target |",
         "|---|---|---|---|",
     ]
-    for aim in aims(results):
-        sign = "≥" if aim.at_least else "≤"
-        mark = "yes" if aim.met else "**no**"
-        lines.append(f"| {mark} | {aim.value:,.4g} | {sign} {aim.limit:,.4g} | {aim.words} |")
+    for target in targets(results):
+        sign = "≥" if target.at_least else "≤"
+        mark = "yes" if target.met else "**no**"
+        lines.append(
+            f"| {mark} | {target.value:,.4g} | {sign} {target.limit:,.4g} | {target.text} |"
+        )
     lines += ["", "## Requests per second", "", _head(connections)]
     lines += _rows(results, lambda run: run["rate"], "{:,.0f}")
     lines += ["", "## p50 and p99, milliseconds", "", _head(connections)]
@@ -157,15 +159,15 @@ def markdown(results: Results) -> str:
     ]
     if results.image_mb is not None:
         lines += ["", f"The container image of the API has {results.image_mb:.0f} MB."]
-    lines += ["", "## Where a prediction's time goes", "", "| part | µs |", "|---|---|"]
+    lines += ["", "## Cost of each step of a prediction", "", "| step | µs |", "|---|---|"]
     lines += [f"| {part} | {cost:.1f} |" for part, cost in results.micro.items()]
     lines += ["", "## `/predict_batch`", "", "| rows | rows/s, committed |", "|---|---|"]
     lines += [f"| {int(size):,} | {rate:,.0f} |" for size, rate in results.batch.items()]
     lines += [
         "",
-        "## While the model's life goes on",
+        "## During training and promotion",
         "",
-        "| when | requests/s | p99, ms | failed |",
+        "| during | requests/s | p99, ms | failed |",
         "|---|---|---|---|",
     ]
     lines += [
@@ -174,26 +176,26 @@ def markdown(results: Results) -> str:
     ]
     lines += [
         "",
-        "A training has the lowest priority there is, and still a kernel that does not preempt "
-        "(`PREEMPT_NONE`, or lazily) lets a request that finds it on a core, and the load's next "
-        "request, wait for the next tick: 4 ms at 250 Hz.",
+        "A training runs at the lowest priority. A kernel without full preemption (`PREEMPT_NONE` "
+        "or lazy) still lets a request wait for the next timer tick if the training is on its "
+        "core: 4 ms at 250 Hz.",
     ]
     if results.memory:
         memory = results.memory
         lines += [
             "",
-            f"Memory after a warm-up {memory['before']:.0f} MB, after another "
-            f"{memory['requests']:,.0f} requests {memory['after']:.0f} MB.",
+            f"Memory after a warm-up: {memory['before']:.0f} MB; after another "
+            f"{memory['requests']:,.0f} requests: {memory['after']:.0f} MB.",
         ]
     lines += [
         "",
         "![requests per second](img/benchmarks.png)",
         "",
-        "With two workers a few keep-alive connections may all land on one of them: the kernel "
-        "gives a connection to whichever worker asks first. Measure with many connections, and put "
-        "a balancing proxy in front where few clients send much.",
+        "With two workers, a few keep-alive connections may all go to the same worker: the kernel "
+        "gives a connection to the worker that accepts it first. Measure with many connections. "
+        "Put a load balancer in front if few clients send many requests.",
         "",
-        "Whole files of pupils: [scaling.md](scaling.md#bulk-scoring), written by "
+        "For whole files of pupils see [scaling.md](scaling.md#bulk-scoring), measured by "
         "`python -m benchmarks.bulk`.",
         "",
     ]
@@ -206,16 +208,19 @@ def _head(numbers: Sequence[int]) -> str:
 
 
 def _rows(
-    results: Results, value: Callable[[dict[str, float]], float], form: str, suffix: str = ""
+    results: Results,
+    value: Callable[[dict[str, float]], float],
+    number_format: str,
+    suffix: str = "",
 ) -> list[str]:
     rows = []
     for name, by_connections in results.loads.items():
         cells = []
         for runs in by_connections.values():
             values = [value(run) for run in runs]
-            middle = form.format(statistics.median(values))
-            spread = f"{form.format(min(values))}–{form.format(max(values))}"
-            cells.append(f"{middle} ({spread})" if len(values) > 1 else middle)
+            median = number_format.format(statistics.median(values))
+            spread = f"{number_format.format(min(values))}–{number_format.format(max(values))}"
+            cells.append(f"{median} ({spread})" if len(values) > 1 else median)
         rows.append(f"| {results.titles[name]}{suffix} | {' | '.join(cells)} |")
     return rows
 

@@ -1,4 +1,4 @@
-"""What every test may ask for."""
+"""Settings and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is slow, not wrong; and a run that fails must fail again.
+# No deadline, because a busy machine is slow; derandomised, so that a failing run fails again.
 settings.register_profile(
     "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("project")
 
-# Many small fits on two cores: threads inside each would only fight each other.
+# The tests fit many small models on few cores, where more threads are slower.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
 def real_data_dir() -> Path:
-    """Return the folder of the real data (student-mat.csv, student-por.csv, final.csv), or skip."""
-    named = os.environ.get("STUDENT_DATA_DIR")
-    folder = Path(named) if named else ROOT.parent / "shared" / "data"
-    if not (folder / "final.csv").is_file():
-        pytest.skip("the real data is not at hand: set STUDENT_DATA_DIR to its folder")
+    """Return the folder that STUDENT_DATA_DIR names, with the three real data files.
+
+    Skip the test without the variable. Fail if the variable is set and a file is missing.
+    """
+    name = os.environ.get("STUDENT_DATA_DIR")
+    if not name:
+        pytest.skip("set STUDENT_DATA_DIR to the folder of the real data")
+    folder = Path(name)
+    for file in ("student-mat.csv", "student-por.csv", "final.csv"):
+        assert (folder / file).is_file(), f"STUDENT_DATA_DIR has no {file}: {folder}"
     return folder

@@ -1,1 +1,1 @@
-"""What the peers serve; each file is started by a server of its own."""
+"""The applications that are compared; each module is started by a server of its own."""

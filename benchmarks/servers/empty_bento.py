@@ -7,9 +7,9 @@ import bentoml
 
 @bentoml.service(name="empty_bento")
 class EmptyBento:
-    """Nothing."""
+    """A service with one empty method."""
 
     @bentoml.api
     def predict(self) -> dict[str, float]:
-        """Answer without looking."""
+        """Return a constant."""
         return {"predicted_G3": 10.0}

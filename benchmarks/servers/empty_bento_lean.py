@@ -10,7 +10,7 @@ from student_success.server.bentoml_app import freeze_heap, lean
 @lean
 @bentoml.service(name="empty_bento_lean", logging={"access": {"enabled": False}})
 class EmptyBentoLean:
-    """Nothing, served lean."""
+    """A service with one empty method, under this project's server settings."""
 
     @bentoml.on_startup
     async def open(self) -> None:
@@ -19,5 +19,5 @@ class EmptyBentoLean:
 
     @bentoml.api
     async def predict(self) -> dict[str, float]:
-        """Answer without looking."""
+        """Return a constant."""
         return {"predicted_G3": 10.0}

@@ -1,4 +1,4 @@
-"""The limit: a FastAPI route that does nothing."""
+"""A FastAPI route that does nothing: the limit for a Python web framework."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict() -> dict[str, float]:
-    """Answer without looking."""
+    """Return a constant."""
     return {"predicted_G3": 10.0}

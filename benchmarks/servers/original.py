@@ -1,4 +1,4 @@
-"""The replaced application's way of serving: FastAPI, a forest of 1,000 trees, a commit a request.
+"""Serve as the replaced application did: FastAPI, a forest of 1,000 trees, a commit a request.
 
 Rebuilt from the description of its pipeline and settings; none of its code is used.
 """
@@ -12,7 +12,7 @@ import joblib
 import pandas as pd
 from fastapi import FastAPI
 
-from benchmarks.servers.log import log
+from benchmarks.servers.prediction_log import log_prediction
 
 app = FastAPI()
 model = joblib.load(f"{os.environ['BENCH_FOLDER']}/original.joblib")
@@ -22,5 +22,5 @@ model = joblib.load(f"{os.environ['BENCH_FOLDER']}/original.joblib")
 def predict(student: dict[str, Any]) -> dict[str, float]:
     """Predict one pupil with a DataFrame."""
     grade = float(model.predict(pd.DataFrame([student]))[0])
-    log(student, grade)
+    log_prediction(student, grade)
     return {"predicted_G3": grade}

@@ -1,4 +1,4 @@
-"""A plain BentoML service on this project's own scikit-learn pipeline, a commit a request."""
+"""A BentoML service as the tutorial builds it: this project's pipeline, a commit a request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import bentoml
 import joblib
 import pandas as pd
 
-from benchmarks.servers.log import log
+from benchmarks.servers.prediction_log import log_prediction
 
 
 @bentoml.service(name="plain_bento")
 class PlainBento:
-    """What the tutorial would build."""
+    """Predict with the scikit-learn pipeline and log each prediction."""
 
     def __init__(self) -> None:
         self.model = joblib.load(f"{os.environ['BENCH_FOLDER']}/champion.joblib")
@@ -23,5 +23,5 @@ class PlainBento:
     def predict(self, student: dict[str, Any], /) -> dict[str, float]:
         """Predict one pupil with a DataFrame."""
         grade = float(self.model.predict(pd.DataFrame([student]))[0])
-        log(student, grade)
+        log_prediction(student, grade)
         return {"predicted_G3": grade}

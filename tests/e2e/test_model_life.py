@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sqlite3
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.load import Load, single_predictions
 from student_success.core.metrics_buffer import FLUSH_SECONDS
 from student_success.domain.students import EXAMPLE
-from tests.clients import Clients
 from tests.server import Server, serving
 
 pytestmark = pytest.mark.e2e
@@ -42,35 +40,30 @@ def http(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-class Load(Clients):
-    """Clients that predict without pause on new connections and record every answer."""
+def versions_after(load: Load, moment: float) -> set[str]:
+    """Return the versions of the answers since then, once there are enough of them."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        versions = [
+            exchange.response.get("model_version", "")
+            for exchange in load.result.exchanges
+            if exchange.ended > moment
+        ]
+        if len(versions) >= MINIMUM_ANSWERS:
+            return set(versions)
+        time.sleep(0.1)
+    raise AssertionError("the load came to a halt")
 
-    def __init__(self, url: str, *, clients: int = 4) -> None:
-        self.answers: list[tuple[float, int, str]] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(url,)) for _ in range(clients)]
 
-    def _run(self, url: str) -> None:
-        while not self._stop.is_set():
-            # A new connection each time, so that both workers answer.
-            with httpx.Client(base_url=url, timeout=30) as client:
-                for _ in range(5):
-                    answer = client.post("/predict", json=EXAMPLE)
-                    version = answer.json().get("model_version", "")
-                    self.answers.append((time.monotonic(), answer.status_code, version))
-
-    def versions_after(self, moment: float) -> set[str]:
-        """Return the versions of the answers since `moment`, once there are enough of them."""
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            versions = [version for at, _, version in list(self.answers) if at > moment]
-            if len(versions) >= MINIMUM_ANSWERS:
-                return set(versions)
-            time.sleep(0.1)
-        raise AssertionError("too few answers within 30 s")
-
-    def statuses(self) -> Counter[int]:
-        return Counter(status for _, status, _ in self.answers)
+def load_on_new_connections(server: Server) -> Load:
+    """Return a load that changes connections often, so that both workers get their share."""
+    return Load(
+        server.port,
+        clients=4,
+        requests=single_predictions,
+        requests_per_connection=5,
+        keep_exchanges=True,
+    )
 
 
 def served_by_all(server: Server, version: str) -> bool:
@@ -132,11 +125,11 @@ def test_train_promote_and_roll_back_without_a_failed_request(
     assert job["result"]["version"] == candidate["version"]
 
     version = str(candidate["version"])
-    with Load(server.url) as load:
+    with load_on_new_connections(server) as load:
         promoted = admin(http, server, "POST", "/promote", version=candidate["version"])
         answered = time.monotonic()
         assert promoted.status_code == 200, promoted.text
-        assert load.versions_after(answered + FOLLOW_SECONDS) == {version}
+        assert versions_after(load, answered + FOLLOW_SECONDS) == {version}
 
         rolled_back = admin(http, server, "POST", "/rollback", reason="end of the test")
         answered = time.monotonic()
@@ -145,9 +138,11 @@ def test_train_promote_and_roll_back_without_a_failed_request(
             "version": "seed",
             "previous_version": version,
         }
-        assert load.versions_after(answered + FOLLOW_SECONDS) == {"seed"}
-    assert set(load.statuses()) == {200}
-    assert {version for _, _, version in load.answers} == {"seed", version}
+        assert versions_after(load, answered + FOLLOW_SECONDS) == {"seed"}
+    assert set(load.result.statuses) == {200}
+    assert not load.result.lost_connections
+    answered_by = {exchange.response["model_version"] for exchange in load.result.exchanges}
+    assert answered_by == {"seed", version}
 
     evidence = promoted.json()["evidence"]
     assert evidence["passed"] is True

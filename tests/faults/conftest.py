@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.counts import counts
+from tests.faults.promise_counts import counts
 
 _KEY = "fault_counts"
 

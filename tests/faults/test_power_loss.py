@@ -18,14 +18,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.counts import counts, times
-from tests.faults.load import Load, Noted
+from benchmarks.load import Load, LoadResult, single_predictions
+from tests.faults.promise_counts import counts, repetitions
 from tests.server import Server
 
 pytestmark = pytest.mark.faults
 
 PROMISE = "with synchronous=FULL also across power loss"
-ANSWERS = times(200, full=2000)
+ANSWERS = repetitions(200, full=2000)
 CALLS = "pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync"
 SHOWN_BYTES = 8192
 """More than a page of the database and the header before it in the log."""
@@ -97,7 +97,7 @@ def traced(tmp_path: Path) -> Iterator[tuple[Server, Path]]:
     server.stop()
 
 
-def watch(server: Server, trace: Path, *, answers: int) -> Noted:
+def watch(server: Server, trace: Path, *, answers: int) -> LoadResult:
     """Predict while the worker's system calls are written down."""
     server.start()
     [worker] = server.workers()
@@ -111,13 +111,13 @@ def watch(server: Server, trace: Path, *, answers: int) -> Noted:
     )
     try:
         attached(strace, worker)
-        with Load(server.port, clients=4, mixed=False) as load:
+        with Load(server.port, clients=4, requests=single_predictions) as load:
             load.wait_for(answers)
     finally:
         if strace.poll() is None:
             strace.send_signal(signal.SIGINT)
         strace.communicate(timeout=30)
-    return load.noted
+    return load.result
 
 
 def attached(strace: subprocess.Popen[str], worker: psutil.Process) -> None:
@@ -135,17 +135,17 @@ def attached(strace: subprocess.Popen[str], worker: psutil.Process) -> None:
 
 def test_log_reaches_the_disk_before_the_answer_leaves(traced: tuple[Server, Path]) -> None:
     server, path = traced
-    noted = watch(server, path, answers=ANSWERS)
+    result = watch(server, path, answers=ANSWERS)
     trace = Trace.of(path.read_text("latin-1").splitlines())
-    early = trace.unsynced(noted.acknowledged)
+    early = trace.unsynced(result.acknowledged)
     counts.add(
         promise=PROMISE,
-        requests=noted.requests,
-        acknowledged=noted.statuses[200],
+        requests=result.requests,
+        acknowledged=result.statuses[200],
         lost=len(early),
     )
-    assert noted.statuses[200] >= ANSWERS
-    assert set(noted.statuses) == {200}
+    assert result.statuses[200] >= ANSWERS
+    assert set(result.statuses) == {200}
     assert not early
 
 
@@ -153,6 +153,6 @@ def test_without_it_the_answer_does_not_wait_for_the_disk(traced: tuple[Server, 
     """The same eyes see the difference, so they would see a missing `fdatasync`, too."""
     server, path = traced
     server.settings["HISTORY_SYNCHRONOUS"] = "NORMAL"
-    noted = watch(server, path, answers=50)
+    result = watch(server, path, answers=50)
     trace = Trace.of(path.read_text("latin-1").splitlines())
-    assert len(trace.unsynced(noted.acknowledged)) > len(noted.acknowledged) // 2
+    assert len(trace.unsynced(result.acknowledged)) > len(result.acknowledged) // 2

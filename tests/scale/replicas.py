@@ -6,18 +6,16 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from benchmarks.load import Load, single_predictions
 from student_success.core.subprocesses import die_with_parent
 from student_success.domain.students import EXAMPLE
-from tests.clients import Clients
 from tests.server import Server, free_port
 
 READY_SECONDS = 60.0
@@ -93,33 +91,11 @@ def replicas(folder: Path, number: int, **settings: str) -> Replicas:
     return Replicas([Server(folder / f"replica-{n}", **settings) for n in range(number)])
 
 
-class Load(Clients):
-    """Clients that send predictions to every server, and remember what was acknowledged."""
-
-    def __init__(self, servers: list[Server], *, clients: int = 4) -> None:
-        self.acknowledged: list[str] = []
-        self.statuses: Counter[int] = Counter()
-        self.without_retry_after = 0
-        self.broken: list[str] = []
-        self.last_success = dict.fromkeys((server.port for server in servers), 0.0)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(servers[number % len(servers)],))
-            for number in range(clients)
-        ]
-
-    def _ask(self, server: Server) -> None:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
-            while not self._stop.is_set():
-                try:
-                    answer = client.post("/predict", json=EXAMPLE)
-                except httpx.HTTPError as error:
-                    self.broken.append(type(error).__name__)
-                    continue
-                self.statuses[answer.status_code] += 1
-                if answer.status_code == 200:
-                    self.acknowledged.append(answer.json()["prediction_id"])
-                    self.last_success[server.port] = time.monotonic()
-                elif answer.status_code == 503:
-                    self.without_retry_after += "retry-after" not in answer.headers
-                    time.sleep(0.05)
+def load_of_replicas(servers: list[Server], *, clients: int = 4) -> Load:
+    """Return a load of single predictions on every server."""
+    return Load(
+        [server.port for server in servers],
+        clients=clients,
+        requests=single_predictions,
+        pause_after_503=0.05,
+    )

@@ -14,9 +14,9 @@ import pytest
 
 from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE
-from tests.faults import versions
+from tests.faults import registered_versions
 from tests.scale.postgresql import Mode, PostgreSQL
-from tests.scale.replicas import Load, Replicas, registry, replicas
+from tests.scale.replicas import Replicas, load_of_replicas, registry, replicas
 from tests.server import Server
 
 FOLLOW_SECONDS = 2.0
@@ -48,12 +48,12 @@ def both(
 
 def register_versions(folder: Path, url: str) -> None:
     settings = Settings(state_dir=folder / "registering", mlflow_tracking_uri=url)
-    for version, median_share in versions.MEDIAN_SHARES.items():
+    for version, median_share in registered_versions.MEDIAN_SHARES.items():
         serving = folder / "made" / str(version)
-        versions.make(serving, median_share=median_share)
+        registered_versions.make(serving, median_share=median_share)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's own.
-            assert versions.register(settings, serving) == version
+            assert registered_versions.register(settings, serving) == version
 
 
 def call(server: Server, method: str, path: str, **body: object) -> httpx.Response:
@@ -149,7 +149,7 @@ def follow(both: Replicas, version: str) -> float:
 
 def test_promotions_are_made_one_at_a_time_and_followed_by_all(both: Replicas) -> None:
     assert both.versions() == ["seed", "seed"]
-    with Load(both.servers) as load:
+    with load_of_replicas(both.servers) as load:
         for version in (1, 2):
             answers = everywhere(both, "POST", "/promote", version=version)
             assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 3}
@@ -158,7 +158,8 @@ def test_promotions_are_made_one_at_a_time_and_followed_by_all(both: Replicas) -
             answers = everywhere(both, "POST", "/rollback", reason="a turn is over")
             assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 3}
             assert follow(both, "seed") <= FOLLOW_SECONDS
-    assert set(load.statuses) == {200}
+    assert set(load.result.statuses) == {200}
+    assert not load.result.lost_connections
     rows = call(both.servers[0], "GET", "/deployments").json()
     assert [row["to_version"] for row in rows[::-1]] == ["1", "seed", "2", "seed"]
 
@@ -168,20 +169,29 @@ def test_restart_of_the_database_loses_nothing_acknowledged(
     both: Replicas, postgresql: PostgreSQL, name: str, mode: Mode
 ) -> None:
     workers = [process.pid for server in both.servers for process in server.workers()]
-    with Load(both.servers, clients=8) as load:
+    ports = {server.port for server in both.servers}
+
+    def answering_since(moment: float) -> bool:
+        """Return whether every server has answered with 200 since then."""
+        last_success = load.result.last_success
+        return all(last_success.get(port, 0.0) > moment for port in ports)
+
+    with load_of_replicas(both.servers, clients=8) as load:
         time.sleep(2)
         postgresql.restart(mode, away_seconds=AWAY_SECONDS)
         back = time.monotonic()
-        while min(load.last_success.values()) < back and time.monotonic() < back + BACK_SECONDS:
+        while not answering_since(back) and time.monotonic() < back + BACK_SECONDS:
             time.sleep(0.02)
         took = time.monotonic() - back
         time.sleep(1)
-    assert load.broken == []
-    # Answered, or told to come again; and nothing else.
-    assert set(load.statuses) == {200, 503}
-    assert load.without_retry_after == 0
-    assert len(load.acknowledged) > 50
-    assert set(load.acknowledged) <= saved(postgresql, name)
+    result = load.result
+    assert result.lost_connections == []
+    assert result.refused_connections == 0
+    # A success, or a refusal that says when to come again.
+    assert set(result.statuses) == {200, 503}
+    assert result.missing_retry_after == 0
+    assert len(result.acknowledged) > 50
+    assert set(result.acknowledged) <= saved(postgresql, name)
     assert took < BACK_SECONDS
     assert workers == [process.pid for server in both.servers for process in server.workers()]
     for server in both.servers:

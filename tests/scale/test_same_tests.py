@@ -12,8 +12,12 @@ import pytest
 from tests.scale.postgresql import PostgreSQL
 from tests.server import ROOT
 
-UNITS = ("storage", "training/data/test_outcomes.py", "lifecycle/test_champion.py")
-UNITS += ("lifecycle/test_training_jobs.py",)
+UNITS = (
+    "storage",
+    "training/data/test_outcomes.py",
+    "lifecycle/test_champion.py",
+    "lifecycle/test_training_jobs.py",
+)
 ROUTES = ("history", "outcomes", "predict", "batch")
 
 

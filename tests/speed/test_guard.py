@@ -1,7 +1,7 @@
-"""A guard against getting slower: ratios within one run, never times.
+"""The service stays fast: ratios of requests/s within one run, never absolute times.
 
-The limits are far below what `make bench` measures on a quiet machine, so that a busy one does not
-raise a false alarm, and far above what any real regression would leave.
+The limits are far below what `make bench` measures on a quiet machine, so that a busy machine does
+not fail the test, and far above what a real regression would leave.
 """
 
 from __future__ import annotations
@@ -13,64 +13,63 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import load
-from benchmarks.peers import peers, running
+from benchmarks.load import WrkReport, parse_wrk_report, random_pupils, run_wrk, write_bodies
+from benchmarks.servers_under_test import running, servers_under_test
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.xdist_group("speed"),
-    pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),
 ]
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 
 ROUNDS = 3
 SECONDS = 2.0
 CONNECTIONS = 16
 COMPARED = ("ours", "empty-bento", "empty-fastapi")
 
+Reports = dict[str, list[WrkReport]]
+
 
 @pytest.fixture(scope="module")
-def loads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[load.Load]]:
-    """Load the three in turn, so that whatever slows the machine slows all of them."""
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
+    """Load the three servers in turn, so that a slow moment of the machine slows all of them."""
     folder = tmp_path_factory.mktemp("speed")
-    found: dict[str, list[load.Load]] = {name: [] for name in COMPARED}
-    with contextlib.ExitStack() as servers:
-        up = []
-        for peer in peers():
-            if peer.name in COMPARED:
-                bodies = [peer.wrap(pupil) for pupil in load.pupils(500)]
-                path = load.write_bodies(folder / f"{peer.name}.jsonl", bodies)
-                up.append((servers.enter_context(running(peer, folder)), path))
+    reports: Reports = {name: [] for name in COMPARED}
+    with contextlib.ExitStack() as stack:
+        started = []
+        for server in servers_under_test():
+            if server.name in COMPARED:
+                bodies = [server.wrap(pupil) for pupil in random_pupils(500)]
+                path = write_bodies(folder / f"{server.name}.jsonl", bodies)
+                started.append((stack.enter_context(running(server, folder)), path))
         for _ in range(ROUNDS):
-            for server, bodies_path in up:
-                found[server.peer.name].append(
-                    load.run(
-                        server.url, bodies=bodies_path, connections=CONNECTIONS, seconds=SECONDS
-                    )
-                )
-    return found
+            for process, path in started:
+                report = run_wrk(process.url, bodies=path, connections=CONNECTIONS, seconds=SECONDS)
+                reports[process.server.name].append(report)
+    return reports
 
 
-def rate(loads: dict[str, list[load.Load]], name: str) -> float:
-    return statistics.median(run.rate for run in loads[name])
+def rate(reports: Reports, name: str) -> float:
+    return statistics.median(report.rate for report in reports[name])
 
 
-def test_committed_prediction_is_faster_than_an_empty_method_of_stock_bentoml(
-    loads: dict[str, list[load.Load]],
-) -> None:
-    assert rate(loads, "ours") > 2.5 * rate(loads, "empty-bento")
+@needs_wrk
+def test_predict_is_faster_than_empty_bentoml_method_as_installed(reports: Reports) -> None:
+    assert rate(reports, "ours") > 2.5 * rate(reports, "empty-bento")
 
 
-def test_committed_prediction_stays_within_reach_of_an_empty_fastapi_route(
-    loads: dict[str, list[load.Load]],
-) -> None:
-    assert rate(loads, "ours") > 0.25 * rate(loads, "empty-fastapi")
+@needs_wrk
+def test_predict_reaches_quarter_of_empty_fastapi_route(reports: Reports) -> None:
+    assert rate(reports, "ours") > 0.25 * rate(reports, "empty-fastapi")
 
 
-def test_no_request_of_the_load_fails(loads: dict[str, list[load.Load]]) -> None:
-    assert [run.failed for runs in loads.values() for run in runs] == [0] * len(COMPARED) * ROUNDS
+@needs_wrk
+def test_load_has_no_failed_request(reports: Reports) -> None:
+    failed = [report.failed for runs in reports.values() for report in runs]
+    assert failed == [0] * len(COMPARED) * ROUNDS
 
 
-def test_report_of_the_load_generator_is_read_as_it_is_written(tmp_path: Path) -> None:
+def test_wrk_report_is_parsed_with_all_failures() -> None:
     text = """Running 2s test @ http://127.0.0.1:1/predict
   1 threads and 16 connections
   Latency Distribution
@@ -81,4 +80,13 @@ def test_report_of_the_load_generator_is_read_as_it_is_written(tmp_path: Path) -
   Non-2xx or 3xx responses: 4
 Requests/sec:   2961.37
 """
-    assert load.parse(text) == load.Load(5930, 2961.37, 0.00244, 0.00098, 7)
+    assert parse_wrk_report(text) == WrkReport(5930, 2961.37, 0.00244, 0.00098, 7)
+
+
+def test_wrk_is_not_started_beyond_loopback_or_limits(tmp_path: Path) -> None:
+    bodies = write_bodies(tmp_path / "bodies.jsonl", [{}])
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1 only"):
+        run_wrk("http://example.org/predict", bodies=bodies, connections=1, seconds=1)
+    for connections, seconds in ((1, 1e9), (10**6, 1.0), (0, 1.0), (1, 0.0)):
+        with pytest.raises(ValueError, match="at most"):
+            run_wrk("http://127.0.0.1:1/", bodies=bodies, connections=connections, seconds=seconds)

@@ -1,0 +1,193 @@
+"""Clocks may jump: a year back and forth, while everything goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from benchmarks.load import HttpConnection, HttpResponse, Load, http_request
+from student_success.core import clock
+from student_success.domain.students import EXAMPLE
+from student_success.services.prediction import new_prediction_id
+from student_success.storage.engine import connect, inference_logs, migrate, writing
+from student_success.storage.inference_log.group_commit import COLUMNS
+from student_success.storage.inference_log.history import History
+from tests.faults.database_file import count_predictions
+from tests.faults.promise_counts import counts, repetitions
+from tests.server import Server
+
+pytestmark = pytest.mark.faults
+
+PROMISE = "clocks may jump"
+YEAR = 365 * 86_400
+YEAR_US = YEAR * 1_000_000
+JUMPS = [-YEAR, 0, YEAR, -YEAR, YEAR, 0] * repetitions(1, full=10)
+PREDICTIONS = 10
+PAGE = 7
+# Python runs it before anything else: in every process of the server, and only the wall clock.
+LYING = """
+import os, time
+_time, _time_ns, _path = time.time, time.time_ns, os.environ["CLOCK_IS_WRONG_BY"]
+def _wrong():
+    with open(_path) as file:
+        return int(file.read() or 0)
+time.time = lambda: _time() + _wrong()
+time.time_ns = lambda: _time_ns() + _wrong() * 10**9
+"""
+
+
+class WrongClock:
+    """The wall clock of a server."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(LYING)
+        self._path = folder / "seconds"
+        self.settings = {"PYTHONPATH": str(folder), "CLOCK_IS_WRONG_BY": str(self._path)}
+        self.set(0)
+
+    def set(self, seconds: int) -> None:
+        new = self._path.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.replace(self._path)
+
+
+@pytest.fixture
+def jumping(tmp_path: Path) -> Iterator[tuple[Server, WrongClock]]:
+    wrong = WrongClock(tmp_path / "clock")
+    server = Server(tmp_path / "state", WORKERS="2", HISTORY_RETENTION_DAYS="30", **wrong.settings)
+    server.start()
+    yield server, wrong
+    server.stop()
+
+
+def ask(server: Server, content: bytes) -> HttpResponse:
+    with HttpConnection(server.port) as connection:
+        return connection.exchange(content)
+
+
+def test_history_keeps_its_order_and_keys_count_once(jumping: tuple[Server, WrongClock]) -> None:
+    server, wrong = jumping
+    session = {"X-Session-Id": uuid.uuid4().hex}
+    keyed = http_request("POST", "/predict", EXAMPLE, {**session, "Idempotency-Key": "one"})
+    first = ask(server, keyed)
+    in_order = [first.json()["prediction_id"]]
+    told: list[float] = []
+    for seconds in JUMPS:
+        wrong.set(seconds)
+        for _ in range(PREDICTIONS):
+            said = ask(server, http_request("POST", "/predict", EXAMPLE, session)).json()
+            in_order.append(said["prediction_id"])
+        ahead = datetime.fromisoformat(said["timestamp"]) - datetime.now(UTC)
+        told.append(ahead.total_seconds())
+        assert ask(server, keyed).body == first.body
+    listed = pages(server, session["X-Session-Id"])
+    counts.add(
+        promise=PROMISE,
+        faults=len(JUMPS),
+        requests=len(in_order) + len(JUMPS),
+        acknowledged=len(in_order) + len(JUMPS),
+        lost=len(set(in_order) - set(listed)),
+    )
+    assert told == pytest.approx(JUMPS, abs=60), "the clock has not jumped"
+    assert listed == in_order[::-1]
+    assert len(set(in_order)) == len(in_order)
+
+
+def pages(server: Server, session_id: str) -> list[str]:
+    """Page through a session, with a new prediction between any two pages."""
+    found: list[str] = []
+    before = ""
+    while True:
+        path = f"/history?limit={PAGE}&session_id={session_id}{before}"
+        rows = ask(server, http_request("GET", path)).json()
+        if not rows:
+            return found
+        found += [row["prediction_id"] for row in rows]
+        before = f"&before_id={rows[-1]['id']}"
+        headers = {"X-Session-Id": session_id}
+        assert ask(server, http_request("POST", "/predict", EXAMPLE, headers)).status == 200
+
+
+def test_nothing_is_lost_while_it_jumps_under_load(jumping: tuple[Server, WrongClock]) -> None:
+    server, wrong = jumping
+    with Load(server.port) as load:
+        for seconds in JUMPS:
+            load.wait_for(50)
+            wrong.set(seconds)
+        load.wait_for(50)
+    result = load.result
+    found = count_predictions(server.state_dir)
+    lost = [one for one in result.acknowledged if found[one] != 1]
+    counts.add(
+        promise=PROMISE,
+        faults=len(JUMPS),
+        requests=result.requests,
+        acknowledged=result.statuses[200],
+        lost=len(lost) + len(result.lost_connections),
+    )
+    assert not lost
+    assert not result.lost_connections
+    assert set(result.statuses) == {200}
+
+
+def test_nothing_is_erased_for_an_age_it_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old rows go; those of today stay, whatever the clock says for an hour."""
+    url = f"sqlite:///{tmp_path / 'history.db'}"
+    migrate(url, state_dir=tmp_path)
+    ahead = 0
+    settled = clock.SettledClock(lambda: clock.now_us() + ahead)
+    monkeypatch.setattr(clock, "_settled", settled)
+    history = History(connect(url), retention_days=30)
+    rows = {"old": clock.now_us() - YEAR_US, "today": clock.now_us()}
+    with writing(connect(url)) as connection:
+        connection.execute(
+            insert(inference_logs), [record(name, made) for name, made in rows.items()]
+        )
+
+    def left() -> list[str]:
+        return [row["session_id"] for row in history.page(limit=10)]
+
+    for ahead in (-YEAR_US, YEAR_US, -2 * YEAR_US, 2 * YEAR_US):
+        history._forget()
+        assert "today" in left(), ahead
+    ahead = 0
+    monkeypatch.setattr(clock, "_settled", clock.SettledClock())
+    history._forget()
+    assert left() == ["today"]
+    history.close()
+
+
+def test_ids_stay_unique_in_a_clock_that_stands_still() -> None:
+    made = {new_prediction_id(1_700_000_000_000_000) for _ in range(100_000)}
+    assert len(made) == 100_000
+
+
+def record(session_id: str, made: int) -> dict[str, object]:
+    values = (
+        *(new_prediction_id(made), session_id, made, "{}", None, 10.0, "reussite", 0.5, 8, 12),
+        *("G1", False, "seed"),
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def test_trainings_are_told_newest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from student_success.core.settings import Settings
+    from student_success.lifecycle import training_jobs as module
+
+    settings = Settings(state_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'jobs.db'}")
+    migrate(settings.database, state_dir=tmp_path)
+    jobs = module.Jobs(settings, connect(settings.database))
+    for number, wrong in enumerate((0, -YEAR_US, YEAR_US, -YEAR_US, 0)):
+        monkeypatch.setattr(module, "now_us", lambda wrong=wrong: clock.now_us() + wrong)
+        jobs._begin(f"job-{number}").close()
+        assert jobs.get(None)["job_id"] == f"job-{number}"
+    asyncio.run(jobs.close())

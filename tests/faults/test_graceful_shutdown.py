@@ -1,0 +1,153 @@
+"""SIGTERM loses nothing: no request that was sent goes without an answer."""
+
+from __future__ import annotations
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.load import (
+    LARGE_BATCH,
+    HttpConnection,
+    HttpResponse,
+    Load,
+    LoadResult,
+    http_request,
+)
+from student_success.domain.students import EXAMPLE
+from tests.faults.database_file import check_integrity, count_predictions
+from tests.faults.promise_counts import counts, repetitions
+from tests.server import Server
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+PROMISE = "SIGTERM loses nothing"
+STOPS = repetitions(3, full=20)
+CLIENTS = 24
+BACK_AGAIN = 4.0
+"""Seconds in which a client's kernel has asked again for a connection that was turned away."""
+
+
+@pytest.mark.parametrize("drain_seconds", ["0", "1"])
+def test_server_stopped_under_load(tmp_path: Path, drain_seconds: str) -> None:
+    """Half of the clients ask without pause, half a few times a second, all on kept connections."""
+    server = Server(tmp_path, WORKERS="2", DRAIN_SECONDS=drain_seconds)
+    seen = LoadResult()
+    lost: set[str] = set()
+    # Calm clients must get their word while it drains: an idle connection may be closed.
+    pause = 0.05 if drain_seconds == "0" else 0.2
+    try:
+        for _ in range(STOPS):
+            server.start()
+            assert server.process is not None
+            with (
+                Load(server.port, clients=CLIENTS // 2) as busy,
+                Load(server.port, clients=CLIENTS // 2, pause=pause) as calm,
+            ):
+                busy.wait_for(200)
+                below = server.processes()
+                server.process.send_signal(signal.SIGTERM)
+                server.process.wait(40)
+                time.sleep(0.2)
+            _, alive = psutil.wait_procs(below, timeout=2)
+            assert not alive
+            seen.add(busy.result)
+            seen.add(calm.result)
+            # The end was a refused connection, not a lost request.
+            assert busy.result.refused_connections
+            assert check_integrity(tmp_path) == "ok"
+            found = count_predictions(tmp_path)
+            lost |= {one for one in seen.acknowledged if found[one] != 1}
+    finally:
+        server.stop()
+        counts.add(
+            promise=PROMISE,
+            faults=STOPS,
+            requests=seen.requests,
+            acknowledged=seen.statuses[200],
+            lost=len(lost) + len(seen.lost_connections),
+        )
+    assert not lost
+    assert not seen.lost_connections
+    assert set(seen.statuses) == {200}
+    assert "Traceback" not in server.log.read_text("utf-8")
+
+
+def test_end_is_announced_before_it_comes(tmp_path: Path) -> None:
+    server = Server(tmp_path, WORKERS="2", DRAIN_SECONDS="3")
+    server.start()
+    assert server.process is not None
+    ready, predict = http_request("GET", "/readyz"), http_request("POST", "/predict", EXAMPLE)
+    try:
+        with HttpConnection(server.port) as kept_one, HttpConnection(server.port) as idle:
+            assert kept_one.exchange(ready).status == 200
+            told = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            while (said := probe(server.port, ready)).status == 200:
+                assert time.monotonic() < told + 2
+            assert said.status == 503
+            assert said.headers["retry-after"] == "1"
+            assert said.json()["error"] == "model_unavailable"
+            # Old and new connections are served, and told.
+            for answer in (kept_one.exchange(predict), probe(server.port, predict)):
+                assert answer.status == 200
+                assert answer.headers["connection"] == "close"
+            assert kept_one.is_closed_by_server()
+            assert probe(server.port, http_request("GET", "/livez")).status == 200
+            # On an idle connection the first request is answered as late as it may come.
+            time.sleep(max(0.0, told + 2.5 - time.monotonic()))
+            assert idle.exchange(predict).status == 200
+        server.process.wait(20)
+    finally:
+        server.stop()
+
+
+def test_long_request_ends_and_newcomers_are_refused(tmp_path: Path) -> None:
+    """A batch is on its way when the port closes; whoever comes then learns it soon."""
+    server = Server(tmp_path)
+    server.start()
+    assert server.process is not None
+    trickle = http_request("POST", "/predict_batch", LARGE_BATCH)
+    try:
+        with HttpConnection(server.port) as slow, ThreadPoolExecutor(1) as pool:
+            slow.send(trickle[:-20])
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(1.5)
+            started = time.monotonic()
+            with pytest.raises(ConnectionRefusedError):
+                HttpConnection(server.port)
+            assert time.monotonic() - started < BACK_AGAIN
+            assert server.process.poll() is None
+            answer = pool.submit(slow.exchange, trickle[-20:]).result(20)
+        assert answer.status == 200
+        server.process.wait(20)
+        found = count_predictions(tmp_path)
+        assert all(found[one["prediction_id"]] == 1 for one in answer.json()["predictions"])
+    finally:
+        server.stop()
+
+
+def test_worker_that_is_told_twice_does_not_wait(tmp_path: Path) -> None:
+    server = Server(tmp_path, DRAIN_SECONDS="60")
+    server.start()
+    assert server.process is not None
+    [worker] = server.workers()
+    try:
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        assert probe(server.port, http_request("GET", "/livez")).status == 200
+        # The supervisor has passed on the first one, and waits.
+        worker.send_signal(signal.SIGTERM)
+        server.process.wait(20)
+    finally:
+        server.stop()
+
+
+def probe(port: int, content: bytes) -> HttpResponse:
+    with HttpConnection(port) as connection:
+        return connection.exchange(content)

@@ -1,0 +1,107 @@
+"""No orphan holds the port: the supervisor alone is killed, with all that it has below it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.faults.promise_counts import counts, repetitions
+from tests.server import Server, free_port
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+PROMISE = "no orphan holds the port"
+GONE_SECONDS = 2.0
+KILLS = repetitions(2, full=10)
+
+
+def test_supervisor_alone_is_killed(tmp_path: Path) -> None:
+    """While it trains, and with the web interface beside it."""
+    ui_port = free_port()
+    server = Server(tmp_path, WORKERS="2", UI_ENABLED="true", UI_PORT=str(ui_port))
+    below: list[psutil.Process] = []
+    orphans = 0
+    try:
+        for _ in range(KILLS):
+            server.start()
+            train(server)
+            listening(ui_port)
+            assert server.process is not None
+            below = server.processes()[1:]
+            commands = [" ".join(process.cmdline()) for process in below]
+            assert sum("_bentoml_impl.worker.service" in command for command in commands) == 2
+            assert sum("training run" in command for command in commands) >= 1
+            assert sum("gradio_ui" in command for command in commands) == 1
+            server.process.kill()
+            end = time.monotonic() + GONE_SECONDS
+            while (alive := living(below)) and time.monotonic() < end:
+                time.sleep(0.02)
+            orphans += len(alive)
+            server.process.wait(10)
+            counts.add(promise=PROMISE, faults=1, requests=1, acknowledged=1, lost=len(alive))
+            assert not alive
+            for port in (server.port, ui_port):
+                free(port)
+        # Nothing of the killed training stands in the way of the next.
+        server.start()
+        job = httpx.get(f"{server.url}/train", headers=server.admin, timeout=30).json()
+        assert job["state"] == "failed"
+        train(server)
+    finally:
+        server.stop()
+        for process in below:
+            if process.is_running():
+                process.kill()
+
+
+def living(processes: list[psutil.Process]) -> list[str]:
+    """Return the commands of those that still run; one that only waits to be noticed does not."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+def train(server: Server) -> None:
+    """Start a training, and wait until its process is at work and has some of its own."""
+    started = httpx.post(
+        f"{server.url}/train",
+        headers=server.admin,
+        json={"wait": False, "family": "random_forest", "budget_seconds": 60},
+        timeout=30,
+    )
+    assert started.status_code == 202, started.text
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        job = httpx.get(f"{server.url}/train", headers=server.admin, timeout=30).json()
+        if job["progress"]:
+            return
+        assert job["state"] == "running", job
+        time.sleep(0.1)
+    raise AssertionError("the training does not begin")
+
+
+def listening(port: int) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the interface does not listen")
+
+
+def free(port: int) -> None:
+    """Listen where the dead server did."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        probe.listen()
