@@ -36,12 +36,12 @@ from student_success.domain.schemas.prediction import (
 )
 from student_success.domain.students import StudentFeatures
 from student_success.server.bentoml_app import (
-    ValidatedInput,
     bound_host,
     freeze_heap,
     lean,
     listening_socket,
     stop_server,
+    validated_input,
     worker_index,
 )
 from student_success.server.graceful_shutdown import GracefulShutdown
@@ -55,36 +55,14 @@ handlers = make_handlers(application)
 shutdown = GracefulShutdown(settings.drain_seconds)
 
 
-class StudentInput(ValidatedInput, StudentFeatures):
-    """Body of `/predict` and `/explain`."""
-
-
-class BatchInput(ValidatedInput, Students):
-    """Body of `/predict_batch`."""
-
-
-class HistoryInput(ValidatedInput, HistoryQuery):
-    """Body of `POST /history`."""
-
-
-class OutcomesInput(ValidatedInput, OutcomesRequest):
-    """Body of `/outcomes`."""
-
-
-class TrainInput(ValidatedInput, TrainRequest):
-    """Body of `/train`."""
-
-
-class PromoteInput(ValidatedInput, PromoteRequest):
-    """Body of `/promote`."""
-
-
-class RollbackInput(ValidatedInput, RollbackRequest):
-    """Body of `/rollback`."""
-
-
-class HealthInput(ValidatedInput, EmptyRequest):
-    """Body of `POST /health`."""
+StudentInput = validated_input(StudentFeatures)
+BatchInput = validated_input(Students)
+HistoryInput = validated_input(HistoryQuery)
+OutcomesInput = validated_input(OutcomesRequest)
+TrainInput = validated_input(TrainRequest)
+PromoteInput = validated_input(PromoteRequest)
+RollbackInput = validated_input(RollbackRequest)
+HealthInput = validated_input(EmptyRequest)
 
 
 async def call_handler(path: str) -> Response:

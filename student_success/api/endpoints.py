@@ -7,56 +7,29 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 
 from student_success.api.auth import Role
-from student_success.domain.schemas.base import MAX_ID, RequestBody, SessionId
-from student_success.domain.schemas.history import (
-    ErasureAnswer,
-    HistoryQuery,
-    HistoryRow,
-    OutcomesAnswer,
-    OutcomesRequest,
-)
-from student_success.domain.schemas.lifecycle import (
-    DeploymentRow,
-    EvidenceAnswer,
-    JobAnswer,
-    ModelAnswer,
-    PromoteAnswer,
-    PromoteRequest,
-    RollbackAnswer,
-    RollbackRequest,
-    TrainAnswer,
-    TrainRequest,
-    VersionAnswer,
-)
-from student_success.domain.schemas.monitoring import DriftAnswer, HealthAnswer
-from student_success.domain.schemas.prediction import (
-    BatchAnswer,
-    ExplainAnswer,
-    PredictionAnswer,
-    Students,
-)
+from student_success.domain.schemas import base, history, lifecycle, monitoring, prediction
 from student_success.domain.students import StudentFeatures
 
 
-class ErasureQuery(RequestBody):
+class ErasureQuery(base.RequestBody):
     """Query of `DELETE /history`."""
 
-    session_id: SessionId
+    session_id: base.SessionId
 
 
-class JobQuery(RequestBody):
+class JobQuery(base.RequestBody):
     """Query of `GET /train`; the newest job if `job_id` is absent."""
 
     job_id: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
 
 
-class EvidenceQuery(RequestBody):
+class EvidenceQuery(base.RequestBody):
     """Query of `GET /evidence`."""
 
-    version: int = Field(ge=1, le=MAX_ID)
+    version: int = Field(ge=1, le=base.MAX_ID)
 
 
-class EmptyRequest(RequestBody):
+class EmptyRequest(base.RequestBody):
     """An empty JSON object, or no body."""
 
 
@@ -101,7 +74,7 @@ class Endpoint:
     token_required: bool = False
     query: type[BaseModel] | None = None
     response: type[BaseModel] | tuple[type[BaseModel]] | None = None
-    errors: tuple[int, ...] = ()
+    errors: tuple[int, ...] = (503,)
     accepts_session: bool = False
 
 
@@ -112,7 +85,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Predict one pupil's final grade",
         role=Role.API,
         body=StudentFeatures,
-        response=PredictionAnswer,
+        response=prediction.PredictionAnswer,
         errors=(409, 503),
         accepts_session=True,
     ),
@@ -121,9 +94,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/predict_batch",
         "Predict the grades of up to 10,000 pupils, all or none",
         role=Role.API,
-        body=Students,
+        body=prediction.Students,
         large_body=True,
-        response=BatchAnswer,
+        response=prediction.BatchAnswer,
         errors=(409, 503),
         accepts_session=True,
     ),
@@ -133,8 +106,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Explain a prediction and what would change it; nothing is stored",
         role=Role.API,
         body=StudentFeatures,
-        response=ExplainAnswer,
-        errors=(503,),
+        response=prediction.ExplainAnswer,
     ),
     Endpoint(
         "GET",
@@ -142,9 +114,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "List a session's predictions, newest first; all sessions for an administrator",
         role=Role.API,
         session_or_admin=True,
-        query=HistoryQuery,
-        response=(HistoryRow,),
-        errors=(503,),
+        query=history.HistoryQuery,
+        response=(history.HistoryRow,),
         accepts_session=True,
     ),
     Endpoint(
@@ -152,11 +123,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/history",
         "The same, with the query in the body",
         role=Role.API,
-        body=HistoryQuery,
+        body=history.HistoryQuery,
         body_optional=True,
         session_or_admin=True,
-        response=(HistoryRow,),
-        errors=(503,),
+        response=(history.HistoryRow,),
     ),
     Endpoint(
         "DELETE",
@@ -164,8 +134,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Erase a session's predictions and outcomes permanently",
         role=Role.ADMIN,
         query=ErasureQuery,
-        response=ErasureAnswer,
-        errors=(503,),
+        response=history.ErasureAnswer,
     ),
     Endpoint(
         "POST",
@@ -173,27 +142,25 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Record final grades; repeated and conflicting ones are rejected individually",
         # Outcomes are training data, so recording them always needs a token.
         role=Role.API,
-        body=OutcomesRequest,
+        body=history.OutcomesRequest,
         large_body=True,
         token_required=True,
-        response=OutcomesAnswer,
-        errors=(503,),
+        response=history.OutcomesAnswer,
     ),
     Endpoint(
         "GET",
         "/drift",
         "Compare recent pupils with the training data",
-        response=DriftAnswer,
-        errors=(503,),
+        response=monitoring.DriftAnswer,
     ),
     Endpoint(
         "POST",
         "/train",
         "Train a candidate version; the served version does not change",
         role=Role.ADMIN,
-        body=TrainRequest,
+        body=lifecycle.TrainRequest,
         body_optional=True,
-        response=TrainAnswer,
+        response=lifecycle.TrainAnswer,
         errors=(409, 503),
     ),
     Endpoint(
@@ -202,7 +169,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Show the state and progress of a training job",
         role=Role.ADMIN,
         query=JobQuery,
-        response=JobAnswer,
+        response=lifecycle.JobAnswer,
         errors=(404, 503),
     ),
     Endpoint(
@@ -210,8 +177,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/promote",
         "Promote a version if it passes the gate",
         role=Role.ADMIN,
-        body=PromoteRequest,
-        response=PromoteAnswer,
+        body=lifecycle.PromoteRequest,
+        response=lifecycle.PromoteAnswer,
         errors=(404, 409, 503),
     ),
     Endpoint(
@@ -219,8 +186,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/rollback",
         "Roll back to the version served before",
         role=Role.ADMIN,
-        body=RollbackRequest,
-        response=RollbackAnswer,
+        body=lifecycle.RollbackRequest,
+        response=lifecycle.RollbackAnswer,
         errors=(409, 503),
     ),
     Endpoint(
@@ -228,16 +195,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/deployments",
         "List promotions and rollbacks, newest first",
         role=Role.ADMIN,
-        response=(DeploymentRow,),
-        errors=(503,),
+        response=(lifecycle.DeploymentRow,),
     ),
     Endpoint(
         "GET",
         "/versions",
         "List the registered versions with their metrics, newest first",
         role=Role.ADMIN,
-        response=(VersionAnswer,),
-        errors=(503,),
+        response=(lifecycle.VersionAnswer,),
     ),
     Endpoint(
         "GET",
@@ -245,12 +210,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "Check a version against the gate without promoting it",
         role=Role.ADMIN,
         query=EvidenceQuery,
-        response=EvidenceAnswer,
+        response=lifecycle.EvidenceAnswer,
         errors=(404, 409, 503),
     ),
-    Endpoint("GET", "/model", "Describe the served version", response=ModelAnswer),
     Endpoint(
-        "GET", "/health", "Report the state of the service; always 200", response=HealthAnswer
+        "GET", "/model", "Describe the served version", response=lifecycle.ModelAnswer, errors=()
+    ),
+    Endpoint(
+        "GET",
+        "/health",
+        "Report the state of the service; always 200",
+        response=monitoring.HealthAnswer,
+        errors=(),
     ),
     Endpoint(
         "POST",
@@ -258,17 +229,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "The same",
         body=EmptyRequest,
         body_optional=True,
-        response=HealthAnswer,
+        response=monitoring.HealthAnswer,
+        errors=(),
     ),
-    Endpoint("GET", "/livez", "Answer 200 while the process is alive"),
-    Endpoint("GET", "/readyz", "Answer 200 while predictions are possible", errors=(503,)),
-    Endpoint("GET", "/metrics", "Prometheus metrics"),
-    Endpoint("GET", "/docs", "This page"),
-    Endpoint("GET", "/docs/start.js", "The script of this page"),
-    Endpoint("GET", "/openapi.json", "This description, for programs"),
-    Endpoint("GET", "/", "Redirect a browser to the web interface"),
-    Endpoint("GET", "/ui", "Redirect a browser to the web interface"),
-    Endpoint("GET", "/schema.json", "BentoML's description, for its own client"),
+    Endpoint("GET", "/livez", "Answer 200 while the process is alive", errors=()),
+    Endpoint("GET", "/readyz", "Answer 200 while predictions are possible"),
+    Endpoint("GET", "/metrics", "Prometheus metrics", errors=()),
+    Endpoint("GET", "/docs", "This page", errors=()),
+    Endpoint("GET", "/docs/start.js", "The script of this page", errors=()),
+    Endpoint("GET", "/openapi.json", "This description, for programs", errors=()),
+    Endpoint("GET", "/", "Redirect a browser to the web interface", errors=()),
+    Endpoint("GET", "/ui", "Redirect a browser to the web interface", errors=()),
+    Endpoint("GET", "/schema.json", "BentoML's description, for its own client", errors=()),
 )
 
 STATIC_FILES = "/static_content/"

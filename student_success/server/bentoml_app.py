@@ -20,8 +20,8 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Container
-from dataclasses import dataclass
 from time import perf_counter, time
 from typing import Any
 
@@ -32,6 +32,7 @@ from bentoml._internal.context import server_context
 from bentoml._internal.server.http.instruments import RunnerTrafficMetricsMiddleware
 from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from pydantic import BaseModel
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,15 +44,6 @@ from student_success.core.settings import Settings
 from student_success.server import prometheus_histogram, uvicorn_connection
 
 UNKNOWN_PATH = "(unknown)"
-
-
-@dataclass(slots=True)
-class _InProgress:
-    """Time series of the requests in progress at one endpoint, and their number."""
-
-    last_request: Any
-    in_progress: Any
-    count: int = 0
 
 
 class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
@@ -66,8 +58,8 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
     def __init__(self, app: ASGIApp, *, paths: Container[str], **options: Any) -> None:
         super().__init__(app, **options)
         self._paths = paths
-        self._completed: dict[tuple[str, int], tuple[Any, Any]] = {}
-        self._in_progress: dict[str, _InProgress] = {}
+        self._in_progress: Counter[str] = Counter()
+        self._series: dict[tuple[Any, ...], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
@@ -78,8 +70,7 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
         if not self._is_setup:
             self._setup()
         endpoint = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
-        progress = self._in_progress.get(endpoint) or self._start_series(endpoint)
-        tally.set(progress.last_request, time())
+        tally.set(self._labelled("metrics_last_request_timestamp"), time())
         started = perf_counter()
         status = 0
 
@@ -88,43 +79,33 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body"):
-                series = self._completed.get((endpoint, status))
-                total, duration = series or self._completed_series(endpoint, status)
-                tally.count(total)
+                tally.count(self._labelled("metrics_request_total", endpoint, status))
+                duration = self._labelled("metrics_request_duration", endpoint, status)
                 tally.observe(duration, perf_counter() - started)
             await send(message)
 
-        progress.count += 1
-        tally.set(progress.in_progress, progress.count)
+        self._add_in_progress(endpoint, 1)
         try:
             await self.app(scope, receive, count)
         finally:
-            progress.count -= 1
-            tally.set(progress.in_progress, progress.count)
+            self._add_in_progress(endpoint, -1)
 
-    def _labels(self) -> dict[str, str]:
-        return {
-            "service_name": server_context.bento_name,
-            "service_version": server_context.bento_version,
-            "runner_name": server_context.service_name,
-        }
+    def _add_in_progress(self, endpoint: str, change: int) -> None:
+        self._in_progress[endpoint] += change
+        gauge = self._labelled("metrics_request_in_progress", endpoint)
+        tally.set(gauge, self._in_progress[endpoint])
 
-    def _start_series(self, endpoint: str) -> _InProgress:
-        labels = self._labels()
-        series = _InProgress(
-            self.metrics_last_request_timestamp.labels(**labels),
-            self.metrics_request_in_progress.labels(endpoint=endpoint, **labels),
-        )
-        self._in_progress[endpoint] = series
-        return series
-
-    def _completed_series(self, endpoint: str, status: int) -> tuple[Any, Any]:
-        labels = {"endpoint": endpoint, "http_response_code": status, **self._labels()}
-        series = (
-            self.metrics_request_total.labels(**labels),
-            self.metrics_request_duration.labels(**labels),
-        )
-        self._completed[endpoint, status] = series
+    def _labelled(self, metric: str, *values: Any) -> Any:
+        """Return the time series of a metric; its labels are looked up once."""
+        series = self._series.get((metric, *values))
+        if series is None:
+            labels = dict(zip(("endpoint", "http_response_code"), values, strict=False))
+            series = self._series[metric, *values] = getattr(self, metric).labels(
+                service_name=server_context.bento_name,
+                service_version=server_context.bento_version,
+                runner_name=server_context.service_name,
+                **labels,
+            )
         return series
 
 
@@ -177,6 +158,11 @@ class ValidatedInput(bentoml.IODescriptor):  # type: ignore[misc]
     async def from_http_request(cls, request: Any, serde: Any) -> Any:
         """Return the validated body."""
         return current_request().payload
+
+
+def validated_input(model: type[BaseModel]) -> type[BaseModel]:
+    """Return the input type of an API method whose body is validated as `model`."""
+    return type(f"{model.__name__}Input", (ValidatedInput, model), {"__doc__": model.__doc__})
 
 
 def listening_socket() -> socket.socket | None:

@@ -20,6 +20,7 @@ import ctypes
 import logging
 import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -115,17 +116,14 @@ class GracefulShutdown:
             listener.close()
 
 
-class _Instruction(ctypes.Structure):
-    _fields_ = (
-        ("code", ctypes.c_ushort),
-        ("if_true", ctypes.c_ubyte),
-        ("if_false", ctypes.c_ubyte),
-        ("operand", ctypes.c_uint32),
-    )
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.POINTER(_Instruction)))
+_BLOCK_SYN = (
+    (0x30, 0, 0, 13),  # load the flags of the TCP header
+    (0x54, 0, 0, _SYN_OR_ACK),  # keep SYN and ACK
+    (0x15, 0, 1, _SYN),  # SYN without ACK starts a connection:
+    (0x06, 0, 0, 0),  # drop it,
+    (0x06, 0, 0, 0xFFFFFFFF),  # else accept the packet
+)
+"""A classic BPF program, see `man 7 socket`: code, two jumps, operand."""
 
 
 def _block_new_connections(listener: socket.socket) -> bool:
@@ -136,17 +134,11 @@ def _block_new_connections(listener: socket.socket) -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
-    # A classic BPF program, see `man 7 socket`.
-    program = (_Instruction * 5)(
-        _Instruction(0x30, 0, 0, 13),  # load the flags of the TCP header
-        _Instruction(0x54, 0, 0, _SYN_OR_ACK),  # keep SYN and ACK
-        _Instruction(0x15, 0, 1, _SYN),  # SYN without ACK starts a connection:
-        _Instruction(0x06, 0, 0, 0),  # drop it,
-        _Instruction(0x06, 0, 0, 0xFFFFFFFF),  # else accept the packet
-    )
-    attached = _Program(len(program), program)
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _BLOCK_SYN)
+    memory = ctypes.create_string_buffer(program)
+    attached = struct.pack("HP", len(_BLOCK_SYN), ctypes.addressof(memory))
     try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(attached))
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
     except OSError as error:
         logger.warning("new_connections_not_blocked", extra={"reason": str(error)})
         return False
