@@ -134,9 +134,9 @@ def try_version(
     folder: Annotated[Path, typer.Option()], version: Annotated[str, typer.Option()]
 ) -> None:
     """Check a downloaded version; nothing of it is kept."""
-    from student_success.registry.artefact_check import try_out
+    from student_success.registry.artefact_check import check_artefact
 
     settings = open_settings()
     with speaking() as stream:
-        fingerprint = try_out(folder, version=version, alarm_recall=settings.alarm_recall)
+        fingerprint = check_artefact(folder, version=version, alarm_recall=settings.alarm_recall)
         say(stream, "result", fingerprint=fingerprint)

@@ -8,7 +8,6 @@ like the probability that moved it. So the shares add up to the prediction.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -28,7 +27,7 @@ from student_success.model.grading import (
     grades_of_cdfs,
     grid_index,
 )
-from student_success.model.onnx_reader import read
+from student_success.model.onnx_reader import read_trees
 from student_success.model.predictor import Predictor
 from student_success.model.shapley import Attribution
 
@@ -121,8 +120,7 @@ class Explainer:
 
     def _attribution(self, known: int) -> Attribution:
         if known not in self._trees:
-            file = self._predictor.folder / trees_file(HORIZONS[known])
-            nodes = read(gzip.decompress(file.read_bytes()))
+            nodes = read_trees(self._predictor.folder / trees_file(HORIZONS[known]))
             self._trees[known] = Attribution(nodes, columns=self._columns, targets=self._targets)
         return self._trees[known]
 

@@ -1,21 +1,37 @@
-"""Read the trees of an ONNX file with numpy alone, to explain what they say.
+"""Read and check the trees of an ONNX file.
 
-Only what our own compiler writes is read: one `TreeEnsembleRegressor`. The format is protocol
-buffers: fields of a number and a length, repeated numbers one tag each (onnx.proto, proto2).
+The check is a security boundary: onnxruntime executes whatever operators a file contains, and loops
+forever on trees that lead back to themselves. Only one `TreeEnsembleRegressor`, as our compiler
+writes it, is accepted. The `onnx` package decodes the file, because one model has many valid
+encodings. It is imported on first use (25 ms, 6 MB): predictions do not need it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gzip
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_GRAPH, _NODE, _ATTRIBUTE, _NAME, _FLOATS, _INTS = 7, 1, 5, 1, 7, 8
-_OPERATOR, _DOMAIN, _FUNCTION = 4, 7, 25
-_FLOAT_ENTRY = 5
-"""Bytes of one entry of a repeated float: its tag, four bytes."""
+from student_success.core.errors import ArtefactError
+
+_Ints = NDArray[np.int64]
+_Floats = NDArray[np.float32]
+
+UNPACKED_BYTES = 256 << 20
+"""Maximum size of one set of trees; the seed's take a hundredth of that."""
+
+_OPERATOR = ("ai.onnx.ml", "TreeEnsembleRegressor")
+_INT_LISTS = {
+    *("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_truenodeids"),
+    *("nodes_falsenodeids", "target_treeids", "target_nodeids", "target_ids"),
+}
+_FLOAT_LISTS = {"nodes_values", "nodes_hitrates", "target_weights"}
+_CONSTANTS = {"aggregate_function": b"SUM", "post_transform": b"NONE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,114 +43,162 @@ class Nodes:
     cover
         How many pupils reached each node in training.
     target_tree, target_node, target, weight
-        What leaves add to outputs, one entry a leaf and output.
+        What leaves add to outputs, one entry for each leaf and output.
     """
 
-    tree: NDArray[np.int64]
-    node: NDArray[np.int64]
-    feature: NDArray[np.int64]
-    cut: NDArray[np.float32]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    cover: NDArray[np.float32]
-    target_tree: NDArray[np.int64]
-    target_node: NDArray[np.int64]
-    target: NDArray[np.int64]
-    weight: NDArray[np.float32]
+    tree: _Ints
+    node: _Ints
+    feature: _Ints
+    cut: _Floats
+    low: _Ints
+    high: _Ints
+    cover: _Floats
+    target_tree: _Ints
+    target_node: _Ints
+    target: _Ints
+    weight: _Floats
 
 
-def read(model: bytes) -> Nodes:
-    """Read the nodes of the one tree ensemble in a model.
+def read_trees(path: Path) -> Nodes:
+    """Read the trees of a compressed ONNX file.
 
     Raises
     ------
-    KeyError
-        If the model holds something else.
+    ArtefactError
+        If the file is damaged, too large, or contains anything but one well-formed tree ensemble.
     """
-    graph = next(value for number, value in _fields(model) if number == _GRAPH)
-    node = next(value for number, value in _fields(graph) if number == _NODE)
-    found: dict[str, bytes] = {}
-    for number, value in _fields(node):
-        if number == _ATTRIBUTE:
-            name = next(text for field, text in _fields(value) if field == _NAME)
-            found[name.decode()] = value
-    return Nodes(
-        tree=_ints(found["nodes_treeids"]),
-        node=_ints(found["nodes_nodeids"]),
-        feature=_ints(found["nodes_featureids"]),
-        cut=_floats(found["nodes_values"]),
-        low=_ints(found["nodes_truenodeids"]),
-        high=_ints(found["nodes_falsenodeids"]),
-        cover=_floats(found["nodes_hitrates"]),
-        target_tree=_ints(found["target_treeids"]),
-        target_node=_ints(found["target_nodeids"]),
-        target=_ints(found["target_ids"]),
-        weight=_floats(found["target_weights"]),
+    try:
+        with gzip.open(path) as packed:
+            content = packed.read(UNPACKED_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ArtefactError(f"The model file {path.name} cannot be decompressed.") from error
+    if len(content) > UNPACKED_BYTES:
+        raise ArtefactError(f"The model file {path.name} is too large.")
+    graph = _only_graph(content, path.name)
+    try:
+        (columns,), (targets,) = (
+            [value.type.tensor_type.shape.dim[1].dim_value for value in values]
+            for values in (graph.input, graph.output)
+        )
+        nodes, branch = _nodes(graph.node[0], targets)
+        well_formed = _is_well_formed(nodes, branch, columns=columns, targets=targets)
+    except (ValueError, KeyError, IndexError) as error:
+        raise ArtefactError(f"The model file {path.name} contains malformed trees.") from error
+    if not well_formed:
+        raise ArtefactError(f"The model file {path.name} contains malformed trees.")
+    return nodes
+
+
+def _only_graph(content: bytes, name: str) -> Any:
+    """Decode a model that consists of one tree operator and nothing else."""
+    from onnx import ModelProto
+
+    model = ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception as error:  # protobuf's own type, which `onnx` does not export
+        raise ArtefactError(f"The model file {name} is not an ONNX model.") from error
+    graph, size = model.graph, model.ByteSize()
+    # onnxruntime may know fields that this version of `onnx` does not.
+    model.DiscardUnknownFields()
+    extras = (
+        *(model.functions, model.training_info, graph.initializer, graph.sparse_initializer),
+        *(graph.quantization_annotation, graph.value_info),
     )
+    operators = [(node.domain, node.op_type) for node in graph.node]
+    if operators != [_OPERATOR] or any(extras) or model.ByteSize() != size:
+        raise ArtefactError(f"The model file {name} contains something other than trees.")
+    return graph
 
 
-def operators(model: bytes) -> list[tuple[str, str]]:
-    """Return domain and name of every operator of the model, in the order of the file.
+def _nodes(operator: Any, targets: int) -> tuple[Nodes, NDArray[np.bool_]]:
+    """Return the nodes, and which of them are branches; raises `ValueError` for other attributes.
 
-    One that the model defines itself stands there as ``("", "function")``.
+    An attribute must hold one list only, and occur once: readers may choose differently.
     """
-    found = [("", "function") for number, _ in _fields(model) if number == _FUNCTION]
-    # Protocol buffers allow a part to come in several pieces.
-    for graph in (value for number, value in _fields(model) if number == _GRAPH):
-        for node in (value for number, value in _fields(graph) if number == _NODE):
-            said = dict(_fields(node))
-            found.append((said.get(_DOMAIN, b"").decode(), said[_OPERATOR].decode()))
-    return found
+    found = {attribute.name: attribute for attribute in operator.attribute}
+    expected = {*_INT_LISTS, *_FLOAT_LISTS, *_CONSTANTS, "nodes_modes", "n_targets"}
+    if found.keys() != expected or len(operator.attribute) != len(expected):
+        raise ValueError("other attributes")
+    held = {
+        name: {field.name for field, _ in attribute.ListFields()} - {"name", "type"}
+        for name, attribute in found.items()
+    }
+    wanted = {
+        **{name: {"ints"} for name in _INT_LISTS},
+        **{name: {"floats"} for name in _FLOAT_LISTS},
+        **{name: {"s"} for name in _CONSTANTS},
+        "nodes_modes": {"strings"},
+        "n_targets": {"i"},
+    }
+    if held != wanted or {name: found[name].s for name in _CONSTANTS} != _CONSTANTS:
+        raise ValueError("other values")
+    if found["n_targets"].i != targets:
+        raise ValueError("other outputs")
+    ints = {name: np.array(found[name].ints, dtype=np.int64) for name in _INT_LISTS}
+    floats = {name: np.array(found[name].floats, dtype=np.float32) for name in _FLOAT_LISTS}
+    modes = np.array(found["nodes_modes"].strings)
+    branch = modes == b"BRANCH_LEQ"
+    if not (branch | (modes == b"LEAF")).all():
+        raise ValueError("other modes")
+    nodes = Nodes(
+        tree=ints["nodes_treeids"],
+        node=ints["nodes_nodeids"],
+        feature=ints["nodes_featureids"],
+        cut=floats["nodes_values"],
+        low=ints["nodes_truenodeids"],
+        high=ints["nodes_falsenodeids"],
+        cover=floats["nodes_hitrates"],
+        target_tree=ints["target_treeids"],
+        target_node=ints["target_nodeids"],
+        target=ints["target_ids"],
+        weight=floats["target_weights"],
+    )
+    return nodes, branch
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
+def _is_well_formed(nodes: Nodes, branch: NDArray[np.bool_], *, columns: int, targets: int) -> bool:
+    """Return whether every tree is a binary tree of finite numbers whose indices are in range.
 
-
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield number and content of each field; numbers that are not lengths are left out."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        kind = tag & 7
-        if kind == 2:
-            length, at = _varint(data, at)
-            yield tag >> 3, data[at : at + length]
-            at += length
-        elif kind == 0:
-            _, at = _varint(data, at)
-        else:
-            at += 4 if kind == 5 else 8
-
-
-def _after_name(attribute: bytes) -> bytes:
-    """Return what follows the name; our compiler's attributes hold one list and a type."""
-    _, at = _varint(attribute, 0)
-    length, at = _varint(attribute, at)
-    return attribute[at + length :]
-
-
-def _floats(attribute: bytes) -> NDArray[np.float32]:
-    raw = np.frombuffer(_after_name(attribute), dtype=np.uint8)
-    count = int(np.argmax(raw[::_FLOAT_ENTRY] != (_FLOATS << 3 | 5)))
-    entries = raw[: count * _FLOAT_ENTRY].reshape(count, _FLOAT_ENTRY)
-    return np.ascontiguousarray(entries[:, 1:]).view("<f4")[:, 0]
-
-
-def _ints(attribute: bytes) -> NDArray[np.int64]:
-    raw = np.frombuffer(_after_name(attribute), dtype=np.uint8)
-    ends = np.flatnonzero(raw < 0x80)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    place = np.arange(len(raw)) - np.repeat(starts, ends - starts + 1)
-    parts = (raw[: ends[-1] + 1].astype(np.int64) & 0x7F) << (7 * place)
-    numbers = np.add.reduceat(parts, starts)
-    # Tags and values take turns; the type of the attribute comes last, under another tag.
-    tags, values = numbers[::2], numbers[1::2]
-    return np.asarray(values[tags == _INTS << 3], dtype=np.int64)
+    Our compiler numbers the nodes of a tree from 0 in one block, and children after their parent,
+    so no path can lead back.
+    """
+    count, entries = len(nodes.tree), len(nodes.target)
+    by_node = (nodes.node, nodes.feature, nodes.cut, nodes.low, nodes.high, nodes.cover, branch)
+    by_target = (nodes.target_tree, nodes.target_node, nodes.weight)
+    if (
+        not count
+        or {len(a) for a in by_node} != {count}
+        or {len(a) for a in by_target} != {entries}
+    ):
+        return False
+    starts = np.flatnonzero(np.diff(nodes.tree, prepend=-1))
+    sizes = np.diff(np.append(starts, count))
+    if not np.array_equal(nodes.tree, np.repeat(np.arange(len(starts)), sizes)):
+        return False
+    start = np.repeat(starts, sizes)
+    children = np.concatenate([(start + side)[branch] for side in (nodes.low, nodes.high)])
+    roots = np.zeros(count, dtype=bool)
+    roots[starts] = True
+    if not (
+        np.array_equal(nodes.node, np.arange(count) - start)
+        and (np.minimum(nodes.low, nodes.high)[branch] > nodes.node[branch]).all()
+        and not (nodes.low[~branch].any() or nodes.high[~branch].any())
+        # Each node but the roots is the child of exactly one other.
+        and np.array_equal(np.sort(children), np.flatnonzero(~roots))
+        # A child in another tree would have been counted in that tree.
+        and (np.maximum(nodes.low, nodes.high) < np.repeat(sizes, sizes)).all()
+    ):
+        return False
+    tree, node = nodes.target_tree, nodes.target_node
+    return bool(
+        np.isfinite(nodes.cut).all()
+        and np.isfinite(nodes.weight).all()
+        and np.isfinite(nodes.cover).all()
+        and (nodes.cover > 0).all()
+        and ((nodes.feature >= 0) & (nodes.feature < columns)).all()
+        and ((nodes.target >= 0) & (nodes.target < targets)).all()
+        and ((tree >= 0) & (tree < len(starts))).all()
+        and ((node >= 0) & (node < sizes[tree])).all()
+        and not branch[starts[tree] + node].any()
+    )

@@ -1,38 +1,34 @@
-"""Try a version out before anyone else sees it, in a process that may hang, burst or crash.
+"""Check a downloaded model version before it is promoted, in a child process that may crash.
 
-Nothing of the registered scikit-learn model is loaded here or anywhere in the service: only its
-label is read, so that whoever does load the promoted version gets nothing worse than a model.
+The registered scikit-learn model is never loaded by the service. Its description is checked all the
+same, so that people who load a promoted version elsewhere do not run foreign code.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
-
 from student_success.core.errors import ArtefactError
 from student_success.domain.students import FEATURES, HORIZONS, StudentFeatures
-from student_success.model import onnx_reader
 from student_success.model.artefact import trees_file
+from student_success.model.onnx_reader import read_trees
 from student_success.model.prediction import Prediction
 from student_success.model.predictor import Predictor
+from student_success.registry.checksums import SERVING
 
 MODEL_FILE = "model.skops"
-SERVING = "serving"
 FILES = {
     *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "checksums.json"),
     *("input_example.json", "serving_input_example.json", MODEL_FILE, "registered_model_meta"),
 }
 FOLDERS = {SERVING, "code"}
 
-KINDS = {
+NODE_KINDS = {
     *("DictNode", "FunctionNode", "JsonNode", "ListNode", "LossNode", "NdArrayNode"),
     *("ObjectNode", "RandomGeneratorNode", "SliceNode", "SparseMatrixNode", "TreeNode"),
     *("TupleNode", "TypeNode"),
@@ -58,56 +54,52 @@ TYPES = {
     *("sklearn.tree._classes.DecisionTreeRegressor", "sklearn.tree._classes.ExtraTreeRegressor"),
     "sklearn.tree._tree.Tree",
 }
-"""Every part of the estimators that this program's families fit; a test holds it to them."""
+"""Every part of the estimators that this program trains; a test compares it with all families."""
 SCHEMA_BYTES = 64 << 20
 
-OPERATOR = ("ai.onnx.ml", "TreeEnsembleRegressor")
-UNPACKED_BYTES = 256 << 20
-"""Most that one set of trees may take; ours take a hundredth of that."""
-
-PROBES = 512
+PUPILS = 512
+"""How many pupils at the bounds of the features are predicted."""
 
 
-def try_out(folder: Path, *, version: str, alarm_recall: float) -> str:
-    """Look at a downloaded version from every side and let it answer; return its fingerprint.
+def check_artefact(folder: Path, *, version: str, alarm_recall: float) -> str:
+    """Check every part of a downloaded version, predict with it, and return its fingerprint.
 
     Parameters
     ----------
     folder
-        The MLflow model, with the part that is served in it.
+        The MLflow model, which contains the served artefact.
 
     Raises
     ------
     ArtefactError
-        If anything about it is not as this program's training makes it.
+        If any part of it is not as this program's training makes it.
     """
     serving = folder / SERVING
     try:
-        _check_label(folder)
+        _check_model(folder)
         for horizon in HORIZONS:
-            _check_trees(serving / trees_file(horizon))
+            read_trees(serving / trees_file(horizon))
         predictor = Predictor.load(serving, version=version, alarm_recall=alarm_recall)
         predictor.check_smoke()
-        _probe(predictor)
+        _check_predictions(predictor)
     except ArtefactError:
         raise
     except MemoryError as error:
-        raise ArtefactError("The model artefact needs more memory than it may take.") from error
+        raise ArtefactError("The model artefact needs more memory than it may use.") from error
     except Exception as error:
-        # The artefact chose what to be made of, and so what is raised by it.
+        # A hostile artefact can cause any exception type.
         raise ArtefactError("The model artefact cannot be used.") from error
     return predictor.fingerprint
 
 
-def _check_label(folder: Path) -> None:
-    """Refuse what would run code of its own when it is loaded: a pickle, or an unknown type."""
-    import yaml  # type: ignore[import-untyped] # it comes without types
+def _check_model(folder: Path) -> None:
+    """Refuse a model that would run foreign code when it is loaded: pickles and unknown types."""
+    import yaml  # type: ignore[import-untyped] # it has no type hints
 
-    strange = {path.name for path in folder.iterdir()} - FILES - FOLDERS
-    if strange:
-        raise ArtefactError("The model has a file that no model of this program has.")
-    label: dict[str, Any] = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-    flavors = label["flavors"]
+    if {path.name for path in folder.iterdir()} - FILES - FOLDERS:
+        raise ArtefactError("The model contains a file that this program does not write.")
+    description: dict[str, Any] = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
+    flavors = description["flavors"]
     if (
         set(flavors) != {"python_function", "sklearn"}
         or flavors["sklearn"]["serialization_format"] != "skops"
@@ -115,66 +107,44 @@ def _check_label(folder: Path) -> None:
         or flavors["python_function"]["loader_module"] != "mlflow.sklearn"
         or flavors["python_function"]["model_path"] != MODEL_FILE
     ):
-        raise ArtefactError("The model is not kept in the one format that runs no code: skops.")
+        raise ArtefactError("The model is not in skops, the only format that runs no code.")
     if not set(flavors["sklearn"].get("skops_trusted_types") or ()) <= TYPES:
-        raise ArtefactError("The model asks for types to be trusted that are not.")
-    strange = parts(folder / MODEL_FILE) - KINDS - TYPES
-    if strange:
-        raise ArtefactError("The model holds parts that no model of this program has.")
+        raise ArtefactError("The model declares trusted types that this program does not use.")
+    if parts(folder / MODEL_FILE) - NODE_KINDS - TYPES:
+        raise ArtefactError("The model contains types that this program does not use.")
 
 
 def parts(path: Path) -> set[str]:
-    """Return every kind of node and every type that a skops file names; none of it is loaded."""
+    """Return every node kind and type that a skops file names, without loading any of them."""
     with zipfile.ZipFile(path) as archive, archive.open("schema.json") as packed:
         raw = packed.read(SCHEMA_BYTES + 1)
     if len(raw) > SCHEMA_BYTES:
-        raise ArtefactError("The model is far too large.")
-    found: set[str] = set()
-    left: list[Any] = [json.loads(raw)]
-    while left:
-        node = left.pop()
+        raise ArtefactError("The model is too large.")
+    names: set[str] = set()
+    remaining: list[Any] = [json.loads(raw)]
+    while remaining:
+        node = remaining.pop()
         if isinstance(node, dict):
             if "__loader__" in node:
-                found |= {node["__loader__"], f"{node['__module__']}.{node['__class__']}"}
-            left += node.values()
+                names |= {node["__loader__"], f"{node['__module__']}.{node['__class__']}"}
+            remaining += node.values()
         elif isinstance(node, list):
-            left += node
-    return found
+            remaining += node
+    return names
 
 
-def _check_trees(path: Path) -> None:
-    """Refuse anything but finite trees: other operators may loop, or read files."""
-    try:
-        with gzip.open(path) as packed:
-            model = packed.read(UNPACKED_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ArtefactError(f"The model file {path.name} cannot be unpacked.") from error
-    if len(model) > UNPACKED_BYTES:
-        raise ArtefactError(f"The model file {path.name} is far too large.")
-    if onnx_reader.operators(model) != [OPERATOR]:
-        raise ArtefactError(f"The model file {path.name} holds something else than trees.")
-    nodes = onnx_reader.read(model)
-    if not (np.isfinite(nodes.weight).all() and np.isfinite(nodes.cut).all()):
-        raise ArtefactError(f"The model file {path.name} holds numbers that are none.")
-    # Our compiler numbers children after their parent; then no way leads round in a circle.
-    branch = (nodes.low != 0) | (nodes.high != 0)
-    if (np.minimum(nodes.low, nodes.high)[branch] <= nodes.node[branch]).any():
-        raise ArtefactError(f"The model file {path.name} holds trees that are none.")
+def _check_predictions(predictor: Predictor) -> None:
+    """Predict for pupils at the bounds of the features, one by one and all together."""
+    students = list(_extreme_students())
+    batch = predictor.predict_many(students)
+    for student, prediction in zip(students, batch, strict=True):
+        if not _is_in_range(prediction) or predictor.predict(student) != prediction:
+            raise ArtefactError("The model returns an impossible prediction.")
 
 
-def _probe(predictor: Predictor) -> None:
-    """Ask about pupils at the bounds of what may be asked, one by one and all together."""
-    students = list(_extremes())
-    together = predictor.predict_many(students)
-    for student, said in zip(students, together, strict=True):
-        if not _sane(said) or predictor.predict(student) != said:
-            raise ArtefactError("The model gives an answer that is none.")
-
-
-def _extremes() -> Iterator[StudentFeatures]:
-    # Chosen by chance, the same each time.
+def _extreme_students() -> Iterator[StudentFeatures]:
     random = Random(0)  # noqa: S311 - the same pupils each time
-    for number in range(PROBES):
+    for number in range(PUPILS):
         values = {
             feature.name: random.choice(feature.categories or (feature.low, feature.high))
             for feature in FEATURES
@@ -184,9 +154,9 @@ def _extremes() -> Iterator[StudentFeatures]:
         yield StudentFeatures.model_validate(values)
 
 
-def _sane(said: Prediction) -> bool:
+def _is_in_range(prediction: Prediction) -> bool:
     return (
-        0 <= said.predicted_G3 <= 20
-        and 0 <= said.pass_probability <= 1
-        and 0 <= said.low <= said.high <= 20
+        0 <= prediction.predicted_G3 <= 20
+        and 0 <= prediction.pass_probability <= 1
+        and 0 <= prediction.low <= prediction.high <= 20
     )

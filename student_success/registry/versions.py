@@ -155,7 +155,7 @@ def check_in_child(settings: Settings, folder: Path, version: str) -> None:
     Raises
     ------
     ArtefactError
-        If the version does not pass `artefact_check.try_out`.
+        If the version does not pass `artefact_check.check_artefact`.
     """
     check = subprocesses.run(
         "-m",

@@ -6,21 +6,26 @@ import gzip
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import yaml
 from onnx import TensorProto, helper
 
 from student_success.domain.students import Horizon
 from student_success.model.artefact import trees_file
-from tests.faults.registered_versions import Alter, edit, write_manifest
+from student_success.model.grading import CHANGES
+from tests.faults.registered_versions import SEED_FOLDER, Alter, edit, write_manifest
+from training.export.onnx_writer import Nodes
 
 TREES = trees_file(Horizon.G1_G2)
 MODEL = "model.skops"
+INPUTS = len(json.loads((SEED_FOLDER / "serving.json").read_text("utf-8"))["inputs"]["names"])
 FAT = 25_000_000
 """Empty objects: 75 megabytes in a file, well over a gigabyte in memory."""
 BOMB = 300 << 20
@@ -115,6 +120,82 @@ def trees_in_a_circle(folder: Path) -> None:
     model, attributes = _nodes(folder)
     attributes["nodes_truenodeids"].ints[0] = 0
     _replace(folder, model.SerializeToString())
+
+
+def packed_trees_in_a_circle(folder: Path) -> None:
+    _replace(folder, encoded(small_circle(), packed))
+
+
+def packed_nan_leaf(folder: Path) -> None:
+    _replace(folder, _hidden_nan(folder, packed))
+
+
+def reordered_nan_leaf(folder: Path) -> None:
+    _replace(folder, _hidden_nan(folder, name_last))
+
+
+def _hidden_nan(folder: Path, encoding: Callable[[onnx.AttributeProto], bytes]) -> bytes:
+    """Let the last leaf answer NaN, where no recorded pupil goes, and encode its list otherwise."""
+    model, attributes = _nodes(folder)
+    attributes["target_weights"].floats[-1] = float("nan")
+    return encoded(model, lambda a: encoding(a) if a.name == "target_weights" else plain(a))
+
+
+def small_circle() -> onnx.ModelProto:
+    """Return one tree whose root is its own child, with the inputs and outputs of the seed."""
+    nodes = Nodes()
+    nodes.branch(0, 0, 0, 0.5, (0, 1), cover=2.0)
+    nodes.leaf(0, 1, np.arange(CHANGES) < 2, cover=1.0)
+    return onnx.load_from_string(nodes.model(INPUTS, CHANGES))
+
+
+def encoded(model: onnx.ModelProto, attribute: Callable[[onnx.AttributeProto], bytes]) -> bytes:
+    """Return another valid encoding of a model of one operator: fields may stand in any order."""
+    (operator,) = model.graph.node
+    attributes = b"".join(_field(5, attribute(each)) for each in operator.attribute)
+    del operator.attribute[:]
+    content = attributes + operator.SerializeToString()
+    del model.graph.node[:]
+    graph = model.graph.SerializeToString() + _field(1, content)
+    model.ClearField("graph")
+    return _field(7, graph) + bytes(model.SerializeToString())
+
+
+def packed(attribute: onnx.AttributeProto) -> bytes:
+    """Encode the numbers of an attribute as one field instead of one field a number."""
+    name = onnx.AttributeProto(name=attribute.name).SerializeToString()
+    kind = onnx.AttributeProto(type=attribute.type).SerializeToString()
+    if attribute.ints:
+        return bytes(name + _field(8, b"".join(map(_varint, attribute.ints))) + kind)
+    if attribute.floats:
+        floats = struct.pack(f"<{len(attribute.floats)}f", *attribute.floats)
+        return bytes(name + _field(7, floats) + kind)
+    return plain(attribute)
+
+
+def plain(attribute: onnx.AttributeProto) -> bytes:
+    return bytes(attribute.SerializeToString())
+
+
+def name_last(attribute: onnx.AttributeProto) -> bytes:
+    """Encode the name of an attribute after its numbers."""
+    rest = onnx.AttributeProto()
+    rest.CopyFrom(attribute)
+    rest.ClearField("name")
+    return bytes(rest.SerializeToString()) + _field(1, attribute.name.encode())
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    data = bytearray()
+    value &= (1 << 64) - 1
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*data, value])
 
 
 def bursts_when_unpacked(folder: Path) -> None:

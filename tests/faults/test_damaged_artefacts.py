@@ -44,6 +44,10 @@ DAMAGED = {
     "other answers": (damaged_artefacts.wrong_answers, True),
     "endless loop": (damaged_artefacts.runs_for_ever, True),
     "trees in a circle": (damaged_artefacts.trees_in_a_circle, True),
+    # The same in other valid encodings, which our former decoder read as empty lists.
+    "trees in a circle, packed": (damaged_artefacts.packed_trees_in_a_circle, True),
+    "NaN in a leaf, packed": (damaged_artefacts.packed_nan_leaf, True),
+    "NaN in a leaf, reordered": (damaged_artefacts.reordered_nan_leaf, True),
     "bursts when unpacked": (damaged_artefacts.bursts_when_unpacked, True),
     "too much memory": (damaged_artefacts.too_much_memory, True),
 }

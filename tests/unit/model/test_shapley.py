@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import Horizon, StudentFeatures
 from student_success.model.artefact import trees_file
-from student_success.model.onnx_reader import Nodes, read
+from student_success.model.onnx_reader import Nodes, read_trees
 from student_success.model.predictor import Predictor
 from student_success.model.shapley import Attribution
 from training.export.artefact import random_students
@@ -32,7 +30,7 @@ PASSES = slice(0, 3)
 
 
 def nodes_of(horizon: Horizon) -> Nodes:
-    return read(gzip.decompress((SEED / trees_file(horizon)).read_bytes()))
+    return read_trees(SEED / trees_file(horizon))
 
 
 def reference(nodes: Nodes, target: int) -> list[dict[str, Any]]:
@@ -80,20 +78,6 @@ def test_shapley_values_equal_the_reference(horizon: Horizon) -> None:
         expected = explainer.shap_values(inputs.astype(np.float64), check_additivity=False)
         found = np.array([ours.shares(row)[:, target] for row in inputs])
         np.testing.assert_allclose(found, np.reshape(expected, found.shape), atol=1e-5)
-
-
-@pytest.mark.parametrize("horizon", list(Horizon))
-def test_trees_are_read_as_onnx_reads_them(horizon: Horizon) -> None:
-    data = gzip.decompress((SEED / trees_file(horizon)).read_bytes())
-    node = onnx.load_from_string(data).graph.node[0]
-    expected = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    found = read(data)
-    assert found.feature.tolist() == list(expected["nodes_featureids"])
-    assert found.high.tolist() == list(expected["nodes_falsenodeids"])
-    assert found.cut.tolist() == list(expected["nodes_values"])
-    assert found.cover.tolist() == list(expected["nodes_hitrates"])
-    assert found.weight.tolist() == list(expected["target_weights"])
-    assert found.target.tolist() == list(expected["target_ids"])
 
 
 def test_seed_folder_holds_one_set_of_trees_a_horizon() -> None:
