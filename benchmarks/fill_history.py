@@ -16,8 +16,10 @@ from student_success.core.settings import ROOT
 from student_success.domain.students import StudentFeatures
 from student_success.model.predictor import Predictor
 from student_success.services.prediction import make_answer
-from student_success.storage.engine import connect, migrate, outcomes
+from student_success.storage.engine import connect
 from student_success.storage.inference_log.group_commit import COLUMNS
+from student_success.storage.migrate import migrate
+from student_success.storage.tables import outcomes
 
 SPAN_DAYS = 730
 ROWS_A_SESSION = 200

@@ -26,7 +26,9 @@ from benchmarks.fill_history import LARGE_SESSION, ROWS_A_SESSION, SPAN_DAYS, fi
 from benchmarks.load import random_pupils
 from benchmarks.measure import print_progress
 from benchmarks.servers_under_test import RunningServer, running, this_service
-from student_success.storage.engine import connect, inference_logs, migrate, reading
+from student_success.storage.engine import connect, reading
+from student_success.storage.migrate import migrate
+from student_success.storage.tables import inference_logs
 
 REQUESTS = 1000
 ERASED_SHARE = 0.01

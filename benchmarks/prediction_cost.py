@@ -19,8 +19,9 @@ from student_success.core.settings import Settings
 from student_success.domain.students import StudentFeatures
 from student_success.model.predictor import Predictor
 from student_success.services.prediction import make_answer
-from student_success.storage.engine import connect, migrate
+from student_success.storage.engine import connect
 from student_success.storage.inference_log.history import History
+from student_success.storage.migrate import migrate
 
 ROWS = 2000
 ROUNDS = 5

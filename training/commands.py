@@ -177,7 +177,8 @@ def _deployed(settings: Settings) -> Path:
     from student_success.domain.decision import SEED
     from student_success.registry.versions import folder_of
     from student_success.storage.deployments import Deployments
-    from student_success.storage.engine import connect, migrate
+    from student_success.storage.engine import connect
+    from student_success.storage.migrate import migrate
 
     migrate(settings.database, state_dir=settings.state_dir)
     current = Deployments(connect(settings.database)).current()

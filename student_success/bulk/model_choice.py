@@ -114,7 +114,8 @@ def _found(
 def _deployed(settings: Settings, asked: str | None) -> tuple[str, Path, str | None]:
     from student_success.registry import bento_store, versions
     from student_success.storage.deployments import Deployments
-    from student_success.storage.engine import connect, migrate
+    from student_success.storage.engine import connect
+    from student_success.storage.migrate import migrate
 
     migrate(settings.database, state_dir=settings.state_dir)
     deployments = Deployments(connect(settings.database))

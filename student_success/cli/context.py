@@ -81,7 +81,8 @@ def set_bentoml_environment(settings: Settings) -> Path:
 @contextlib.contextmanager
 def open_database(settings: Settings) -> Iterator[Engine]:
     """Yield the database for control data, with the schema up to date."""
-    from student_success.storage.engine import connect, migrate
+    from student_success.storage.engine import connect
+    from student_success.storage.migrate import migrate
 
     migrate(settings.database, state_dir=settings.state_dir)
     engine = connect(settings.database, synchronous="FULL")

@@ -17,7 +17,7 @@
     ├── HeadersTooLargeError       431 headers_too_large
     ├── UnavailableError           503 (never raised itself)
     │   ├── ModelUnavailableError      model_unavailable
-    │   ├── HistoryUnavailableError    history_unavailable
+    │   ├── DatabaseUnavailableError   history_unavailable
     │   └── RegistryUnavailableError   registry_unavailable
     ├── ArtefactError              409 artefact_rejected
     ├── DatasetError               422 dataset_invalid
@@ -224,7 +224,7 @@ class ModelUnavailableError(UnavailableError):
     code = "model_unavailable"
 
 
-class HistoryUnavailableError(UnavailableError):
+class DatabaseUnavailableError(UnavailableError):
     """The database cannot be read or written."""
 
     code = "history_unavailable"

@@ -17,7 +17,7 @@ from student_success.core import metrics, subprocesses
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import (
     BusyError,
-    HistoryUnavailableError,
+    DatabaseUnavailableError,
     NotFoundError,
     StudentSuccessError,
     TrainingFailedError,
@@ -25,8 +25,9 @@ from student_success.core.errors import (
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import TrainRequest
-from student_success.storage.engine import jobs, reading, writing
+from student_success.storage.engine import reading, writing
 from student_success.storage.locks import Operation, exclusive
+from student_success.storage.tables import jobs
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class Jobs:
         while True:
             try:
                 return await asyncio.to_thread(record)
-            except HistoryUnavailableError:
+            except DatabaseUnavailableError:
                 if time.monotonic() >= give_up:
                     return None
             await asyncio.sleep(PROGRESS_SECONDS)

@@ -21,7 +21,8 @@ from student_success.domain.students import FEATURE_NAMES, Horizon
 from student_success.lifecycle.champion import Champion, Served
 from student_success.monitoring.drift import Limits, Verdict, compare
 from student_success.storage import observations
-from student_success.storage.engine import insert_or, reading, snapshots, writing
+from student_success.storage.engine import insert_or, reading, writing
+from student_success.storage.tables import snapshots
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Monitor:
         ------
         ModelUnavailableError
             If no model is served.
-        HistoryUnavailableError
+        DatabaseUnavailableError
             If the database cannot be read or written.
         """
         served = self._champion.served

@@ -20,9 +20,10 @@ from student_success.services.model_lifecycle import ModelLifecycle
 from student_success.services.prediction import PredictionService
 from student_success.services.registry_watch import RegistryWatch
 from student_success.storage.deployments import Deployments
-from student_success.storage.engine import connect, migrate
+from student_success.storage.engine import connect
 from student_success.storage.inference_log.group_commit import LOCK_SECONDS
 from student_success.storage.inference_log.history import History
+from student_success.storage.migrate import migrate
 from student_success.storage.outcomes import Outcomes
 
 logger = logging.getLogger(__name__)

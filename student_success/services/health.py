@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 
-from student_success.core.errors import HistoryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.settings import Settings
 from student_success.domain.schemas.monitoring import HealthAnswer
 from student_success.lifecycle.champion import Champion
@@ -32,7 +32,7 @@ class Health:
         served = self._champion.served
         db_ok = await self._database_ok()
         behind: int | None = None
-        with contextlib.suppress(HistoryUnavailableError):
+        with contextlib.suppress(DatabaseUnavailableError):
             behind = await asyncio.to_thread(self._champion.behind)
         if served is None or not db_ok:
             status = "unavailable"
@@ -61,7 +61,7 @@ class Health:
 
         Raises
         ------
-        ModelUnavailableError, HistoryUnavailableError
+        ModelUnavailableError, DatabaseUnavailableError
             If they cannot.
         """
         self._champion.serving()
@@ -84,6 +84,6 @@ class Health:
     async def _database_ok(self) -> bool:
         try:
             await self._check_history()
-        except HistoryUnavailableError:
+        except DatabaseUnavailableError:
             return False
         return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from student_success.core import metrics, subprocesses
 from student_success.core.errors import (
-    HistoryUnavailableError,
+    DatabaseUnavailableError,
     InvalidInputError,
     RegistryUnavailableError,
     StudentSuccessError,
@@ -143,7 +143,7 @@ class ModelLifecycle:
         try:
             await self._champion.catch_up()
             return await self._champion.await_all()
-        except HistoryUnavailableError:
+        except DatabaseUnavailableError:
             # The database failed after the deployment was recorded.
             return None
 

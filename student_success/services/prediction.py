@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from student_success.core import metrics
 from student_success.core.clock import iso, now_us
-from student_success.core.errors import HistoryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.identifiers import random_hex
 from student_success.core.memory import give_back_soon
 from student_success.core.metrics_buffer import tally
@@ -138,7 +138,7 @@ class PredictionService:
         """Commit rows; return `answer`, the earlier answer of the key, or `answer` as unlogged."""
         try:
             earlier = await self._history.append(rows, key=key)
-        except HistoryUnavailableError:
+        except DatabaseUnavailableError:
             if not self._answer_unlogged or key is not None:
                 raise
             return Answered(_unlogged(answer.body), answer.model_version)

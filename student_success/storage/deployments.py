@@ -17,15 +17,8 @@ from sqlalchemy import Connection, Engine, Row, delete, insert, select
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import BusyError, ConflictError
 from student_success.domain.decision import SEED
-from student_success.storage.engine import (
-    alias_state,
-    deployments,
-    insert_or,
-    one_writer,
-    reading,
-    snapshots,
-    writing,
-)
+from student_success.storage.engine import insert_or, one_writer, reading, writing
+from student_success.storage.tables import alias_state, deployments, snapshots
 
 Action = Literal["promote", "rollback", "adopt"]
 _GENESIS = "0" * 64

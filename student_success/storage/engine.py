@@ -1,13 +1,8 @@
-"""The database: engines, tables, and the schema brought up to date at start.
-
-SQLite by default, PostgreSQL by URL; the same tables and statements for both. Times are integers,
-microseconds since 1970 in UTC, so that they sort and compare the same way everywhere.
-"""
+"""Connections to the database: SQLite by default, PostgreSQL by URL."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -17,144 +12,26 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     URL,
-    BigInteger,
-    Boolean,
-    Column,
     Connection,
     Engine,
     ExceptionContext,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    String,
     Table,
-    Text,
     create_engine,
     event,
-    inspect,
     make_url,
-    select,
-    text,
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from student_success.core.errors import HistoryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_REVISION = "0003"
-"""The newest migration; a test holds it equal to what alembic finds."""
-
-MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 5.0
 _LOCK_NOT_AVAILABLE = "55P03"
 SQLITE_PAGE_BYTES = 4096
 
 # By default each statement of a transaction would see another moment.
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-
-metadata = MetaData()
-# SQLite gives its 64-bit row id only to a column declared INTEGER.
-_Id = BigInteger().with_variant(Integer, "sqlite")
-
-inference_logs = Table(
-    "inference_logs",
-    metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("prediction_id", String(32), nullable=False, unique=True),
-    Column("session_id", String(128), nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("inputs_json", Text, nullable=False),
-    Column("reference", String(64)),
-    Column("predicted_g3", Float, nullable=False),
-    Column("decision", String(16), nullable=False),
-    Column("pass_probability", Float, nullable=False),
-    Column("interval_low", SmallInteger, nullable=False),
-    Column("interval_high", SmallInteger, nullable=False),
-    Column("horizon", String(8), nullable=False),
-    Column("at_risk", Boolean, nullable=False),
-    Column("model_version", String(20), nullable=False),
-    Index("ix_inference_logs_session", "session_id", "id"),
-    # A row without a reference is not in it, so that it costs those predictions nothing. So it is
-    # on PostgreSQL, by the migration; said here, it would have every start import that dialect.
-    Index(
-        "ix_inference_logs_reference",
-        "session_id",
-        "reference",
-        sqlite_where=text("reference IS NOT NULL"),
-    ),
-    # An id is never given twice, not even after the newest row was erased: paging relies on it.
-    sqlite_autoincrement=True,
-)
-
-outcomes = Table(
-    "outcomes",
-    metadata,
-    Column("prediction_id", String(32), primary_key=True),
-    Column("session_id", String(128), nullable=False, index=True),
-    Column("actual_g3", SmallInteger, nullable=False),
-    Column("created_us", BigInteger, nullable=False, index=True),
-)
-
-snapshots = Table(
-    "snapshots",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("created_us", BigInteger, nullable=False),
-    Column("content_json", Text, nullable=False),
-)
-"""What one worker found for all of them to see; aggregates only."""
-
-idempotency_keys = Table(
-    "idempotency_keys",
-    metadata,
-    Column("key_hash", String(64), primary_key=True),
-    Column("body_hash", String(64), nullable=False),
-    Column("session_id", String(128), nullable=False, index=True),
-    Column("answer", LargeBinary, nullable=False),
-    Column("created_us", BigInteger, nullable=False, index=True),
-)
-
-deployments = Table(
-    "deployments",
-    metadata,
-    Column("id", _Id, primary_key=True, autoincrement=True),
-    Column("created_us", BigInteger, nullable=False),
-    Column("action", String(16), nullable=False),
-    Column("actor", String(64), nullable=False),
-    Column("reason", Text),
-    Column("from_version", String(20)),
-    Column("to_version", String(20), nullable=False),
-    Column("fingerprint", String(64), nullable=False),
-    Column("evidence_json", Text, nullable=False),
-    Column("hash", String(64), nullable=False),
-    sqlite_autoincrement=True,
-)
-
-alias_state = Table(
-    "alias_state",
-    metadata,
-    Column("name", String(128), primary_key=True),
-    Column("version", String(20)),
-    Column("updated_us", BigInteger, nullable=False),
-)
-"""Where MLflow's alias was when last set or accepted: what differs was moved by hand."""
-
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("id", String(32), primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("created_us", BigInteger, nullable=False, index=True),
-    Column("finished_us", BigInteger),
-    Column("progress_json", Text, nullable=False),
-    Column("result_json", Text),
-    Column("error", Text),
-)
 
 
 def connect(
@@ -262,7 +139,7 @@ def _connect_to_server(url: URL, *, busy_seconds: float, pool_size: int) -> Engi
 
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Open a snapshot to read from; database trouble becomes `HistoryUnavailableError`."""
+    """Open a snapshot to read from; database trouble becomes `DatabaseUnavailableError`."""
     options = _SNAPSHOT if engine.dialect.name == "postgresql" else {"read_only": True}
     with unavailable_on_failure(), engine.connect() as connection:
         connection = connection.execution_options(**options)
@@ -272,7 +149,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """Open a write transaction; database trouble becomes `HistoryUnavailableError`."""
+    """Open a write transaction; database trouble becomes `DatabaseUnavailableError`."""
     with unavailable_on_failure(), engine.begin() as connection:
         yield connection
 
@@ -315,70 +192,4 @@ def unavailable_on_failure() -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         logger.error("database_failed", extra={"reason": str(error).splitlines()[0]})
-        raise HistoryUnavailableError("The database does not answer.") from error
-
-
-def schema_revision(engine: Engine) -> str | None:
-    """Return the migration the database is at, or None for an empty one."""
-    if not inspect(engine).has_table("alembic_version"):
-        return None
-    with engine.connect() as connection:
-        connection = connection.execution_options(read_only=True)
-        revision: str | None = connection.execute(
-            select(text("version_num")).select_from(text("alembic_version"))
-        ).scalar()
-        return revision
-
-
-def migrate(url: str, *, state_dir: Path) -> None:
-    """Bring the schema up to date, one process at a time.
-
-    Raises
-    ------
-    HistoryUnavailableError
-        If the database cannot be opened or changed.
-    """
-    engine = connect(url, synchronous="FULL")
-    try:
-        with unavailable_on_failure():
-            if schema_revision(engine) == SCHEMA_REVISION:
-                return
-            with _migration_lock(engine, state_dir):
-                _upgrade(engine)
-    finally:
-        engine.dispose()
-
-
-@contextlib.contextmanager
-def _migration_lock(engine: Engine, state_dir: Path) -> Iterator[None]:
-    if engine.dialect.name == "postgresql":
-        with engine.connect() as connection:
-            connection.exec_driver_sql("SELECT pg_advisory_lock(7301)")
-            try:
-                yield
-            finally:
-                connection.exec_driver_sql("SELECT pg_advisory_unlock(7301)")
-        return
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state_dir / "migration.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _upgrade(engine: Engine) -> None:
-    # Imported here: only the first start after an upgrade needs it.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util.exc import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise HistoryUnavailableError(
-                "The database was made by a newer version of this program."
-            ) from error
-    logger.info("schema_upgraded", extra={"revision": SCHEMA_REVISION})
+        raise DatabaseUnavailableError("The database does not answer.") from error

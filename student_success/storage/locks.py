@@ -56,7 +56,7 @@ def exclusive(
     ------
     BusyError
         If somebody else holds one of them.
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the database that keeps them does not answer.
     """
     take = _database_lock if engine.dialect.name == "postgresql" else _file_lock

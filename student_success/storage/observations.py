@@ -17,7 +17,8 @@ from sqlalchemy import Engine, case, func, select
 
 from student_success.core.statistics import rounded
 from student_success.domain.students import Horizon
-from student_success.storage.engine import inference_logs, outcomes, reading
+from student_success.storage.engine import reading
+from student_success.storage.tables import inference_logs, outcomes
 
 _PAGE = 200
 _PAUSE_SECONDS = 0.01
@@ -73,7 +74,7 @@ def live(engine: Engine, *, limit: int) -> dict[str, Live]:
 
     Raises
     ------
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the database cannot be read.
     """
     newest = (
@@ -136,7 +137,7 @@ def seen(engine: Engine, *, limit: int, model_version: str) -> tuple[Seen, int]:
 
     Raises
     ------
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the database cannot be read.
     """
     features: dict[str, Counter[Any]] = {}
@@ -214,7 +215,7 @@ def obtained(engine: Engine, *, until_us: int) -> list[Obtained]:
 
     Raises
     ------
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the database cannot be read.
     """
     log = inference_logs.c

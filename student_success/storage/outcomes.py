@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, Select, insert, select
 
 from student_success.core.clock import now_us
 from student_success.domain.schemas.history import Outcome, OutcomesAnswer, RejectedOutcome
-from student_success.storage.engine import inference_logs, one_writer, outcomes, writing
+from student_success.storage.engine import one_writer, writing
+from student_success.storage.tables import inference_logs, outcomes
 
 _AT_ONCE = 500
 """Outcomes in one transaction: predictions get their turn in between."""
@@ -83,7 +84,7 @@ class Outcomes:
 
         Raises
         ------
-        HistoryUnavailableError
+        DatabaseUnavailableError
             If the database cannot be written. What was recorded before stays; sent again, it is
             refused as repeated and the rest is recorded.
         """

@@ -15,9 +15,11 @@ from benchmarks.load import HttpConnection, HttpResponse, Load, http_request
 from student_success.core import clock
 from student_success.domain.students import EXAMPLE
 from student_success.services.prediction import new_prediction_id
-from student_success.storage.engine import connect, inference_logs, migrate, writing
+from student_success.storage.engine import connect, writing
 from student_success.storage.inference_log.group_commit import COLUMNS
 from student_success.storage.inference_log.history import History
+from student_success.storage.migrate import migrate
+from student_success.storage.tables import inference_logs
 from tests.faults.database_file import count_predictions
 from tests.faults.promise_counts import counts, repetitions
 from tests.server import Server

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from student_success.storage.engine import connect, migrate
+from student_success.storage.engine import connect
 from student_success.storage.inference_log.group_commit import Row
 from student_success.storage.inference_log.history import History
+from student_success.storage.migrate import migrate
 from tests.scale.postgresql import PostgreSQL
 from tests.unit.storage.inference_log.test_history import row
 

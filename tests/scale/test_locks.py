@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from student_success.core.errors import BusyError, HistoryUnavailableError
+from student_success.core.errors import BusyError, DatabaseUnavailableError
 from student_success.storage import locks
 from student_success.storage.engine import connect, reading
 from student_success.storage.locks import Operation, exclusive
@@ -58,7 +58,7 @@ def test_lock_is_let_go_without_a_word_while_the_server_is_away(
         with exclusive(Operation.TRAINING, engine=mine, state_dir=tmp_path):
             postgresql.stop()
         with (
-            pytest.raises(HistoryUnavailableError),
+            pytest.raises(DatabaseUnavailableError),
             exclusive(Operation.TRAINING, engine=mine, state_dir=tmp_path),
         ):
             pass

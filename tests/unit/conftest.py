@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from student_success.storage.engine import connect, migrate
+from student_success.storage.engine import connect
+from student_success.storage.migrate import migrate
 from tests import databases
 
 

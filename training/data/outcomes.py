@@ -15,7 +15,8 @@ from student_success.core.clock import iso, now_us
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatures
 from student_success.storage import observations
-from student_success.storage.engine import connect, migrate
+from student_success.storage.engine import connect
+from student_success.storage.migrate import migrate
 from student_success.storage.observations import Obtained
 from training.data.dataset import COLUMNS, Dataset, content_sha256, load
 
@@ -38,7 +39,7 @@ def load_with_outcomes(settings: Settings, *, until_us: int | None = None) -> Da
     ------
     DatasetError
         If the file is missing, cannot be read, is too small, or has bad cells.
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the history cannot be read.
     """
     until = now_us() if until_us is None else until_us

@@ -15,7 +15,7 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
-from student_success.core.errors import HistoryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 from student_success.storage.engine import SQLITE_PAGE_BYTES, unavailable_on_failure
 
 LONGEST_BYTES = 64 << 20
@@ -39,7 +39,7 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
 
     Raises
     ------
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the database cannot be read or written.
     """
     if engine.dialect.name != "sqlite":
@@ -53,7 +53,7 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
                 cursor.close()
     except engine.dialect.loaded_dbapi.Error as error:
         # The driver was asked directly, so SQLAlchemy has not made the error one of its own.
-        raise HistoryUnavailableError("The database does not answer.") from error
+        raise DatabaseUnavailableError("The database does not answer.") from error
     return int(max(busy, frames) * SQLITE_PAGE_BYTES)
 
 
@@ -62,7 +62,7 @@ def shorten(engine: Engine) -> None:
 
     Raises
     ------
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the database cannot be read or written.
     """
     if checkpoint(engine) <= LONGEST_BYTES:

@@ -14,13 +14,8 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, and_, delete, select
 
-from student_success.storage.engine import (
-    idempotency_keys,
-    inference_logs,
-    one_writer,
-    outcomes,
-    writing,
-)
+from student_success.storage.engine import one_writer, writing
+from student_success.storage.tables import idempotency_keys, inference_logs, outcomes
 
 HOLD_SECONDS = 0.01
 FIRST_PIECE_ROWS = 100
@@ -35,7 +30,7 @@ def erase_session(engine: Engine, session_id: str) -> int:
 
     Raises
     ------
-    HistoryUnavailableError
+    DatabaseUnavailableError
         If the database cannot be written; what was erased before stays erased.
     """
     erased = _erase(engine, _log.session_id == session_id, order=_log.id)

@@ -26,19 +26,14 @@ from student_success.core import metrics
 from student_success.core.clock import now_us, settled_us
 from student_success.core.errors import (
     ConflictError,
-    HistoryUnavailableError,
+    DatabaseUnavailableError,
     StudentSuccessError,
     TooManyRequestsError,
 )
 from student_success.core.metrics_buffer import tally
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
-from student_success.storage.engine import (
-    BUSY_SECONDS,
-    idempotency_keys,
-    inference_logs,
-    insert_or,
-    is_locked,
-)
+from student_success.storage.engine import BUSY_SECONDS, insert_or, is_locked
+from student_success.storage.tables import idempotency_keys, inference_logs
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +131,7 @@ class Committer:
     ) -> asyncio.Future[bytes | None]:
         """Queue rows for the next commit; see `History.append`."""
         if self._closed:
-            raise HistoryUnavailableError("The service is stopping.")
+            raise DatabaseUnavailableError("The service is stopping.")
         if self._queued >= MAX_WAITING:
             raise TooManyRequestsError("Too many requests wait for the database.", retry_after=1)
         loop = asyncio.get_running_loop()
@@ -232,7 +227,7 @@ class Committer:
             if group:
                 self._note_failure(error)
             for waiting in group:
-                waiting.outcome = HistoryUnavailableError("The prediction could not be saved.")
+                waiting.outcome = DatabaseUnavailableError("The prediction could not be saved.")
         if group:
             metrics.history_commit_duration_seconds.observe(time.perf_counter() - started)
             self._tell(group)

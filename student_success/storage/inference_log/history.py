@@ -17,20 +17,14 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from student_success.core.clock import iso, settled_us
-from student_success.core.errors import HistoryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 from student_success.domain.decision import INTERVAL_LEVEL
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
-from student_success.storage.engine import (
-    idempotency_keys,
-    inference_logs,
-    insert_or,
-    outcomes,
-    reading,
-    writing,
-)
+from student_success.storage.engine import insert_or, reading, writing
 from student_success.storage.inference_log import erasure
 from student_success.storage.inference_log.checkpoint import checkpoint, shorten
 from student_success.storage.inference_log.group_commit import Committer, Row
+from student_success.storage.tables import idempotency_keys, inference_logs, outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +87,7 @@ class History:
             self._keeper.join()
         try:
             checkpoint(self._engine, "TRUNCATE" if self._to_overwrite.is_set() else "PASSIVE")
-        except HistoryUnavailableError:
+        except DatabaseUnavailableError:
             logger.warning("checkpoint_failed", exc_info=True)
         for engine in self._engines:
             engine.dispose()
@@ -120,7 +114,7 @@ class History:
         ------
         TooManyRequestsError
             If too many requests wait for the database already.
-        HistoryUnavailableError
+        DatabaseUnavailableError
             Through the future, if the commit fails.
         ConflictError
             Through the future, if the key came with another body before.
@@ -220,7 +214,7 @@ class History:
 
         Raises
         ------
-        HistoryUnavailableError
+        DatabaseUnavailableError
             If the database cannot be written.
         """
         with self._checking:
@@ -228,12 +222,12 @@ class History:
                 self._fault = None
                 try:
                     self._write_probe()
-                except HistoryUnavailableError as error:
+                except DatabaseUnavailableError as error:
                     self._fault = error.message
                 # A fault is good for as long, too: those who wait here must not find it one by one.
                 self._checked = time.monotonic()
             if self._fault is not None:
-                raise HistoryUnavailableError(self._fault)
+                raise DatabaseUnavailableError(self._fault)
 
     def _write_probe(self) -> None:
         with writing(self._engine) as connection:

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from student_success.storage.engine import metadata
+from student_success.storage.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

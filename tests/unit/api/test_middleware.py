@@ -17,7 +17,7 @@ from student_success.api.endpoints import Endpoint
 from student_success.api.middleware import ApiMiddleware
 from student_success.api.request import RequestContext, current_request
 from student_success.api.responses import catch_errors
-from student_success.core.errors import HistoryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.settings import Settings
 from student_success.domain.schemas.lifecycle import RollbackRequest
 
@@ -92,7 +92,7 @@ def test_middleware_answers_generic_500_and_logs_request_id_when_the_application
 @pytest.mark.parametrize(
     ("error", "status", "event"),
     [
-        (HistoryUnavailableError("away"), 503, "request_failed"),
+        (DatabaseUnavailableError("away"), 503, "request_failed"),
         (RuntimeError("a secret"), 500, "request_crashed"),
     ],
 )
@@ -283,7 +283,7 @@ def test_handler_answers_in_place_of_the_application(method: str) -> None:
 
 def test_handler_error_becomes_the_envelope() -> None:
     async def handler(context: RequestContext) -> bytes:
-        raise HistoryUnavailableError("away")
+        raise DatabaseUnavailableError("away")
 
     app = middleware(raise_in_app(AssertionError("not called")), {("GET", "/open"): handler})
     response = request(app, "GET", "/open")

@@ -16,7 +16,8 @@ from student_success.core.settings import ROOT, Settings
 from student_success.model.artefact import verify
 from student_success.registry import versions
 from student_success.storage.deployments import Deployments
-from student_success.storage.engine import connect, migrate
+from student_success.storage.engine import connect
+from student_success.storage.migrate import migrate
 
 SEED = ROOT / "student_success" / "seed"
 

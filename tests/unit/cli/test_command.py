@@ -15,7 +15,9 @@ from student_success.cli.main import main
 from student_success.core.settings import REMOVED, RENAMED, Settings
 from student_success.server import supervisor
 from student_success.storage.deployments import Deployments
-from student_success.storage.engine import connect, deployments, migrate, writing
+from student_success.storage.engine import connect, writing
+from student_success.storage.migrate import migrate
+from student_success.storage.tables import deployments
 
 SECRET = "s3cret-token-that-nobody-may-see"
 Started = list[dict[str, Any]]

@@ -9,8 +9,9 @@ from sqlalchemy import Engine, text
 
 from student_success.lifecycle.audit_file import Anchor
 from student_success.storage.deployments import Deployment, Deployments
-from student_success.storage.engine import deployments as table
-from student_success.storage.engine import snapshots, writing
+from student_success.storage.engine import writing
+from student_success.storage.tables import deployments as table
+from student_success.storage.tables import snapshots
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from student_success.core.errors import (
     ArtefactError,
-    HistoryUnavailableError,
+    DatabaseUnavailableError,
     RegistryUnavailableError,
 )
 from student_success.core.settings import ROOT, Settings
@@ -219,10 +219,10 @@ def test_catch_up_keeps_the_served_version_when_the_database_is_unavailable(
     before = champion.served
 
     def unavailable() -> int:
-        raise HistoryUnavailableError("unavailable")
+        raise DatabaseUnavailableError("unavailable")
 
     monkeypatch.setattr(record, "newest_id", unavailable)
-    with pytest.raises(HistoryUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         asyncio.run(champion.catch_up())
     assert champion.served is before
 
@@ -232,7 +232,7 @@ def test_follow_goes_on_after_every_failure(
 ) -> None:
     champion.load_first()
     failures = iter(
-        [HistoryUnavailableError("unavailable"), RuntimeError("a bug"), ArtefactError("x")]
+        [DatabaseUnavailableError("unavailable"), RuntimeError("a bug"), ArtefactError("x")]
     )
     real = champion.catch_up
 

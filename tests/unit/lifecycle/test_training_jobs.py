@@ -25,8 +25,8 @@ from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import TrainRequest
 from student_success.lifecycle.training_jobs import Jobs
 from student_success.storage.engine import connect, writing
-from student_success.storage.engine import jobs as table
 from student_success.storage.locks import Operation, exclusive
+from student_success.storage.tables import jobs as table
 from tests.databases import locked
 
 RESULT = {

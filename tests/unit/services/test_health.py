@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from student_success.core.errors import HistoryUnavailableError, ModelUnavailableError
+from student_success.core.errors import DatabaseUnavailableError, ModelUnavailableError
 from student_success.core.settings import Settings
 from student_success.services.health import Health
 
@@ -42,7 +42,7 @@ class History:
         self.checks += 1
         time.sleep(0.05)
         if self.fails:
-            raise HistoryUnavailableError("unavailable")
+            raise DatabaseUnavailableError("unavailable")
 
 
 def health(
@@ -81,7 +81,7 @@ def test_check_ready_raises_when_the_model_or_the_history_is_unavailable() -> No
     asyncio.run(health().check_ready())
     with pytest.raises(ModelUnavailableError):
         asyncio.run(health(Champion(version=None)).check_ready())
-    with pytest.raises(HistoryUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         asyncio.run(health(history=History(fails=True)).check_ready())
     asyncio.run(health(history=History(fails=True), answer_unlogged=True).check_ready())
 

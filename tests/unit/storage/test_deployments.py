@@ -13,8 +13,9 @@ from student_success.core.errors import BusyError, ConflictError
 from student_success.domain.decision import SEED
 from student_success.storage import deployments as module
 from student_success.storage.deployments import Action, Deployment, Deployments
-from student_success.storage.engine import deployments as table
-from student_success.storage.engine import snapshots, writing
+from student_success.storage.engine import writing
+from student_success.storage.tables import deployments as table
+from student_success.storage.tables import snapshots
 
 Add = Callable[..., Deployment]
 

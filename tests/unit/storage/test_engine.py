@@ -21,22 +21,11 @@ from sqlalchemy import Engine, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from student_success.core.clock import iso, now_us
-from student_success.core.errors import HistoryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.settings import ROOT
-from student_success.storage.engine import (
-    MIGRATIONS,
-    SCHEMA_REVISION,
-    connect,
-    deployments,
-    inference_logs,
-    jobs,
-    metadata,
-    migrate,
-    outcomes,
-    reading,
-    schema_revision,
-    writing,
-)
+from student_success.storage.engine import connect, reading, writing
+from student_success.storage.migrate import MIGRATIONS, SCHEMA_REVISION, migrate, schema_revision
+from student_success.storage.tables import deployments, inference_logs, jobs, metadata, outcomes
 from tests import databases
 
 
@@ -157,7 +146,8 @@ def test_processes_that_migrate_at_once_do_not_disturb_each_other(
     fresh_url: str, tmp_path: Path
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from student_success.storage.engine import migrate\n"
+        "import sys; from pathlib import Path\n"
+        "from student_success.storage.migrate import migrate\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         f"migrate({fresh_url!r}, state_dir=Path({str(tmp_path)!r}))"
     )
@@ -191,7 +181,7 @@ def test_database_of_a_newer_program_is_left_alone(
 ) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(HistoryUnavailableError, match="newer version"):
+    with pytest.raises(DatabaseUnavailableError, match="newer version"):
         migrate(database_url, state_dir=tmp_path)
     assert schema_revision(engine) == "9999"
 
@@ -199,12 +189,12 @@ def test_database_of_a_newer_program_is_left_alone(
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"\0" * 4096])
 def test_file_that_is_no_database_is_said_to_be_unavailable(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.db").write_bytes(content)
-    with pytest.raises(HistoryUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         migrate(f"sqlite:///{tmp_path}/bad.db", state_dir=tmp_path)
 
 
 def test_server_that_is_away_is_said_to_be_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(HistoryUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         migrate("postgresql+psycopg://u:secret@127.0.0.1:1/none", state_dir=tmp_path)
 
 
@@ -252,7 +242,7 @@ def test_failed_write_leaves_nothing_and_tells_no_value(
             connection.execute(insert(outcomes).values(outcome("secret-id")))
             connection.execute(insert(outcomes).values(outcome("secret-id")))
 
-    with pytest.raises(HistoryUnavailableError) as caught:
+    with pytest.raises(DatabaseUnavailableError) as caught:
         write_twice()
     assert isinstance(caught.value.__cause__, IntegrityError)
     assert "secret-id" not in str(caught.value)
@@ -266,7 +256,7 @@ def test_locked_database_is_unavailable_not_a_crash(database_url: str) -> None:
     impatient = connect(database_url, busy_seconds=0.05)
     with (
         databases.locked(database_url),
-        pytest.raises(HistoryUnavailableError),
+        pytest.raises(DatabaseUnavailableError),
         writing(impatient) as connection,
     ):
         connection.execute(insert(outcomes).values(outcome("a")))

@@ -13,9 +13,10 @@ from sqlalchemy import Engine, insert, select, text
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.students import EXAMPLE
 from student_success.storage import observations
-from student_success.storage.engine import connect, inference_logs, outcomes
+from student_success.storage.engine import connect
 from student_success.storage.inference_log.history import History
 from student_success.storage.outcomes import Outcomes
+from student_success.storage.tables import inference_logs, outcomes
 
 
 def add(engine: Engine, prediction_id: str, **changed: Any) -> str:

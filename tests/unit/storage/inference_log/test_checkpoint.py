@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, insert, select
 
-from student_success.core.errors import HistoryUnavailableError
-from student_success.storage.engine import connect, outcomes, reading, writing
+from student_success.core.errors import DatabaseUnavailableError
+from student_success.storage.engine import connect, reading, writing
 from student_success.storage.inference_log import checkpoint as wal
 from student_success.storage.inference_log.checkpoint import checkpoint, shorten
+from student_success.storage.tables import outcomes
 from tests.databases import is_sqlite
 
 
@@ -55,9 +56,9 @@ def test_checkpoint_empties_the_log_and_says_if_it_could_not(path: Path, databas
 def test_checkpoint_of_a_broken_database_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"this is no database" * 100)
     engine = connect(f"sqlite:///{tmp_path}/bad.db")
-    with pytest.raises(HistoryUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         checkpoint(engine)
-    with pytest.raises(HistoryUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         shorten(engine)
     engine.dispose()
 

@@ -19,23 +19,18 @@ from sqlalchemy import Engine, event, insert, select
 
 from student_success.core.errors import (
     ConflictError,
-    HistoryUnavailableError,
+    DatabaseUnavailableError,
     TooManyRequestsError,
 )
 from student_success.core.settings import ROOT
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
-from student_success.storage.engine import (
-    connect,
-    idempotency_keys,
-    outcomes,
-    reading,
-    writing,
-)
+from student_success.storage.engine import connect, reading, writing
 from student_success.storage.inference_log import erasure
 from student_success.storage.inference_log import group_commit as committer_module
 from student_success.storage.inference_log import history as history_module
 from student_success.storage.inference_log.group_commit import COLUMNS, Committer, Row
 from student_success.storage.inference_log.history import History
+from student_success.storage.tables import idempotency_keys, outcomes
 from tests.databases import file_of, ids, is_sqlite, locked
 
 Make = Callable[..., History]
@@ -161,7 +156,7 @@ def test_failure_is_told_to_all_it_concerns_and_passes(history: History, databas
                 history.append([row(3)]),
                 return_exceptions=True,
             )
-        assert [type(error) for error in failed] == [HistoryUnavailableError] * 3
+        assert [type(error) for error in failed] == [DatabaseUnavailableError] * 3
         assert ids(database_url) == []
         await history.append([row(4)])
         # The key of a failed request is not used up.
@@ -219,7 +214,7 @@ def test_row_that_no_driver_takes_fails_alone_and_stops_nothing(
     history: History, database_url: str
 ) -> None:
     async def append() -> None:
-        with pytest.raises(HistoryUnavailableError):
+        with pytest.raises(DatabaseUnavailableError):
             await history.append([row(1, reference="\ud800")])
         await history.append([row(2)])
 
@@ -613,7 +608,7 @@ def test_check_says_whether_a_prediction_could_be_saved(
 ) -> None:
     monkeypatch.setattr("student_success.storage.inference_log.history.CHECK_SECONDS", 0.0)
     history.check()
-    with locked(database_url), pytest.raises(HistoryUnavailableError):
+    with locked(database_url), pytest.raises(DatabaseUnavailableError):
         history.check()
     history.check()
 

@@ -1,0 +1,123 @@
+"""The tables of the database; migrations in `migrations/` bring an existing one to this state.
+
+Times are integers, microseconds since 1970 in UTC, so that they sort and compare the same way on
+SQLite and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData()
+# SQLite gives its 64-bit row id only to a column declared INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+inference_logs = Table(
+    "inference_logs",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("prediction_id", String(32), nullable=False, unique=True),
+    Column("session_id", String(128), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("inputs_json", Text, nullable=False),
+    Column("reference", String(64)),
+    Column("predicted_g3", Float, nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("pass_probability", Float, nullable=False),
+    Column("interval_low", SmallInteger, nullable=False),
+    Column("interval_high", SmallInteger, nullable=False),
+    Column("horizon", String(8), nullable=False),
+    Column("at_risk", Boolean, nullable=False),
+    Column("model_version", String(20), nullable=False),
+    Index("ix_inference_logs_session", "session_id", "id"),
+    # A row without a reference is not in it, so that it costs those predictions nothing. So it is
+    # on PostgreSQL, by the migration; said here, it would have every start import that dialect.
+    Index(
+        "ix_inference_logs_reference",
+        "session_id",
+        "reference",
+        sqlite_where=text("reference IS NOT NULL"),
+    ),
+    # An id is never given twice, not even after the newest row was erased: paging relies on it.
+    sqlite_autoincrement=True,
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("prediction_id", String(32), primary_key=True),
+    Column("session_id", String(128), nullable=False, index=True),
+    Column("actual_g3", SmallInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False, index=True),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("content_json", Text, nullable=False),
+)
+"""What one worker found for all of them to see; aggregates only."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key_hash", String(64), primary_key=True),
+    Column("body_hash", String(64), nullable=False),
+    Column("session_id", String(128), nullable=False, index=True),
+    Column("answer", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False, index=True),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("reason", Text),
+    Column("from_version", String(20)),
+    Column("to_version", String(20), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("evidence_json", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+alias_state = Table(
+    "alias_state",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("version", String(20)),
+    Column("updated_us", BigInteger, nullable=False),
+)
+"""Where MLflow's alias was when last set or accepted: what differs was moved by hand."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_us", BigInteger, nullable=False, index=True),
+    Column("finished_us", BigInteger),
+    Column("progress_json", Text, nullable=False),
+    Column("result_json", Text),
+    Column("error", Text),
+)
