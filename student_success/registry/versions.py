@@ -12,23 +12,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from student_success.core import subprocesses
-from student_success.core.errors import (
-    ArtefactError,
-    RegistryUnavailableError,
-    StudentSuccessError,
-)
+from student_success.core.errors import ArtefactError, StudentSuccessError
 from student_success.core.settings import Settings
-from student_success.core.subprocesses import ChildFailure
 from student_success.domain.decision import SEED
 from student_success.model.artefact import verify
 from student_success.model.predictor import Predictor
 from student_success.registry import bento_store, mlflow_client, mlflow_http
 from student_success.registry.checksums import RegisteredVersion
+from student_success.registry.child_process import run_command
 
 logger = logging.getLogger(__name__)
 
-FETCH_MEMORY_MB = 4096
 CHECK_SECONDS = 60.0
 CHECK_MEMORY_MB = 1024
 
@@ -134,19 +128,7 @@ async def ensure_stored(settings: Settings, version: str, *, fingerprint: str) -
         except StudentSuccessError as error:
             # MLflow's library can also read stores that the server does not proxy.
             logger.warning("http_download_failed", extra={"reason": error.message})
-    try:
-        await subprocesses.run(
-            "-m",
-            "student_success",
-            "child",
-            "fetch",
-            f"--version={version}",
-            f"--sha256={fingerprint}",
-            timeout=settings.registry_timeout_seconds,
-            memory_mb=FETCH_MEMORY_MB,
-        )
-    except ChildFailure as error:
-        raise RegistryUnavailableError(f"Version {version} was not fetched: {error}.") from error
+    await run_command(settings, "fetch", f"--version={version}", f"--sha256={fingerprint}")
 
 
 def check_in_child(settings: Settings, folder: Path, version: str) -> None:
@@ -157,17 +139,13 @@ def check_in_child(settings: Settings, folder: Path, version: str) -> None:
     ArtefactError
         If the version does not pass `artefact_check.check_artefact`.
     """
-    check = subprocesses.run(
-        "-m",
-        "student_success",
-        "child",
+    check = run_command(
+        settings,
         "try",
         f"--folder={folder}",
         f"--version={version}",
         timeout=CHECK_SECONDS,
         memory_mb=CHECK_MEMORY_MB,
+        failure=ArtefactError,
     )
-    try:
-        asyncio.run(check)
-    except ChildFailure as error:
-        raise ArtefactError(f"The check of version {version} {error}.") from error
+    asyncio.run(check)

@@ -7,15 +7,13 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from student_success.core import metrics, subprocesses
+from student_success.core import metrics
 from student_success.core.errors import (
     DatabaseUnavailableError,
     InvalidInputError,
-    RegistryUnavailableError,
     StudentSuccessError,
 )
 from student_success.core.settings import Settings
-from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import (
     EvidenceAnswer,
     ModelAnswer,
@@ -29,10 +27,9 @@ from student_success.domain.students import FEATURE_NAMES, FEATURES
 from student_success.lifecycle import promotion
 from student_success.lifecycle.champion import Champion
 from student_success.lifecycle.training_jobs import Jobs
+from student_success.registry.child_process import run_command
 from student_success.storage.deployments import Deployments
 from student_success.storage.locks import Operation, exclusive
-
-REGISTRY_MEMORY_MB = 4096
 
 
 class ModelLifecycle:
@@ -77,7 +74,7 @@ class ModelLifecycle:
             )
         with _counted("promoted"):
             async with self._exclusive(Operation.TRAINING, Operation.DEPLOYMENT):
-                result = await run_registry_command(
+                result = await run_command(
                     settings,
                     "promote",
                     "--locked",
@@ -106,14 +103,14 @@ class ModelLifecycle:
         """Return the registered versions, newest first."""
         # One at a time: each is a process, and a page may ask again before the first has ended.
         async with self._listing:
-            result = await run_registry_command(self._settings, "versions")
+            result = await run_command(self._settings, "versions")
         served = self._champion.served
         version = None if served is None else served.predictor.version
         return [{**row, "served": str(row["version"]) == version} for row in result["versions"]]
 
     async def evidence(self, version: int) -> dict[str, Any]:
         """Return the gate's verdict on a version; nothing changes."""
-        result = await run_registry_command(
+        result = await run_command(
             self._settings,
             "judge",
             f"--version={version}",
@@ -158,34 +155,6 @@ class ModelLifecycle:
             yield
         finally:
             await asyncio.to_thread(lock.__exit__, None, None, None)
-
-
-async def run_registry_command(
-    settings: Settings, *arguments: str, timeout: float | None = None
-) -> dict[str, Any]:
-    """Run a command that needs MLflow in a child process and return its result.
-
-    Parameters
-    ----------
-    timeout
-        In seconds; `registry_timeout_seconds` if None.
-
-    Raises
-    ------
-    RegistryUnavailableError
-        If the child ends without a result.
-    """
-    try:
-        return await subprocesses.run(
-            "-m",
-            "student_success",
-            "child",
-            *arguments,
-            timeout=timeout or settings.registry_timeout_seconds,
-            memory_mb=REGISTRY_MEMORY_MB,
-        )
-    except ChildFailure as error:
-        raise RegistryUnavailableError(f"The registry command {error}.") from error
 
 
 @contextlib.contextmanager

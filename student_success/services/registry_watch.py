@@ -10,7 +10,7 @@ from student_success.core.settings import Settings
 from student_success.lifecycle.alias_sync import wanted_alias
 from student_success.lifecycle.champion import Champion
 from student_success.registry import mlflow_http
-from student_success.services.model_lifecycle import run_registry_command
+from student_success.registry.child_process import run_command
 from student_success.storage.deployments import Deployments
 
 logger = logging.getLogger(__name__)
@@ -50,5 +50,5 @@ class RegistryWatch:
 
     async def _align(self, alias: str | None) -> None:
         if alias != await asyncio.to_thread(wanted_alias, self._deployments):
-            await run_registry_command(self._settings, "align-alias")
+            await run_command(self._settings, "align-alias")
             await self._champion.catch_up()

@@ -21,7 +21,7 @@ from student_success.domain.decision import SEED
 from student_success.lifecycle import champion as champion_module
 from student_success.lifecycle.champion import Champion
 from student_success.model.artefact import verify
-from student_success.registry import versions
+from student_success.registry import child_process, versions
 from student_success.storage.deployments import Deployment, Deployments
 
 SEED_FOLDER = ROOT / "student_success" / "seed"
@@ -57,7 +57,7 @@ def champion(record: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(champion_module, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(champion_module, "FOLLOW_SECONDS", 0.01)
-    monkeypatch.setattr(versions.subprocesses, "run", unavailable)
+    monkeypatch.setattr(child_process.subprocesses, "run", unavailable)
     return Champion(Settings(state_dir=tmp_path), record)
 
 

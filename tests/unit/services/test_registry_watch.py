@@ -38,7 +38,7 @@ def run(
         commands.append("catch up")
 
     monkeypatch.setattr(registry_watch.mlflow_http, "peek", peek)
-    monkeypatch.setattr(registry_watch, "run_registry_command", command)
+    monkeypatch.setattr(registry_watch, "run_command", command)
     monkeypatch.setattr(registry_watch, "wanted_alias", lambda _deployments: "3")
     watch = RegistryWatch(
         settings=Settings(test_alias_check_seconds=0.01),
