@@ -134,7 +134,7 @@ def state(server: Server) -> dict[str, Any]:
     }
 
 
-def test_running_server_describes_every_route_it_has(
+def test_openapi_describes_every_route(
     server: Server, routes: set[Route], described: dict[Route, Any]
 ) -> None:
     built = {route for route in routes if route[0] != "MOUNT"}
@@ -146,7 +146,7 @@ def test_running_server_describes_every_route_it_has(
     assert {("POST", route["route"]) for route in bento["routes"]} <= set(described)
 
 
-def test_without_the_right_token_nothing_is_changed_and_nobody_is_shown(
+def test_requests_without_right_token_change_and_show_nothing(
     server: Server, all_routes: list[Route], described: dict[Route, Any], pupil: dict[str, Any]
 ) -> None:
     before = state(server)
@@ -192,7 +192,7 @@ def test_without_the_right_token_nothing_is_changed_and_nobody_is_shown(
 
 @pytest.mark.parametrize("path", ["/history", "/history?limit=1000", "/history?before_id=9999"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_every_session_at_once_is_shown_to_administrators_alone(
+def test_whole_history_is_shown_to_administrators_only(
     server: Server, pupil: dict[str, Any], method: str, path: str
 ) -> None:
     for token, status in ((None, 401), ("wrong", 401), (API_TOKEN, 403), (ADMIN_TOKEN, 200)):
@@ -206,9 +206,7 @@ def test_every_session_at_once_is_shown_to_administrators_alone(
         assert (MARK in answer.text) == (token == ADMIN_TOKEN)
 
 
-def test_session_is_not_found_by_anything_but_its_whole_name(
-    server: Server, pupil: dict[str, Any]
-) -> None:
+def test_session_is_found_by_its_exact_name_only(server: Server, pupil: dict[str, Any]) -> None:
     """A session's name is what opens it: a holder who does not know it learns nothing."""
     for name in (SESSION[:-1], SESSION + "x", SESSION.upper(), "%", "_" * len(SESSION), "*", "."):
         answer = httpx.get(
@@ -219,7 +217,7 @@ def test_session_is_not_found_by_anything_but_its_whole_name(
         assert answer.json() == []
 
 
-def test_tokens_are_compared_in_constant_time_and_in_no_other_way() -> None:
+def test_tokens_are_compared_in_constant_time() -> None:
     tree = ast.parse((ROOT / "student_success" / "api" / "auth.py").read_text("utf-8"))
     compared = [
         ast.unparse(node)
@@ -233,7 +231,7 @@ def test_tokens_are_compared_in_constant_time_and_in_no_other_way() -> None:
     assert calls.count("hmac.compare_digest") == 2
 
 
-def test_form_of_another_site_does_nothing_anywhere(
+def test_form_of_another_site_gets_415_on_every_route(
     server: Server, all_routes: list[Route], described: dict[Route, Any], pupil: dict[str, Any]
 ) -> None:
     before = state(server)
@@ -254,7 +252,7 @@ def test_form_of_another_site_does_nothing_anywhere(
     assert state(server) == before
 
 
-def test_page_of_another_site_is_given_no_permission(
+def test_preflight_of_another_site_gets_no_permission(
     server: Server, all_routes: list[Route]
 ) -> None:
     for path in sorted({path for _, path in all_routes}):
@@ -271,7 +269,7 @@ def test_page_of_another_site_is_given_no_permission(
             assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_empty_form_without_a_token_starts_nothing(server: Server) -> None:
+def test_empty_form_without_token_gets_401(server: Server) -> None:
     """A body of nothing needs no content type, so there a form is held up by its token alone."""
     before = state(server)
     for path in ("/train", "/history", "/promote", "/rollback"):
@@ -282,7 +280,7 @@ def test_empty_form_without_a_token_starts_nothing(server: Server) -> None:
     assert state(server) == before
 
 
-def test_right_token_passes_while_others_guess_from_the_same_address(server: Server) -> None:
+def test_right_token_is_accepted_while_others_guess_from_same_address(server: Server) -> None:
     guesses = repetitions(100, full=1000)
     address = f"127.0.{next(_addresses) % 250}.2"
     waits: list[int] = []

@@ -118,12 +118,12 @@ TAMPERED: dict[str, Tamper] = {
 }
 
 
-def test_untouched_record_is_whole(state: Path) -> None:
+def test_verify_accepts_unchanged_audit_log(state: Path) -> None:
     assert verify(state) == (0, ["the record is whole"])
 
 
 @pytest.mark.parametrize("how", TAMPERED)
-def test_tampering_is_detected(state: Path, tmp_path: Path, how: str) -> None:
+def test_verify_detects_tampering(state: Path, tmp_path: Path, how: str) -> None:
     copied = tmp_path / "state"
     copied.mkdir()
     for path in (*state.glob("student_success.db*"), state / "deployments.anchor"):

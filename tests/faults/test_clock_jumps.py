@@ -74,7 +74,9 @@ def ask(server: Server, content: bytes) -> HttpResponse:
         return connection.exchange(content)
 
 
-def test_history_keeps_its_order_and_keys_count_once(jumping: tuple[Server, WrongClock]) -> None:
+def test_history_keeps_order_and_keys_count_once_when_clock_jumps(
+    jumping: tuple[Server, WrongClock],
+) -> None:
     server, wrong = jumping
     session = {"X-Session-Id": uuid.uuid4().hex}
     keyed = http_request("POST", "/predict", EXAMPLE, {**session, "Idempotency-Key": "one"})
@@ -117,7 +119,9 @@ def pages(server: Server, session_id: str) -> list[str]:
         assert ask(server, http_request("POST", "/predict", EXAMPLE, headers)).status == 200
 
 
-def test_nothing_is_lost_while_it_jumps_under_load(jumping: tuple[Server, WrongClock]) -> None:
+def test_predictions_are_not_lost_when_clock_jumps_under_load(
+    jumping: tuple[Server, WrongClock],
+) -> None:
     server, wrong = jumping
     with Load(server.port) as load:
         for seconds in JUMPS:
@@ -139,7 +143,7 @@ def test_nothing_is_lost_while_it_jumps_under_load(jumping: tuple[Server, WrongC
     assert set(result.statuses) == {200}
 
 
-def test_nothing_is_erased_for_an_age_it_does_not_have(
+def test_retention_keeps_young_rows_when_clock_jumps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old rows go; those of today stay, whatever the clock says for an hour."""
@@ -168,7 +172,7 @@ def test_nothing_is_erased_for_an_age_it_does_not_have(
     history.close()
 
 
-def test_ids_stay_unique_in_a_clock_that_stands_still() -> None:
+def test_prediction_ids_are_unique_when_clock_stands_still() -> None:
     made = {new_prediction_id(1_700_000_000_000_000) for _ in range(100_000)}
     assert len(made) == 100_000
 
@@ -181,7 +185,9 @@ def record(session_id: str, made: int) -> dict[str, object]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def test_trainings_are_told_newest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newest_training_stays_newest_when_clock_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from student_success.core.settings import Settings
     from student_success.lifecycle import training_jobs as module
 

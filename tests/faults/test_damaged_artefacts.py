@@ -163,7 +163,7 @@ def _is_refused(server: Server, watch: Watch, alter: Alter, *, sealed: bool) -> 
 
 
 @pytest.mark.parametrize("fault", DAMAGED)
-def test_damaged_version_is_refused_and_nothing_is_left_of_it(
+def test_promote_refuses_damaged_version_and_leaves_no_trace(
     server: Server, watch: Watch, fault: str
 ) -> None:
     alter, sealed = DAMAGED[fault]
@@ -171,7 +171,7 @@ def test_damaged_version_is_refused_and_nothing_is_left_of_it(
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_code_in_a_version_is_refused_and_never_runs(
+def test_promote_refuses_version_with_code_and_never_runs_it(
     server: Server, watch: Watch, tmp_path: Path, kind: str
 ) -> None:
     marker = tmp_path / "marker"
@@ -179,7 +179,7 @@ def test_code_in_a_version_is_refused_and_never_runs(
     assert not marker.exists()
 
 
-def test_hostile_pickle_would_have_shown_itself(tmp_path: Path) -> None:
+def test_hostile_pickle_creates_its_marker_when_loaded(tmp_path: Path) -> None:
     """Else the test above would show nothing."""
     import pickle
 
@@ -188,7 +188,7 @@ def test_hostile_pickle_would_have_shown_itself(tmp_path: Path) -> None:
     assert marker.exists()
 
 
-def test_version_with_another_hash_than_recorded_is_refused(server: Server, watch: Watch) -> None:
+def test_promote_refuses_version_with_unrecorded_hash(server: Server, watch: Watch) -> None:
     """Its files fit each other, but not what the registry says of them."""
 
     def reseal(folder: Path) -> None:
@@ -198,7 +198,7 @@ def test_version_with_another_hash_than_recorded_is_refused(server: Server, watc
     _is_refused(server, watch, reseal, sealed=False)
 
 
-def test_version_without_evidence_is_refused(server: Server, watch: Watch) -> None:
+def test_promote_refuses_version_without_evaluation(server: Server, watch: Watch) -> None:
     made = server.state_dir / "made" / str(SERVED)
 
     def alter(folder: Path) -> None:
@@ -207,7 +207,7 @@ def test_version_without_evidence_is_refused(server: Server, watch: Watch) -> No
     _is_refused(server, watch, alter, sealed=True)
 
 
-def test_good_version_is_promoted_after_all_that(server: Server, watch: Watch) -> None:
+def test_promote_accepts_good_version_after_refusals(server: Server, watch: Watch) -> None:
     assert not watch.wrong
     watch.load.stop()
     # Its evidence is about the seed as the one to beat.
@@ -219,7 +219,7 @@ def test_good_version_is_promoted_after_all_that(server: Server, watch: Watch) -
     assert httpx.get(f"{server.url}/health").json()["model_version"] == "2"
 
 
-def test_trial_that_hangs_is_ended(
+def test_artefact_check_is_stopped_when_it_hangs(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file that is never read to its end stands for whatever else may not end."""

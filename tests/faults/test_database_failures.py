@@ -109,7 +109,7 @@ def check_refusal(answer: HttpResponse) -> None:
     assert int(answer.headers["retry-after"]) >= 1
 
 
-def test_lock_held_by_another(server: Server) -> None:
+def test_predict_returns_503_and_recovers_when_database_is_locked(server: Server) -> None:
     trouble = Trouble(server, locked(server.state_dir / "student_success.db"))
     trouble.go_through(seconds=HELD_SECONDS)
     assert trouble.refused
@@ -121,7 +121,7 @@ def test_lock_held_by_another(server: Server) -> None:
     assert {status for status, _ in trouble.others["/readyz"]} <= {200, 503}
 
 
-def test_lock_held_for_a_moment_is_waited_for(server: Server) -> None:
+def test_predict_waits_when_database_is_locked_briefly(server: Server) -> None:
     with ThreadPoolExecutor(1) as pool:
         with locked(server.state_dir / "student_success.db"):
             waiting = pool.submit(ask, server, "POST", "/predict", EXAMPLE)
@@ -130,19 +130,19 @@ def test_lock_held_for_a_moment_is_waited_for(server: Server) -> None:
         assert waiting.result(10).status == 200
 
 
-def test_refusal_says_when_to_come_again(server: Server) -> None:
+def test_predict_names_retry_after_when_database_is_locked(server: Server) -> None:
     with locked(server.state_dir / "student_success.db"):
         check_refusal(one_refusal(server))
     assert ask(server, "POST", "/predict", EXAMPLE).status == 200
 
 
-def test_system_refuses_every_write(server: Server) -> None:
+def test_predict_returns_503_and_recovers_when_writes_fail(server: Server) -> None:
     trouble = Trouble(server, no_writes(server.workers()))
     trouble.go_through(seconds=3)
     assert trouble.refused
 
 
-def test_disk_is_full(tmp_path: Path) -> None:
+def test_predict_returns_503_and_recovers_when_disk_is_full(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", megabytes=DISK_MB) as disk:
         server = Server(disk.folder / "state", WORKERS="2")
         server.log = tmp_path / "server.log"
@@ -168,7 +168,7 @@ def test_disk_is_full(tmp_path: Path) -> None:
             server.stop()
 
 
-def test_database_is_read_only_at_start(tmp_path: Path) -> None:
+def test_server_starts_and_recovers_when_database_is_read_only(tmp_path: Path) -> None:
     """As after a disk's error: it starts, refuses, and goes on once it may write."""
     with small_disk(tmp_path / "disk", megabytes=DISK_MB) as disk:
         url = f"sqlite:///{disk.folder / 'history.db'}"
@@ -209,7 +209,7 @@ def wait_alive(server: Server) -> None:
     raise AssertionError(f"not alive:\n{server.tail()}")
 
 
-def test_where_so_set_predictions_are_answered_unlogged(tmp_path: Path) -> None:
+def test_predict_answers_unlogged_when_configured_and_writes_fail(tmp_path: Path) -> None:
     with serving(tmp_path, ANSWER_UNLOGGED="true") as server, no_writes(server.workers()):
         for path, body in (("/predict", EXAMPLE), ("/predict_batch", {"students": [EXAMPLE] * 3})):
             answer = ask(server, "POST", path, body)
@@ -223,7 +223,7 @@ def test_where_so_set_predictions_are_answered_unlogged(tmp_path: Path) -> None:
         assert ask(server, "GET", "/health").json()["db_ok"] is False
 
 
-def test_unlogged_answers_end_with_the_trouble(tmp_path: Path) -> None:
+def test_predict_is_logged_again_when_database_recovers(tmp_path: Path) -> None:
     with serving(tmp_path, ANSWER_UNLOGGED="true") as server:
         with locked(tmp_path / "student_success.db"):
             unlogged = ask(server, "POST", "/predict", EXAMPLE)

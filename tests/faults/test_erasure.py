@@ -87,7 +87,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["quiet", "under load"])
-def test_erased_session_is_nowhere(server: Server, client: httpx.Client, busy: bool) -> None:
+def test_erased_session_is_in_no_file(server: Server, client: httpx.Client, busy: bool) -> None:
     mark = f"marked-{'busy' if busy else 'quiet'}-4b1d"
     load = Load(server.port, clients=2, pause=0.01) if busy else contextlib.nullcontext()
     with load:
@@ -118,7 +118,7 @@ def test_erased_session_is_nowhere(server: Server, client: httpx.Client, busy: b
     )
 
 
-def test_nothing_answers_for_an_erased_session(server: Server, client: httpx.Client) -> None:
+def test_erased_session_is_in_no_response(server: Server, client: httpx.Client) -> None:
     marked = Marked(client, server.admin, "marked-asked-7f")
     client.delete("/history", params={"session_id": marked.session}, headers=server.admin)
     mine = client.get("/history", params={"session_id": marked.session})
@@ -139,7 +139,7 @@ def test_nothing_answers_for_an_erased_session(server: Server, client: httpx.Cli
     assert [one["error"] for one in answer["rejected"]] == ["not_found"]
 
 
-def test_erased_stays_erased_through_a_kill(tmp_path: Path) -> None:
+def test_erased_session_stays_erased_after_kill(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         with httpx.Client(base_url=server.url, timeout=60) as client:
             marked = Marked(client, server.admin, "marked-killed-2e")
@@ -156,7 +156,7 @@ def test_erased_stays_erased_through_a_kill(tmp_path: Path) -> None:
     assert shown == []
 
 
-def test_what_is_too_old_goes_by_itself_while_the_service_runs(tmp_path: Path) -> None:
+def test_old_rows_are_erased_while_the_service_runs(tmp_path: Path) -> None:
     server = Server(tmp_path, HISTORY_RETENTION_DAYS="1")
     server.start()
     try:

@@ -33,7 +33,7 @@ BACK_AGAIN = 4.0
 
 
 @pytest.mark.parametrize("drain_seconds", ["0", "1"])
-def test_server_stopped_under_load(tmp_path: Path, drain_seconds: str) -> None:
+def test_sigterm_loses_no_request_under_load(tmp_path: Path, drain_seconds: str) -> None:
     """Half of the clients ask without pause, half a few times a second, all on kept connections."""
     server = Server(tmp_path, WORKERS="2", DRAIN_SECONDS=drain_seconds)
     seen = LoadResult()
@@ -77,7 +77,7 @@ def test_server_stopped_under_load(tmp_path: Path, drain_seconds: str) -> None:
     assert "Traceback" not in server.log.read_text("utf-8")
 
 
-def test_end_is_announced_before_it_comes(tmp_path: Path) -> None:
+def test_readyz_returns_503_while_draining(tmp_path: Path) -> None:
     server = Server(tmp_path, WORKERS="2", DRAIN_SECONDS="3")
     server.start()
     assert server.process is not None
@@ -106,7 +106,7 @@ def test_end_is_announced_before_it_comes(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_long_request_ends_and_newcomers_are_refused(tmp_path: Path) -> None:
+def test_running_batch_is_completed_and_new_connections_refused(tmp_path: Path) -> None:
     """A batch is on its way when the port closes; whoever comes then learns it soon."""
     server = Server(tmp_path)
     server.start()
@@ -132,7 +132,7 @@ def test_long_request_ends_and_newcomers_are_refused(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_worker_that_is_told_twice_does_not_wait(tmp_path: Path) -> None:
+def test_second_sigterm_ends_draining(tmp_path: Path) -> None:
     server = Server(tmp_path, DRAIN_SECONDS="60")
     server.start()
     assert server.process is not None

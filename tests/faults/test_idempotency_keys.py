@@ -60,7 +60,7 @@ def ask(port: int, content: bytes) -> HttpResponse:
         return connection.exchange(content)
 
 
-def test_repeats_at_the_same_time_count_once(server: Server) -> None:
+def test_simultaneous_repeats_create_one_row(server: Server) -> None:
     wrong = []
     for number in range(KEYS):
         session, content, rows = keyed(number)
@@ -86,7 +86,7 @@ def test_repeats_at_the_same_time_count_once(server: Server) -> None:
     assert not wrong
 
 
-def test_connection_cut_before_the_answer_is_read(server: Server) -> None:
+def test_repeat_creates_one_row_after_connection_is_cut(server: Server) -> None:
     """Before or after the commit: whoever hung up cannot know, and asks again."""
     chance = random.Random(8)
     wrong = []
@@ -120,7 +120,7 @@ def test_connection_cut_before_the_answer_is_read(server: Server) -> None:
     assert before >= CUTS // 2
 
 
-def test_server_killed_between_a_request_and_its_repeat(tmp_path: Path) -> None:
+def test_repeat_creates_one_row_after_server_is_killed(tmp_path: Path) -> None:
     chance = random.Random(9)
     server = Server(tmp_path, WORKERS="2")
     server.start()

@@ -71,7 +71,7 @@ def tables(server: Server) -> dict[str, int]:
         }
 
 
-def test_words_of_sql_are_words_wherever_they_come_in(server: Server, client: httpx.Client) -> None:
+def test_sql_in_any_field_is_treated_as_text(server: Server, client: httpx.Client) -> None:
     kept = client.post("/predict", json=EXAMPLE, headers={"X-Session-Id": "kept"})
     assert kept.status_code == 200
     before = tables(server)
@@ -129,7 +129,7 @@ def test_words_of_sql_are_words_wherever_they_come_in(server: Server, client: ht
     assert len(client.get("/history", params={"session_id": "kept"}).json()) == 1
 
 
-def test_no_statement_is_put_together_from_text() -> None:
+def test_no_sql_statement_is_built_from_text() -> None:
     """Statements are SQLAlchemy's; text goes into one only as a name from the code itself."""
     found = set()
     for path in [*(ROOT / "student_success").rglob("*.py"), ROOT / "service.py"]:
@@ -149,7 +149,7 @@ def test_no_statement_is_put_together_from_text() -> None:
     }
 
 
-def test_log_keeps_its_lines_whatever_is_sent(server: Server, client: httpx.Client) -> None:
+def test_log_lines_cannot_be_forged(server: Server, client: httpx.Client) -> None:
     number = 0
     for text in LINES:
         raw = text.encode("utf-8")
@@ -176,7 +176,7 @@ def test_log_keeps_its_lines_whatever_is_sent(server: Server, client: httpx.Clie
 
 @pytest.mark.parametrize("name", ["X-Request-Id", "X-Session-Id", "Idempotency-Key"])
 @pytest.mark.parametrize("value", ["x\rSet-Cookie: a=1", "x\nSet-Cookie: a=1", "x\r\n\r\n<script>"])
-def test_line_break_in_a_header_does_not_come_back(server: Server, name: str, value: str) -> None:
+def test_line_break_in_a_header_is_not_returned(server: Server, name: str, value: str) -> None:
     """`tests/http/test_protocol.py` sends more of them; here it is the whole answer that counts."""
     with HttpConnection(server.port) as connection:
         answer = connection.exchange(
@@ -190,7 +190,7 @@ def test_line_break_in_a_header_does_not_come_back(server: Server, name: str, va
         assert re.fullmatch(r"[\x20-\x7e]*", told)
 
 
-def test_session_in_the_query_cannot_break_the_answer(client: httpx.Client) -> None:
+def test_strange_session_in_query_is_returned_as_json_or_refused(client: httpx.Client) -> None:
     for name in ("a\r\nSet-Cookie: b=1", "a\x00", "a\x85", "é", "<script>alert(1)</script>", "a b"):
         answer = client.post("/predict", params={"session_id": name}, json=EXAMPLE)
         if answer.status_code == 200:
@@ -203,7 +203,7 @@ def test_session_in_the_query_cannot_break_the_answer(client: httpx.Client) -> N
         assert "set-cookie" not in answer.headers
 
 
-def test_formula_stays_the_text_it_is_in_the_api(client: httpx.Client) -> None:
+def test_formula_is_returned_as_text_by_the_api(client: httpx.Client) -> None:
     """JSON runs nothing: what was sent comes back as it was."""
     for text in FORMULAS:
         answer = client.post("/predict", json={**EXAMPLE, "reference": text})
@@ -239,7 +239,7 @@ cells = st.one_of(
     decimal_comma=st.booleans(),
 )
 @settings(max_examples=repetitions(200, full=3000), database=None)
-def test_no_cell_of_a_saved_table_is_a_formula(
+def test_saved_table_contains_no_formula(
     header: list[str], rows: list[list[Any]], decimal_comma: bool
 ) -> None:
     file = packed("csv", "x", header, rows, decimal_comma=decimal_comma)

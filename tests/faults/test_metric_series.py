@@ -82,7 +82,7 @@ def bother(server: Server, mark: str) -> int:
     return len(tried)
 
 
-def test_nothing_that_is_sent_makes_a_series(server: Server) -> None:
+def test_requests_with_new_words_add_no_series(server: Server) -> None:
     # Each worker makes the series of what it is asked first: until there are no new ones.
     before: set[str] = set()
     for _ in range(20):
@@ -103,7 +103,7 @@ def test_nothing_that_is_sent_makes_a_series(server: Server) -> None:
     assert len(grown) <= 10, sorted(grown)
 
 
-def test_versions_that_nobody_serves_make_no_series(server: Server) -> None:
+def test_unknown_versions_add_no_series(server: Server) -> None:
     before = series(server)
     with httpx.Client(base_url=server.url, headers=server.admin, timeout=60) as client:
         for number in range(repetitions(200, full=2000)):
@@ -115,7 +115,7 @@ def test_versions_that_nobody_serves_make_no_series(server: Server) -> None:
     assert len(grown) <= 10, sorted(grown)
 
 
-def test_files_of_the_counts_are_not_one_for_each_connection(server: Server) -> None:
+def test_metric_files_do_not_grow_with_connections(server: Server) -> None:
     folders = {worker.environ()["PROMETHEUS_MULTIPROC_DIR"] for worker in server.workers()}
 
     def files() -> int:

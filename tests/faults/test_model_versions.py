@@ -88,7 +88,7 @@ def admin(server: Server, path: str, **body: Any) -> httpx.Response:
     return httpx.post(f"{server.url}{path}", headers=server.admin, json=body, timeout=180)
 
 
-def test_versions_can_be_told_apart_by_their_answers(known: dict[str, Predictor]) -> None:
+def test_versions_differ_in_most_predictions(known: dict[str, Predictor]) -> None:
     """Otherwise the next test would show nothing."""
     for one, other in itertools.combinations(known.values(), 2):
         students = [StudentFeatures.model_validate(pupil) for pupil in EVERYBODY]
@@ -99,7 +99,7 @@ def test_versions_can_be_told_apart_by_their_answers(known: dict[str, Predictor]
         assert differ > PUPILS / 2
 
 
-def test_every_answer_is_the_one_of_the_version_it_names(
+def test_every_prediction_equals_that_of_the_version_it_names(
     server: Server, known: dict[str, Predictor]
 ) -> None:
     moves = repetitions(12, full=50)
@@ -156,7 +156,7 @@ def versions_said(server: Server, requests: int = 30) -> Counter[str]:
     return said
 
 
-def test_worker_that_does_not_follow_is_reported_until_it_does(server: Server) -> None:
+def test_stopped_worker_is_reported_until_it_follows(server: Server) -> None:
     workers = server.workers()
     assert len(workers) == WORKERS
     assert health(server)["workers_behind"] == 0
@@ -202,7 +202,7 @@ def _stop_one_that_can_be_spared(server: Server, workers: list[psutil.Process]) 
     raise AssertionError("no worker can be stopped without the other one hanging")
 
 
-def test_worker_that_is_started_anew_is_neither_missed_nor_behind(server: Server) -> None:
+def test_restarted_worker_serves_promoted_version(server: Server) -> None:
     victim = server.workers()[0]
     victim.kill()
     assert health(server)["workers_behind"] == 0

@@ -33,7 +33,7 @@ FEW = repetitions(1, full=5)
 """Of what starts a process: MLflow's library takes seconds to import."""
 STARTS_A_PROCESS = {"POST /train", "POST /promote", "GET /versions", "GET /evidence"}
 # Of schemathesis's checks one is left out: it takes 429 for a hole. That wrong tokens are slowed
-# down is promised, and tests/faults/test_access.py shows that none of them opens anything.
+# down is promised, and tests/faults/test_access_control.py shows that none of them opens anything.
 LEFT_OUT = {"ignored_auth"}
 # A 422 for what fits the schema, of rules that JSON Schema cannot say: G2 asks for G1; an outcome
 # names its pupil in one of two ways; and 200.0 is no whole number outside of a pupil.
@@ -82,7 +82,7 @@ def beyond_the_schema(failure: BaseException, response: Response) -> bool:
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())
-def test_every_operation_answers_as_described(
+def test_every_operation_responds_as_its_schema_says(
     server: Server, schema: BaseSchema, mode: GenerationMode
 ) -> None:
     statuses: Counter[int] = Counter()
@@ -118,11 +118,13 @@ def test_every_operation_answers_as_described(
     assert {422} <= set(statuses)
 
 
-def test_chains_of_operations_answer_as_described(server: Server, schema: BaseSchema) -> None:
+def test_chains_of_operations_respond_as_their_schema_says(
+    server: Server, schema: BaseSchema
+) -> None:
     """A prediction, then its rows, its erasure, what is left; and whatever else follows."""
     statuses: Counter[int] = Counter()
     followed: Counter[str] = Counter()
-    # Processes again: `test_every_operation_answers_as_described` has a few of each.
+    # Processes again: `test_every_operation_responds_as_its_schema_says` has a few of each.
     quick = schema.exclude(path=sorted({name.split()[1] for name in STARTS_A_PROCESS}))
 
     class Workflow(quick.as_state_machine()):  # type: ignore[misc]

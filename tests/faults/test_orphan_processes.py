@@ -21,7 +21,7 @@ GONE_SECONDS = 2.0
 KILLS = repetitions(2, full=10)
 
 
-def test_supervisor_alone_is_killed(tmp_path: Path) -> None:
+def test_children_exit_when_supervisor_is_killed(tmp_path: Path) -> None:
     """While it trains, and with the web interface beside it."""
     ui_port = free_port()
     server = Server(tmp_path, WORKERS="2", UI_ENABLED="true", UI_PORT=str(ui_port))

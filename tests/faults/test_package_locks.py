@@ -64,7 +64,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_locked_package_is_installed_as_locked(index: None, tmp_path: Path) -> None:
+def test_locked_package_is_installed(index: None, tmp_path: Path) -> None:
     assert install(tmp_path, lock()).returncode == 0
     assert (tmp_path / "into" / LOCKED).is_dir()
 
@@ -78,7 +78,9 @@ def test_locked_package_is_installed_as_locked(index: None, tmp_path: Path) -> N
     ],
     ids=["another hash", "no hash", "one package more"],
 )
-def test_anything_else_is_not(index: None, tmp_path: Path, change: object, said: str) -> None:
+def test_package_that_differs_from_lock_is_not_installed(
+    index: None, tmp_path: Path, change: object, said: str
+) -> None:
     assert callable(change)
     changed = change(lock())
     assert changed != lock()
@@ -93,7 +95,7 @@ def flipped(found: re.Match[str]) -> str:
     return f"sha256:{int(found[1], 16) ^ 1:x}"
 
 
-def test_everything_that_installs_asks_for_hashes() -> None:
+def test_every_install_command_requires_hashes() -> None:
     installs = 0
     for path in PROGRAMS:
         for line in path.read_text("utf-8", "replace").replace("\\\n", " ").splitlines():
@@ -111,7 +113,7 @@ def test_everything_that_installs_asks_for_hashes() -> None:
             assert all("--hash=sha256:" in (ROOT / name).read_text("utf-8") for name in named)
 
 
-def test_every_file_of_the_seed_has_the_hash_of_its_manifest() -> None:
+def test_manifest_of_seed_lists_every_file() -> None:
     """What is served first was locked as well."""
     folder = ROOT / "student_success" / "seed"
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
@@ -132,7 +134,7 @@ def test_every_file_of_the_seed_has_the_hash_of_its_manifest() -> None:
         ([], True, "1", 1, "NO ADVISORIES WERE REACHED"),
     ],
 )
-def test_audit_fails_on_what_can_be_mended_and_says_where_it_could_not_look(
+def test_audit_fails_on_fixable_weakness_and_reports_missing_advisories(
     tmp_path: Path, weaknesses: list[object], skipped: bool, must: str, code: int, said: str
 ) -> None:
     package = {"name": "x", "version": "1.0", "vulns": weaknesses}
@@ -148,6 +150,6 @@ def test_audit_fails_on_what_can_be_mended_and_says_where_it_could_not_look(
     assert said in done.stdout
 
 
-def test_audit_is_run_at_every_change() -> None:
+def test_audit_runs_at_every_change() -> None:
     assert "make audit" in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
     assert shutil.which(str(ROOT / ".ci" / "audit"))

@@ -133,7 +133,9 @@ def attached(strace: subprocess.Popen[str], worker: psutil.Process) -> None:
     raise AssertionError("strace did not attach")
 
 
-def test_log_reaches_the_disk_before_the_answer_leaves(traced: tuple[Server, Path]) -> None:
+def test_wal_is_synced_before_response_is_sent_with_synchronous_full(
+    traced: tuple[Server, Path],
+) -> None:
     server, path = traced
     result = watch(server, path, answers=ANSWERS)
     trace = Trace.of(path.read_text("latin-1").splitlines())
@@ -149,7 +151,9 @@ def test_log_reaches_the_disk_before_the_answer_leaves(traced: tuple[Server, Pat
     assert not early
 
 
-def test_without_it_the_answer_does_not_wait_for_the_disk(traced: tuple[Server, Path]) -> None:
+def test_response_does_not_wait_for_disk_with_synchronous_normal(
+    traced: tuple[Server, Path],
+) -> None:
     """The same eyes see the difference, so they would see a missing `fdatasync`, too."""
     server, path = traced
     server.settings["HISTORY_SYNCHRONOUS"] = "NORMAL"

@@ -23,7 +23,7 @@ WHILE_STARTING = 5
 """Each time it was killed so often, it is killed once while it starts, too."""
 
 
-def test_every_process_is_killed_at_random_moments(tmp_path: Path) -> None:
+def test_acknowledged_predictions_survive_kills_at_random_moments(tmp_path: Path) -> None:
     chance = random.Random(7)
     server = Server(tmp_path, WORKERS="2")
     seen = LoadResult()

@@ -9,7 +9,7 @@ from tests.faults.promise_counts import Counts
 pytestmark = pytest.mark.faults
 
 
-def test_sums_of_several_processes_stand_in_one_table() -> None:
+def test_counts_of_several_processes_are_added_in_one_table() -> None:
     ours, theirs = Counts(), Counts()
     ours.add(promise="never lost", faults=20, requests=5000, acknowledged=4990)
     theirs.add(promise="never lost", faults=1, requests=10, acknowledged=10, lost=1)
@@ -24,5 +24,5 @@ def test_sums_of_several_processes_stand_in_one_table() -> None:
     ]
 
 
-def test_nothing_counted_is_no_table() -> None:
+def test_table_is_empty_without_counts() -> None:
     assert Counts().table() == []

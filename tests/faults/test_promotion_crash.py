@@ -135,7 +135,7 @@ def crash_at(server: Server, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", [*BEFORE, *AFTER])
-def test_crash_leaves_the_old_version_or_the_new_one(
+def test_crash_during_promotion_leaves_old_or_new_version(
     server: Server, known: dict[str, Predictor], step: str
 ) -> None:
     assert set(settled(server).values()) == {OLD}
@@ -193,7 +193,7 @@ def _roll_back(server: Server) -> None:
     assert answer.json()["version"] == OLD
 
 
-def test_promotion_works_after_all_that_and_nothing_lies_about(server: Server) -> None:
+def test_promotion_works_after_crashes_and_leaves_no_files(server: Server) -> None:
     answer = promote(server, NEW)
     assert answer.status_code == 200, answer.text
     assert set(settled(server).values()) == {NEW}

@@ -91,7 +91,7 @@ def _predict(server: Server, requests: int) -> list[float]:
     return took
 
 
-def test_service_goes_on_and_says_what_it_cannot_do(
+def test_predictions_continue_and_promote_returns_503_when_registry_fails(
     server: Server, fault: Fault, tmp_path: Path
 ) -> None:
     health = httpx.get(f"{server.url}/health").json()
@@ -123,9 +123,7 @@ def test_service_goes_on_and_says_what_it_cannot_do(
 
 
 @pytest.mark.parametrize("fault", ["byte a second"], indirect=False)
-def test_training_says_at_once_that_its_model_could_not_be_kept(
-    server: Server, fault: Fault
-) -> None:
+def test_train_returns_503_when_registry_is_slow(server: Server, fault: Fault) -> None:
     started = time.monotonic()
     trained = _post(server, "/train", {"family": "linear", "budget_seconds": 0.5})
     waited = time.monotonic() - started
@@ -138,7 +136,7 @@ def test_training_says_at_once_that_its_model_could_not_be_kept(
 
 
 @pytest.mark.parametrize("fault", ["black hole"], indirect=False)
-def test_rollback_works_from_the_store_and_the_registry_hears_of_it_later(
+def test_rollback_works_without_registry_and_alias_follows_later(
     server: Server, fault: Fault
 ) -> None:
     assert httpx.get(f"{server.url}/deployments", headers=server.admin).json()[0]["id"] == 3

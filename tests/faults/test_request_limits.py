@@ -146,7 +146,7 @@ def endless_chunk_size() -> Iterator[bytes]:
         *(endless_trailers, endless_trailer, endless_chunk_size),
     ],
 )
-def test_headers_without_an_end_are_refused_and_kept_nowhere(
+def test_endless_headers_are_refused_without_using_memory(
     server: Server, pieces: Callable[[], Iterator[bytes]]
 ) -> None:
     before = held(server)
@@ -165,9 +165,7 @@ def test_headers_without_an_end_are_refused_and_kept_nowhere(
 
 
 @pytest.mark.parametrize("pieces", [endless_header, endless_headers, endless_path])
-def test_client_is_told_that_its_headers_are_too_large(
-    server: Server, pieces: Callable[[], Iterator[bytes]]
-) -> None:
+def test_endless_headers_get_431(server: Server, pieces: Callable[[], Iterator[bytes]]) -> None:
     with HttpConnection(server.port) as connection:
         sent = 0
         for piece in pieces():
@@ -178,7 +176,7 @@ def test_client_is_told_that_its_headers_are_too_large(
         assert told(connection.read_response()) == (431, "headers_too_large")
 
 
-def test_thousands_of_headers_are_too_many(server: Server) -> None:
+def test_too_many_headers_get_431(server: Server) -> None:
     few = {f"X-{number}": "1" for number in range(MAX_HEADERS - 4)}
     many = {f"X-{number}": "1" for number in range(4000)}
     with HttpConnection(server.port) as connection:
@@ -190,7 +188,7 @@ def test_thousands_of_headers_are_too_many(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch", "/outcomes", "/train"])
-def test_body_that_unpacks_to_a_gigabyte_is_never_unpacked(server: Server, path: str) -> None:
+def test_compressed_body_gets_415_and_is_not_unpacked(server: Server, path: str) -> None:
     bomb = gzip.compress(b" " * (256 * MIB), 1)
     packed = b"".join(gzip.compress(bomb) for _ in range(2))
     before = held(server)
@@ -205,7 +203,7 @@ def test_body_that_unpacks_to_a_gigabyte_is_never_unpacked(server: Server, path:
     assert after - before < 16 * MIB
 
 
-def test_body_sent_by_a_transfer_encoding_other_than_chunked_is_refused(server: Server) -> None:
+def test_transfer_encoding_other_than_chunked_is_refused(server: Server) -> None:
     for coding in (b"gzip", b"gzip, chunked", b"identity"):
         with HttpConnection(server.port) as connection:
             connection.send(
@@ -217,7 +215,7 @@ def test_body_sent_by_a_transfer_encoding_other_than_chunked_is_refused(server: 
         assert told(answer) == expected
 
 
-def test_client_that_sends_on_after_the_refusal_is_not_listened_to_for_ever(
+def test_connection_is_closed_when_client_sends_on_after_413(
     server: Server,
 ) -> None:
     with HttpConnection(server.port) as connection:
@@ -256,7 +254,7 @@ BEGINNINGS: list[tuple[bytes, Slow]] = [
 ]
 
 
-def test_thousand_slow_clients_do_not_disturb_a_healthy_one(server: Server) -> None:
+def test_fast_client_is_not_delayed_by_thousand_slow_clients(server: Server) -> None:
     number = repetitions(1000, full=3000)
     before = held(server)
     quiet, _ = latencies(server, seconds=2)
@@ -324,7 +322,7 @@ def latencies(server: Server, *, seconds: float) -> tuple[list[float], int]:
     return sorted(exchange.seconds for exchange in result.exchanges), failed
 
 
-def test_large_bodies_that_stall_hold_no_more_than_eight_of_them_would(server: Server) -> None:
+def test_stalled_large_bodies_use_bounded_memory(server: Server) -> None:
     clients = 24
     before = held(server)
     head = (
@@ -368,7 +366,7 @@ def test_large_bodies_that_stall_hold_no_more_than_eight_of_them_would(server: S
     assert answer.status == 200
 
 
-def test_answers_that_nobody_takes_are_thrown_away(server: Server) -> None:
+def test_unread_responses_are_dropped(server: Server) -> None:
     session = {"X-Session-Id": "many-rows"}
     with HttpConnection(server.port) as connection:
         rows = {"students": [EXAMPLE] * 1000}
@@ -418,7 +416,7 @@ def refuse_to_take(server: Server, content: bytes) -> tuple[int, int]:
     return len(greedy), left
 
 
-def test_more_connections_than_there_may_be_make_room_for_who_asks(tmp_path: Path) -> None:
+def test_idle_connections_are_closed_when_limit_is_reached(tmp_path: Path) -> None:
     # With more patience than the test has, only room can help.
     with serving(tmp_path, REQUEST_SECONDS="600") as server:
         [worker] = server.workers()

@@ -208,7 +208,7 @@ def files(server: Server) -> Iterator[tuple[str, bytes]]:
             yield str(path.relative_to(server.state_dir)), path.read_bytes()
 
 
-def test_no_answer_says_a_token_or_what_was_wrong_with_which_value(run: tuple[Server, Run]) -> None:
+def test_responses_contain_no_token_or_input_value(run: tuple[Server, Run]) -> None:
     _, seen = run
     assert len(seen.seen) > 20
     for where, text in seen.seen.items():
@@ -217,7 +217,7 @@ def test_no_answer_says_a_token_or_what_was_wrong_with_which_value(run: tuple[Se
         assert "Traceback" not in text
 
 
-def test_no_file_holds_a_token(run: tuple[Server, Run]) -> None:
+def test_files_contain_no_token(run: tuple[Server, Run]) -> None:
     server, _ = run
     looked = list(files(server))
     found = [
@@ -232,7 +232,7 @@ def test_no_file_holds_a_token(run: tuple[Server, Run]) -> None:
     assert found == []
 
 
-def test_pupils_are_in_the_history_and_nowhere_else(run: tuple[Server, Run]) -> None:
+def test_pupils_are_stored_in_the_database_only(run: tuple[Server, Run]) -> None:
     """Not in the log, not in MLflow's database, not in what a training leaves."""
     server, _ = run
     found = []
@@ -258,7 +258,7 @@ def test_pupils_are_in_the_history_and_nowhere_else(run: tuple[Server, Run]) -> 
     assert values(0)[0].encode() in content
 
 
-def test_log_has_the_crash_and_no_value_of_a_pupil(run: tuple[Server, Run]) -> None:
+def test_log_contains_crash_without_pupil_values(run: tuple[Server, Run]) -> None:
     server, _ = run
     log = server.log.read_text("utf-8", "replace")
     [crashed] = [line for line in server.log_lines() if line.get("event") == "request_crashed"]
@@ -270,7 +270,7 @@ def test_log_has_the_crash_and_no_value_of_a_pupil(run: tuple[Server, Run]) -> N
     assert "Extra data" in crashed["exception"]
 
 
-def test_mlflow_keeps_no_pupil_and_no_token_in_tags_and_parameters(run: tuple[Server, Run]) -> None:
+def test_mlflow_database_contains_no_pupil_or_token(run: tuple[Server, Run]) -> None:
     server, _ = run
     with sqlite3.connect(server.state_dir / "mlflow.db") as database:
         tables = [
@@ -289,7 +289,7 @@ def test_mlflow_keeps_no_pupil_and_no_token_in_tags_and_parameters(run: tuple[Se
             assert secret not in text, name
 
 
-def test_metrics_name_no_session_key_token_or_path_that_was_sent(run: tuple[Server, Run]) -> None:
+def test_metrics_contain_no_session_key_token_or_path(run: tuple[Server, Run]) -> None:
     _, seen = run
     texts = [text for where, text in seen.seen.items() if where.startswith("metrics")]
     assert len(texts) == 2
@@ -299,7 +299,7 @@ def test_metrics_name_no_session_key_token_or_path_that_was_sent(run: tuple[Serv
             assert secret not in text
 
 
-def test_settings_show_no_token_when_they_are_printed() -> None:
+def test_settings_hide_tokens_when_printed() -> None:
     from student_success.core.settings import Settings
 
     made = Settings(

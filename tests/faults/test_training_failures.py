@@ -106,7 +106,7 @@ def _is_unharmed(load: Load) -> None:
     assert result.longest_seconds < LATENCY_SECONDS
 
 
-def test_trainer_that_is_killed_frees_the_lock_and_nothing_else_notices(start: Start) -> None:
+def test_killed_training_frees_lock_and_predictions_continue(start: Start) -> None:
     server = start()
     with Load(server.port, clients=2, pause=0.01) as load:
         assert _post(server, "/train", wait=False).status_code == 202
@@ -128,7 +128,7 @@ def test_trainer_that_is_killed_frees_the_lock_and_nothing_else_notices(start: S
     _is_unharmed(load)
 
 
-def test_trainer_that_needs_too_much_memory_fails_and_nothing_else_notices(start: Start) -> None:
+def test_training_over_memory_limit_fails_and_predictions_continue(start: Start) -> None:
     # The least that may be set.
     server = start(TRAIN_MEMORY_MB="512")
     with Load(server.port, clients=2, pause=0.01) as load:
@@ -143,7 +143,7 @@ def test_trainer_that_needs_too_much_memory_fails_and_nothing_else_notices(start
     _is_unharmed(load)
 
 
-def test_trainer_that_takes_too_long_is_stopped_and_nothing_else_notices(start: Start) -> None:
+def test_training_over_time_limit_is_stopped_and_predictions_continue(start: Start) -> None:
     server = start(TRAIN_TIMEOUT_SECONDS="4")
     with Load(server.port, clients=2, pause=0.01) as load:
         started = time.monotonic()
@@ -161,7 +161,7 @@ def test_trainer_that_takes_too_long_is_stopped_and_nothing_else_notices(start: 
     _is_unharmed(load)
 
 
-def test_trainer_dies_with_a_worker_that_is_killed_and_the_job_says_failed(start: Start) -> None:
+def test_training_ends_as_failed_when_worker_is_killed(start: Start) -> None:
     server = start()
     assert _post(server, "/train", wait=False).status_code == 202
     end = time.monotonic() + TRAINER_SECONDS
@@ -181,7 +181,7 @@ def test_trainer_dies_with_a_worker_that_is_killed_and_the_job_says_failed(start
     assert _is_free(server)
 
 
-def test_one_of_many_trainings_at_once_wins(start: Start) -> None:
+def test_one_of_simultaneous_trainings_starts(start: Start) -> None:
     server = start()
     answers = _all_at_once(server, "/train", {"wait": False})
     found = Counter((answer.status_code, answer.json().get("error")) for answer in answers)
@@ -195,7 +195,7 @@ def test_one_of_many_trainings_at_once_wins(start: Start) -> None:
     _ended(server)
 
 
-def test_one_of_many_promotions_at_once_wins(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_one_of_simultaneous_promotions_starts(tmp_path_factory: pytest.TempPathFactory) -> None:
     state = registered_versions.fresh_state(tmp_path_factory)
     with serving(state, WORKERS="2", TEST_ALIAS_CHECK_SECONDS="600") as server:
         answers = _all_at_once(server, "/promote", {"version": 1})

@@ -73,18 +73,18 @@ def families(server: Server) -> list[Metric]:
 
 
 @pytest.mark.parametrize(("panel", "expression"), [pytest.param(*p, id=p[0]) for p in panels()])
-def test_panel_shows_data(prometheus: Prometheus, panel: str, expression: str) -> None:
+def test_panel_has_data(prometheus: Prometheus, panel: str, expression: str) -> None:
     prometheus.await_data(filled(expression), seconds=30)
     values = [float(series["value"][1]) for series in prometheus.query(filled(expression))]
     assert any(not math.isnan(value) for value in values), panel
 
 
 @pytest.mark.parametrize(("name", "expression"), [pytest.param(*a, id=a[0]) for a in annotations()])
-def test_annotation_can_be_asked(prometheus: Prometheus, name: str, expression: str) -> None:
+def test_annotation_query_is_valid(prometheus: Prometheus, name: str, expression: str) -> None:
     prometheus.query(filled(expression))
 
 
-def test_every_metric_is_on_a_dashboard_or_said_not_to_be(
+def test_every_metric_is_on_a_dashboard_or_listed_as_hidden(
     scraped: Server, prometheus: Prometheus
 ) -> None:
     measured = {family.name for family in families(scraped)}
@@ -102,7 +102,7 @@ def test_every_metric_is_on_a_dashboard_or_said_not_to_be(
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_dashboard_fits_the_grid_and_its_data_source(path: Path) -> None:
+def test_dashboard_fits_grid_and_data_source(path: Path) -> None:
     found = dashboard(path)
     provisioned = yaml.safe_load(
         (MONITORING / "grafana/provisioning/datasources/datasources.yml").read_text("utf-8")
@@ -125,7 +125,7 @@ def test_dashboard_fits_the_grid_and_its_data_source(path: Path) -> None:
     assert found["uid"].startswith("student-success-")
 
 
-def test_rules_that_dashboards_and_alerts_share_have_values(prometheus: Prometheus) -> None:
+def test_recording_rules_have_values(prometheus: Prometheus) -> None:
     rules = yaml.safe_load((MONITORING / "prometheus/rules/recording.yml").read_text("utf-8"))
     for group in rules["groups"]:
         for rule in group["rules"]:

@@ -26,20 +26,20 @@ def check(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_prometheus_takes_the_configuration_and_the_rules() -> None:
+def test_prometheus_accepts_configuration_and_rules() -> None:
     check(tool("promtool"), "check", "config", str(MONITORING / "prometheus" / "prometheus.yml"))
 
 
-def test_alertmanager_takes_the_configuration() -> None:
+def test_alertmanager_accepts_configuration() -> None:
     check(tool("amtool"), "check-config", str(MONITORING / "alertmanager" / "alertmanager.yml"))
 
 
-def test_alerts_fire_when_they_should_and_only_then() -> None:
+def test_alerts_fire_as_their_unit_tests_say() -> None:
     check(tool("promtool"), "test", "rules", str(UNIT_TESTS))
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_alert_says_what_to_do(alert: dict[str, Any]) -> None:
+def test_alert_links_to_its_runbook_section(alert: dict[str, Any]) -> None:
     runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
     assert alert["labels"]["severity"] in ("page", "ticket")
     assert alert["annotations"]["runbook_url"] == f"docs/runbook.md#{alert['alert'].lower()}"
@@ -48,7 +48,7 @@ def test_alert_says_what_to_do(alert: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_alert_is_unit_tested_firing_and_silent(alert: dict[str, Any]) -> None:
+def test_alert_has_firing_and_silent_unit_test(alert: dict[str, Any]) -> None:
     tests = yaml.safe_load(UNIT_TESTS.read_text("utf-8"))["tests"]
     cases = [
         bool(case.get("exp_alerts"))
@@ -59,7 +59,7 @@ def test_alert_is_unit_tested_firing_and_silent(alert: dict[str, Any]) -> None:
     assert set(cases) == {True, False}
 
 
-def test_runbook_has_no_section_for_an_alert_that_is_gone() -> None:
+def test_runbook_has_no_section_without_alert() -> None:
     runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
     assert set(re.findall(r"^## (\w+)$", runbook, re.MULTILINE)) == {
         alert["alert"] for alert in alerts()

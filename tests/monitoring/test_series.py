@@ -21,7 +21,7 @@ def series(server: Server) -> set[str]:
     return {line.rsplit(" ", 1)[0] for line in lines if line and not line.startswith("#")}
 
 
-def test_ten_thousand_paths_make_no_series(scraped: Server) -> None:
+def test_ten_thousand_paths_add_no_series(scraped: Server) -> None:
     def ask(start: int) -> None:
         with httpx.Client(base_url=scraped.url, timeout=30) as client:
             for number in range(start, PATHS, 4):

@@ -291,7 +291,7 @@ def test_what_cannot_be_is_said_in_plain_words(
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_scheduler_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_command_names_unreachable_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
     model = Model("seed", "0" * 64, 0.9, ROOT)
     with (

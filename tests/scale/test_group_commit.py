@@ -35,7 +35,7 @@ def commits(postgresql: PostgreSQL, name: str) -> int:
     return int(number)
 
 
-def test_many_requests_share_a_commit(postgresql: PostgreSQL, name: str) -> None:
+def test_simultaneous_requests_share_a_commit(postgresql: PostgreSQL, name: str) -> None:
     history = History(connect(postgresql.url(name)))
     history.start()
 

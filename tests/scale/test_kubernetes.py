@@ -48,28 +48,28 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_manifests_are_what_kubernetes_reads(version: str) -> None:
+def test_manifests_match_kubernetes_schema(version: str) -> None:
     seen = [document for _, document in documents() if document["kind"] != "Kustomization"]
     assert len(seen) == 10
     for document in seen:
         kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_validator_would_notice_a_slip() -> None:
+def test_schema_check_finds_misspelt_field() -> None:
     slip = one("Deployment")
     slip["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(slip, VERSIONS[-1], strict=True)
 
 
-def test_kustomization_lists_every_file_but_the_cluster_s_own() -> None:
+def test_kustomization_lists_every_file_except_cluster_wide_ones() -> None:
     listed = set(one("Kustomization")["resources"])
     files = {path.name for path in FOLDER.glob("*.yaml")}
     assert files - listed == {"kustomization.yaml", "prometheus-adapter.yaml"}
     assert listed <= files
 
 
-def test_every_setting_named_is_a_setting_and_right(container: dict[str, Any]) -> None:
+def test_every_setting_in_manifests_exists_and_is_valid(container: dict[str, Any]) -> None:
     said = one("ConfigMap", "student-success")["data"]
     names = {name.lower() for name in said} | {entry["name"].lower() for entry in container["env"]}
     assert names <= set(Settings.model_fields)
@@ -87,7 +87,7 @@ def pod_grace() -> int:
     return seconds
 
 
-def test_secrets_come_by_reference_alone(container: dict[str, Any]) -> None:
+def test_secrets_are_given_by_reference_only(container: dict[str, Any]) -> None:
     assert {entry["name"] for entry in container["env"]} == SECRETS
     for entry in container["env"]:
         assert entry["valueFrom"]["secretKeyRef"] == {
@@ -100,7 +100,7 @@ def test_secrets_come_by_reference_alone(container: dict[str, Any]) -> None:
         assert "PASSWORD" not in name
 
 
-def test_pod_has_no_rights_it_does_not_need(pod: dict[str, Any], container: dict[str, Any]) -> None:
+def test_pod_runs_without_privileges(pod: dict[str, Any], container: dict[str, Any]) -> None:
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] == 1034
@@ -118,7 +118,7 @@ def test_pod_has_no_rights_it_does_not_need(pod: dict[str, Any], container: dict
     assert enforced == "restricted"
 
 
-def test_probes_and_ports_are_the_service_s(container: dict[str, Any]) -> None:
+def test_probes_and_ports_match_the_service(container: dict[str, Any]) -> None:
     paths = {endpoint.path for endpoint in ENDPOINTS}
     for probe, path in (
         ("startupProbe", "/readyz"),
@@ -132,13 +132,13 @@ def test_probes_and_ports_are_the_service_s(container: dict[str, Any]) -> None:
     assert one("Service")["spec"]["ports"][0]["targetPort"] == "http"
 
 
-def test_ingress_shows_the_contract_but_what_is_internal() -> None:
+def test_ingress_exposes_contract_routes_except_internal_ones() -> None:
     (rule,) = one("Ingress")["spec"]["rules"]
     shown = {path["path"] for path in rule["http"]["paths"]}
     assert shown == {endpoint.path for endpoint in ENDPOINTS} - INTERNAL | {STATIC_FILES}
 
 
-def test_all_select_the_same_pods() -> None:
+def test_all_manifests_select_the_same_pods() -> None:
     labels = one("Deployment")["spec"]["template"]["metadata"]["labels"]
     assert one("Deployment")["spec"]["selector"]["matchLabels"] == labels
     assert one("Service")["spec"]["selector"] == labels
@@ -148,7 +148,7 @@ def test_all_select_the_same_pods() -> None:
     assert target["name"] == one("Deployment")["metadata"]["name"]
 
 
-def test_autoscaler_asks_for_a_metric_that_is_there() -> None:
+def test_autoscaler_uses_existing_metric() -> None:
     scaler = one("HorizontalPodAutoscaler")["spec"]
     asked = scaler["metrics"][0]["pods"]["metric"]["name"]
     (rule,) = yaml.safe_load(one("ConfigMap", "adapter-config")["data"]["config.yaml"])["rules"]

@@ -34,7 +34,7 @@ def is_free(engine: Engine, state_dir: Path) -> bool:
         return False
 
 
-def test_lock_is_taken_again_after_a_restart(
+def test_lock_is_taken_again_after_database_restart(
     postgresql: PostgreSQL,
     engines: tuple[Engine, Engine],
     tmp_path: Path,
@@ -50,7 +50,7 @@ def test_lock_is_taken_again_after_a_restart(
     assert is_free(others, tmp_path)
 
 
-def test_lock_is_let_go_without_a_word_while_the_server_is_away(
+def test_lock_is_released_while_database_is_away(
     postgresql: PostgreSQL, engines: tuple[Engine, Engine], tmp_path: Path
 ) -> None:
     mine, others = engines
@@ -68,7 +68,7 @@ def test_lock_is_let_go_without_a_word_while_the_server_is_away(
     assert is_free(mine, tmp_path)
 
 
-def test_connection_with_a_lock_is_not_handed_to_others(
+def test_connection_that_held_a_lock_is_not_reused(
     engines: tuple[Engine, Engine], tmp_path: Path
 ) -> None:
     mine, others = engines

@@ -75,7 +75,7 @@ def saved(postgresql: PostgreSQL, name: str) -> set[str]:
     return {prediction_id for (prediction_id,) in rows}
 
 
-def test_replicas_asked_for_their_health_at_once_do_not_fail_each_other(both: Replicas) -> None:
+def test_simultaneous_health_checks_succeed_on_all_replicas(both: Replicas) -> None:
     end = time.monotonic() + 4
     statuses: Counter[int] = Counter()
 
@@ -88,7 +88,7 @@ def test_replicas_asked_for_their_health_at_once_do_not_fail_each_other(both: Re
     assert set(statuses) == {200}
 
 
-def test_same_key_at_two_replicas_is_one_prediction(
+def test_same_key_at_two_replicas_creates_one_prediction(
     both: Replicas, postgresql: PostgreSQL, name: str
 ) -> None:
     answers: dict[int, set[str]] = {}
@@ -108,7 +108,7 @@ def test_same_key_at_two_replicas_is_one_prediction(
     assert postgresql.query(query, database=name) == [(100,)]
 
 
-def test_outcomes_and_erasures_at_two_replicas_do_not_lock_each_other_out(both: Replicas) -> None:
+def test_outcomes_and_erasures_at_two_replicas_do_not_deadlock(both: Replicas) -> None:
     statuses: Counter[tuple[str, int]] = Counter()
 
     def live(asked: tuple[int, Server]) -> None:
@@ -147,7 +147,7 @@ def follow(both: Replicas, version: str) -> float:
     return time.monotonic() - started
 
 
-def test_promotions_are_made_one_at_a_time_and_followed_by_all(both: Replicas) -> None:
+def test_one_promotion_at_a_time_is_followed_by_all_replicas(both: Replicas) -> None:
     assert both.versions() == ["seed", "seed"]
     with load_of_replicas(both.servers) as load:
         for version in (1, 2):
@@ -165,7 +165,7 @@ def test_promotions_are_made_one_at_a_time_and_followed_by_all(both: Replicas) -
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_restart_of_the_database_loses_nothing_acknowledged(
+def test_acknowledged_predictions_survive_database_restart(
     both: Replicas, postgresql: PostgreSQL, name: str, mode: Mode
 ) -> None:
     workers = [process.pid for server in both.servers for process in server.workers()]
@@ -198,7 +198,7 @@ def test_restart_of_the_database_loses_nothing_acknowledged(
         assert httpx.get(f"{server.url}/readyz", timeout=10).status_code == 200
 
 
-def test_trainings_are_made_one_at_a_time_also_through_a_restart(
+def test_one_training_at_a_time_across_database_restart(
     both: Replicas, postgresql: PostgreSQL
 ) -> None:
     first, second = both.servers

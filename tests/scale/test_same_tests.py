@@ -29,7 +29,7 @@ ROUTES = ("history", "outcomes", "predict", "batch")
     ],
     ids=["units", "routes"],
 )
-def test_tests_of_the_history_hold_on_postgresql(
+def test_history_tests_pass_on_postgresql(
     postgresql: PostgreSQL, files: list[str], at_least: int
 ) -> None:
     done = subprocess.run(

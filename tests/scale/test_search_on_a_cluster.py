@@ -53,7 +53,7 @@ def trained(data: Dataset, folder: Path, settings: Settings, **options: Any) -> 
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_cluster_gives_the_same_model_while_a_worker_is_killed(
+def test_cluster_returns_same_model_when_worker_is_killed(
     cluster: DaskCluster, few: Dataset, local: dict[str, bytes], tmp_path: Path
 ) -> None:
     seen: list[float] = []
@@ -76,7 +76,7 @@ def test_cluster_gives_the_same_model_while_a_worker_is_killed(
     assert len(tried) == 5
 
 
-def test_command_trains_on_the_cluster_and_registers_the_candidate(
+def test_train_command_registers_candidate_from_cluster(
     cluster: DaskCluster, tmp_path: Path
 ) -> None:
     data = tmp_path / "pupils.csv"
@@ -103,7 +103,9 @@ def test_command_trains_on_the_cluster_and_registers_the_candidate(
     assert result["test_mae"] == here.test_mae
 
 
-def test_scheduler_that_is_away_is_named(few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_command_names_unreachable_scheduler(
+    few: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("training.fitting.parallel._CONNECT_SECONDS", 0.5)
     settings = Settings(train_scheduler="tcp://127.0.0.1:1")
     with pytest.raises(TrainingFailedError, match="No Dask scheduler answers"):

@@ -1,0 +1,135 @@
+"""The documents say what is true: examples, figures, routes, commands, paths and test names."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from student_success.api.endpoints import ENDPOINTS
+from student_success.core.settings import Settings
+from student_success.domain.decision import INTERVAL_LEVEL
+from student_success.domain.schemas.prediction import PredictionAnswer
+from student_success.domain.students import EXAMPLE, StudentFeatures
+from student_success.model.predictor import Predictor
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BASES = (ROOT, ROOT / "student_success", ROOT / "tests")
+"""Folders that a path in a document may start at."""
+LONGEST_README = 150
+
+
+def test_answer_shown_is_the_answer_of_the_seed() -> None:
+    found = re.search(r'```json\n(\{"prediction_id".*?)\n```', README, re.DOTALL)
+    assert found is not None
+    shown = json.loads(found.group(1))
+    said = Predictor.load(Settings().seed_model_path, version="seed").predict(
+        StudentFeatures.model_validate(EXAMPLE)
+    )
+    assert set(shown) == set(PredictionAnswer.model_fields)
+    assert shown["interval"] == {"low": said.low, "high": said.high, "level": INTERVAL_LEVEL}
+    for name in ("predicted_G3", "decision", "pass_probability", "horizon", "at_risk"):
+        assert shown[name] == getattr(said, name), name
+
+
+def test_figures_are_those_of_the_report() -> None:
+    report = (ROOT / "docs" / "model-report.md").read_text("utf-8")
+    parts = {part.split("\n", 1)[0]: part for part in report.split("### Known: ")[1:]}
+    words = {"both period grades": "G1+G2", "the first one": "G1", "none yet": "none"}
+    shown = re.findall(
+        r"^\| (.+?) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", README, re.M
+    )
+    assert {row[0] for row in shown} == set(words)
+    for known, *figures in shown:
+        for name, (ours, rule) in {"MAE": figures[:2], "pass/fail accuracy": figures[2:]}.items():
+            line = rf"^\| {name} \| {ours} ± [\d.]+ \| {rule} ± [\d.]+ \|$"
+            assert re.search(line, parts[words[known]], re.M), (known, name)
+
+
+def test_every_path_in_a_command_is_a_route() -> None:
+    paths = {endpoint.path for endpoint in ENDPOINTS}
+    named = set(re.findall(r"localhost:8000(/[a-z_]+)", README))
+    assert named
+    assert named <= paths
+
+
+def test_every_make_target_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"make ([a-z-]+)", " ".join(re.findall(r"`[^`]*`|```.*?```", README))))
+    assert named
+    assert named <= targets
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= LONGEST_README
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    from typer.main import get_command
+
+    from student_success.cli.main import app
+
+    command = get_command(app)
+    named = set(re.findall(r"python -m student_success ([a-z-]+)", README))
+    assert named >= {"score", "train", "promote", "rollback", "deployments"}
+    assert named <= set(command.commands)
+
+
+def find_file(path: str) -> Path | None:
+    """Return the file that a document names."""
+    return next((base / path for base in BASES if (base / path).is_file()), None)
+
+
+@cache
+def functions(path: Path) -> set[str]:
+    """Return the names of the functions in a file."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_in_a_document_exists(document: Path) -> None:
+    if document.name == "CHANGELOG.md":
+        pytest.skip("names modules of former releases")
+    text = document.read_text("utf-8")
+    paths = re.findall(r"`([\w./-]+\.(?:py|toml|yml|yaml|sh))\b", text)
+    missing = {path for path in paths if find_file(path) is None} - NOT_IN_THE_TREE
+    assert not missing
+    links = re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", text)
+    assert not [link for link in links if not (document.parent / link).exists()]
+
+
+NOT_IN_THE_TREE = {"code/grade_models.py"}
+"""Files inside a registered version."""
+
+
+def test_every_test_named_in_a_document_exists() -> None:
+    named = 0
+    for document in DOCUMENTS:
+        path = None
+        for file, function in re.findall(
+            r"`([\w./-]*\.py)?(?:::(\w+))?`", document.read_text("utf-8")
+        ):
+            path = find_file(file) if file else path
+            if function:
+                named += 1
+                assert path is not None, (document.name, file, function)
+                assert function in functions(path), (document.name, path.name, function)
+    assert named > 20
+
+
+def test_architecture_names_every_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    packages = {path.parent.name for path in (ROOT / "student_success").glob("*/__init__.py")}
+    assert packages
+    assert not {name for name in packages if name not in text}
