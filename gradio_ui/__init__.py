@@ -1,1 +1,1 @@
-"""The web interface: its own process, a client of the HTTP API and of nothing else."""
+"""The web interface: a process of its own that only uses the HTTP API."""

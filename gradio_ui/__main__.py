@@ -1,4 +1,4 @@
-"""Serve the web interface: python -m gradio_ui."""
+"""Serve the web interface: ``python -m gradio_ui``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from student_success.core.errors import ConfigurationError
 from student_success.core.settings import Settings
 
-GRACEFUL_SECONDS = 5
+GRACEFUL_SHUTDOWN_SECONDS = 5
 KEEP_ALIVE_SECONDS = 65
 
 
 def main() -> int:
-    """Serve until told to stop; 2 is a fault of the settings."""
+    """Serve until the process is stopped; return 2 if a setting is invalid."""
     try:
         settings = Settings()
         host = "127.0.0.1" if settings.ui_host == "localhost" else settings.ui_host
@@ -34,40 +34,40 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    # httpx logs every address it asks, session codes of erasures among them.
+    # httpx logs the address of each request; the address of an erasure contains a session code.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory(prefix="student-success-ui-") as folder:
-        quiet(folder)
-        return _serve(settings, host)
+        _configure_gradio(folder)
+        _serve(settings, host)
+    return 0
 
 
-def quiet(folder: str) -> None:
-    """Keep Gradio from calling home, and its uploads in a folder that goes with the process."""
+def _configure_gradio(folder: str) -> None:
+    """Turn off Gradio's telemetry, and keep its temporary files in `folder`."""
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
-def _serve(settings: Settings, host: str) -> int:
-    # Gradio reads its environment when it is imported, so not before `quiet`.
+def _serve(settings: Settings, host: str) -> None:
+    # Gradio reads its environment when it is imported, so it is imported only now.
     import uvicorn
 
-    from gradio_ui.web.app import create
+    from gradio_ui.web.app import create_app
 
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Web interface http://{shown}:{settings.ui_port}", flush=True)
+    shown_host = f"[{host}]" if ":" in host else host
+    print(f"Web interface http://{shown_host}:{settings.ui_port}", flush=True)
     uvicorn.run(
-        create(settings),
+        create_app(settings),
         host=host,
         port=settings.ui_port,
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
-    return 0
 
 
 if __name__ == "__main__":

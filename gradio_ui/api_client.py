@@ -1,37 +1,36 @@
-"""The HTTP API as the interface sees it; nobody else here opens a connection."""
+"""Send requests to the HTTP API; no other module of the interface opens a connection."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-logger = logging.getLogger(__name__)
-
-AWAY = "away"
-SLOW = "slow"
-OFFER_SECONDS = 15.0
-"""How long the list of routes is believed."""
+UNREACHABLE = "unreachable"
+TIMEOUT = "timeout"
 HEALTH_SECONDS = 2.0
-"""How long one look at the API's health serves every visitor."""
-MAX_WAIT_SECONDS = 5.0
+"""How long one answer of ``GET /health`` is reused for every visitor."""
+MAX_RETRY_AFTER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ApiError(Exception):
-    """The API said no, or said nothing.
+    """The API refused a request or did not answer.
 
     Attributes
     ----------
     code
-        The envelope's stable code; ``"away"`` or ``"slow"`` where no answer came.
+        The stable code of the error envelope; `UNREACHABLE` or `TIMEOUT` without an answer.
+    status
+        The HTTP status; 0 without an answer.
     message
-        The API's English sentence; readers get the text of `code` where there is one.
+        The API's English sentence. Readers see the text of `code` where there is one.
+    retry_after
+        Seconds to wait before the next attempt, as the API asks.
     """
 
     code: str
@@ -42,37 +41,31 @@ class ApiError(Exception):
     retry_after: float = 0.0
 
     @property
-    def passing(self) -> bool:
-        """Whether the same request may well succeed later."""
+    def is_transient(self) -> bool:
+        """Whether the same request may succeed later."""
         return self.status in (0, 429, 502, 503, 504)
 
 
-@dataclass(slots=True)
-class _Seen:
-    value: Any = None
-    at: float = -1e9
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-class Api:
-    """Calls of the contract. One instance serves every visitor; it keeps nothing of theirs.
+class ApiClient:
+    """Call the routes of the API. One instance serves every visitor and stores no visitor data.
 
     Parameters
     ----------
     token
-        The API token, sent where a call names no token of its own.
+        The API token, sent with each call that passes no token of its own.
     timeout
-        Seconds an answer may take, where the call does not say otherwise.
+        Seconds to wait for an answer, unless a call sets its own limit.
     """
 
     def __init__(self, base_url: str, *, token: str | None = None, timeout: float = 10.0) -> None:
         self._token = token
-        # trust_env: pupils' data must not go through whatever proxy the environment names.
+        # trust_env: pupils' data must not go through a proxy that the environment names.
         self._http = httpx.Client(
             base_url=base_url, timeout=httpx.Timeout(timeout, connect=2.0), trust_env=False
         )
-        self._offers = _Seen({})
-        self._health = _Seen()
+        self._health: dict[str, Any] | ApiError = ApiError(UNREACHABLE)
+        self._health_checked = -HEALTH_SECONDS - 1
+        self._health_lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -86,7 +79,7 @@ class Api:
         body: Any = None,
         token: str | None = None,
         session: str | None = None,
-        key: str | None = None,
+        idempotency_key: str | None = None,
         timeout: float | None = None,
         params: Mapping[str, str | int] | None = None,
     ) -> Any:
@@ -95,100 +88,76 @@ class Api:
         Parameters
         ----------
         token
-            An administrator's token, for the routes that ask for one.
-        key
-            Idempotency key: sent again with the same body, nothing happens twice.
+            An administrator's token, for the routes that require one.
+        session
+            The session that predictions belong to.
+        idempotency_key
+            With the same key and body a repeated request is counted once.
 
         Raises
         ------
         ApiError
-            For every answer that is not a success, and for none.
+            If the answer is not a success, or if there is none.
         """
-        response = self._send(
-            method,
-            path,
-            json=body,
-            headers=_headers(token or self._token, session, key),
-            timeout=timeout,
-            params=params,
-        )
-        if response.is_success:
-            return response.json()
-        raise _error(response)
+        headers = {"X-Session-Id": session, "Idempotency-Key": idempotency_key}
+        return self._send(
+            method, path, json=body, headers=headers, token=token, timeout=timeout, params=params
+        ).json()
 
     def text(self, path: str) -> str:
         """Return an answer that is not JSON; raises `ApiError` as `call` does."""
-        response = self._send("GET", path, headers=_headers(self._token, None, None))
-        if response.is_success:
-            return response.text
-        raise _error(response)
-
-    def offers(self, method: str, path: str) -> bool:
-        """Tell whether the API has a route, as its own description says."""
-        seen = self._offers
-        with seen.lock:
-            if time.monotonic() - seen.at > OFFER_SECONDS:
-                try:
-                    seen.value = self.call("GET", "/openapi.json", timeout=3.0).get("paths", {})
-                    seen.at = time.monotonic()
-                except ApiError:
-                    # What it offered before is the best guess while it is away.
-                    logger.info("openapi_unavailable")
-            return method.lower() in seen.value.get(path, {})
-
-    def takes(self, method: str, path: str, parameter: str) -> bool:
-        """Tell whether a route can be asked without its parameter `parameter`."""
-        if not self.offers(method, path):
-            return False
-        listed = self._offers.value[path][method.lower()].get("parameters", ())
-        return any(p.get("name") == parameter and not p.get("required") for p in listed)
+        return self._send("GET", path).text
 
     def health(self) -> dict[str, Any] | ApiError:
-        """Return the answer of ``GET /health``, or why there is none."""
-        seen = self._health
-        with seen.lock:
-            if time.monotonic() - seen.at > HEALTH_SECONDS:
+        """Return the answer of ``GET /health``, or the error in place of one."""
+        with self._health_lock:
+            if time.monotonic() - self._health_checked > HEALTH_SECONDS:
                 try:
-                    seen.value = self.call("GET", "/health", timeout=3.0)
+                    self._health = self.call("GET", "/health", timeout=3.0)
                 except ApiError as error:
-                    seen.value = error
-                seen.at = time.monotonic()
-            found: dict[str, Any] | ApiError = seen.value
-            return found
+                    self._health = error
+                self._health_checked = time.monotonic()
+            return self._health
 
-    def _send(self, method: str, path: str, **values: Any) -> httpx.Response:
-        if values.get("timeout") is None:
-            values.pop("timeout", None)
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str | None] | None = None,
+        token: str | None = None,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> httpx.Response:
+        sent = {name: value for name, value in (headers or {}).items() if value is not None}
+        sent["Accept"] = "application/json"
+        if token or self._token:
+            sent["Authorization"] = f"Bearer {token or self._token}"
+        limit = httpx.USE_CLIENT_DEFAULT if timeout is None else timeout
         try:
-            return self._http.request(method, path, **values)
-        except httpx.TimeoutException as error:
-            slow = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
-            raise ApiError(SLOW if slow else AWAY) from None
+            response = self._http.request(method, path, headers=sent, timeout=limit, **options)
+        except (httpx.ConnectTimeout, httpx.PoolTimeout):
+            raise ApiError(UNREACHABLE) from None
+        except httpx.TimeoutException:
+            raise ApiError(TIMEOUT) from None
         except httpx.HTTPError:
-            raise ApiError(AWAY) from None
-
-
-def _headers(token: str | None, session: str | None, key: str | None) -> dict[str, str]:
-    headers = {"Accept": "application/json"}
-    if token is not None:
-        headers["Authorization"] = f"Bearer {token}"
-    if session is not None:
-        headers["X-Session-Id"] = session
-    if key is not None:
-        headers["Idempotency-Key"] = key
-    return headers
+            raise ApiError(UNREACHABLE) from None
+        if not response.is_success:
+            raise _error(response)
+        return response
 
 
 def _error(response: httpx.Response) -> ApiError:
+    """Read an error envelope. A proxy before the API may answer with something else."""
     try:
         body = response.json()
     except ValueError:
         body = None
     envelope = body if isinstance(body, dict) else {}
     try:
-        wait = float(response.headers.get("Retry-After", ""))
+        retry_after = float(response.headers.get("Retry-After", ""))
     except ValueError:
-        wait = 0.0
+        retry_after = 0.0
     details = envelope.get("details")
     return ApiError(
         code=str(envelope.get("error", f"http_{response.status_code}")),
@@ -196,5 +165,5 @@ def _error(response: httpx.Response) -> ApiError:
         message=str(envelope.get("message", "")),
         details=[d for d in details if isinstance(d, dict)] if isinstance(details, list) else (),
         request_id=response.headers.get("X-Request-Id", ""),
-        retry_after=min(wait, MAX_WAIT_SECONDS),
+        retry_after=min(retry_after, MAX_RETRY_AFTER_SECONDS),
     )

@@ -1,4 +1,4 @@
-"""Colours and type: calm, legible (AA in light and dark), and nothing fetched from anywhere."""
+"""Colours and fonts: contrast of WCAG AA in light and dark, and no downloads from other sites."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _hue(name: str, shades: tuple[str, ...]) -> Any:
 
 
 def theme() -> Any:
-    """Return the theme for `mount_gradio_app`."""
+    """Return the theme of the interface."""
     teal, stone = _hue("teal", _TEAL), _hue("stone", _STONE)
     base = gr.themes.Base(
         primary_hue=teal,

@@ -1,4 +1,4 @@
-"""What the interface keeps of each visitor: in memory, apart from all others, not for long."""
+"""What the server remembers of each visitor: in memory, separately, and for a limited time."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
-
-import gradio as gr
+from typing import TYPE_CHECKING, Any
 
 from gradio_ui.files.class_file import ClassFile
-from gradio_ui.files.rows import Scored
+from gradio_ui.files.rows import ScoredPupil
+
+if TYPE_CHECKING:
+    import gradio as gr
 
 COOKIE = "visitor"
 IDLE_SECONDS = 2 * 3600.0
 ADMIN_IDLE_SECONDS = 30 * 60.0
 HAND_OVER_SECONDS = 60.0
-MOST_VISITS = 1000
-"""Beyond this, the visit that was idle longest is forgotten."""
+MAX_VISITS = 1000
+"""Above this number the visit that was idle longest is forgotten."""
 
 
-class StrangerError(Exception):
+class OtherBrowserError(Exception):
     """A request names a page that another browser opened."""
 
 
-def new_code() -> str:
-    """Make a session code: it opens that session's history, so it cannot be guessed."""
+def new_session_code() -> str:
+    """Make a session code. Whoever knows it can read the session, so it cannot be guessed."""
     return secrets.token_urlsafe(12)
 
 
@@ -38,104 +39,115 @@ class Visit:
     Attributes
     ----------
     owner
-        The cookie of the browser that opened it.
+        The cookie of the browser that opened the page.
     code
         The API session that its predictions belong to.
+    invalid_fields
+        The form fields that are marked as invalid at present.
+    previous_pages
+        For each page of the history turned so far, the ``before_id`` it was read with.
+    banner
+        The last state of the API that the page has shown.
+    versions_outdated
+        Whether the list of versions must be read again.
     """
 
     owner: str
-    code: str = field(default_factory=new_code)
-    seen: float = field(default_factory=time.monotonic)
+    code: str = field(default_factory=new_session_code)
+    last_used: float = field(default_factory=time.monotonic)
     tab: str = "pupil"
     form: dict[str, Any] = field(default_factory=dict)
-    marked: frozenset[str] = frozenset()
+    invalid_fields: frozenset[str] = frozenset()
     pupil: dict[str, Any] | None = None
-    answer: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
     explanation: dict[str, Any] | None = None
     class_file: ClassFile | None = None
-    scored: tuple[Scored, ...] = ()
+    scored: tuple[ScoredPupil, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
-    before: tuple[int, ...] = ()
+    previous_pages: tuple[int, ...] = ()
     job_id: str | None = None
     banner: str | None = None
-    stale: bool = True
-    _admin: str | None = field(default=None, repr=False)
-    _admin_seen: float = 0.0
+    versions_outdated: bool = True
+    _admin_token: str | None = field(default=None, repr=False)
+    _admin_last_used: float = 0.0
 
     @property
-    def admin(self) -> str | None:
-        """The administrator's token, forgotten after half an hour without use."""
-        if time.monotonic() - self._admin_seen > ADMIN_IDLE_SECONDS:
-            self._admin = None
-        if self._admin is not None:
-            self._admin_seen = time.monotonic()
-        return self._admin
+    def admin_token(self) -> str | None:
+        """The administrator's token; it is forgotten after half an hour without use."""
+        if time.monotonic() - self._admin_last_used > ADMIN_IDLE_SECONDS:
+            self._admin_token = None
+        if self._admin_token is not None:
+            self._admin_last_used = time.monotonic()
+        return self._admin_token
 
-    @admin.setter
-    def admin(self, token: str | None) -> None:
-        self._admin, self._admin_seen = token, time.monotonic()
+    @admin_token.setter
+    def admin_token(self, token: str | None) -> None:
+        self._admin_token, self._admin_last_used = token, time.monotonic()
 
 
 class Visits:
-    """Every open page, by the random name Gradio gives it."""
+    """Every open page, by the random session hash that Gradio gives it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[str, Visit] = OrderedDict()
-        self._left: dict[str, tuple[float, Visit]] = {}
+        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._handed_over: dict[str, tuple[float, Visit]] = {}
 
     def of(self, request: gr.Request) -> Visit:
-        """Return the visit a request belongs to, a new one for a new page.
+        """Return the visit that a request belongs to; a new one for a new page.
 
         Raises
         ------
-        StrangerError
-            If the page was opened by another browser.
+        OtherBrowserError
+            If another browser opened the page.
         """
         cookie = str((request.cookies or {}).get(COOKIE, ""))
-        name = request.session_hash or ""
+        session_hash = request.session_hash or ""
         now = time.monotonic()
         with self._lock:
-            visit = self._open.get(name)
-            if visit is None or now - visit.seen > IDLE_SECONDS:
-                visit = self._open[name] = Visit(cookie)
-            if not secrets.compare_digest(visit.owner.encode(), cookie.encode()):
-                raise StrangerError
-            visit.seen = now
-            self._open.move_to_end(name)
-            self._sweep(now)
+            visit = self._visits.get(session_hash)
+            if visit is None or now - visit.last_used > IDLE_SECONDS:
+                visit = self._visits[session_hash] = Visit(cookie)
+            if not _same_text(visit.owner, cookie):
+                raise OtherBrowserError
+            visit.last_used = now
+            self._visits.move_to_end(session_hash)
+            self._forget_expired(now)
             return visit
 
-    def allows(self, name: str, cookie: str) -> bool:
-        """Tell whether a browser may listen to the answers of a page."""
+    def allows(self, session_hash: str, cookie: str) -> bool:
+        """Tell whether a browser may read the answers of a page."""
         with self._lock:
-            visit = self._open.get(name)
-        return visit is None or secrets.compare_digest(visit.owner.encode(), cookie.encode())
+            visit = self._visits.get(session_hash)
+        return visit is None or _same_text(visit.owner, cookie)
 
     def hand_over(self, request: gr.Request) -> None:
-        """Leave this visit for the page the same browser opens next, in the other language."""
+        """Keep this visit for the page in the other language that the browser opens next."""
         visit = self.of(request)
         if visit.owner:
             with self._lock:
-                self._left[visit.owner] = (time.monotonic(), visit)
+                self._handed_over[visit.owner] = (time.monotonic(), visit)
 
     def take_over(self, request: gr.Request) -> Visit | None:
-        """Go on with the visit left a moment ago, if there is one."""
-        fresh = self.of(request)
+        """Continue the visit handed over by the same browser, if there is one."""
+        new_visit = self.of(request)
         with self._lock:
-            at, visit = self._left.pop(fresh.owner, (0.0, fresh))
-            if visit is fresh or time.monotonic() - at > HAND_OVER_SECONDS:
+            at, visit = self._handed_over.pop(new_visit.owner, (0.0, new_visit))
+            if visit is new_visit or time.monotonic() - at > HAND_OVER_SECONDS:
                 return None
-            self._open[request.session_hash or ""] = visit
-            visit.banner = None
+            self._visits[request.session_hash or ""] = visit
             return visit
 
-    def _sweep(self, now: float) -> None:
-        while self._open:
-            name, oldest = next(iter(self._open.items()))
-            if now - oldest.seen <= IDLE_SECONDS and len(self._open) <= MOST_VISITS:
+    def _forget_expired(self, now: float) -> None:
+        while self._visits:
+            session_hash, oldest = next(iter(self._visits.items()))
+            if now - oldest.last_used <= IDLE_SECONDS and len(self._visits) <= MAX_VISITS:
                 break
-            del self._open[name]
-        for owner, (at, _) in list(self._left.items()):
+            del self._visits[session_hash]
+        for owner, (at, _) in list(self._handed_over.items()):
             if now - at > HAND_OVER_SECONDS:
-                del self._left[owner]
+                del self._handed_over[owner]
+
+
+def _same_text(left: str, right: str) -> bool:
+    return secrets.compare_digest(left.encode(), right.encode())

@@ -22,9 +22,9 @@ class UiServer:
     Parameters
     ----------
     folder
-        Where its log goes.
+        The folder of its log and its temporary files.
     api_url
-        Where it finds the API, which may be away.
+        Address of the API, which need not be running.
     settings
         Environment variables.
     """
@@ -62,7 +62,7 @@ class UiServer:
                 if httpx.get(f"{self.url}/livez", timeout=5).status_code == 200:
                     return
             time.sleep(0.05)
-        raise AssertionError(f"the interface does not answer:\n{self.log.read_text('utf-8')}")
+        raise AssertionError(f"the interface did not start:\n{self.log.read_text('utf-8')}")
 
     def stop(self) -> None:
         if self.process is None:
@@ -78,7 +78,7 @@ class UiServer:
 
 @contextlib.contextmanager
 def interface(folder: Path, api_url: str, **settings: str) -> Iterator[UiServer]:
-    """Run an interface for the block."""
+    """Run an interface inside a `with` block."""
     server = UiServer(folder, api_url, **settings)
     try:
         server.start()

@@ -1,1 +1,1 @@
-"""Files a person loads and saves."""
+"""Read and write the files of a visitor; no Gradio."""

@@ -1,7 +1,7 @@
-"""Tables as files: CSV and XLSX whose cells are never formulas.
+"""Write tables as CSV and XLSX files in which no cell is a formula.
 
-Files are made in memory and saved by the reader's own browser: nothing of a pupil is written to
-the server's disk, and there is no address at which somebody else could fetch it.
+Files are made in memory and saved by the reader's browser. No pupil's data are written to the disk
+of the server, and no address exists at which somebody else could download them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font
 
-Kind = Literal["csv", "xlsx"]
-_TYPES = {
+Format = Literal["csv", "xlsx"]
+_MEDIA_TYPES = {
     "csv": "text/csv;charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-# Wide ones too: a spreadsheet in an East Asian language takes them for the others.
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-_BREAKS = ("\t", "\r", "\n")
+# East Asian spreadsheets also treat the full-width characters as the start of a formula.
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+_LINE_BREAKS = ("\t", "\r", "\n")
 
-SAVE = """
+SAVE_SCRIPT = """
 (file) => {
   if (!file || !file.data) return;
   const bytes = Uint8Array.from(atob(file.data), (c) => c.charCodeAt(0));
@@ -40,80 +40,74 @@ SAVE = """
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 """
-"""Saves what `packed` made; runs in the reader's browser."""
+"""Saves the result of `build_file` in the reader's browser."""
 
 
-def packed(
-    kind: Kind,
+def build_file(
+    file_format: Format,
     name: str,
     header: Sequence[str],
     rows: Iterable[Sequence[Any]],
     *,
     decimal_comma: bool = False,
 ) -> dict[str, str]:
-    """Return a file for `SAVE`.
+    """Return name, media type and content (base64) of a file, for `SAVE_SCRIPT`.
 
     Parameters
     ----------
+    name
+        File name without its ending.
     decimal_comma
-        Write a CSV as a French spreadsheet reads it: semicolons, and commas in numbers.
+        Write a CSV as French spreadsheets expect it: semicolons, and commas in numbers.
     """
-    data = _xlsx(header, rows) if kind == "xlsx" else _csv(header, rows, decimal_comma)
+    data = _xlsx(header, rows) if file_format == "xlsx" else _csv(header, rows, decimal_comma)
     return {
-        "name": f"{name}.{kind}",
-        "type": _TYPES[kind],
+        "name": f"{name}.{file_format}",
+        "type": _MEDIA_TYPES[file_format],
         "data": base64.b64encode(data).decode("ascii"),
     }
 
 
-def harmless(value: Any) -> Any:
+def escape_formula(value: Any) -> Any:
     """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    if isinstance(value, str) and (value.startswith(_BREAKS) or _seen(value).startswith(_FORMULA)):
+    if not isinstance(value, str):
+        return value
+    # Blanks and invisible characters before a formula do not stop a spreadsheet.
+    visible = next((i for i, c in enumerate(value) if unicodedata.category(c)[0] not in "ZC"), 0)
+    if value.startswith(_LINE_BREAKS) or value.startswith(_FORMULA_STARTS, visible):
         return f"'{value}"
     return value
 
 
-def _seen(text: str) -> str:
-    """Return a text from its first character that is neither blank nor invisible."""
-    for place, letter in enumerate(text):
-        if unicodedata.category(letter)[0] not in "ZC":
-            return text[place:]
-    return ""
-
-
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]], decimal_comma: bool) -> bytes:
+    def written(value: Any) -> Any:
+        if decimal_comma and isinstance(value, float):
+            return str(value).replace(".", ",")
+        return escape_formula(value)
+
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";" if decimal_comma else ",")
-    writer.writerow([harmless(title) for title in header])
-    for row in rows:
-        writer.writerow([_cell(harmless(value), decimal_comma) for value in row])
-    # The mark at the start tells spreadsheets that accents are UTF-8.
+    writer.writerow([escape_formula(title) for title in header])
+    writer.writerows([written(value) for value in row] for row in rows)
+    # With a byte order mark spreadsheets read the file as UTF-8.
     return text.getvalue().encode("utf-8-sig")
 
 
-def _cell(value: Any, decimal_comma: bool) -> Any:
-    if decimal_comma and isinstance(value, float):
-        return str(value).replace(".", ",")
-    return value
-
-
-def _storable(value: Any) -> Any:
-    """Drop the control characters that an XLSX cannot hold."""
-    return ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value
-
-
 def _xlsx(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    def written(value: Any) -> Any:
+        # An XLSX file cannot hold control characters.
+        value = escape_formula(value)
+        return ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value
+
     book = Workbook(write_only=True)
     sheet = book.create_sheet("1")
     sheet.freeze_panes = "A2"
-    titles = []
-    for title in header:
-        cell = WriteOnlyCell(sheet, value=_storable(harmless(title)))
+    titles = [WriteOnlyCell(sheet, value=written(title)) for title in header]
+    for cell in titles:
         cell.font = Font(bold=True)
-        titles.append(cell)
     sheet.append(titles)
     for row in rows:
-        sheet.append([_storable(harmless(value)) for value in row])
+        sheet.append([written(value) for value in row])
     out = io.BytesIO()
     book.save(out)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""The rows of a class list, before and after they are scored."""
+"""The rows of a class list, before and after their prediction."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 PASSES = "reussite"
-"""The API's word for a pass."""
+"""The value of `decision` for a pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pupil:
-    """One valid row.
+    """A valid row.
 
     Attributes
     ----------
     line
-        Line in the reader's file; the header is line 1.
+        Line in the file; the header is line 1.
     reference
         The reader's own code for the pupil, or "".
     features
@@ -29,17 +29,17 @@ class Pupil:
 
 
 @dataclass(frozen=True, slots=True)
-class BadCell:
-    """One thing wrong in a file.
+class InvalidCell:
+    """A problem in a file.
 
     Attributes
     ----------
     line
-        Line in the file; None where the file as a whole is meant.
+        Line in the file; None if the problem concerns the whole column.
     value
-        What is written there, shortened.
+        Content of the cell, shortened.
     key, values
-        Text that says why, and what fills its placeholders.
+        Key of the text that explains the problem, and the values of its placeholders.
     """
 
     line: int | None
@@ -50,8 +50,8 @@ class BadCell:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A pupil with the answer of the API."""
+class ScoredPupil:
+    """A pupil with the prediction of the API."""
 
     pupil: Pupil
     grade: float
@@ -64,18 +64,18 @@ class Scored:
     version: str
     prediction_id: str
 
-    @staticmethod
-    def of(pupil: Pupil, answer: dict[str, Any]) -> Scored:
-        """Read one answer of ``POST /predict_batch``."""
-        return Scored(
+    @classmethod
+    def from_prediction(cls, pupil: Pupil, prediction: dict[str, Any]) -> ScoredPupil:
+        """Read one prediction of ``POST /predict_batch``."""
+        return cls(
             pupil,
-            float(answer["predicted_G3"]),
-            int(answer["interval"]["low"]),
-            int(answer["interval"]["high"]),
-            float(answer["pass_probability"]),
-            answer["decision"] == PASSES,
-            bool(answer["at_risk"]),
-            str(answer["horizon"]),
-            str(answer["model_version"]),
-            str(answer["prediction_id"]),
+            float(prediction["predicted_G3"]),
+            int(prediction["interval"]["low"]),
+            int(prediction["interval"]["high"]),
+            float(prediction["pass_probability"]),
+            prediction["decision"] == PASSES,
+            bool(prediction["at_risk"]),
+            str(prediction["horizon"]),
+            str(prediction["model_version"]),
+            str(prediction["prediction_id"]),
         )

@@ -1,4 +1,4 @@
-"""Read an uploaded CSV or XLSX as lines of text, within bounds, whatever it holds."""
+"""Read an uploaded CSV or XLSX file as lines of text, within fixed limits."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from student_success.domain.tabular import DELIMITERS
 
 MAX_ROWS = 10_000
 MAX_COLUMNS = 200
-MAX_CELL = 1_000
-MAX_UNPACKED = 200 << 20
-"""An XLSX is a ZIP: what it unpacks to is bounded before it is unpacked."""
+MAX_CELL_CHARACTERS = 1_000
+MAX_UNPACKED_BYTES = 200 << 20
+"""Limit for the content of an XLSX file, which is a ZIP archive; checked before it is unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableError(Exception):
-    """The file as a whole cannot be read; `key` is the text that says why."""
+    """The file cannot be read; `key` names the text that explains why."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A header, and the lines under it with their number in the file."""
+    """A header, and the lines below it with their number in the file."""
 
     header: list[str]
     lines: list[tuple[int, list[str]]]
 
 
-def read(data: bytes, name: str) -> Sheet:
-    """Read a file by what it is, not by what its name says.
+def read_sheet(data: bytes, name: str) -> Sheet:
+    """Read a file; its format is recognised by its content, not by its name.
 
     Raises
     ------
     UnreadableError
-        If it is empty, no table, or too large.
+        If it is empty, too large, or not a table.
     """
     if not data.strip():
         raise UnreadableError("file.empty")
     if data.startswith(b"PK\x03\x04"):
-        rows = _xlsx(data)
+        rows = _xlsx_rows(data)
     elif data.startswith(b"\xd0\xcf\x11\xe0") or name.lower().endswith((".xls", ".ods")):
         raise UnreadableError("file.old_excel")
     else:
-        rows = _csv(data)
+        rows = _csv_rows(data)
     lines: list[tuple[int, list[str]]] = []
     header: list[str] | None = None
     for number, cells in rows:
@@ -68,26 +68,23 @@ def read(data: bytes, name: str) -> Sheet:
     return Sheet(header, lines)
 
 
-def _csv(data: bytes) -> Iterator[tuple[int, list[str]]]:
-    text = _decoded(data)
+def _csv_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
+    text = _decode(data)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    before = 0
+    lines_before = 0
     try:
         for cells in reader:
-            yield before + 1, [cell.strip()[:MAX_CELL] for cell in cells]
-            before = reader.line_num
+            yield lines_before + 1, [cell.strip()[:MAX_CELL_CHARACTERS] for cell in cells]
+            lines_before = reader.line_num
     except csv.Error:
         raise UnreadableError("file.not_a_table") from None
 
 
-def _decoded(data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encodings = ["utf-16"]
-    else:
-        encodings = ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
+def _decode(data: bytes) -> str:
+    is_utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ("utf-16",) if is_utf16 else ("utf-8-sig", "cp1252"):
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
@@ -97,31 +94,31 @@ def _decoded(data: bytes) -> str:
     raise UnreadableError("file.not_a_table")
 
 
-def _xlsx(data: bytes) -> Iterator[tuple[int, list[str]]]:
+def _xlsx_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            if sum(member.file_size for member in packed.infolist()) > MAX_UNPACKED:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise UnreadableError("file.too_large")
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
         sheet = book.worksheets[0]
-        # What the file claims of its own size may be wrong, or enormous.
+        # The size that a file states for its sheet may be wrong, or enormous.
         sheet.reset_dimensions()
         for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
-            written = [_written(cell) for cell in cells]
-            while written and not written[-1]:
-                written.pop()
-            yield number, written
+            texts = [_cell_text(cell) for cell in cells]
+            while texts and not texts[-1]:
+                texts.pop()
+            yield number, texts
     except UnreadableError:
         raise
-    except Exception:  # openpyxl raises whatever its parsers do on a damaged file.
+    except Exception:  # openpyxl raises arbitrary exception types for damaged files.
         raise UnreadableError("file.not_a_table") from None
 
 
-def _written(cell: object) -> str:
+def _cell_text(cell: object) -> str:
     if cell is None:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return str(cell).strip()[:MAX_CELL]
+    return str(cell).strip()[:MAX_CELL_CHARACTERS]

@@ -1,1 +1,1 @@
-"""HTML fragments; no Gradio."""
+"""Build HTML; no Gradio."""

@@ -1,170 +1,166 @@
-"""A class list on screen: what is wrong with it, and the pupils ranked by risk."""
+"""A class list: the cells to correct, and the pupils ranked by risk."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Any, Literal, get_args
 
 from gradio_ui.files.class_file import ClassFile
-from gradio_ui.files.rows import BadCell, Scored
-from gradio_ui.html.grade_scale import distribution, strip
-from gradio_ui.html.markup import Cell, Safe, badge, facts, note, table
-from gradio_ui.html.result import horizon_name
-from gradio_ui.texts import Words
+from gradio_ui.files.rows import InvalidCell, ScoredPupil
+from gradio_ui.html.grade_scale import distribution, grade_strip
+from gradio_ui.html.labels import decision_badge, decision_name, horizon_name
+from gradio_ui.html.markup import Content, Html, badge, element, facts, figure, note, table
+from gradio_ui.texts import Texts
 from student_success.domain.students import FEATURE_NAMES
 
 Filter = Literal["all", "at_risk", "fail", "pass"]
 FILTERS: tuple[Filter, ...] = get_args(Filter)
-PAGE = 50
-_BAD_SHOWN = 200
+ROWS_PER_PAGE = 50
+_MAX_INVALID_SHOWN = 200
+_MAX_IGNORED_SHOWN = 20
 
 
-def summary(words: Words, found: ClassFile) -> str:
-    """Say what was read, and what has to be corrected."""
-    tone: Any = "good" if not found.bad else "warn"
-    parts = [words("class.read", rows=words.number(found.rows, 0))]
-    if found.bad:
-        parts.append(
-            words(
-                "class.bad",
-                bad=words.number(len(found.bad), 0),
-                good=words.number(len(found.pupils), 0),
-            )
-        )
+def summary(texts: Texts, class_file: ClassFile) -> str:
+    """Describe what was read, and what has to be corrected."""
+    invalid, ignored = class_file.invalid, class_file.ignored
+    sentences = [texts("class.read", rows=texts.number(class_file.rows, 0))]
+    if invalid:
+        bad, good = texts.number(len(invalid), 0), texts.number(len(class_file.pupils), 0)
+        sentences.append(texts("class.bad", bad=bad, good=good))
     else:
-        parts.append(words("class.all_good"))
-    if found.ignored:
-        listed = ", ".join(found.ignored[:20]) + ("…" if len(found.ignored) > 20 else "")
-        parts.append(words("class.ignored", columns=listed))
-    return note(tone, " ".join(parts)) + _bad_cells(words, found.bad)
-
-
-def bad_rows(words: Words, bad: Sequence[BadCell]) -> list[list[Any]]:
-    """Return every bad cell as a row for a file."""
-    return [[one.line or "", one.column, one.value, words(one.key, **one.values)] for one in bad]
-
-
-def bad_titles(words: Words) -> list[str]:
-    """Return the titles of `bad_rows`."""
-    return [words(f"bad.{name}") for name in ("line", "column", "value", "why")]
-
-
-def _bad_cells(words: Words, bad: Sequence[BadCell]) -> str:
-    if not bad:
-        return ""
-    rows = [[str(cell) for cell in row] for row in bad_rows(words, bad[:_BAD_SHOWN])]
-    html = table(words, words("bad.caption"), bad_titles(words), rows)
-    if len(bad) > _BAD_SHOWN:
-        html += note("info", words("bad.more", shown=_BAD_SHOWN, total=words.number(len(bad), 0)))
+        sentences.append(texts("class.all_good"))
+    if ignored:
+        listed = ", ".join(ignored[:_MAX_IGNORED_SHOWN])
+        more = "…" if len(ignored) > _MAX_IGNORED_SHOWN else ""
+        sentences.append(texts("class.ignored", columns=listed + more))
+    html = note("warn" if invalid else "good", " ".join(sentences))
+    if invalid:
+        rows = invalid_cell_rows(texts, invalid[:_MAX_INVALID_SHOWN])
+        shown = [[str(value) for value in row] for row in rows]
+        html += table(texts, texts("bad.caption"), invalid_cell_titles(texts), shown)
+    if len(invalid) > _MAX_INVALID_SHOWN:
+        total = texts.number(len(invalid), 0)
+        html += note("info", texts("bad.more", shown=_MAX_INVALID_SHOWN, total=total))
     return html
 
 
-def overview(words: Words, scored: Sequence[Scored]) -> str:
-    """Return the class as a whole: figures and the distribution."""
-    failing = sum(not one.passes for one in scored)
-    at_risk = sum(one.at_risk for one in scored)
-    mean = sum(one.grade for one in scored) / len(scored)
+def invalid_cell_titles(texts: Texts) -> list[str]:
+    """Return the titles of `invalid_cell_rows`."""
+    return texts.many("bad", "line", "column", "value", "why")
+
+
+def invalid_cell_rows(texts: Texts, invalid: Sequence[InvalidCell]) -> list[list[Any]]:
+    """Return each invalid cell as a row of a table or file."""
+    return [
+        [cell.line or "", cell.column, cell.value, texts(cell.key, **cell.values)]
+        for cell in invalid
+    ]
+
+
+def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
+    """Return the figures of the whole class, and the distribution of its grades."""
+    failing = sum(not pupil.passes for pupil in scored)
+    at_risk = sum(pupil.at_risk for pupil in scored)
+    mean = sum(pupil.grade for pupil in scored) / len(scored)
     figures = facts(
         [
-            (words("class.count"), words.number(len(scored), 0)),
-            (words("class.mean"), f"{words.number(mean)} / 20"),
-            (words("class.failing"), words.number(failing, 0)),
-            (words("class.at_risk"), words.number(at_risk, 0)),
+            (texts("class.count"), texts.number(len(scored), 0)),
+            (texts("class.mean"), f"{texts.number(mean)} / 20"),
+            (texts("class.failing"), texts.number(failing, 0)),
+            (texts("class.at_risk"), texts.number(at_risk, 0)),
         ]
     )
-    title = escape(words("class.distribution"))
-    picture = distribution(words, scored)
-    return (
-        f'<div class="overview">{figures}<figure>{picture}<figcaption>{title}</figcaption>'
-        "</figure></div>"
+    picture = figure(distribution(texts, scored), texts("class.distribution"))
+    return element("div", Html(figures + picture), css="overview").html
+
+
+def sort_by_risk(scored: Sequence[ScoredPupil]) -> tuple[ScoredPupil, ...]:
+    """Sort pupils by risk, the most likely to fail first."""
+    return tuple(
+        sorted(scored, key=lambda pupil: (pupil.probability, pupil.grade, pupil.pupil.line))
     )
 
 
-def ranked(scored: Sequence[Scored]) -> tuple[Scored, ...]:
-    """Sort the pupils by risk, the one most in danger of failing first."""
-    return tuple(sorted(scored, key=lambda one: (one.probability, one.grade, one.pupil.line)))
-
-
-def chosen(scored: Sequence[Scored], kind: str, search: str) -> list[tuple[int, Scored]]:
-    """Return rank and pupil of those that a filter and a search let through."""
+def select(
+    scored: Sequence[ScoredPupil], filter_name: str, search: str
+) -> list[tuple[int, ScoredPupil]]:
+    """Return rank and pupil of those that match a filter and a search."""
     wanted = search.strip().casefold()
     return [
-        (rank, one)
-        for rank, one in enumerate(scored, 1)
-        if _kept(one, kind) and (not wanted or wanted in name_of(one).casefold())
+        (rank, pupil)
+        for rank, pupil in enumerate(scored, 1)
+        if _matches(pupil, filter_name) and wanted in _pupil_name(pupil).casefold()
     ]
 
 
-def _kept(one: Scored, kind: str) -> bool:
-    if kind == "at_risk":
-        return one.at_risk
-    return kind not in ("fail", "pass") or one.passes == (kind == "pass")
+def _matches(pupil: ScoredPupil, filter_name: str) -> bool:
+    if filter_name == "at_risk":
+        return pupil.at_risk
+    return filter_name not in ("fail", "pass") or pupil.passes == (filter_name == "pass")
 
 
-def name_of(one: Scored) -> str:
-    """Return how the reader knows a pupil: by reference, else by line."""
-    return one.pupil.reference or f"#{one.pupil.line}"
+def _pupil_name(scored: ScoredPupil) -> str:
+    """Name a pupil by reference, or else by line."""
+    return scored.pupil.reference or f"#{scored.pupil.line}"
 
 
-def pages(count: int) -> int:
-    """Return how many pages a table of `count` rows has."""
-    return max(1, -(-count // PAGE))
+def page_count(rows: int) -> int:
+    """Return how many pages a table of `rows` rows has."""
+    return max(1, -(-rows // ROWS_PER_PAGE))
 
 
-def ranking(words: Words, rows: Sequence[tuple[int, Scored]], page: int) -> str:
-    """Return one page of the ranked pupils."""
-    titles = [
-        words(f"rank.{name}")
-        for name in ("place", "pupil", "probability", "grade", "interval", "verdict", "known")
-    ]
-    shown: list[list[Cell]] = []
-    for rank, one in rows[page * PAGE : (page + 1) * PAGE]:
-        verdict = badge(
-            words("rank.pass" if one.passes else "rank.fail"), "good" if one.passes else "low"
+def ranking(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]], page: int) -> str:
+    """Return one page of the ranked pupils; `page` counts from 0."""
+    shown: list[Sequence[Content]] = []
+    for rank, pupil in rows[page * ROWS_PER_PAGE : (page + 1) * ROWS_PER_PAGE]:
+        interval = element(
+            "span",
+            Html(grade_strip(texts, pupil)),
+            element("small", f"{pupil.low}–{pupil.high}"),
+            css="nowrap",
         )
-        watch = badge(words("rank.at_risk"), "watch").html if one.at_risk else ""
+        outcome = decision_badge(texts, pupil.passes).html
+        if pupil.at_risk:
+            outcome += f" {badge(texts('rank.at_risk'), 'watch').html}"
         shown.append(
             [
                 str(rank),
-                name_of(one),
-                words.percent(one.probability),
-                words.number(one.grade),
-                Safe(
-                    f'<span class="nowrap">{strip(words, one)}'
-                    f"<small>{one.low}–{one.high}</small></span>"
-                ),
-                Safe(f"{verdict.html} {watch}"),
-                horizon_name(words, one.horizon),
+                _pupil_name(pupil),
+                texts.percent(pupil.probability),
+                texts.number(pupil.grade),
+                interval,
+                Html(outcome),
+                horizon_name(texts, pupil.horizon),
             ]
         )
-    return table(words, words("rank.caption"), titles, shown)
+    titles = texts.many(
+        "rank", "place", "pupil", "probability", "grade", "interval", "verdict", "known"
+    )
+    return table(texts, texts("rank.caption"), titles, shown)
 
 
-def result_titles(words: Words) -> list[str]:
+def result_titles(texts: Texts) -> list[str]:
     """Return the titles of `result_rows`."""
     names = ("place", "line", "reference", "grade", "low", "high", "probability", "verdict")
-    own = [words(f"file.{name}") for name in (*names, "at_risk", "known", "version")]
-    return [*own, *FEATURE_NAMES]
+    return [*texts.many("file", *names, "at_risk", "known", "version"), *FEATURE_NAMES]
 
 
-def result_rows(words: Words, rows: Sequence[tuple[int, Scored]]) -> list[list[Any]]:
-    """Return ranked pupils as rows for a file: the answer first, then what was sent."""
-    yes, no = words("file.yes"), words("file.no")
+def result_rows(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]]) -> list[list[Any]]:
+    """Return ranked pupils as rows for a file: the prediction first, then the features sent."""
     return [
         [
             rank,
-            one.pupil.line,
-            one.pupil.reference,
-            one.grade,
-            one.low,
-            one.high,
-            round(one.probability, 4),
-            words("rank.pass" if one.passes else "rank.fail"),
-            yes if one.at_risk else no,
-            horizon_name(words, one.horizon),
-            one.version,
-            *(one.pupil.features.get(name) for name in FEATURE_NAMES),
+            scored.pupil.line,
+            scored.pupil.reference,
+            scored.grade,
+            scored.low,
+            scored.high,
+            round(scored.probability, 4),
+            decision_name(texts, scored.passes),
+            texts("file.yes" if scored.at_risk else "file.no"),
+            horizon_name(texts, scored.horizon),
+            scored.version,
+            *(scored.pupil.features.get(name) for name in FEATURE_NAMES),
         ]
-        for rank, one in rows
+        for rank, scored in rows
     ]

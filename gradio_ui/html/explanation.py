@@ -1,94 +1,73 @@
-"""Why a grade was predicted, and what could change it: shown where the API offers `/explain`."""
+"""Why a grade was predicted, and what could change it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
-from gradio_ui.html.grade_scale import PASS, grade_scale
-from gradio_ui.texts import Words
+from gradio_ui.html.grade_scale import grade_scale
+from gradio_ui.html.markup import Html, element, heading, items, paragraph
+from gradio_ui.texts import Texts
 from student_success.domain.students import FEATURES
 
-SHOWN = 3
+MAX_ITEMS = 3
 _FEATURES = {feature.name: feature for feature in FEATURES}
 
 
-def reasons(words: Words, explanation: Mapping[str, Any]) -> str:
-    """Return the three sentences that weigh most, each with what it adds or takes."""
-    sentences = list(explanation.get("reasons", {}).get(words.language, ()))[:SHOWN]
+def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
+    """Return the three strongest reasons, and the changes that would help most."""
+    sentences = explanation["reasons"][texts.language][:MAX_ITEMS]
     if not sentences:
         return ""
-    items = "".join(f"<li>{escape(str(sentence))}</li>" for sentence in sentences)
-    title = escape(words("explain.title"))
-    ideas = _ideas(words, explanation)
-    return f'<section class="reasons"><h2>{title}</h2><ol>{items}</ol>{ideas}</section>'
+    return element(
+        "section",
+        Html(heading(texts("explain.title"))),
+        items(sentences, "ol"),
+        Html(_changes(texts, explanation)),
+        css="reasons",
+    ).html
 
 
-def changed(
-    words: Words, before: Mapping[str, Any], after: Mapping[str, Any], pupil: Mapping[str, Any]
-) -> str:
-    """Return what the sliders lead to, beside the prediction as it stands."""
+def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the prediction for the sliders beside the pupil's present prediction."""
     old, new = float(before["predicted_G3"]), float(after["predicted_G3"])
-    interval = after.get("interval") or {}
-    passes = after["decision"] == PASSES if "decision" in after else new >= PASS - 0.5
     difference = round(new - old, 1)
     sign = "+" if difference > 0 else "−" if difference < 0 else "±"
-    text = words(
-        "explain.changed", grade=words.number(new), change=sign + words.number(abs(difference))
+    change = sign + texts.number(abs(difference))
+    share = texts.percent(float(after["pass_probability"]))
+    text = texts("explain.changed", grade=texts.number(new), change=change)
+    picture = grade_scale(
+        texts,
+        grade=new,
+        low=int(after["interval"]["low"]),
+        high=int(after["interval"]["high"]),
+        passes=after["decision"] == PASSES,
+        known=[(texts("explain.before"), old)],
     )
-    if "pass_probability" in after:
-        text += " " + words(
-            "result.probability", share=words.percent(float(after["pass_probability"]))
+    sentence = paragraph(f"{text} {texts('result.probability', share=share)}")
+    return element("div", Html(sentence + picture), css="changed", role="status").html
+
+
+def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
+    """Return the changes that the API suggests, each with its effect."""
+    listed = []
+    for suggestion in explanation["what_if"][:MAX_ITEMS]:
+        effect = texts(
+            "explain.effect",
+            grade=texts.number(float(suggestion["predicted_G3"])),
+            share=texts.percent(float(suggestion["pass_probability"])),
         )
-    picture = ""
-    if interval:
-        picture = grade_scale(
-            words,
-            grade=new,
-            low=int(interval["low"]),
-            high=int(interval["high"]),
-            passes=passes,
-            known=[(words("explain.before"), old)],
-        )
-    del pupil
-    return f'<div class="changed" role="status"><p>{escape(text)}</p>{picture}</div>'
+        change = element("span", _change_in_words(texts, suggestion["change"]), " → ")
+        listed.append(Html(change.html + element("strong", effect).html))
+    return heading(texts("explain.ideas")) + items(listed).html if listed else ""
 
 
-def _ideas(words: Words, explanation: Mapping[str, Any]) -> str:
-    """Return the API's own what-if: what a pupil could change, and to what effect."""
-    items = []
-    for idea in list(explanation.get("what_if", ()))[:SHOWN]:
-        named = _named(words, idea.get("change"))
-        if named:
-            effect = words(
-                "explain.effect",
-                grade=words.number(float(idea["predicted_G3"])),
-                share=words.percent(float(idea["pass_probability"])),
-            )
-            items.append(f"<li>{escape(named)} → <strong>{escape(effect)}</strong></li>")
-    if not items:
-        return ""
-    return f"<h2>{escape(words('explain.ideas'))}</h2><ul>{''.join(items)}</ul>"
-
-
-def _named(words: Words, change: Any) -> str:
-    """Say a change in words: from the API's own sentence, or from the features it names."""
-    if isinstance(change, str):
-        return change
-    if not isinstance(change, Mapping):
-        return ""
-    if words.language in change:
-        return str(change[words.language])
-    if "feature" in change:
-        change = {change["feature"]: change.get("to", change.get("value"))}
+def _change_in_words(texts: Texts, change: Mapping[str, Any]) -> str:
     parts = []
     for name, value in change.items():
-        feature = _FEATURES.get(name)
-        if feature is None:
-            continue
-        choice = (feature.about.choices or {}).get(value)
-        shown = words.of(choice) if choice else str(value)
-        parts.append(words("explain.set", name=words.of(feature.about.label), value=shown))
+        about = _FEATURES[name].about
+        choice = (about.choices or {}).get(value)
+        shown = texts.choose(choice) if choice else str(value)
+        parts.append(texts("explain.set", name=texts.choose(about.label), value=shown))
     return ", ".join(parts)

@@ -1,24 +1,45 @@
-"""Pictures of grades, as inline SVG: they take their colours from the page, light or dark."""
+"""Pictures of grades as inline SVG; their colours come from the page's style sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from gradio_ui.files.rows import Scored
-from gradio_ui.texts import Words
+from gradio_ui.files.rows import ScoredPupil
+from gradio_ui.texts import Texts
 
-PASS = 10.0
-MOST = 20
+PASS_GRADE = 10.0
+MAX_GRADE = 20
 _WIDTH, _LEFT, _RIGHT = 400, 14, 386
 
 
 def _x(grade: float) -> float:
-    return round(_LEFT + (_RIGHT - _LEFT) * min(max(grade, 0.0), MOST) / MOST, 1)
+    return round(_LEFT + (_RIGHT - _LEFT) * min(max(grade, 0.0), MAX_GRADE) / MAX_GRADE, 1)
+
+
+def _svg(css: str, height: int, label: str, content: str, attributes: str = "") -> str:
+    return (
+        f'<svg class="{css}" viewBox="0 0 {_WIDTH} {height}"{attributes} role="img" '
+        f'aria-label="{escape(label)}">{content}</svg>'
+    )
+
+
+def _band(low: int, high: int, shape: str) -> str:
+    """Draw the track, and on it the interval; each whole grade covers half a point around it."""
+    left, right = _x(low - 0.5), _x(high + 0.5)
+    return (
+        f'<rect class="track" x="{_LEFT}" width="{_RIGHT - _LEFT}" {shape}/>'
+        f'<rect class="band" x="{left}" width="{round(right - left, 1)}" {shape}/>'
+    )
+
+
+def _pass_line(top: int, bottom: int) -> str:
+    x = _x(PASS_GRADE)
+    return f'<line class="pass" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
 
 
 def grade_scale(
-    words: Words,
+    texts: Texts,
     *,
     grade: float,
     low: int,
@@ -33,69 +54,69 @@ def grade_scale(
     low, high
         The interval, whole grades.
     known
-        Name and value of the period grades already known, drawn small under the scale.
+        Name and value of grades to mark with small circles.
     """
-    said = words(
-        "scale.described", grade=words.number(grade), low=low, high=high, line=words.number(PASS, 0)
-    )
-    at, line = _x(grade), _x(PASS)
+    x = _x(grade)
     ticks = "".join(
         f'<line class="tick" x1="{_x(n)}" x2="{_x(n)}" y1="62" y2="{70 if n % 5 == 0 else 66}"/>'
         + (f'<text class="number" x="{_x(n)}" y="84">{n}</text>' if n % 5 == 0 else "")
-        for n in range(MOST + 1)
+        for n in range(MAX_GRADE + 1)
     )
-    marks = "".join(
+    circles = "".join(
         f'<circle class="known" cx="{_x(value)}" cy="54" r="4.5"><title>{escape(name)} '
-        f"{escape(words.number(value))}</title></circle>"
+        f"{escape(texts.number(value))}</title></circle>"
         for name, value in known
     )
-    return (
-        f'<svg class="scale {"good" if passes else "low"}" viewBox="0 0 {_WIDTH} 104" role="img" '
-        f'aria-label="{escape(said)}">'
-        f'<rect class="track" x="{_LEFT}" y="46" width="{_RIGHT - _LEFT}" height="16" rx="8"/>'
-        f'<rect class="band" x="{_x(low - 0.5)}" y="46" '
-        f'width="{round(_x(high + 0.5) - _x(low - 0.5), 1)}" height="16" rx="8"/>'
-        f'<line class="pass" x1="{line}" x2="{line}" y1="34" y2="72"/>'
-        f"{ticks}{marks}"
-        f'<text class="password" x="{line}" y="100">'
-        f"{escape(words('scale.pass'))}</text>"
-        f'<path class="pointer" d="M{at} 44 l-7 -11 h14 z"/>'
-        f'<line class="needle" x1="{at}" x2="{at}" y1="44" y2="62"/>'
-        f'<text class="grade" x="{min(max(at, 24), _WIDTH - 24)}" y="26">'
-        f"{escape(words.number(grade))}</text></svg>"
+    label = texts(
+        "scale.described",
+        grade=texts.number(grade),
+        low=low,
+        high=high,
+        line=texts.number(PASS_GRADE, 0),
+    )
+    return _svg(
+        f"scale {'good' if passes else 'low'}",
+        104,
+        label,
+        _band(low, high, 'y="46" height="16" rx="8"')
+        + _pass_line(34, 72)
+        + ticks
+        + circles
+        + f'<text class="pass-label" x="{_x(PASS_GRADE)}" y="100">{escape(texts("scale.pass"))}'
+        f'</text><path class="pointer" d="M{x} 44 l-7 -11 h14 z"/>'
+        f'<line class="needle" x1="{x}" x2="{x}" y1="44" y2="62"/>'
+        f'<text class="grade" x="{min(max(x, 24), _WIDTH - 24)}" y="26">'
+        f"{escape(texts.number(grade))}</text>",
     )
 
 
-def strip(words: Words, scored: Scored) -> str:
+def grade_strip(texts: Texts, scored: ScoredPupil) -> str:
     """Draw a grade and its interval in the height of a line of text."""
-    low, high = _x(scored.low - 0.5), _x(scored.high + 0.5)
-    colour = "good" if scored.passes else "low"
-    said = words("scale.short", low=scored.low, high=scored.high)
-    return (
-        f'<svg class="strip {colour}" viewBox="0 0 {_WIDTH} 24" preserveAspectRatio="none" '
-        f'role="img" aria-label="{escape(said)}">'
-        f'<rect class="track" x="{_LEFT}" y="8" width="{_RIGHT - _LEFT}" height="8"/>'
-        f'<rect class="band" x="{low}" y="8" width="{round(high - low, 1)}" height="8"/>'
-        f'<line class="pass" x1="{_x(PASS)}" x2="{_x(PASS)}" y1="1" y2="23"/>'
-        f'<rect class="dot" x="{_x(scored.grade) - 5}" y="3" width="10" height="18"/></svg>'
+    return _svg(
+        f"strip {'good' if scored.passes else 'low'}",
+        24,
+        texts("scale.short", low=scored.low, high=scored.high),
+        _band(scored.low, scored.high, 'y="8" height="8"')
+        + _pass_line(1, 23)
+        + f'<rect class="dot" x="{_x(scored.grade) - 5}" y="3" width="10" height="18"/>',
+        ' preserveAspectRatio="none"',
     )
 
 
-def distribution(words: Words, scored: Sequence[Scored]) -> str:
+def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
     """Draw how many pupils are predicted each whole grade."""
-    counts = [0] * (MOST + 1)
-    for one in scored:
-        counts[min(MOST, max(0, int(one.grade + 0.5)))] += 1
-    most = max(counts) or 1
-    step = (_RIGHT - _LEFT) / (MOST + 1)
+    counts = [0] * (MAX_GRADE + 1)
+    for pupil in scored:
+        counts[min(MAX_GRADE, max(0, int(pupil.grade + 0.5)))] += 1
+    highest = max(counts) or 1
+    step = (_RIGHT - _LEFT) / (MAX_GRADE + 1)
     bars = []
     for grade, count in enumerate(counts):
-        height = round(88 * count / most, 1)
+        height = round(88 * count / highest, 1)
         left = round(_LEFT + step * grade + 1.5, 1)
-        colour = "good" if grade >= PASS else "low"
         bars.append(
-            f'<rect class="{colour}" x="{left}" y="{round(108 - height, 1)}" '
-            f'width="{round(step - 3, 1)}" height="{height}" rx="2"/>'
+            f'<rect class="{"good" if grade >= PASS_GRADE else "low"}" x="{left}" '
+            f'y="{round(108 - height, 1)}" width="{round(step - 3, 1)}" height="{height}" rx="2"/>'
         )
         if count:
             bars.append(
@@ -106,50 +127,46 @@ def distribution(words: Words, scored: Sequence[Scored]) -> str:
             bars.append(
                 f'<text class="number" x="{round(left + step / 2 - 1.5, 1)}" y="123">{grade}</text>'
             )
-    line = round(_LEFT + step * PASS, 1)
-    passing = sum(one.passes for one in scored)
-    said = words("scale.distribution", count=len(scored), passing=passing)
-    return (
-        f'<svg class="bars" viewBox="0 0 {_WIDTH} 130" role="img" aria-label="{escape(said)}">'
+    line = round(_LEFT + step * PASS_GRADE, 1)
+    passing = sum(pupil.passes for pupil in scored)
+    return _svg(
+        "bars",
+        130,
+        texts("scale.distribution", count=len(scored), passing=passing),
         f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="108" y2="108"/>{"".join(bars)}'
-        f'<line class="pass" x1="{line}" x2="{line}" y1="6" y2="112"/></svg>'
+        f'<line class="pass" x1="{line}" x2="{line}" y1="6" y2="112"/>',
     )
 
 
-def over_time(words: Words, points: Sequence[tuple[str, float, bool, int | None]]) -> str:
+def over_time(texts: Texts, points: Sequence[tuple[str, float, bool, int | None]]) -> str:
     """Draw predictions in the order they were made.
 
     Parameters
     ----------
     points
-        Oldest first: when, predicted grade, pass or not, and the grade obtained where known.
+        Oldest first: time, predicted grade, pass or not, and the grade obtained where known.
     """
     left, right, top, bottom = 28, 386, 8, 112
 
     def y(grade: float) -> float:
-        return round(bottom - (bottom - top) * grade / MOST, 1)
+        return round(bottom - (bottom - top) * grade / MAX_GRADE, 1)
 
     step = (right - left - 16) / max(1, len(points) - 1)
-    drawn = []
-    for place, (when, grade, passes, actual) in enumerate(points):
+    marks = []
+    for place, (time, grade, passes, actual) in enumerate(points):
         x = round(left + 8 + step * place, 1) if len(points) > 1 else (left + right) / 2
-        label = f"{when} · {words.number(grade)}"
         if actual is not None:
-            drawn.append(
+            marks.append(
                 f'<line class="tick" x1="{x}" x2="{x}" y1="{y(grade)}" y2="{y(actual)}"/>'
                 f'<path class="actual" d="M{x} {y(actual) - 4} l4 4 l-4 4 l-4 -4 z"/>'
             )
-        drawn.append(
+        marks.append(
             f'<circle class="{"good" if passes else "low"}" cx="{x}" cy="{y(grade)}" r="3.5">'
-            f"<title>{escape(label)}</title></circle>"
+            f"<title>{escape(f'{time} · {texts.number(grade)}')}</title></circle>"
         )
     lines = "".join(
-        f'<line class="{"pass" if n == PASS else "axis"}" x1="{left}" x2="{right}" '
+        f'<line class="{"pass" if n == PASS_GRADE else "axis"}" x1="{left}" x2="{right}" '
         f'y1="{y(n)}" y2="{y(n)}"/><text class="number" x="14" y="{y(n) + 4}">{n}</text>'
         for n in (0, 5, 10, 15, 20)
     )
-    said = words("scale.over_time", count=len(points))
-    return (
-        f'<svg class="time" viewBox="0 0 {_WIDTH} 122" role="img" aria-label="{escape(said)}">'
-        f"{lines}{''.join(drawn)}</svg>"
-    )
+    return _svg("time", 122, texts("scale.over_time", count=len(points)), lines + "".join(marks))

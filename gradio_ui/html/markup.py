@@ -1,4 +1,4 @@
-"""Pieces of HTML. Whatever comes from a person, a file or the API passes through `escape` here."""
+"""Build HTML. Text of a person, a file or the API becomes HTML here, and is escaped here."""
 
 from __future__ import annotations
 
@@ -8,86 +8,125 @@ from html import escape
 from typing import Literal
 
 from gradio_ui.api_client import ApiError
-from gradio_ui.texts import Words
+from gradio_ui.texts import Texts
 
 Tone = Literal["info", "good", "warn", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
-class Safe:
-    """HTML made by us, not to be escaped again."""
+class Html:
+    """HTML built by this package, which must not be escaped again."""
 
     html: str
 
 
-Cell = str | Safe
+Content = str | Html
 
 
-def cell(value: Cell) -> str:
-    """Return a cell's HTML."""
-    return value.html if isinstance(value, Safe) else escape(value)
+def to_html(content: Content) -> str:
+    """Return HTML as it is, and text escaped."""
+    return content.html if isinstance(content, Html) else escape(content)
 
 
-def note(tone: Tone, text: Cell, *, title: str = "") -> str:
+def element(tag: str, *content: Content, css: str = "", **attributes: str) -> Html:
+    """Return an element.
+
+    Parameters
+    ----------
+    css
+        Value of its ``class``.
+    attributes
+        Further attributes; underscores in their names stand for hyphens.
+    """
+    named = {"class": css, **attributes} if css else attributes
+    written = "".join(f' {name.replace("_", "-")}="{escape(v)}"' for name, v in named.items())
+    return Html(f"<{tag}{written}>{''.join(map(to_html, content))}</{tag}>")
+
+
+def heading(text: str) -> str:
+    """Return a heading of a part of a tab."""
+    return element("h2", text).html
+
+
+def paragraph(text: Content, css: str = "") -> str:
+    """Return a paragraph."""
+    return element("p", text, css=css).html
+
+
+def items(contents: Iterable[Content], tag: Literal["ul", "ol"] = "ul") -> Html:
+    """Return a list."""
+    return element(tag, *(element("li", content) for content in contents))
+
+
+def figure(picture: str, caption: str) -> str:
+    """Return a picture with its caption."""
+    return element("figure", Html(picture), element("figcaption", caption)).html
+
+
+def note(tone: Tone, text: Content) -> str:
     """Return a message; screen readers read it out when it appears."""
     role = "alert" if tone == "bad" else "status"
-    heading = f"<strong>{escape(title)}</strong> " if title else ""
-    return f'<div class="note {tone}" role="{role}"><p>{heading}{cell(text)}</p></div>'
+    return element("div", element("p", text), css=f"note {tone}", role=role).html
 
 
-def failure(words: Words, error: ApiError) -> str:
-    """Say in the reader's language why the API did not do it."""
-    key = f"error.{error.code}"
-    if not words.has(key):
-        key = "error.unavailable" if error.status >= 500 else "error.refused"
-    text = escape(words(key))
+def api_error(texts: Texts, error: ApiError) -> str:
+    """Explain in the reader's language why the API did not do something."""
+    fallback = texts("error.unavailable" if error.status >= 500 else "error.refused")
+    text = escape(texts.get(f"error.{error.code}", fallback))
     if error.status >= 500 and error.request_id:
-        text += f" <small>{escape(words('error.request', id=error.request_id))}</small>"
-    return note("bad", Safe(text))
+        text += f" {element('small', texts('error.request', id=error.request_id)).html}"
+    return note("bad", Html(text))
 
 
-def table(words: Words, caption: str, titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return a table; on a narrow screen each row becomes a card with its titles beside."""
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td data-title="{escape(title)}">{cell(value)}</td>'
-            for title, value in zip(titles, row, strict=True)
+def table(
+    texts: Texts, caption: str, titles: Sequence[str], rows: Iterable[Sequence[Content]]
+) -> str:
+    """Return a table; on a narrow screen each row becomes a card that repeats the titles."""
+    body = [
+        element(
+            "tr",
+            *(
+                element("td", content, data_title=title)
+                for title, content in zip(titles, row, strict=True)
+            ),
         )
-        + "</tr>"
         for row in rows
-    )
+    ]
     if not body:
-        return note("info", words("table.empty"))
-    return (
-        f'<div class="sheet" role="region" tabindex="0" aria-label="{escape(caption)}">'
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
+        return note("info", texts("table.empty"))
+    head = element("tr", *(element("th", title, scope="col") for title in titles))
+    content = element(
+        "table", element("caption", caption), element("thead", head), element("tbody", *body)
     )
+    return element(
+        "div", content, css="sheet", role="region", tabindex="0", aria_label=caption
+    ).html
 
 
-def when(words: Words, iso: str) -> Safe:
-    """Return a moment: UTC here, and the reader's own time once the browser has it."""
-    return Safe(f'<time datetime="{escape(iso)}">{escape(words.moment(iso))}</time>')
+def local_time(texts: Texts, iso: str) -> Html:
+    """Return a time in UTC; the script of the page replaces it with the reader's local time."""
+    return element("time", texts.timestamp(iso), datetime=iso)
 
 
-def badge(text: str, tone: str) -> Safe:
-    """Return a word on a coloured ground; the word alone says it all."""
-    return Safe(f'<span class="badge {tone}">{escape(text)}</span>')
+def badge(text: str, tone: str) -> Html:
+    """Return a word on a coloured background; the word says the same as the colour."""
+    return element("span", text, css=f"badge {tone}")
 
 
-def facts(pairs: Iterable[tuple[str, Cell]]) -> str:
+def facts(pairs: Iterable[tuple[str, Content]]) -> str:
     """Return a list of figures with their names."""
-    inside = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{cell(value)}</dd></div>" for name, value in pairs
-    )
-    return f'<dl class="facts">{inside}</dl>'
+    return element(
+        "dl",
+        *(element("div", element("dt", name), element("dd", value)) for name, value in pairs),
+        css="facts",
+    ).html
 
 
-def progress(words: Words, done: int, total: int, text: str) -> str:
-    """Return a progress bar with its words."""
-    return (
-        f'<div class="progress" role="status"><label>{escape(text)} '
-        f'<progress max="{max(1, total)}" value="{done}">{done}</progress></label></div>'
-    )
+def progress(text: str, done: int | None = None, total: int = 100) -> str:
+    """Return a progress bar with its text; without `done` the bar shows no amount."""
+    if done is None:
+        bar = element("progress")
+    else:
+        bar = element("progress", str(done), max=str(max(1, total)), value=str(done))
+    label = element("label", f"{text} ", bar)
+    return element("div", label, css="progress", role="status").html

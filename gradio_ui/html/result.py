@@ -1,89 +1,81 @@
-"""The answer for one pupil: seen first, read second."""
+"""The prediction for one pupil."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
 from gradio_ui.html.grade_scale import grade_scale
-from gradio_ui.html.markup import badge, when
-from gradio_ui.texts import Words
+from gradio_ui.html.labels import horizon_key, version_name
+from gradio_ui.html.markup import Html, badge, element, items, local_time
+from gradio_ui.texts import Texts
 
 _CHANCES = ((0.95, "sure"), (0.80, "likely"), (0.60, "rather"), (0.40, "open"), (0.20, "doubtful"))
 
 
-def chance_in_words(words: Words, probability: float) -> str:
-    """Say a probability of passing as a person would."""
-    for least, name in _CHANCES:
-        if probability >= least:
-            return words(f"chance.{name}")
-    return words("chance.unlikely")
+def chance_in_words(texts: Texts, probability: float) -> str:
+    """Express a probability of passing in words."""
+    name = next((name for lowest, name in _CHANCES if probability >= lowest), "unlikely")
+    return texts(f"chance.{name}")
 
 
-def waiting(words: Words) -> str:
-    """Return what stands in the place of the answer before there is one."""
-    return f'<div class="answer empty"><p>{escape(words("result.waiting"))}</p></div>'
+def no_prediction_yet(texts: Texts) -> str:
+    """Return what is shown before the first prediction."""
+    return element("div", element("p", texts("result.waiting")), css="answer empty").html
 
 
-def to_correct(words: Words, count: int) -> str:
-    """Return what stands there while fields are bad; each says itself what is wrong with it."""
-    text = words("result.to_correct_one") if count == 1 else words("result.to_correct", count=count)
-    return f'<div class="answer empty" role="alert"><p>{escape(text)}</p></div>'
+def invalid_fields(texts: Texts, count: int) -> str:
+    """Return what is shown while fields are invalid; each field states its own problem."""
+    text = texts("result.to_correct_one") if count == 1 else texts("result.to_correct", count=count)
+    return element("div", element("p", text), css="answer empty", role="alert").html
 
 
-def card(words: Words, pupil: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+def prediction_card(texts: Texts, pupil: Mapping[str, Any], prediction: Mapping[str, Any]) -> str:
     """Return the answer of ``POST /predict`` as a card."""
-    grade = float(answer["predicted_G3"])
-    low, high = int(answer["interval"]["low"]), int(answer["interval"]["high"])
-    level, probability = float(answer["interval"]["level"]), float(answer["pass_probability"])
-    passes = answer["decision"] == PASSES
+    grade, probability = float(prediction["predicted_G3"]), float(prediction["pass_probability"])
+    interval = prediction["interval"]
+    low, high = int(interval["low"]), int(interval["high"])
+    passes = prediction["decision"] == PASSES
+    tone = "good" if passes else "low"
     known = [(name, float(pupil[name])) for name in ("G1", "G2") if pupil.get(name) is not None]
-    verdict = words("result.pass" if passes else "result.fail")
-    picture = grade_scale(words, grade=grade, low=low, high=high, passes=passes, known=known)
-    alarm = ""
-    if answer["at_risk"]:
-        alarm = f'<p class="alarm"><strong>{escape(words("result.alarm"))}</strong></p>'
-    lines = [
-        words("result.interval", low=low, high=high, level=words.percent(level)),
-        words(f"horizon.{_key(str(answer['horizon']))}"),
-    ]
-    version = version_name(words, str(answer["model_version"]))
-    made = f"{escape(version)} · {when(words, str(answer['timestamp'])).html}"
-    return (
-        f'<section class="answer {"good" if passes else "low"}" '
-        f'aria-label="{escape(words("result.title"))}">'
-        f'<p class="verdict">{badge(verdict, "good" if passes else "low").html}'
-        f'<span class="big">{escape(words.number(grade))}<small> / 20</small></span></p>'
-        f"{picture}"
-        f'<p class="chance"><strong>{escape(chance_in_words(words, probability))}</strong> '
-        f"{escape(words('result.probability', share=words.percent(probability)))}</p>"
-        f"{alarm}<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
-        f'<p class="made">{made}</p>{not_for(words)}</section>'
-    )
-
-
-def not_for(words: Words) -> str:
-    """Return what the prediction must not be used for."""
-    return (
-        f'<details class="notfor"><summary>{escape(words("result.not_for"))}</summary><ul>'
-        + "".join(f"<li>{escape(words(f'notfor.{n}'))}</li>" for n in ("decide", "rank", "others"))
-        + "</ul></details>"
-    )
-
-
-def version_name(words: Words, version: str) -> str:
-    """Name a model version; the seed is no number."""
-    if version == "seed":
-        return words("model.seed")
-    return words("model.version", version=version)
-
-
-def horizon_name(words: Words, horizon: str) -> str:
-    """Say which grades were known, in a word or two."""
-    return words(f"horizon.short_{_key(horizon)}")
-
-
-def _key(horizon: str) -> str:
-    return {"none": "none", "G1": "g1", "G1+G2": "g1_g2"}[horizon]
+    share = texts.percent(probability)
+    alarm = element("p", element("strong", texts("result.alarm")), css="alarm")
+    version = version_name(texts, str(prediction["model_version"]))
+    return element(
+        "section",
+        element(
+            "p",
+            badge(texts("result.pass" if passes else "result.fail"), tone),
+            element("span", texts.number(grade), element("small", " / 20"), css="big"),
+            css="verdict",
+        ),
+        Html(grade_scale(texts, grade=grade, low=low, high=high, passes=passes, known=known)),
+        element(
+            "p",
+            element("strong", chance_in_words(texts, probability)),
+            f" {texts('result.probability', share=share)}",
+            css="chance",
+        ),
+        alarm if prediction["at_risk"] else "",
+        items(
+            [
+                texts(
+                    "result.interval",
+                    low=low,
+                    high=high,
+                    level=texts.percent(float(interval["level"])),
+                ),
+                texts(f"horizon.{horizon_key(prediction['horizon'])}"),
+            ]
+        ),
+        element("p", f"{version} · ", local_time(texts, str(prediction["timestamp"])), css="made"),
+        element(
+            "details",
+            element("summary", texts("result.not_for")),
+            items(texts.many("notfor", "decide", "rank", "others")),
+            css="notfor",
+        ),
+        css=f"answer {tone}",
+        aria_label=texts("result.title"),
+    ).html

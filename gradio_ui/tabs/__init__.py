@@ -1,1 +1,1 @@
-"""The tabs of the web interface: what happens on each event."""
+"""The tabs: components, events and callbacks."""

@@ -1,133 +1,133 @@
-"""The tab of the person who runs the models; nothing of it works without the admin token."""
+"""The tab of the person who runs the models; it requires the admin token."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from gradio_ui.api_client import ApiError
-from gradio_ui.html import models as view
+from gradio_ui.html import models as html
+from gradio_ui.html.labels import version_name
 from gradio_ui.html.markup import note
-from gradio_ui.tabs.base import House, Room, Updates, told
-from gradio_ui.tabs.models_layout import REASON, Layout
+from gradio_ui.tabs.base import Tab, Updates, report_errors
+from gradio_ui.tabs.models_layout import MAX_REASON_CHARACTERS, ModelsLayout
 from gradio_ui.visitor_state import Visit
 
-_GATE_SECONDS = 300.0
+_GATE_TIMEOUT_SECONDS = 300.0
+_REGISTRY_TIMEOUT_SECONDS = 60.0
+_TRAINING_START_TIMEOUT_SECONDS = 30.0
 
 
 class LockedError(Exception):
-    """The admin token is missing, or was not accepted."""
+    """The visit has no admin token."""
 
 
-class ModelsRoom(Room):
-    """Train, judge, promote, roll back."""
-
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
-        self.on: Any = None
+class ModelsTab(Tab):
+    """Train, show evidence, promote, roll back."""
 
     def build(self) -> None:
-        """Lay out the tab and tie it together."""
-        gr.HTML(f"<p class='lead'>{self.words('models.lead')}</p>")
-        self.build_notice()
-        on = self.on = Layout(self.words)
-        quiet: dict[str, Any] = {"outputs": self.outputs, "show_progress": "hidden"}
-        opened = gr.on(
-            [on.unlock.click, on.token.submit],
+        """Create the components and bind their events."""
+        self.add_lead("models.lead")
+        self.add_notice()
+        layout = self.layout = ModelsLayout(self.texts)
+        self.outputs = [self.notice, *layout.outputs]
+        unlocked = gr.on(
+            [layout.unlock.click, layout.token.submit],
             self.unlock,
-            inputs=[on.token],
-            outputs=[*self.outputs, on.token],
+            inputs=[layout.token],
+            outputs=[*self.outputs, layout.token],
             api_name="unlock",
             show_progress="hidden",
         )
-        self.then_list(opened)
-        self.then_list(on.refresh.click(self.look, api_name="models", **quiet))
-        on.lock.click(self.lock, api_name="lock", **quiet)
-        on.train.click(self.train, inputs=[on.budget, on.family], api_name="train", **quiet)
-        self.then_list(on.timer.tick(self.follow, api_visibility="private", **quiet))
-        self._tie_judging(quiet)
-        self._ask(on.promote, self.promote, [on.version, on.reason, on.override], "promote")
-        self._ask(on.back, self.roll_back, [on.reason], "rollback")
-
-    def then_list(self, event: Any) -> None:
-        """Read the registry after an event that may have changed it."""
-        event.then(
-            self.list_versions,
-            outputs=[self.notice, self.on.versions, self.on.version],
-            api_visibility="private",
-            show_progress="hidden",
+        self._list_versions_after(unlocked)
+        self._list_versions_after(self.bind(layout.refresh.click, self.refresh, name="models"))
+        self.bind(layout.lock.click, self.lock, name="lock")
+        self.bind(layout.train.click, self.train, [layout.budget, layout.family], name="train")
+        self._list_versions_after(self.bind(layout.timer.tick, self.follow_training))
+        chosen = self.bind(
+            layout.version.change, self.announce_evidence, [layout.version], [layout.evidence]
         )
+        self.bind(chosen.then, self.show_evidence, [layout.version], name="judge")
+        request = [layout.version, layout.reason, layout.override]
+        self._bind_slow(layout.promote, self.promote, request, "promote")
+        self._bind_slow(layout.roll_back, self.roll_back, [layout.reason], "rollback")
 
-    @property
-    def outputs(self) -> list[Any]:
-        """Every component that this tab may change."""
-        return [
-            self.notice,
-            self.on.gate,
-            self.on.inside,
-            self.on.table,
-            self.on.versions,
-            self.on.version,
-            self.on.evidence,
-            self.on.job,
-            self.on.timer,
-            self.on.log,
-        ]
+    def _bind_slow(self, button: Any, callback: Any, inputs: list[Any], name: str) -> None:
+        """Bind a button whose answer takes seconds; until then it cannot be pressed again."""
+        disabled = self.bind(button.click, lambda: gr.update(interactive=False), (), [button])
+        done = self.bind(
+            disabled.then,
+            callback,
+            inputs,
+            name=name,
+            show_progress="minimal",
+            show_progress_on=[self.layout.evidence],
+        )
+        self.bind(done.then, lambda: gr.update(interactive=True), (), [button])
+        self._list_versions_after(done)
 
-    def arrive(self, request: gr.Request) -> Updates:
+    def _list_versions_after(self, event: Any) -> None:
+        """Read the registry after an event that may have changed it."""
+        outputs = [self.notice, self.layout.versions, self.layout.version]
+        self.bind(event.then, self.list_versions, outputs=outputs)
+
+    def bind_selection(self, event: Any) -> None:
+        """Read everything again when the reader turns to this tab."""
+        self._list_versions_after(self.bind(event, self.refresh))
+
+    def restore(self, request: gr.Request) -> Updates:
         """Show the tab again in this language."""
-        return self.look(request)
+        return self.refresh(request)
 
-    @told
+    @report_errors
     def unlock(self, request: gr.Request, token: str) -> Updates:
-        """Take a token, if the API accepts it; the field is emptied either way."""
+        """Keep a token if the API accepts it; the field is cleared in either case."""
         visit = self.visits.of(request)
-        visit.admin = None
-        offered = token.strip()
-        if not offered.isascii() or not offered.isprintable() or not offered:
-            return {self.on.token: "", self.notice: note("bad", self.words("models.refused"))}
+        visit.admin_token = None
+        token, cleared = token.strip(), {self.layout.token: ""}
+        if not token.isascii() or not token.isprintable() or not token:
+            return cleared | self.failure("models.refused")
         try:
-            self.api.call("GET", "/deployments", token=offered)
+            self.api.call("GET", "/deployments", token=token)
         except ApiError as error:
-            refused = error.status in (401, 403)
-            said = note("bad", self.words("models.refused")) if refused else self.failed(error)
-            return {self.on.token: "", self.notice: said}
-        visit.admin = offered
-        return self._all(visit) | {self.on.token: ""}
+            if error.status in (401, 403):
+                return cleared | self.failure("models.refused")
+            return cleared | {self.notice: self.describe_error(error)}
+        visit.admin_token = token
+        return cleared | self._unlocked(visit, token)
 
-    @told
+    @report_errors
     def lock(self, request: gr.Request) -> Updates:
         """Forget the token."""
-        visit = self.visits.of(request)
-        visit.admin = None
-        return self._shut()
+        self.visits.of(request).admin_token = None
+        return self._locked()
 
-    @told
-    def look(self, request: gr.Request) -> Updates:
-        """Show versions, training and log."""
+    @report_errors
+    def refresh(self, request: gr.Request) -> Updates:
+        """Show the served version, the training and the log."""
         visit = self.visits.of(request)
-        return self._all(visit) if visit.admin is not None else self._shut()
+        token = visit.admin_token
+        return self._locked() if token is None else self._unlocked(visit, token)
 
-    @told
+    @report_errors
     def list_versions(self, request: gr.Request) -> Updates:
-        """Read the registry, where it was not read since something changed."""
+        """Read the registry, unless nothing has changed since it was read."""
         visit = self.visits.of(request)
-        if visit.admin is None or not visit.stale:
+        if visit.admin_token is None or not visit.versions_outdated:
             return {self.notice: gr.skip()}
-        visit.stale = False
-        versions = None
-        if self.api.offers("GET", "/versions"):
-            versions = self.api.call("GET", "/versions", token=visit.admin, timeout=60.0)
+        visit.versions_outdated = False
+        versions = self.api.call(
+            "GET", "/versions", token=visit.admin_token, timeout=_REGISTRY_TIMEOUT_SECONDS
+        )
         model = self.api.call("GET", "/model")
         return {
             self.notice: gr.skip(),
-            self.on.versions: view.versions(self.words, versions, model),
-            self.on.version: gr.update(choices=view.choices(self.words, versions)),
+            self.layout.versions: html.version_table(self.texts, versions, model),
+            self.layout.version: gr.update(choices=html.version_choices(self.texts, versions)),
         }
 
-    @told
+    @report_errors
     def train(self, request: gr.Request, budget: str, family: str) -> Updates:
         """Start a training and follow it."""
         visit, token = self._admin(request)
@@ -136,175 +136,159 @@ class ModelsRoom(Room):
             try:
                 body["budget_seconds"] = float(budget.replace(",", "."))
             except ValueError:
-                return {self.notice: note("bad", self.words("models.bad_budget"))}
+                return self.failure("models.bad_budget")
         if family.strip():
             body["family"] = family.strip()
-        answer = self.api.call("POST", "/train", body=body, token=token, timeout=30.0)
+        answer = self.api.call(
+            "POST", "/train", body=body, token=token, timeout=_TRAINING_START_TIMEOUT_SECONDS
+        )
         visit.job_id = str(answer["job_id"])
-        return self._job(visit, token)
+        return self._training(visit, token)
 
-    @told
-    def follow(self, request: gr.Request) -> Updates:
-        """Look how the training goes; once it is over, show what came of it."""
+    @report_errors
+    def follow_training(self, request: gr.Request) -> Updates:
+        """Show the progress of the training; at its end, show everything again."""
         visit = self.visits.of(request)
-        if visit.admin is None or visit.job_id is None:
-            return {self.on.timer: gr.Timer(active=False)}
+        token = visit.admin_token
+        stopped: Updates = {self.layout.timer: gr.Timer(active=False)}
+        if token is None or visit.job_id is None:
+            return stopped
         try:
-            updates = self._job(visit, visit.admin)
+            updates = self._training(visit, token)
         except ApiError as error:
-            # The next look may well succeed: the training goes on without us.
-            if error.passing:
-                return {self.notice: self.failed(error)}
+            message: Updates = {self.notice: self.describe_error(error)}
+            # The training continues without us, so a transient error does not end the following.
+            if error.is_transient:
+                return message
             visit.job_id = None
-            return {self.on.timer: gr.Timer(active=False), self.notice: self.failed(error)}
-        if visit.job_id is None:
-            updates = self._all(visit) | updates
-        return updates
+            return stopped | message
+        return updates if visit.job_id else self._unlocked(visit, token) | updates
 
-    @told
-    def judge(self, request: gr.Request, version: str | None) -> Updates:
-        """Show what the gate would say of a version."""
+    def announce_evidence(self, version: str | None) -> str:
+        """State that the evidence is being read."""
+        return note("info", self.texts("gate.looking")) if version else ""
+
+    @report_errors
+    def show_evidence(self, request: gr.Request, version: str | None) -> Updates:
+        """Show the conditions of the gate for a version, without promoting it."""
         _, token = self._admin(request)
-        number = view.number_of(version)
-        if number is None or not self.api.offers("GET", "/evidence"):
-            return {self.on.evidence: ""}
+        number = html.version_number(version)
+        if number is None:
+            return {self.layout.evidence: ""}
         try:
-            found = self.api.call(
-                "GET", "/evidence", token=token, params={"version": number}, timeout=_GATE_SECONDS
+            evidence = self.api.call(
+                "GET",
+                "/evidence",
+                token=token,
+                params={"version": number},
+                timeout=_GATE_TIMEOUT_SECONDS,
             )
         except ApiError as error:
-            return {self.on.evidence: self.failed(error)}
-        return {self.on.evidence: view.conditions(self.words, number, found)}
+            return {self.layout.evidence: self.describe_error(error)}
+        return {self.layout.evidence: html.gate_conditions(self.texts, number, evidence)}
 
-    @told
+    @report_errors
     def promote(
         self, request: gr.Request, version: str | None, reason: str, override: str
     ) -> Updates:
-        """Ask for a promotion; a refusal shows every condition."""
+        """Ask for a promotion; after a refusal, show every condition."""
         visit, token = self._admin(request)
-        words = self.words
-        number = view.number_of(version)
+        number = html.version_number(version)
         if number is None:
-            return {self.notice: note("bad", words("models.no_version"))}
+            return self.failure("models.no_version")
         if not reason.strip():
-            return {self.notice: note("bad", words("models.no_reason"))}
-        body: dict[str, Any] = {"version": number, "reason": reason.strip()[:REASON]}
+            return self.failure("models.no_reason")
+        body: dict[str, Any] = {"version": number, "reason": _shortened(reason)}
         if override.strip():
-            body["fairness_override"] = override.strip()[:REASON]
+            body["fairness_override"] = _shortened(override)
         try:
             answer = self.api.call(
-                "POST", "/promote", body=body, token=token, timeout=_GATE_SECONDS
+                "POST", "/promote", body=body, token=token, timeout=_GATE_TIMEOUT_SECONDS
             )
         except ApiError as error:
             if error.code != "promotion_refused":
                 raise
-            refused = {"passed": False, "conditions": error.details}
-            return {
-                self.notice: note("bad", words("models.gate_refused", version=number)),
-                self.on.evidence: view.conditions(words, number, refused),
-            }
-        said = note("good", words("models.promoted", version=number))
-        evidence = {"passed": True, **answer["evidence"]}
-        return self._all(visit) | {
-            self.notice: said,
-            self.on.evidence: view.conditions(words, number, evidence),
-        }
+            verdict = {"passed": False, "conditions": error.details}
+            updates = self.failure("models.gate_refused", version=number)
+        else:
+            verdict = {"passed": True, **answer["evidence"]}
+            updates = self._unlocked(visit, token) | self.success("models.promoted", version=number)
+        return {**updates, self.layout.evidence: html.gate_conditions(self.texts, number, verdict)}
 
-    @told
+    @report_errors
     def roll_back(self, request: gr.Request, reason: str) -> Updates:
-        """Go back to the version served before."""
+        """Return to the version served before."""
         visit, token = self._admin(request)
         if not reason.strip():
-            return {self.notice: note("bad", self.words("models.no_reason"))}
+            return self.failure("models.no_reason")
         answer = self.api.call(
-            "POST", "/rollback", body={"reason": reason.strip()[:REASON]}, token=token,
-            timeout=60.0,
-        )  # fmt: skip
-        name = view.version_name(self.words, str(answer["version"]))
-        said = note("good", self.words("models.rolled_back", version=name))
-        return self._all(visit) | {self.notice: said, self.on.evidence: ""}
+            "POST",
+            "/rollback",
+            body={"reason": _shortened(reason)},
+            token=token,
+            timeout=_REGISTRY_TIMEOUT_SECONDS,
+        )
+        name = version_name(self.texts, str(answer["version"]))
+        done = self.success("models.rolled_back", version=name)
+        return self._unlocked(visit, token) | done | {self.layout.evidence: ""}
+
+    def describe_error(self, error: Exception) -> str:
+        """Return a message for the reader; a missing token is not an unexpected error."""
+        if isinstance(error, LockedError):
+            return note("bad", self.texts("models.locked"))
+        return super().describe_error(error)
 
     def _admin(self, request: gr.Request) -> tuple[Visit, str]:
         visit = self.visits.of(request)
-        token = visit.admin
+        token = visit.admin_token
         if token is None:
             raise LockedError
         return visit, token
 
-    def failed(self, error: Exception) -> str:
-        """Say what went wrong; a lost token is nobody's fault."""
-        if isinstance(error, LockedError):
-            return note("bad", self.words("models.locked"))
-        return super().failed(error)
-
-    def _shut(self) -> Updates:
+    def _locked(self) -> Updates:
+        layout = self.layout
         return {
-            self.on.gate: gr.update(visible=True),
-            self.on.inside: gr.update(visible=False),
-            self.on.timer: gr.Timer(active=False),
-            self.on.versions: view.reading(self.words),
-            **dict.fromkeys((self.on.table, self.on.evidence, self.on.job, self.on.log), ""),
+            layout.locked: gr.update(visible=True),
+            layout.unlocked: gr.update(visible=False),
+            layout.timer: gr.Timer(active=False),
+            layout.versions: html.versions_loading(self.texts),
+            **dict.fromkeys((layout.served, layout.evidence, layout.job, layout.log), ""),
         }
 
-    def _all(self, visit: Visit) -> Updates:
-        """Read what the API knows at once; the registry takes seconds, and follows after."""
-        token = visit.admin
-        api, words = self.api, self.words
-        log = api.call("GET", "/deployments", token=token)
-        model = api.call("GET", "/model")
-        if visit.job_id is None:
-            visit.job_id = self._running(token)
-        visit.stale = True
+    def _unlocked(self, visit: Visit, token: str) -> Updates:
+        """Read what the API answers quickly; `list_versions` reads the slower registry later."""
+        layout = self.layout
+        deployments = self.api.call("GET", "/deployments", token=token)
+        model = self.api.call("GET", "/model")
+        visit.job_id = visit.job_id or self._running_job(token)
+        visit.versions_outdated = True
         return {
-            self.on.gate: gr.update(visible=False),
-            self.on.inside: gr.update(visible=True),
-            self.on.table: view.served(words, model),
-            self.on.log: view.log(words, log),
-            self.on.timer: gr.Timer(active=visit.job_id is not None),
+            layout.locked: gr.update(visible=False),
+            layout.unlocked: gr.update(visible=True),
+            layout.served: html.served_model(self.texts, model),
+            layout.log: html.deployment_log(self.texts, deployments),
+            layout.timer: gr.Timer(active=visit.job_id is not None),
         }
 
-    def _running(self, token: str | None) -> str | None:
-        """Return the training under way, wherever it was started."""
-        if not self.api.takes("GET", "/train", "job_id"):
-            return None
+    def _running_job(self, token: str) -> str | None:
+        """Return the training under way, whoever started it."""
         try:
-            newest: Mapping[str, Any] = self.api.call("GET", "/train", token=token)
+            newest = self.api.call("GET", "/train", token=token)
         except ApiError:
             return None
-        return str(newest["job_id"]) if newest.get("state") == "running" else None
+        return str(newest["job_id"]) if newest["state"] == "running" else None
 
-    def _job(self, visit: Visit, token: str) -> Updates:
-        assert visit.job_id is not None
-        job = self.api.call("GET", "/train", token=token, params={"job_id": visit.job_id})
-        running = job["state"] == "running"
-        if not running:
+    def _training(self, visit: Visit, token: str) -> Updates:
+        job = self.api.call("GET", "/train", token=token, params={"job_id": visit.job_id or ""})
+        is_running = job["state"] == "running"
+        if not is_running:
             visit.job_id = None
         return {
-            self.on.job: view.job(self.words, job),
-            self.on.timer: gr.Timer(active=running),
+            self.layout.job: html.training_job(self.texts, job),
+            self.layout.timer: gr.Timer(active=is_running),
             self.notice: "",
         }
 
-    def _tie_judging(self, quiet: dict[str, Any]) -> None:
-        looking = note("info", self.words("gate.looking"))
-        self.on.version.change(
-            lambda version: looking if version else "",
-            inputs=[self.on.version],
-            outputs=[self.on.evidence],
-            api_visibility="private",
-            show_progress="hidden",
-        ).then(self.judge, inputs=[self.on.version], api_name="judge", **quiet)
 
-    def _ask(self, button: Any, callback: Any, inputs: list[Any], name: str) -> None:
-        """Tie a button whose answer takes seconds: it cannot be pressed twice."""
-        still: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        done = button.click(lambda: gr.update(interactive=False), outputs=[button], **still).then(
-            callback,
-            inputs=inputs,
-            outputs=self.outputs,
-            api_name=name,
-            show_progress="minimal",
-            show_progress_on=[self.on.evidence],
-        )
-        done.then(lambda: gr.update(interactive=True), outputs=[button], **still)
-        self.then_list(done)
+def _shortened(reason: str) -> str:
+    return reason.strip()[:MAX_REASON_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Where things stand on the models tab."""
+"""The components of the models tab."""
 
 from __future__ import annotations
 
@@ -6,106 +6,96 @@ from typing import Any
 
 import gradio as gr
 
-from gradio_ui.html import models as view
-from gradio_ui.texts import Words
+from gradio_ui.html.models import versions_loading
+from gradio_ui.tabs.base import add_part, small_button
+from gradio_ui.texts import Texts
 
-REASON = 1000
-"""Longest reason that the API takes."""
+MAX_REASON_CHARACTERS = 1000
+"""The longest reason that the API accepts."""
 
 
-class Layout:
-    """The components of the models tab, in the order they are read.
+class ModelsLayout:
+    """The components in reading order; created inside `gr.Blocks`.
 
     Attributes
     ----------
-    gate, inside
-        What shows without a token, and with one.
-    table, versions, evidence, job, log
-        What is filled in by callbacks.
+    locked, unlocked
+        What is visible without an admin token, and with one.
+    outputs
+        Every component that the callbacks of the tab may change.
     """
 
-    def __init__(self, words: Words) -> None:
-        self._words = words
-        with gr.Column(elem_classes=["group", "gate"]) as self.gate:
-            self._build_gate()
-        with gr.Column(visible=False, elem_id="models-inside") as self.inside:
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+        with gr.Column(elem_classes=["group", "gate"]) as self.locked:
+            self.token: Any = gr.Textbox(
+                label=texts("models.token"),
+                info=texts("models.token_help"),
+                type="password",
+                max_length=512,
+                elem_id="token",
+                html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
+            )
+            self.unlock: Any = gr.Button(
+                texts("models.unlock"), variant="primary", elem_id="unlock"
+            )
+        with gr.Column(visible=False, elem_id="models-inside") as self.unlocked:
             with gr.Row(elem_classes=["actions"]):
-                self.refresh: Any = self._small("history.refresh", "models-refresh")
-                self.lock: Any = self._small("models.lock", "lock")
-            self.table: Any = gr.HTML("", elem_id="served")
-            self.versions: Any = gr.HTML(view.reading(words), elem_id="versions")
+                self.refresh = small_button(texts("history.refresh"), "models-refresh")
+                self.lock = small_button(texts("models.lock"), "lock")
+            self.served: Any = gr.HTML("", elem_id="served")
+            self.versions: Any = gr.HTML(versions_loading(texts), elem_id="versions")
             with gr.Column(elem_classes=["group"]):
                 self._build_training()
             with gr.Column(elem_classes=["group"]):
                 self._build_promotion()
             self.log: Any = gr.HTML("", elem_id="log")
         self.timer: Any = gr.Timer(1.0, active=False)
-
-    def _build_gate(self) -> None:
-        words = self._words
-        self.token: Any = gr.Textbox(
-            label=words("models.token"),
-            info=words("models.token_help"),
-            type="password",
-            max_length=512,
-            elem_id="token",
-            html_attributes=gr.InputHTMLAttributes(autocomplete="off", spellcheck=False),
-        )
-        self.unlock: Any = gr.Button(words("models.unlock"), variant="primary", elem_id="unlock")
+        filled = [self.served, self.versions, self.version, self.evidence, self.job, self.log]
+        self.outputs = [self.locked, self.unlocked, *filled, self.timer]
 
     def _build_training(self) -> None:
-        words = self._words
-        gr.HTML(f"<h2>{words('models.training')}</h2><p>{words('models.training_help')}</p>")
+        texts = self._texts
+        add_part(texts("models.training"), texts("models.training_help"))
         with gr.Row(elem_classes=["fields"]):
-            self.budget: Any = gr.Textbox(
-                label=words("models.budget"),
-                info=words("models.budget_help"),
-                max_length=8,
-                elem_id="budget",
-                elem_classes=["field"],
-            )
-            self.family: Any = gr.Textbox(
-                label=words("models.family_asked"),
-                info=words("models.family_help"),
-                max_length=64,
-                elem_id="family",
-                elem_classes=["field"],
-            )
+            self.budget = self._field("budget", 8, "models.budget", "models.budget_help")
+            self.family = self._field("family", 64, "models.family_asked", "models.family_help")
         with gr.Row(elem_classes=["actions"]):
-            self.train: Any = gr.Button(words("models.train"), elem_id="train")
+            self.train: Any = gr.Button(texts("models.train"), elem_id="train")
         self.job: Any = gr.HTML("", elem_id="job")
 
     def _build_promotion(self) -> None:
-        words = self._words
-        gr.HTML(f"<h2>{words('models.promotion')}</h2><p>{words('models.promotion_help')}</p>")
+        texts = self._texts
+        add_part(texts("models.promotion"), texts("models.promotion_help"))
         with gr.Row(elem_classes=["fields"]):
             self.version: Any = gr.Dropdown(
                 [],
-                label=words("models.which"),
+                label=texts("models.which"),
                 allow_custom_value=True,
                 elem_id="version",
                 elem_classes=["field"],
             )
-            self.reason: Any = gr.Textbox(
-                label=words("models.reason"),
-                max_length=REASON,
-                elem_id="reason",
-                elem_classes=["field"],
-            )
+            self.reason = self._field("reason", MAX_REASON_CHARACTERS, "models.reason")
         self.override: Any = gr.Textbox(
-            label=words("models.override"),
-            info=words("models.override_help"),
-            max_length=REASON,
+            label=texts("models.override"),
+            info=texts("models.override_help"),
+            max_length=MAX_REASON_CHARACTERS,
             elem_id="override",
         )
         with gr.Row(elem_classes=["actions"]):
             self.promote: Any = gr.Button(
-                words("models.promote"), variant="primary", elem_id="promote"
+                texts("models.promote"), variant="primary", elem_id="promote"
             )
-            self.back: Any = gr.Button(
-                words("models.roll_back"), variant="stop", elem_id="roll-back"
+            self.roll_back: Any = gr.Button(
+                texts("models.roll_back"), variant="stop", elem_id="roll-back"
             )
         self.evidence: Any = gr.HTML("", elem_id="evidence")
 
-    def _small(self, key: str, name: str) -> Any:
-        return gr.Button(self._words(key), size="sm", elem_id=name)
+    def _field(self, elem_id: str, max_length: int, label: str, info: str | None = None) -> Any:
+        return gr.Textbox(
+            label=self._texts(label),
+            info=self._texts(info) if info else None,
+            max_length=max_length,
+            elem_id=elem_id,
+            elem_classes=["field"],
+        )

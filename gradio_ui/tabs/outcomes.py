@@ -1,146 +1,127 @@
-"""Grades really obtained: one by one or a list, where the API offers `/outcomes`."""
+"""The part of the history tab where grades really obtained are recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
-from gradio_ui.api_client import ApiError
-from gradio_ui.html.markup import note
-from gradio_ui.tabs.base import House, Updates
+from gradio_ui.api_client import ApiClient, ApiError
+from gradio_ui.html.markup import note, paragraph
+from gradio_ui.tabs.base import Updates
+from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import Visit
 
-_MOST = 1000
-_SHOWN = 20
+_MAX_LINES = 1000
+_MAX_MESSAGES = 20
 
 
 class OutcomeForm:
-    """The part of the history tab where grades are entered."""
+    """Fields for one outcome or a whole list; created inside `gr.Blocks`.
 
-    def __init__(self, house: House) -> None:
-        self._words, self._api = house.words, house.api
-        self.box: Any = None
-        self.prediction: Any = None
-        self.grade: Any = None
-        self.many: Any = None
-        self.said: Any = None
-        self._save: Any = None
+    Attributes
+    ----------
+    inputs
+        The fields, in the order of the parameters of `record`.
+    outputs
+        What changes with the page of the history.
+    """
 
-    def build(self) -> None:
-        """Lay out the fields."""
-        words = self._words
-        with gr.Accordion(words("outcome.title"), open=False, visible=False) as self.box:
-            gr.HTML(f"<p>{words('outcome.lead')}</p>")
+    def __init__(self, texts: Texts, api: ApiClient) -> None:
+        self._texts, self._api = texts, api
+        with gr.Accordion(texts("outcome.title"), open=False):
+            gr.HTML(paragraph(texts("outcome.lead")))
             with gr.Row(elem_classes=["fields"]):
-                self.prediction = gr.Dropdown(
-                    [], label=words("outcome.prediction"), elem_id="outcome-prediction"
+                self._prediction: Any = gr.Dropdown(
+                    [], label=texts("outcome.prediction"), elem_id="outcome-prediction"
                 )
-                self.grade = gr.Textbox(
-                    label=words("outcome.grade"), max_length=4, elem_id="outcome-grade"
+                grade = gr.Textbox(
+                    label=texts("outcome.grade"), max_length=4, elem_id="outcome-grade"
                 )
-            self.many = gr.Textbox(
-                label=words("outcome.many"),
-                info=words("outcome.many_help"),
+            lines = gr.Textbox(
+                label=texts("outcome.many"),
+                info=texts("outcome.many_help"),
                 lines=4,
                 max_lines=12,
                 elem_id="outcome-many",
             )
-            self._save = gr.Button(words("outcome.save"), variant="primary", elem_id="outcome-save")
-            self.said = gr.HTML("")
+            self.save: Any = gr.Button(
+                texts("outcome.save"), variant="primary", elem_id="outcome-save"
+            )
+            self.result: Any = gr.HTML("")
+        self.inputs = [self._prediction, grade, lines]
+        self.outputs = [self._prediction, self.result]
 
-    @property
-    def outputs(self) -> list[Any]:
-        """The components that change with the history shown."""
-        return [self.box, self.prediction, self.said]
-
-    def tie(self, record: Callable[..., Updates], outputs: list[Any]) -> None:
-        """Tie the button to the room's callback."""
-        self._save.click(
-            record,
-            inputs=[self.prediction, self.grade, self.many],
-            outputs=outputs,
-            show_progress="hidden",
-            api_name="outcomes",
-        )
-
-    def choices(self, rows: Sequence[Mapping[str, Any]]) -> Updates:
+    def offer(self, rows: Sequence[Mapping[str, Any]]) -> Updates:
         """Offer the predictions shown that have no outcome yet."""
-        words = self._words
-        open_ones = [
+        choices = [
             (
-                f"#{row['id']} · {row.get('reference') or '—'} · "
-                f"{words.number(float(row['predicted_G3']))} · "
-                f"{words.moment(str(row['timestamp']))}",
+                f"#{row['id']} · {row['reference'] or '—'} · "
+                f"{self._texts.number(float(row['predicted_G3']))} · "
+                f"{self._texts.timestamp(str(row['timestamp']))}",
                 str(row["prediction_id"]),
             )
             for row in rows
             if row["actual_G3"] is None
         ]
-        return {
-            self.box: gr.update(visible=self._api.offers("POST", "/outcomes")),
-            self.prediction: gr.update(choices=open_ones, value=None),
-            self.said: "",
-        }
+        return {self._prediction: gr.update(choices=choices, value=None), self.result: ""}
 
-    def record(self, visit: Visit, prediction: str | None, grade: str, many: str) -> str:
-        """Send what was entered; return what came of it, in words."""
-        words = self._words
+    def record(self, visit: Visit, prediction_id: str | None, grade: str, lines: str) -> str:
+        """Send what was entered, unless a part of it is invalid; return the result in words."""
+        texts = self._texts
         outcomes: list[dict[str, Any]] = []
-        named: list[str] = []
-        wrong: list[str] = []
-        if prediction or grade.strip():
-            value = _grade(grade)
-            if prediction and value is not None:
-                outcomes.append({"prediction_id": prediction, "actual_G3": value})
-                named.append(words("outcome.the_one"))
+        names: list[str] = []
+        problems: list[str] = []
+        if prediction_id or grade.strip():
+            value = _parse_grade(grade)
+            if prediction_id and value is not None:
+                outcomes.append({"prediction_id": prediction_id, "actual_G3": value})
+                names.append(texts("outcome.the_one"))
             else:
-                wrong.append(words("outcome.bad_one"))
-        for number, line in enumerate(many.splitlines()[:_MOST], 1):
+                problems.append(texts("outcome.bad_one"))
+        for number, line in enumerate(lines.splitlines()[:_MAX_LINES], 1):
             if not line.strip():
                 continue
-            reference, value = _line(line)
+            reference, value = _parse_line(line)
             if reference and value is not None:
                 outcomes.append(
                     {"session_id": visit.code, "reference": reference, "actual_G3": value}
                 )
-                named.append(reference)
+                names.append(reference)
             else:
-                wrong.append(words("outcome.bad_line", number=number))
-        if wrong:
-            return note("bad", " ".join(wrong[:_SHOWN]))
+                problems.append(texts("outcome.bad_line", number=number))
+        if problems:
+            problems = [texts("outcome.nothing_saved"), *problems[:_MAX_MESSAGES]]
+            return note("bad", " ".join(problems))
         if not outcomes:
-            return note("bad", words("outcome.nothing"))
-        # The interface's own token is enough where it has one; else an administrator's is needed.
+            return note("bad", texts("outcome.nothing"))
+        # The API token is enough if the interface has one; otherwise the admin token is required.
         try:
             answer = self._api.call(
-                "POST", "/outcomes", body={"outcomes": outcomes}, token=visit.admin
+                "POST", "/outcomes", body={"outcomes": outcomes}, token=visit.admin_token
             )
         except ApiError as error:
-            if error.status == 401 and visit.admin is None:
-                return note("bad", words("outcome.admin"))
+            if error.status == 401 and visit.admin_token is None:
+                return note("bad", texts("outcome.admin"))
             raise
-        return self._said(answer, named)
+        return self._result(answer, names)
 
-    def _said(self, answer: Mapping[str, Any], named: Sequence[str]) -> str:
-        words = self._words
-        rejected = list(answer.get("rejected", ()))
+    def _result(self, answer: Mapping[str, Any], names: Sequence[str]) -> str:
+        texts, rejected = self._texts, answer["rejected"]
         html = ""
         if answer["accepted"]:
-            html = note("good", words("outcome.accepted", count=answer["accepted"]))
+            html = note("good", texts("outcome.accepted", count=answer["accepted"]))
         if rejected:
-            who = "; ".join(self._refusal(one, named) for one in rejected[:_SHOWN])
-            html += note("warn", words("outcome.rejected", count=len(rejected), who=who))
+            reasons = "; ".join(
+                f"{names[entry['index']]}: {texts('outcome.' + entry['error'])}"
+                for entry in rejected[:_MAX_MESSAGES]
+            )
+            html += note("warn", texts("outcome.rejected", count=len(rejected), who=reasons))
         return html
 
-    def _refusal(self, one: Mapping[str, Any], named: Sequence[str]) -> str:
-        key = f"outcome.{one.get('error')}"
-        why = self._words(key if self._words.has(key) else "outcome.other")
-        return f"{named[int(one['index'])]}: {why}"
 
-
-def _grade(text: str) -> int | None:
+def _parse_grade(text: str) -> int | None:
     """Read a whole grade from 0 to 20."""
     try:
         value = float(text.strip().replace(",", "."))
@@ -149,9 +130,10 @@ def _grade(text: str) -> int | None:
     return int(value) if value.is_integer() and 0 <= value <= 20 else None
 
 
-def _line(line: str) -> tuple[str, int | None]:
-    for mark in (";", "\t", ",", " "):
-        reference, found, grade = line.strip().rpartition(mark)
+def _parse_line(line: str) -> tuple[str, int | None]:
+    """Read a reference and a grade."""
+    for separator in (";", "\t", ",", " "):
+        reference, found, grade = line.strip().rpartition(separator)
         if found:
-            return reference.strip(), _grade(grade)
+            return reference.strip(), _parse_grade(grade)
     return "", None

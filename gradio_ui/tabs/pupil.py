@@ -1,4 +1,4 @@
-"""The tab for one pupil: the form on one side, the answer on the other."""
+"""The tab for one pupil: the form, the prediction, its reasons, and "what if" sliders."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 import gradio as gr
 
 from gradio_ui.html import explanation, result
-from gradio_ui.tabs.base import House, Room, Updates, told
-from gradio_ui.tabs.pupil_form import GRADES, KNOWN, SHOW_GRADES, Form
+from gradio_ui.tabs.base import Tab, Updates, add_part, report_errors, small_button
+from gradio_ui.tabs.pupil_form import GRADES, KNOWN, PupilForm, read_form
 from gradio_ui.visitor_state import Visit
-from student_success.domain.students import FEATURES
+from student_success.domain.tabular import feature_of
 
 WHAT_IF = ("studytime", "goout", "freetime", "absences")
-"""What a pupil can change, each on a slider."""
-_MOST_ABSENCES = 60
+"""Features that a pupil can change; each has a slider."""
+_MAX_ABSENCES_SHOWN = 60
+"""Upper end of the slider, because few pupils are absent more often."""
 
-LOOK = """
+SHOW_RESULT_SCRIPT = """
 () => {
   const bad = document.querySelector(".field.bad input");
   if (bad) { bad.focus(); bad.scrollIntoView({ block: "center" }); }
@@ -25,189 +26,132 @@ LOOK = """
   }
 }
 """
-"""Leads the eye to the first bad field, or to the answer where it is off the screen."""
+"""Scrolls to the first invalid field, or to the prediction if it is off the screen."""
 
 
-class PupilRoom(Room):
+class PupilTab(Tab):
     """Predict one pupil."""
 
-    def __init__(self, house: House) -> None:
-        super().__init__(house)
-        self.form = Form(house.words)
-        self.answer: Any = None
-        self.reasons: Any = None
-        self.what_if: Any = None
-        self.changed: Any = None
-        self.sliders: dict[str, Any] = {}
-
     def build(self) -> None:
-        """Lay out form and answer, and tie them together."""
-        words = self.words
+        """Create the components and bind their events."""
+        texts = self.texts
         with gr.Row(elem_classes=["two"]):
             with gr.Column(scale=3, elem_classes=["left"]):
-                gr.HTML(f"<p class='lead'>{words('pupil.lead')}</p>")
+                self.add_lead("pupil.lead")
                 with gr.Row(elem_classes=["actions"]):
-                    example = gr.Button(words("pupil.example"), size="sm", elem_id="example")
-                    empty = gr.Button(words("pupil.empty"), size="sm", elem_id="empty")
-                self.form.build()
-                go = gr.Button(words("pupil.predict"), variant="primary", elem_id="predict")
+                    example = small_button(texts("pupil.example"), "example")
+                    clear = small_button(texts("pupil.empty"), "empty")
+                form = self.form = PupilForm(texts)
+                start = gr.Button(texts("pupil.predict"), variant="primary", elem_id="predict")
             with gr.Column(scale=2, elem_classes=["right"], elem_id="answer"):
-                self.build_notice()
-                self.answer = gr.HTML(result.waiting(words))
+                self.add_notice()
+                self.prediction = gr.HTML(result.no_prediction_yet(texts))
                 self.reasons = gr.HTML("")
-                self._build_what_if()
-        self._tie(example, empty, go)
+                with gr.Column(visible=False, elem_classes=["whatif"]) as self.what_if:
+                    add_part(texts("explain.what_if"), texts("explain.what_if_help"))
+                    self.sliders = {name: self._slider(name) for name in WHAT_IF}
+                    self.changed = gr.HTML("")
 
-    @property
-    def outputs(self) -> list[Any]:
-        """Every component `arrive` may change."""
-        return [
-            self.notice,
-            self.answer,
-            self.reasons,
-            self.what_if,
-            self.changed,
-            *self.form.inputs,
-            *self.sliders.values(),
-        ]
+        sliders = list(self.sliders.values())
+        explained = [self.notice, self.reasons, self.what_if, self.changed, *sliders]
+        self.outputs = [self.prediction, *form.inputs, *explained]
+        known = form.fields[KNOWN]
+        self.bind(known.input, form.show_grades, [known], [form.fields[name] for name in GRADES])
+        self.bind(example.click, form.example, outputs=form.inputs, name="example")
+        self.bind(clear.click, form.clear, outputs=form.inputs, name="empty")
+        text_fields = [field for field in form.inputs if isinstance(field, gr.Textbox)]
+        predicted = gr.on(
+            [start.click, *(field.submit for field in text_fields)],
+            self.predict,
+            inputs=form.inputs,
+            outputs=[self.notice, self.prediction, self.reasons, self.what_if, *form.inputs],
+            show_progress="hidden",
+            api_name="predict",
+        ).then(None, js=SHOW_RESULT_SCRIPT, api_visibility="private")
+        self.bind(predicted.then, self.explain, outputs=explained, name="explain")
+        for slider in sliders:
+            shown = [self.notice, self.changed]
+            self.bind(slider.input, self.imagine, sliders, shown, trigger_mode="always_last")
 
-    def arrive(self, request: gr.Request) -> Updates:
+    def restore(self, request: gr.Request) -> Updates:
         """Show the pupil again in this language."""
         visit = self.visits.of(request)
         updates = self.form.fill(visit.form) if visit.form else {}
-        if visit.answer is not None and visit.pupil is not None:
-            updates[self.answer] = result.card(self.words, visit.pupil, visit.answer)
+        if visit.prediction is not None and visit.pupil is not None:
+            card = result.prediction_card(self.texts, visit.pupil, visit.prediction)
+            updates[self.prediction] = card
         if visit.explanation is not None:
             updates |= self._explained(visit)
         return updates
 
-    def leave(self, request: gr.Request, *given: Any) -> None:
-        """Keep what is in the form for the page in the other language."""
-        self.visits.of(request).form = self.form.values(given)
+    def keep_form(self, request: gr.Request, *inputs: Any) -> None:
+        """Keep the content of the form for the page in the other language."""
+        self.visits.of(request).form = self.form.values(inputs)
 
-    @told
-    def predict(self, request: gr.Request, *given: Any) -> Updates:
-        """Check the form, ask the API, show the answer."""
+    @report_errors
+    def predict(self, request: gr.Request, *inputs: Any) -> Updates:
+        """Check the form, ask the API, and show the prediction."""
         visit = self.visits.of(request)
-        body, bad = self.form.read(self.form.values(given))
-        updates = self.form.mark(bad, visit.marked)
-        visit.marked = frozenset(bad)
-        updates[self.what_if] = gr.update(visible=False)
-        updates[self.reasons] = ""
-        visit.pupil = visit.answer = visit.explanation = None
-        if bad:
-            fields = result.to_correct(self.words, len(bad))
-            return {**updates, self.answer: fields}
-        updates[self.answer] = result.waiting(self.words)
+        body, invalid = read_form(self.texts, self.form.values(inputs))
+        updates = self.form.mark(invalid, visit.invalid_fields)
+        visit.invalid_fields = frozenset(invalid)
+        updates |= {self.what_if: gr.update(visible=False), self.reasons: ""}
+        visit.pupil = visit.prediction = visit.explanation = None
+        if invalid:
+            return {**updates, self.prediction: result.invalid_fields(self.texts, len(invalid))}
         try:
-            answer = self.api.call("POST", "/predict", body=body, session=visit.code)
+            prediction = self.api.call("POST", "/predict", body=body, session=visit.code)
         except Exception as error:
-            return {**updates, self.notice: self.failed(error)}
-        visit.pupil, visit.answer = body, answer
-        return {**updates, self.answer: result.card(self.words, body, answer)}
+            message = self.describe_error(error)
+            waiting = result.no_prediction_yet(self.texts)
+            return {**updates, self.prediction: waiting, self.notice: message}
+        visit.pupil, visit.prediction = body, prediction
+        return {**updates, self.prediction: result.prediction_card(self.texts, body, prediction)}
 
-    @told
+    @report_errors
     def explain(self, request: gr.Request) -> Updates:
-        """Add the reasons, where the API offers them."""
+        """Show the reasons and the sliders."""
         visit = self.visits.of(request)
-        if visit.pupil is None or not self.api.offers("POST", "/explain"):
+        if visit.pupil is None:
             return {self.reasons: "", self.notice: gr.skip()}
-        visit.explanation = self._ask(visit.pupil)
+        visit.explanation = self.api.call("POST", "/explain", body=visit.pupil)
         return self._explained(visit)
 
-    @told
-    def imagine(self, request: gr.Request, *given: Any) -> Updates:
-        """Answer the sliders: the same pupil, but for what they say."""
+    @report_errors
+    def imagine(self, request: gr.Request, *inputs: Any) -> Updates:
+        """Predict the same pupil with the values of the sliders."""
         visit = self.visits.of(request)
-        if visit.pupil is None or visit.answer is None:
+        if visit.pupil is None or visit.prediction is None:
             return {self.changed: ""}
-        pupil = visit.pupil | {
-            name: int(value) for name, value in zip(self.sliders, given, strict=True)
-        }
-        after = self._ask(pupil)
-        return {self.changed: explanation.changed(self.words, visit.answer, after, pupil)}
-
-    def _ask(self, pupil: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = self.api.call("POST", "/explain", body=pupil)
-        return found
+        values = {name: int(value) for name, value in zip(self.sliders, inputs, strict=True)}
+        after = self.api.call("POST", "/explain", body=visit.pupil | values)
+        return {self.changed: explanation.what_if_result(self.texts, visit.prediction, after)}
 
     def _explained(self, visit: Visit) -> Updates:
         assert visit.explanation is not None
         assert visit.pupil is not None
         updates: Updates = {
-            self.reasons: explanation.reasons(self.words, visit.explanation),
+            self.reasons: explanation.reasons(self.texts, visit.explanation),
             self.what_if: gr.update(visible=True),
             self.changed: "",
         }
         for name, slider in self.sliders.items():
             value = int(visit.pupil[name])
-            updates[slider] = gr.update(value=value, maximum=max(value, _most(name)))
+            updates[slider] = gr.update(value=value, maximum=max(value, _slider_end(name)))
         return updates
 
-    def _build_what_if(self) -> None:
-        words = self.words
-        with gr.Column(visible=False, elem_classes=["whatif"]) as self.what_if:
-            gr.HTML(f"<h2>{words('explain.what_if')}</h2><p>{words('explain.what_if_help')}</p>")
-            for feature in FEATURES:
-                if feature.name in WHAT_IF:
-                    self.sliders[feature.name] = gr.Slider(
-                        int(feature.low or 0),
-                        _most(feature.name),
-                        step=1,
-                        label=words.of(feature.about.label),
-                        info=words.of(feature.about.help),
-                        buttons=[],
-                        elem_id=f"what-if-{feature.name}",
-                    )
-            self.changed = gr.HTML("")
-
-    def _tie(self, example: Any, empty: Any, go: Any) -> None:
-        form = self.form
-        form.fields[KNOWN].change(
-            None,
-            inputs=[form.fields[KNOWN]],
-            outputs=[form.fields[name] for name in GRADES],
-            js=SHOW_GRADES,
-            api_visibility="private",
+    def _slider(self, name: str) -> Any:
+        feature = feature_of(name)
+        return gr.Slider(
+            int(feature.low or 0),
+            _slider_end(name),
+            step=1,
+            label=self.texts.choose(feature.about.label),
+            info=self.texts.choose(feature.about.help),
+            buttons=[],
+            elem_id=f"what-if-{name}",
         )
-        for button, values, name in (
-            (example, form.example, "example"),
-            (empty, form.empty, "empty"),
-        ):
-            button.click(values, outputs=form.inputs, show_progress="hidden", api_name=name)
-        texts = [field for field in form.inputs if isinstance(field, gr.Textbox)]
-        asked = gr.on(
-            [go.click, *(field.submit for field in texts)],
-            self.predict,
-            inputs=form.inputs,
-            outputs=[self.notice, self.answer, self.reasons, self.what_if, *form.inputs],
-            show_progress="hidden",
-            api_name="predict",
-        )
-        asked.then(None, js=LOOK, api_visibility="private").then(
-            self.explain,
-            outputs=[
-                self.notice,
-                self.reasons,
-                self.what_if,
-                self.changed,
-                *self.sliders.values(),
-            ],
-            show_progress="hidden",
-            api_name="explain",
-        )
-        for slider in self.sliders.values():
-            slider.input(
-                self.imagine,
-                inputs=list(self.sliders.values()),
-                outputs=[self.notice, self.changed],
-                show_progress="hidden",
-                trigger_mode="always_last",
-                api_visibility="private",
-            )
 
 
-def _most(name: str) -> int:
-    """Return where a slider ends: few pupils are absent all year."""
-    high = next(feature.high for feature in FEATURES if feature.name == name)
-    return min(int(high or 0), _MOST_ABSENCES)
+def _slider_end(name: str) -> int:
+    return min(int(feature_of(name).high or 0), _MAX_ABSENCES_SHOWN)

@@ -1,40 +1,42 @@
-"""A file from the reader's disk to a callback, without ever being a file on the server.
+"""Receive a file from the reader's browser without storing it on the server.
 
-The browser reads it and sends what is in it, so the server keeps no uploads, and no callback takes
-a path: Gradio's own file component would hand a mounted page any path that it is given.
+The browser reads the file and sends its content, so the server keeps no uploads and no callback
+takes a path. Gradio's own file component accepts any path of the server in a mounted page.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
-from html import escape
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
 
 from gradio_ui.files.spreadsheet import UnreadableError
-from gradio_ui.tabs.base import Updates
-from gradio_ui.texts import Words
+from gradio_ui.html.markup import Html, element
+from gradio_ui.texts import Texts
 
-_TYPES = ".csv,.txt,.xlsx"
+_EXTENSIONS = ".csv,.txt,.xlsx"
 
-_READ = """
+_READ_SCRIPT = """
 const zone = element.querySelector(".drop");
 const input = element.querySelector("input");
-const said = element.querySelector("[role=status]");
+const status = element.querySelector("[role=status]");
 const take = (file) => {
   if (!file) return;
-  if (file.size > Number(zone.dataset.limit)) { said.textContent = zone.dataset.large; return; }
-  said.textContent = file.name;
+  if (file.size > Number(zone.dataset.limit)) {
+    status.textContent = zone.dataset.tooLarge;
+    return;
+  }
+  status.textContent = file.name;
   const reader = new FileReader();
   reader.onload = () => {
     const data = String(reader.result).split(",")[1] || "";
     window.studentSuccess.file = { name: file.name, data };
     trigger("click");
   };
-  reader.onerror = () => { said.textContent = zone.dataset.unreadable; };
+  reader.onerror = () => { status.textContent = zone.dataset.unreadable; };
   reader.readAsDataURL(file);
 };
 input.addEventListener("change", () => { take(input.files[0]); input.value = ""; });
@@ -46,69 +48,62 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 """
-_GIVE = """
+SEND_SCRIPT = """
 () => {
   const file = window.studentSuccess.file;
   window.studentSuccess.file = null;
   return [file];
 }
 """
+"""Sends the chosen file as the input of a callback."""
 
 
-def content(given: Any, *, limit: int) -> tuple[str, bytes]:
-    """Return name and content of what a browser sent.
+def uploaded_file(value: Any, *, limit: int) -> tuple[str, bytes]:
+    """Return name and content of an uploaded file.
+
+    Parameters
+    ----------
+    limit
+        Largest content, in bytes.
 
     Raises
     ------
     UnreadableError
-        If it is nothing of the kind, or larger than `limit` bytes.
+        If the browser sent something else, or more than `limit`.
     """
-    if not isinstance(given, Mapping) or not isinstance(given.get("data"), str):
+    if not isinstance(value, Mapping) or not isinstance(value.get("data"), str):
         raise UnreadableError("file.empty")
     try:
-        data = base64.b64decode(given["data"], validate=True)
+        data = base64.b64decode(value["data"], validate=True)
     except binascii.Error:
         raise UnreadableError("file.not_a_table") from None
     if len(data) > limit:
         raise UnreadableError("file.too_large")
-    return str(given.get("name", "")), data
+    return str(value.get("name", "")), data
 
 
 class Upload:
-    """A place to drop a file, or to choose one."""
+    """An area to drop a file on, or to click for choosing one.
 
-    def __init__(self, words: Words, *, megabytes: int) -> None:
-        self._words, self._megabytes = words, megabytes
-        self._zone: Any = None
-        self._given: Any = None
+    Attributes
+    ----------
+    zone
+        The component whose click event means that a file was chosen.
+    content
+        The input of the callback; `SEND_SCRIPT` fills it.
+    """
 
-    def build(self) -> None:
-        """Lay it out."""
-        words = self._words
-        told = {
-            "limit": str(self._megabytes << 20),
-            "large": words("file.too_large"),
-            "unreadable": words("file.not_a_table"),
-        }
-        data = " ".join(f'data-{name}="{escape(text)}"' for name, text in told.items())
-        asked = escape(words("class.upload"))
-        limits = escape(words("class.limits", limit=self._megabytes))
-        self._zone = gr.HTML(
-            f'<label class="drop" {data}><input type="file" accept="{_TYPES}">'
-            f"<strong>{asked}</strong><span>{limits}</span>"
-            '<span role="status" class="chosen"></span></label>',
-            js_on_load=_READ,
-            elem_id="upload",
+    def __init__(self, texts: Texts, *, megabytes: int) -> None:
+        area = element(
+            "label",
+            Html(f'<input type="file" accept="{_EXTENSIONS}">'),
+            element("strong", texts("class.upload")),
+            element("span", texts("class.limits", limit=megabytes)),
+            element("span", css="chosen", role="status"),
+            css="drop",
+            data_limit=str(megabytes << 20),
+            data_too_large=texts("file.too_large"),
+            data_unreadable=texts("file.not_a_table"),
         )
-        self._given = gr.JSON(visible=False)
-
-    def tie(self, callback: Callable[..., Updates], outputs: list[Any], *, api_name: str) -> None:
-        """Call back with what the reader chose."""
-        self._zone.click(
-            callback,
-            inputs=[self._given],
-            outputs=outputs,
-            js=_GIVE,
-            api_name=api_name,
-            show_progress="hidden",
-        )
+        self.zone: Any = gr.HTML(area.html, js_on_load=_READ_SCRIPT, elem_id="upload")
+        self.content: Any = gr.JSON(visible=False)

@@ -1,1 +1,1 @@
-"""The web server of the interface: page, access control, static files."""
+"""The web server: page, access control, static files."""

@@ -1,32 +1,31 @@
-"""The edge of the interface: what may be asked of it, by whom, and what a browser may do with it.
+"""Decide which requests reach the interface, and set the security headers of every answer.
 
-Gradio serves more than this interface needs (files, proxies, its own pages). Only what the page
-uses is let through; the rest does not exist.
+Gradio serves more than this interface needs (files, proxies, its own pages). Every route that the
+page does not use answers 404.
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gradio_ui.texts import LANGUAGES
 from gradio_ui.visitor_state import COOKIE, Visits
-from gradio_ui.web.document import App, Message, Receive, Scope, Send
-
-_LANGUAGE = "|".join(LANGUAGES)
-_READ = re.compile(
-    rf"/|/livez|/favicon\.ico|/({_LANGUAGE})|/({_LANGUAGE})/(|config|theme\.css|favicon\.ico"
-    r"|manifest\.json|assets/.+|static/.+|svelte/.+"
-    r"|gradio_api/(info|theme\.css|startup-events|queue/data"
-    r"|heartbeat/[A-Za-z0-9-]+|call/[A-Za-z0-9_/]+))"
+from gradio_ui.web.gradio_internals import (
+    READ_ROUTES,
+    WRITE_ROUTES,
+    route_pattern,
+    session_of_heartbeat,
 )
-_WRITE = re.compile(rf"/({_LANGUAGE})/gradio_api/(queue/join|cancel|reset/?|call/[A-Za-z0-9_]+)")
-_HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([A-Za-z0-9-]+)$")
-_BODY_BYTES = 1 << 20
+
+_READ = route_pattern(READ_ROUTES, "/", "/livez", r"/favicon\.ico")
+_WRITE = route_pattern(WRITE_ROUTES)
+_PAGES = {f"/{language}" for language in LANGUAGES}
+_FORM_BYTES = 1 << 20
 """Enough for a form and a long list of outcomes."""
 
 _HEADERS: tuple[tuple[bytes, bytes], ...] = (
@@ -44,47 +43,52 @@ _HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+_REFUSALS = {403: "forbidden", 404: "not found", 413: "too large"}
 
 
-class Guard:
-    """ASGI middleware around everything.
+class AccessControl:
+    """ASGI middleware around the whole interface.
 
     Parameters
     ----------
     upload_bytes
-        Largest file that a callback takes.
+        Size of the largest file that a callback accepts.
     """
 
-    def __init__(self, app: App, *, visits: Visits, upload_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, visits: Visits, upload_bytes: int) -> None:
         self._app, self._visits = app, visits
-        # A file travels as text, four letters for three bytes.
-        self._limit = upload_bytes * 4 // 3 + _BODY_BYTES
+        # A file is sent as base64: four characters for three bytes.
+        self._max_body_bytes = upload_bytes * 4 // 3 + _FORM_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it here."""
+        """Pass on a request, or refuse it."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        path, method = str(scope["path"]), str(scope["method"])
         cookie = _cookie(scope)
-        send = _answering(scope, send, cookie)
-        wanted = _WRITE if method == "POST" else _READ
-        if method not in ("GET", "HEAD", "POST") or not wanted.fullmatch(path):
-            await _refuse(404, scope, receive, send)
-        elif not self._is_own(scope, path, cookie):
-            await _refuse(403, scope, receive, send)
-        elif _length(scope) > self._limit:
-            await _refuse(413, scope, receive, send)
+        send = _with_headers(scope, send, cookie)
+        status = self._refusal(scope, cookie)
+        if status is None:
+            await self._app(scope, _limit_body(receive, self._max_body_bytes), send)
         else:
-            bounded = _bounded(receive, self._limit)
-            await self._app(scope, bounded, send)
+            response = PlainTextResponse(_REFUSALS[status], status_code=status)
+            await response(scope, receive, send)
 
-    def _is_own(self, scope: Scope, path: str, cookie: str) -> bool:
-        """Whether the page that is asked about was opened by this browser."""
-        beat = _HEARTBEAT.search(path)
-        if beat is not None:
-            return self._visits.allows(beat[1], cookie)
+    def _refusal(self, scope: Scope, cookie: str) -> int | None:
+        path, method = str(scope["path"]), str(scope["method"])
+        allowed = _WRITE if method == "POST" else _READ
+        if method not in ("GET", "HEAD", "POST") or not allowed.fullmatch(path):
+            return 404
+        if not self._owns_session(scope, path, cookie):
+            return 403
+        return 413 if _content_length(scope) > self._max_body_bytes else None
+
+    def _owns_session(self, scope: Scope, path: str, cookie: str) -> bool:
+        """Whether this browser opened the page that the request names."""
+        session_hash = session_of_heartbeat(path)
+        if session_hash is not None:
+            return self._visits.allows(session_hash, cookie)
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         return all(self._visits.allows(name, cookie) for name in query.get("session_hash", ()))
 
@@ -92,50 +96,45 @@ class Guard:
 def _cookie(scope: Scope) -> str:
     header = b"; ".join(value for name, value in scope["headers"] if name == b"cookie")
     try:
-        found = SimpleCookie(header.decode("latin-1")).get(COOKIE)
+        morsel = SimpleCookie(header.decode("latin-1")).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found is not None else ""
+    return morsel.value if morsel is not None else ""
 
 
-def _length(scope: Scope) -> int:
+def _content_length(scope: Scope) -> int:
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() else 1 << 62
     return 0
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """Cut off a body that says nothing of its length and does not end."""
-    seen = 0
+def _limit_body(receive: Receive, max_bytes: int) -> Receive:
+    """Disconnect a client whose body has no stated length and exceeds the limit."""
+    received = 0
 
-    async def bounded() -> Message:
-        nonlocal seen
+    async def limited() -> Message:
+        nonlocal received
         message = await receive()
-        seen += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if seen > limit else message
+        received += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if received > max_bytes else message
 
-    return bounded
+    return limited
 
 
-def _answering(scope: Scope, send: Send, cookie: str) -> Send:
-    """Add our headers, and a cookie for a browser that has none."""
-    page = str(scope["path"]).rstrip("/") in {f"/{language}" for language in LANGUAGES}
+def _with_headers(scope: Scope, send: Send, cookie: str) -> Send:
+    """Add the security headers, and a cookie for a browser that has none."""
+    is_page = str(scope["path"]).rstrip("/") in _PAGES
 
-    async def answering(message: Message) -> None:
+    async def sender(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = [*message.get("headers", ()), *_HEADERS]
-            if page:
+            if is_page:
                 headers.append((b"cache-control", b"no-store"))
-                if not cookie:
-                    value = f"{COOKIE}={secrets.token_urlsafe(24)}; Path=/; HttpOnly; SameSite=Lax"
-                    headers.append((b"set-cookie", value.encode()))
+            if is_page and not cookie:
+                value = f"{COOKIE}={secrets.token_urlsafe(24)}; Path=/; HttpOnly; SameSite=Lax"
+                headers.append((b"set-cookie", value.encode()))
             message = {**message, "headers": headers}
         await send(message)
 
-    return answering
-
-
-async def _refuse(status: int, scope: Scope, receive: Receive, send: Send) -> None:
-    words = {403: "forbidden", 404: "not found", 413: "too large"}[status]
-    await PlainTextResponse(words, status_code=status)(scope, receive, send)
+    return sender

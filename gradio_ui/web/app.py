@@ -1,4 +1,4 @@
-"""The server: one page a language, chosen by the browser, behind one guard."""
+"""The ASGI application: one page for each language, behind one access control."""
 
 from __future__ import annotations
 
@@ -8,33 +8,31 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp
 
-from gradio_ui.api_client import Api
-from gradio_ui.tabs.base import House
-from gradio_ui.texts import LANGUAGES, Words, preferred
+from gradio_ui.api_client import ApiClient
+from gradio_ui.tabs.base import Context
+from gradio_ui.texts import LANGUAGES, Texts, preferred_language
 from gradio_ui.theme import theme
 from gradio_ui.visitor_state import Visits
-from gradio_ui.web.access_control import Guard
-from gradio_ui.web.document import App, Pages
+from gradio_ui.web.access_control import AccessControl
+from gradio_ui.web.gradio_internals import refuse_file_paths
 from gradio_ui.web.page import Page
+from gradio_ui.web.page_middleware import PageMiddleware
 from student_success.core.settings import Settings
 
 FOLDER = Path(__file__).parent
-STYLE = FOLDER / "style.css"
-ICON = FOLDER / "icon.svg"
 
 
-def create(settings: Settings, *, api: Api | None = None) -> App:
-    """Make the ASGI application; nothing is sent to the API before a visitor comes."""
-    if api is None:
-        token = settings.api_token
-        api = Api(settings.api_url, token=token.get_secret_value() if token else None)
-    visits = Visits()
+def create_app(settings: Settings) -> ASGIApp:
+    """Return the ASGI application; it sends nothing to the API before a visitor comes."""
+    token = settings.api_token.get_secret_value() if settings.api_token else None
+    api, visits = ApiClient(settings.api_url, token=token), Visits()
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.get("/")
     def home(request: HttpRequest) -> RedirectResponse:
-        language = preferred(request.headers.get("accept-language", ""))
+        language = preferred_language(request.headers.get("accept-language", ""))
         return RedirectResponse(f"./{language}/", headers={"Vary": "Accept-Language"})
 
     @app.get("/livez")
@@ -43,20 +41,20 @@ def create(settings: Settings, *, api: Api | None = None) -> App:
 
     @app.get("/favicon.ico")
     def icon() -> Response:
-        return Response(ICON.read_bytes(), media_type="image/svg+xml")
+        return Response((FOLDER / "icon.svg").read_bytes(), media_type="image/svg+xml")
 
     for language in LANGUAGES:
-        _mount(app, House(Words(language), api, visits, settings))
-    limit = settings.ui_max_upload_mb << 20
-    return Guard(Pages(app), visits=visits, upload_bytes=limit)
+        _mount(app, Context(Texts(language), api, visits, settings))
+    upload_bytes = settings.ui_max_upload_mb << 20
+    return AccessControl(PageMiddleware(app), visits=visits, upload_bytes=upload_bytes)
 
 
-def _mount(app: FastAPI, house: House) -> None:
-    blocks = Page(house).blocks
+def _mount(app: FastAPI, context: Context) -> None:
+    blocks = Page(context).blocks
     gr.mount_gradio_app(
         app,
         blocks,
-        path=f"/{house.words.language}",
+        path=f"/{context.texts.language}",
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -67,8 +65,6 @@ def _mount(app: FastAPI, house: House) -> None:
         pwa=False,
         mcp_server=False,
         theme=theme(),
-        css=STYLE.read_text("utf-8"),
+        css=(FOLDER / "style.css").read_text("utf-8"),
     )
-    # Gradio (6.31) checks the paths it is given only in pages that were launched, not in mounted
-    # ones. None of our callbacks takes a path; this makes Gradio refuse them before that.
-    blocks.has_launched = True
+    refuse_file_paths(blocks)

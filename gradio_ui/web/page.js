@@ -1,16 +1,17 @@
-// Runs before Gradio's own scripts.
+// Runs before Gradio's own scripts. `CSS_NAMES` and `TEST_IDS` in gradio_internals.py list the
+// names of Gradio's page that this script and style.css use.
 (() => {
   const { language } = window.studentSuccess;
   document.documentElement.lang = language;
-  // Gradio's own few words ("drop a file here") follow the page, not the browser.
+  // Gradio takes the language of its own texts from the browser; here they follow the page.
   for (const [name, value] of [["language", language], ["languages", [language]]]) {
     try {
       Object.defineProperty(navigator, name, { get: () => value, configurable: true });
-    } catch (error) { /* An older browser keeps its own words. */ }
+    } catch (error) { /* An old browser shows Gradio's texts in its own language. */ }
   }
-  // Number fields open the number keys on a phone; decimals may be written either way.
+  // Number fields open the number keys on a phone. A decimal comma is accepted as well.
   const numeric = ["age", "failures", "absences", "G1", "G2"];
-  const dress = () => {
+  const labelFields = () => {
     for (const name of numeric) {
       const input = document.querySelector(`#field-${name} input, #field-${name} textarea`);
       if (input && input.inputMode !== "decimal") input.inputMode = "decimal";
@@ -20,7 +21,7 @@
       const help = field.querySelector(".info-text");
       if (label && !label.id) label.id = `${field.id}-label`;
       if (help && !help.id) help.id = `${field.id}-help`;
-      // A group of radio buttons is one stop for the keyboard, with one name.
+      // With one name, a group of radio buttons is one stop for the Tab key.
       if (field.tagName === "FIELDSET" && label) field.setAttribute("aria-labelledby", label.id);
       const bad = field.classList.contains("bad");
       for (const input of field.querySelectorAll("input, textarea")) {
@@ -31,24 +32,24 @@
       }
     }
   };
-  const told = { dateStyle: "medium", timeStyle: "short" };
-  const clocks = () => {
+  const format = { dateStyle: "medium", timeStyle: "short" };
+  const localiseTimes = () => {
     for (const time of document.querySelectorAll("time:not([data-local])")) {
       time.dataset.local = "";
       const at = new Date(time.dateTime);
-      if (!Number.isNaN(at.valueOf())) time.textContent = at.toLocaleString(language, told);
+      if (!Number.isNaN(at.valueOf())) time.textContent = at.toLocaleString(language, format);
     }
   };
-  let waiting = false;
-  const soon = () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => { waiting = false; dress(); clocks(); });
+  let scheduled = false;
+  const schedule = () => {
+    if (scheduled) return;
+    scheduled = true;
+    requestAnimationFrame(() => { scheduled = false; labelFields(); localiseTimes(); });
   };
   document.addEventListener("DOMContentLoaded", () => {
-    new MutationObserver(soon).observe(document.body, {
+    new MutationObserver(schedule).observe(document.body, {
       childList: true, subtree: true, attributes: true, attributeFilter: ["class"],
     });
-    dress();
+    labelFields();
   });
 })();

@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by playwright, in front of a real interface and a real API."""
+"""Chromium, controlled by Playwright, with a real interface and a real API."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ Open = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """Return a running browser, or skip and say what is missing."""
+    """Return a running browser; skip if one is not installed."""
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: see the extra `dev`"
     )
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if not found:
-        pytest.skip("no Chromium here: apt-get install chromium, or name one in CHROMIUM")
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not executable:
+        pytest.skip(
+            "Chromium is not installed: apt-get install chromium, or set CHROMIUM to its path"
+        )
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[Server]:
-    """Return an API of its own state; none is started where there is no browser."""
+    """Return an API with its own state; none is started without a browser."""
     del chromium
     with serving(tmp_path_factory.mktemp("browser-api")) as server:
         yield server
@@ -61,28 +63,28 @@ def ui(api: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UiServ
 @pytest.fixture(params=["fr", "en"])
 def language(request: pytest.FixtureRequest) -> str:
     """Return each language in turn."""
-    found: str = request.param
-    return found
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
 def visit(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Open]:
-    """Return what opens a page; afterwards nothing may have left this machine or gone wrong."""
+    """Return a function that opens a page; afterwards check that no page reported a problem."""
     contexts: list[Any] = []
-    wrong: list[str] = []
+    problems: list[str] = []
 
     def watch(page: Any, home: str) -> None:
-        def asked(sent: Any) -> None:
+        def on_request(sent: Any) -> None:
             if not sent.url.startswith((home, "data:", "blob:")):
-                wrong.append(f"a request left for {sent.url}")
+                problems.append(f"a request was sent to {sent.url}")
 
-        def said(message: Any) -> None:
+        def on_console(message: Any) -> None:
             if message.type == "error" and "Content Security Policy" in message.text:
-                wrong.append(message.text)
+                problems.append(message.text)
 
-        page.on("request", asked)
-        page.on("console", said)
-        page.on("pageerror", lambda error: wrong.append(f"script error: {error}"))
+        page.on("request", on_request)
+        page.on("console", on_console)
+        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
 
     def open_page(
         language: str, url: str | None = None, *, width: int = 1280, scheme: str = "light"
@@ -108,19 +110,19 @@ def visit(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Open]:
     for context in contexts:
         for page in context.pages:
             if "Traceback" in page.content():
-                wrong.append("a traceback is on the page")
+                problems.append("a traceback is on the page")
         context.close()
-    assert wrong == []
+    assert problems == []
 
 
 def ready(page: Any) -> None:
     """Wait until the page answers clicks."""
     page.wait_for_selector("#predict")
-    page.wait_for_selector("html[data-awake]")
+    page.wait_for_selector("html[data-ready]")
 
 
-def tab(page: Any, number: int) -> None:
-    """Turn to a tab."""
+def open_tab(page: Any, number: int) -> None:
+    """Open a tab by its position, from 0."""
     page.evaluate("window.scrollTo(0, 0)")
     page.locator("[role=tab]").nth(number).click()
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gradio_ui.texts import LANGUAGES, Words
-from tests.browser.conftest import Open, tab
+from gradio_ui.texts import LANGUAGES, Texts
+from tests.browser.conftest import Open, open_tab
 from tests.server import Server
 from tests.ui_server import interface
 
@@ -18,11 +18,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.faults]
 
 
 class _Refusing(BaseHTTPRequestHandler):
-    """An API that is there and cannot answer."""
+    """An API that runs but has no model."""
 
     def do_GET(self) -> None:
         if self.path == "/health":
-            self._say(200, {"status": "unavailable", "model_loaded": False, "db_ok": True})
+            self._answer(200, {"status": "unavailable", "model_loaded": False, "db_ok": True})
         else:
             self._refuse()
 
@@ -31,12 +31,12 @@ class _Refusing(BaseHTTPRequestHandler):
         self._refuse()
 
     def _refuse(self) -> None:
-        self._say(
+        self._answer(
             503,
             {"error": "model_unavailable", "message": "m", "request_id": "r-503", "details": []},
         )
 
-    def _say(self, status: int, body: dict[str, Any]) -> None:
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         for name, value in (
@@ -64,44 +64,46 @@ def refusing() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_page_without_an_api_says_so_and_recovers_by_itself(visit: Open, tmp_path: Path) -> None:
+def test_page_reports_unreachable_api_and_recovers(visit: Open, tmp_path: Path) -> None:
     api = Server(tmp_path / "api")
     with interface(tmp_path, api.url) as ui:
-        pages = [(visit(language, ui.url), Words(language)) for language in LANGUAGES]
-        for page, words in pages:
-            page.wait_for_selector(f"#banner >> text={words('banner.away')[:40]}")
+        pages = [(visit(language, ui.url), Texts(language)) for language in LANGUAGES]
+        for page, texts in pages:
+            page.wait_for_selector(f"#banner >> text={texts('banner.unreachable')[:40]}")
             page.click("#example")
             page.wait_for_function("document.querySelector('#field-age textarea').value === '17'")
             page.click("#predict")
-            page.wait_for_selector(f"#answer >> text={words('error.away')}")
+            page.wait_for_selector(f"#answer >> text={texts('error.unreachable')}")
             for number, name in ((2, "history"), (4, "monitor")):
-                tab(page, number)
-                page.wait_for_selector(f"#room-{name} >> text={words('error.away')}")
+                open_tab(page, number)
+                page.wait_for_selector(f"#tab-{name} >> text={texts('error.unreachable')}")
         try:
             api.start()
-            for page, words in pages:
+            for page, texts in pages:
                 page.wait_for_selector("#banner .note.bad", state="detached", timeout=40_000)
-                tab(page, 0)
-                page.wait_for_selector(f"#answer >> text={words('error.away')}", state="detached")
+                open_tab(page, 0)
+                page.wait_for_selector(
+                    f"#answer >> text={texts('error.unreachable')}", state="detached"
+                )
                 page.click("#predict")
                 page.wait_for_selector("#answer svg.scale")
             api.kill()
-            for page, words in pages:
+            for page, texts in pages:
                 page.wait_for_selector(
-                    f"#banner >> text={words('banner.away')[:40]}", timeout=40_000
+                    f"#banner >> text={texts('banner.unreachable')[:40]}", timeout=40_000
                 )
                 assert page.input_value("#field-age textarea") == "17"
         finally:
             api.stop()
 
 
-def test_a_503_is_said_in_the_readers_language(visit: Open, tmp_path: Path, refusing: str) -> None:
+def test_page_explains_503_in_its_language(visit: Open, tmp_path: Path, refusing: str) -> None:
     with interface(tmp_path, refusing) as ui:
         for language in LANGUAGES:
-            page, words = visit(language, ui.url), Words(language)
-            page.wait_for_selector(f"#banner >> text={words('banner.unavailable')[:30]}")
+            page, texts = visit(language, ui.url), Texts(language)
+            page.wait_for_selector(f"#banner >> text={texts('banner.unavailable')[:30]}")
             page.click("#example")
             page.wait_for_function("document.querySelector('#field-age textarea').value === '17'")
             page.click("#predict")
-            page.wait_for_selector(f"#answer >> text={words('error.model_unavailable')}")
+            page.wait_for_selector(f"#answer >> text={texts('error.model_unavailable')}")
             assert "r-503" in page.locator("#answer").inner_text()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gradio_ui.texts import Language, Words
+from gradio_ui.texts import Language, Texts
 from tests.browser.conftest import Open, predict_example, ready
 
 pytestmark = pytest.mark.browser
@@ -14,21 +14,21 @@ PAINT_SECONDS = 3.0
 ANSWER_SECONDS = 0.3
 
 
-def test_a_pupil_is_predicted(visit: Open, language: Language) -> None:
-    page, words = visit(language), Words(language)
+def test_predict_shows_prediction(visit: Open, language: Language) -> None:
+    page, texts = visit(language), Texts(language)
     assert page.url.endswith(f"/{language}/")
     assert page.locator("html").get_attribute("lang") == language
     predict_example(page)
     answer = page.locator("#answer").inner_text()
     for key in ("result.pass", "horizon.g1_g2", "model.seed", "result.not_for"):
-        assert words(key) in answer
+        assert texts(key) in answer
     assert "/ 20" in answer
     assert page.locator("#answer svg.scale").get_attribute("aria-label")
-    # The moment is told in the reader's own time.
+    # The script of the page has written the time in the reader's time zone.
     page.wait_for_selector("#answer time[data-local]")
 
 
-def test_the_page_is_there_and_the_answer_comes_quickly(visit: Open) -> None:
+def test_page_and_prediction_are_fast(visit: Open) -> None:
     page = visit("fr")
     paints, answers = [], []
     for _ in range(4):
@@ -62,41 +62,41 @@ def test_the_page_is_there_and_the_answer_comes_quickly(visit: Open) -> None:
     assert min(answers) < ANSWER_SECONDS, answers
 
 
-def test_each_bad_field_says_so_itself(visit: Open, language: Language) -> None:
-    page, words = visit(language), Words(language)
+def test_invalid_field_shows_its_problem(visit: Open, language: Language) -> None:
+    page, texts = visit(language), Texts(language)
     page.fill("#field-age textarea", "99")
     page.click("#predict")
     page.wait_for_selector(".field.bad")
-    assert words("cell.whole", low=15, high=22) in page.locator("#field-age").inner_text()
-    assert words("cell.choose") in page.locator("#field-reason").inner_text()
-    assert words("cell.give_grade") in page.locator("#field-G1").inner_text()
+    assert texts("cell.whole", low=15, high=22) in page.locator("#field-age").inner_text()
+    assert texts("cell.choose") in page.locator("#field-reason").inner_text()
+    assert texts("cell.give_grade") in page.locator("#field-G1").inner_text()
     age = page.locator("#field-age textarea")
     assert age.get_attribute("aria-invalid") == "true"
     described = age.get_attribute("aria-describedby")
-    assert words("cell.whole", low=15, high=22) in page.locator(f"#{described}").inner_text()
+    assert texts("cell.whole", low=15, high=22) in page.locator(f"#{described}").inner_text()
     assert page.locator("#answer svg.scale").count() == 0
     page.wait_for_function("document.activeElement.closest('.field.bad') !== null")
-    # Corrected, it takes the words back.
+    # After a correction the message disappears.
     predict_example(page)
     assert page.locator(".field.bad").count() == 0
 
 
-def test_a_grade_that_is_not_known_is_not_asked_for(visit: Open) -> None:
-    page, words = visit("en"), Words("en")
+def test_form_hides_unknown_grades(visit: Open) -> None:
+    page, texts = visit("en"), Texts("en")
     predict_example(page)
-    page.click("#field-known >> text=None, not known yet")
+    page.click(f"#field-known >> text={texts('known.none')}")
     page.wait_for_selector("#field-G1", state="hidden")
     assert not page.is_visible("#field-G2")
     page.click("#predict")
-    page.wait_for_selector(f"text={words('horizon.none')}")
-    page.click("#field-known >> text=First only")
+    page.wait_for_selector(f"text={texts('horizon.none')}")
+    page.click(f"#field-known >> text={texts('known.g1')}")
     page.wait_for_selector("#field-G1")
     page.fill("#field-G1 textarea", "12,5")
     page.press("#field-G1 textarea", "Enter")
-    page.wait_for_selector(f"text={words('horizon.g1')}")
+    page.wait_for_selector(f"text={texts('horizon.g1')}")
 
 
-def test_the_form_can_be_used_with_the_keyboard_alone(visit: Open) -> None:
+def test_form_works_with_keyboard_only(visit: Open) -> None:
     page = visit("en")
     predict_example(page)
     page.focus("#field-known input")
@@ -120,7 +120,7 @@ def test_the_form_can_be_used_with_the_keyboard_alone(visit: Open) -> None:
     assert checked == "MS"
 
 
-def test_the_switch_changes_the_language_and_keeps_the_work(visit: Open) -> None:
+def test_language_switch_keeps_the_visit(visit: Open) -> None:
     page = visit("fr")
     predict_example(page)
     page.fill("#field-absences textarea", "7")
@@ -128,7 +128,7 @@ def test_the_switch_changes_the_language_and_keeps_the_work(visit: Open) -> None
     page.wait_for_url("**/en/")
     ready(page)
     page.wait_for_selector("#answer svg.scale")
-    assert Words("en")("result.pass") in page.locator("#answer").inner_text()
+    assert Texts("en")("result.pass") in page.locator("#answer").inner_text()
     assert page.input_value("#field-absences textarea") == "7"
     assert page.locator("#field-school input:checked").get_attribute("value") == "GP"
     assert "?" not in page.url
@@ -138,17 +138,10 @@ def test_the_switch_changes_the_language_and_keeps_the_work(visit: Open) -> None
     assert page.locator("#answer svg.scale").count() == 0
 
 
-def test_reasons_and_sliders_appear_where_the_api_explains(visit: Open, api: Any) -> None:
-    import httpx
-
-    if "/explain" not in httpx.get(f"{api.url}/openapi.json").json()["paths"]:
-        page = visit("en")
-        predict_example(page)
-        assert page.locator("#what-if-goout").count() == 0
-        pytest.skip("this API has no /explain yet: its absence was looked at")
-    page, words = visit("fr"), Words("fr")
+def test_reasons_and_sliders_are_shown(visit: Open) -> None:
+    page, texts = visit("fr"), Texts("fr")
     predict_example(page)
-    page.wait_for_selector(f"text={words('explain.title')}")
+    page.wait_for_selector(f"text={texts('explain.title')}")
     page.focus("#what-if-studytime input[type=range]")
     page.keyboard.press("ArrowRight")
     page.wait_for_selector(".changed")

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from benchmarks.load import HttpConnection, http_request
-from gradio_ui.files.export import packed
+from gradio_ui.files.export import build_file
 from student_success.domain.students import EXAMPLE
 from tests.faults.promise_counts import counts, repetitions
 from tests.server import ROOT, Server, serving
@@ -242,13 +242,13 @@ cells = st.one_of(
 def test_saved_table_contains_no_formula(
     header: list[str], rows: list[list[Any]], decimal_comma: bool
 ) -> None:
-    file = packed("csv", "x", header, rows, decimal_comma=decimal_comma)
+    file = build_file("csv", "x", header, rows, decimal_comma=decimal_comma)
     text = base64.b64decode(file["data"]).decode("utf-8-sig")
     read = csv.reader(io.StringIO(text, newline=""), delimiter=";" if decimal_comma else ",")
     for row, made in zip(list(read), [header, *rows], strict=True):
         for cell, value in zip(row, made, strict=True):
             assert not isinstance(value, str) or not is_formula(cell), (value, cell)
-    book = base64.b64decode(packed("xlsx", "x", header, rows)["data"])
+    book = base64.b64decode(build_file("xlsx", "x", header, rows)["data"])
     sheet = load_workbook(io.BytesIO(book)).worksheets[0]
     for row_of_cells in sheet.iter_rows():
         for one in row_of_cells:

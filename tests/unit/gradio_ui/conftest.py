@@ -1,4 +1,4 @@
-"""A real API and a real interface before it."""
+"""A real API and a real interface in front of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.ui_server import UiServer, interface
 
 @pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return an API of its own state."""
+    """Return an API with its own state."""
     with serving(tmp_path_factory.mktemp("api")) as server:
         yield server
 

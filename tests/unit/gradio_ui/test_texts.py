@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gradio_ui
-from gradio_ui.texts import LANGUAGES, Words, preferred, table
+from gradio_ui.texts import LANGUAGES, Texts, preferred_language, table
 
 FOLDER = Path(gradio_ui.__file__).parent
 
@@ -17,45 +17,74 @@ def _placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def _named_in_code() -> set[str]:
-    """Every literal in the code that has the form of a key, and every f-string's fixed start."""
-    found: set[str] = set()
+def _strings(tree: ast.AST) -> set[str]:
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def _strings_in_code() -> set[str]:
+    """Return every string literal of the code, and the fixed start of every f-string."""
+    trees = [ast.parse(file.read_text("utf-8")) for file in FOLDER.rglob("*.py")]
+    return set().union(*map(_strings, trees))
+
+
+def _keys_of_many() -> set[str]:
+    """Return the keys that `Texts.many` is called with by a literal section."""
+    keys: set[str] = set()
     for file in FOLDER.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.add(node.value)
-    return found
+        tree = ast.parse(file.read_text("utf-8"))
+        names = _strings(tree)
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "many"
+            ):
+                section = node.args[0]
+                assert isinstance(section, ast.Constant)
+                # Some names come from a tuple beside the call, so any literal of the file counts.
+                keys |= {f"{section.value}.{name}" for name in names}
+    return keys
 
 
-def test_every_text_is_in_both_languages() -> None:
-    lacking = [key for key, words in table().items() if set(words) != set(LANGUAGES)]
-    empty = [key for key, words in table().items() if not all(w.strip() for w in words.values())]
-    assert lacking == []
+def test_texts_exist_in_both_languages() -> None:
+    incomplete = [
+        key for key, translations in table().items() if set(translations) != set(LANGUAGES)
+    ]
+    empty = [
+        key
+        for key, translations in table().items()
+        if not all(t.strip() for t in translations.values())
+    ]
+    assert incomplete == []
     assert empty == []
 
 
-def test_placeholders_are_the_same_in_both_languages() -> None:
-    odd = [
+def test_texts_have_same_placeholders_in_both_languages() -> None:
+    different = [
         key
-        for key, words in table().items()
-        if _placeholders(words["fr"]) != _placeholders(words["en"])
+        for key, translations in table().items()
+        if _placeholders(translations["fr"]) != _placeholders(translations["en"])
     ]
-    assert odd == []
+    assert different == []
 
 
-def test_every_key_the_code_names_is_in_the_table() -> None:
-    rooms = {key.split(".")[0] for key in table()}
-    shaped = re.compile(rf"({'|'.join(rooms)})\.[a-z_0-9]+")
+def test_texts_contain_every_key_of_the_code() -> None:
+    sections = {key.split(".")[0] for key in table()}
+    key_pattern = re.compile(rf"({'|'.join(sections)})\.[a-z_0-9]+")
     unknown = {
         text
-        for text in _named_in_code()
-        if shaped.fullmatch(text) and text not in table() and not text.endswith(("_", ".js"))
+        for text in _strings_in_code()
+        if key_pattern.fullmatch(text) and text not in table() and not text.endswith(("_", ".js"))
     }
     assert unknown == set()
 
 
-def test_every_text_is_used() -> None:
-    code = _named_in_code()
+def test_texts_are_all_used() -> None:
+    code = _strings_in_code() | _keys_of_many()
     starts = {text for text in code if text.endswith((".", "_")) and "." in text}
     unused = {
         key
@@ -77,12 +106,12 @@ def test_every_text_is_used() -> None:
         ("en;q=nonsense", "fr"),
     ],
 )
-def test_the_browser_chooses_the_language(header: str, language: str) -> None:
-    assert preferred(header) == language
+def test_preferred_language_follows_accept_language(header: str, language: str) -> None:
+    assert preferred_language(header) == language
 
 
-def test_numbers_are_written_as_the_language_does() -> None:
-    french, english = Words("fr"), Words("en")
+def test_texts_write_numbers_as_the_language_does() -> None:
+    french, english = Texts("fr"), Texts("en")
     assert french.number(1234.56, 2) == "1\u202f234,56"
     assert english.number(1234.56, 2) == "1,234.56"
     assert english.number(9.80, 2, short=True) == "9.8"
@@ -91,7 +120,7 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert english.percent(0.001) == "< 1%"
 
 
-def test_french_punctuation_stays_with_its_word() -> None:
-    assert "\u00a0:" in Words("fr")("bad.more", shown=1, total=2) + Words("fr")(
+def test_texts_keep_french_punctuation_with_its_word() -> None:
+    assert "\u00a0:" in Texts("fr")("bad.more", shown=1, total=2) + Texts("fr")(
         "class.ignored", columns="x"
     )

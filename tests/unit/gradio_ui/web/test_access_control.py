@@ -28,7 +28,7 @@ def http(ui: UiServer) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize(
     ("accepted", "language"), [("en-US,en;q=0.9", "en"), ("fr", "fr"), ("", "fr"), ("ja", "fr")]
 )
-def test_the_browser_lands_on_its_language(
+def test_home_redirects_to_language_of_browser(
     http: httpx.Client, accepted: str, language: str
 ) -> None:
     answer = http.get("/", headers={"Accept-Language": accepted})
@@ -39,19 +39,19 @@ def test_the_browser_lands_on_its_language(
     assert f'<html\n\tlang="{language}"' in page
 
 
-def test_the_page_names_no_other_site(http: httpx.Client) -> None:
+def test_page_links_to_no_other_site(http: httpx.Client) -> None:
     page = http.get("/fr/").text
     linked = re.findall(r"""(?:src|href|content)=["'](https?://[^"']+)""", page)
     assert linked == []
 
 
-def test_the_page_source_holds_no_token_and_no_path(http: httpx.Client) -> None:
+def test_page_source_contains_no_token_and_no_path(http: httpx.Client) -> None:
     page = http.get("/fr/").text + http.get("/fr/config").text
     for secret in (str(ROOT), str(Path.home()), "API_TOKEN=", "token-of-the-tests"):
         assert secret not in page
 
 
-def test_every_answer_carries_the_security_headers(http: httpx.Client) -> None:
+def test_answers_have_security_headers(http: httpx.Client) -> None:
     for path in ("/fr/", "/en/config", "/livez"):
         headers = http.get(path).headers
         assert "default-src 'self'" in headers["content-security-policy"]
@@ -70,14 +70,16 @@ def test_every_answer_carries_the_security_headers(http: httpx.Client) -> None:
         ("POST", "/fr/gradio_api/queue/join", 413),
     ],
 )
-def test_refusals_carry_them_too(http: httpx.Client, method: str, path: str, status: int) -> None:
+def test_refusals_have_each_security_header_once(
+    http: httpx.Client, method: str, path: str, status: int
+) -> None:
     answer = http.request(method, path, content=b"x" * (3 << 20) if status == 413 else None)
     assert answer.status_code == status
     for name in ("content-security-policy", "x-content-type-options", "x-frame-options"):
         assert len(answer.headers.get_list(name)) == 1
 
 
-def test_form_of_another_site_calls_nothing(http: httpx.Client) -> None:
+def test_form_of_another_site_is_refused(http: httpx.Client) -> None:
     page = {"data": [], "fn_index": 0, "session_hash": uuid.uuid4().hex}
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         for path in ("queue/join", "call/history", "cancel", "reset"):
@@ -90,7 +92,7 @@ def test_form_of_another_site_calls_nothing(http: httpx.Client) -> None:
             assert "access-control-allow-origin" not in answer.headers
 
 
-def test_the_visitors_cookie_is_out_of_reach_of_scripts(http: httpx.Client) -> None:
+def test_cookie_is_http_only_and_ends_with_browser(http: httpx.Client) -> None:
     cookie = http.get("/fr/").headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}=")
     assert "HttpOnly" in cookie
@@ -123,65 +125,65 @@ def test_the_visitors_cookie_is_out_of_reach_of_scripts(http: httpx.Client) -> N
         "/../../etc/passwd",
     ],
 )
-def test_what_the_page_does_not_use_does_not_exist(http: httpx.Client, path: str) -> None:
+def test_unused_routes_answer_404(http: httpx.Client, path: str) -> None:
     assert http.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/fr/static/../../../../etc/passwd", "/fr/assets/..%2f..%2f.env"])
-def test_no_file_of_the_server_can_be_read(http: httpx.Client, path: str) -> None:
+def test_path_traversal_reads_no_file(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
     assert answer.status_code in (403, 404)
     assert "root:" not in answer.text
 
 
-def test_a_path_in_place_of_an_upload_is_neither_read_nor_removed(
+def test_path_in_place_of_upload_is_neither_read_nor_removed(
     http: httpx.Client, tmp_path: Path
 ) -> None:
     http.get("/en/")
     file = tmp_path / "class.csv"
     file.write_text("age;school\n17;GP\n", "utf-8")
     data = [{"path": str(file), "meta": {"_type": "gradio.FileData"}}]
-    found = _call(http, "check_class", data, uuid.uuid4().hex)
-    assert found["success"] is False
-    assert "Traceback" not in json.dumps(found)
+    answer = _call(http, "check_class", data, uuid.uuid4().hex)
+    assert answer["success"] is False
+    assert "Traceback" not in json.dumps(answer)
     assert file.exists()
 
 
-def test_a_body_over_the_limit_is_refused_unread(http: httpx.Client) -> None:
+def test_body_over_limit_is_refused(http: httpx.Client) -> None:
     assert http.post("/fr/gradio_api/queue/join", content=b"x" * (3 << 20)).status_code == 413
 
 
-def test_there_is_no_way_to_leave_a_file_on_the_server(http: httpx.Client) -> None:
+def test_upload_route_answers_404(http: httpx.Client) -> None:
     assert http.post("/fr/gradio_api/upload", files={"files": ("a.csv", b"x")}).status_code == 404
 
 
-def test_a_page_belongs_to_the_browser_that_opened_it(ui: UiServer) -> None:
+def test_page_answers_only_browser_that_opened_it(ui: UiServer) -> None:
     name = uuid.uuid4().hex
     with (
         httpx.Client(base_url=ui.url, timeout=30) as owner,
-        httpx.Client(base_url=ui.url, timeout=30) as stranger,
-        httpx.Client(base_url=ui.url, timeout=30) as nobody,
+        httpx.Client(base_url=ui.url, timeout=30) as other,
+        httpx.Client(base_url=ui.url, timeout=30) as without_cookie,
     ):
         owner.get("/en/")
-        stranger.get("/en/")
+        other.get("/en/")
         mine = json.dumps(_call(owner, "history", [], name))
         assert "opened by another browser" not in mine
-        for other in (stranger, nobody):
+        for browser in (other, without_cookie):
             listening = f"/en/gradio_api/queue/data?session_hash={name}"
-            assert other.get(listening).status_code == 403
-            assert other.get(f"/en/gradio_api/heartbeat/{name}").status_code == 403
-        # Asked under the stranger's own name for answers, the owner's page stays shut.
-        joined = stranger.post("/en/gradio_api/queue/join", json=_event("history", [], name))
+            assert browser.get(listening).status_code == 403
+            assert browser.get(f"/en/gradio_api/heartbeat/{name}").status_code == 403
+        # A browser that joins with the owner's session hash still cannot read its answers.
+        joined = other.post("/en/gradio_api/queue/join", json=_event("history", [], name))
         assert joined.status_code in (200, 403)
-        assert stranger.get(f"/en/gradio_api/queue/data?session_hash={name}").status_code == 403
+        assert other.get(f"/en/gradio_api/queue/data?session_hash={name}").status_code == 403
 
 
-def test_bad_settings_end_the_program_with_words() -> None:
-    for settings, said in (
+def test_main_explains_invalid_setting() -> None:
+    for settings, message in (
         ({"UI_HOST": "0.0.0.0"}, "API_TOKEN"),
         ({"UI_PORT": "none"}, "UI_PORT"),
     ):
-        ended = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "gradio_ui"],
             cwd=ROOT,
             env={**os.environ, "API_TOKEN": "", "ALLOW_ANONYMOUS": "", **settings},
@@ -189,9 +191,9 @@ def test_bad_settings_end_the_program_with_words() -> None:
             text=True,
             timeout=60,
         )
-        assert ended.returncode == 2
-        assert said in ended.stderr
-        assert "Traceback" not in ended.stderr
+        assert process.returncode == 2
+        assert message in process.stderr
+        assert "Traceback" not in process.stderr
 
 
 _functions: dict[str, int] = {}
@@ -202,7 +204,7 @@ def _event(name: str, data: list[object], session: str) -> dict[str, object]:
 
 
 def _call(http: httpx.Client, name: str, data: list[object], session: str) -> dict[str, object]:
-    """Do what Gradio's own page does: join the queue, listen for the answer."""
+    """Call a function as Gradio's page does: join the queue, then read the answer."""
     if not _functions:
         for dependency in http.get("/en/config").json()["dependencies"]:
             if dependency["api_name"]:

@@ -8,7 +8,7 @@ import pytest
 
 from gradio_ui.texts import Language
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES
-from tests.browser.conftest import Open, predict_example, tab
+from tests.browser.conftest import Open, open_tab, predict_example
 from tests.server import ADMIN_TOKEN
 
 pytestmark = pytest.mark.browser
@@ -30,7 +30,7 @@ def _class(folder: Path) -> Path:
 
 
 def _fill(page: Any, name: str, folder: Path) -> None:
-    """Bring a tab to where a reader would see most of it."""
+    """Fill a tab with content."""
     if name == "class":
         page.set_input_files("#upload input", _class(folder))
         page.wait_for_selector("#score")
@@ -56,7 +56,7 @@ def _fill(page: Any, name: str, folder: Path) -> None:
         ("en", "dark", DESKTOP),
     ],
 )
-def test_no_tab_has_an_accessibility_problem_or_is_wider_than_its_screen(
+def test_tabs_are_accessible_and_fit_the_screen(
     visit: Open, language: Language, scheme: str, width: int, tmp_path: Path, pictures: Path
 ) -> None:
     axe_module = pytest.importorskip(
@@ -68,10 +68,10 @@ def test_no_tab_has_an_accessibility_problem_or_is_wider_than_its_screen(
     size = "desktop" if width == DESKTOP else "phone"
     problems: list[str] = []
 
-    def look(name: str) -> None:
-        found = axe.run(page).response["violations"]
+    def inspect(name: str) -> None:
+        violations = axe.run(page).response["violations"]
         problems.extend(
-            f"{name}: {one['impact']} {one['id']}: {one['nodes'][0]['html'][:160]}" for one in found
+            f"{name}: {v['impact']} {v['id']}: {v['nodes'][0]['html'][:160]}" for v in violations
         )
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         if wide > 0:
@@ -80,11 +80,11 @@ def test_no_tab_has_an_accessibility_problem_or_is_wider_than_its_screen(
 
     page.click("#predict")
     page.wait_for_selector(".field.bad")
-    look("errors")
+    inspect("errors")
     predict_example(page)
     page.wait_for_timeout(400)
     for number, name in enumerate(NAMES):
-        tab(page, number)
+        open_tab(page, number)
         _fill(page, name, tmp_path)
-        look(name)
+        inspect(name)
     assert problems == []

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from openpyxl import load_workbook
 
-from gradio_ui.texts import Language, Words
+from gradio_ui.texts import Language, Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES
-from tests.browser.conftest import Open, tab
+from tests.browser.conftest import Open, open_tab
 
 pytestmark = pytest.mark.browser
 
@@ -25,28 +25,28 @@ def _list(path: Path, count: int, **bad: str) -> Path:
     return path
 
 
-def test_a_class_is_checked_scored_filtered_and_saved(
+def test_class_list_is_checked_predicted_filtered_and_saved(
     visit: Open, language: Language, tmp_path: Path
 ) -> None:
-    page, words = visit(language), Words(language)
-    tab(page, 1)
+    page, texts = visit(language), Texts(language)
+    open_tab(page, 1)
     page.set_input_files("#upload input", _list(tmp_path / "c.csv", 60, age="quinze", famsup="?"))
-    page.wait_for_selector(f"text={words('bad.caption')}")
+    page.wait_for_selector(f"text={texts('bad.caption')}")
     table = page.locator(".sheet").first.inner_text()
     assert "quinze" in table
-    assert words("cell.whole", low=15, high=22) in table
+    assert texts("cell.whole", low=15, high=22) in table
     with page.expect_download() as download:
         page.click("#bad-cells")
-    assert download.value.suggested_filename == f"{words('file.bad_cells')}.csv"
+    assert download.value.suggested_filename == f"{texts('file.bad_cells')}.csv"
 
     page.click("#score")
     page.wait_for_selector("#ranking table")
     assert page.locator("#ranking tbody tr").count() == 50
-    assert words("class.scored", count=59) in page.locator("#room-class").inner_text()
-    page.click(f"#filter >> text={words('filter.fail')}")
+    assert texts("class.scored", count=59) in page.locator("#tab-class").inner_text()
+    page.click(f"#filter >> text={texts('filter.fail')}")
     page.wait_for_function("document.querySelectorAll('#ranking tbody tr').length < 50")
     shown = page.locator("#ranking").inner_text()
-    assert words("rank.pass") not in shown.replace(words("rank.probability"), "")
+    assert texts("rank.pass") not in shown.replace(texts("rank.probability"), "")
     page.fill("#search textarea, #search input", "P004")
     page.wait_for_function("document.querySelectorAll('#ranking tbody tr').length === 1")
 
@@ -66,9 +66,9 @@ def test_a_class_is_checked_scored_filtered_and_saved(
             assert book.active["C2"].data_type == "s"
 
 
-def test_the_template_comes_back_as_it_went(visit: Open, tmp_path: Path) -> None:
-    page, words = visit("fr"), Words("fr")
-    tab(page, 1)
+def test_template_is_a_valid_class_list(visit: Open, tmp_path: Path) -> None:
+    page, texts = visit("fr"), Texts("fr")
+    open_tab(page, 1)
     for button in ("#template-csv", "#template-xlsx"):
         with page.expect_download() as download:
             page.click(button)
@@ -76,29 +76,29 @@ def test_the_template_comes_back_as_it_went(visit: Open, tmp_path: Path) -> None
         download.value.save_as(saved)
         page.set_input_files("#upload input", saved)
         page.wait_for_selector(f"text={saved.name}")
-        page.wait_for_selector(f"text={words('class.score', count=2)}")
+        page.wait_for_selector(f"text={texts('class.score', count=2)}")
 
 
-def test_a_file_that_is_no_list_is_refused_in_words(visit: Open, tmp_path: Path) -> None:
-    page, words = visit("en"), Words("en")
-    tab(page, 1)
+def test_unreadable_file_is_explained(visit: Open, tmp_path: Path) -> None:
+    page, texts = visit("en"), Texts("en")
+    open_tab(page, 1)
     odd = tmp_path / "odd.csv"
     odd.write_bytes(b"\x00\x01\x02")
     page.set_input_files("#upload input", odd)
-    page.wait_for_selector(f"text={words('file.not_a_table')}")
+    page.wait_for_selector(f"text={texts('file.not_a_table')}")
     large = tmp_path / "large.csv"
     large.write_bytes(b"x" * (6 << 20))
     page.set_input_files("#upload input", large)
-    page.wait_for_selector(f"text={words('file.too_large')}")
+    page.wait_for_selector(f"text={texts('file.too_large')}")
     assert not page.is_visible("#score")
 
 
-def test_ten_thousand_rows_are_scored(visit: Open, tmp_path: Path) -> None:
-    page, words = visit("en"), Words("en")
-    tab(page, 1)
+def test_ten_thousand_pupils_are_predicted(visit: Open, tmp_path: Path) -> None:
+    page, texts = visit("en"), Texts("en")
+    open_tab(page, 1)
     page.set_input_files("#upload input", _list(tmp_path / "many.csv", 10_000))
-    page.wait_for_selector(f"text={words('class.score', count='10,000')}")
+    page.wait_for_selector(f"text={texts('class.score', count='10,000')}")
     page.click("#score")
     page.wait_for_selector("progress")
-    page.wait_for_selector(f"text={words('class.scored', count='10,000')}", timeout=90_000)
+    page.wait_for_selector(f"text={texts('class.scored', count='10,000')}", timeout=90_000)
     assert page.locator("#ranking tbody tr").count() == 50

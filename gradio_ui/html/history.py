@@ -1,0 +1,73 @@
+"""The predictions of a session: a chart, a table, and rows for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradio_ui.files.rows import PASSES
+from gradio_ui.html.grade_scale import over_time
+from gradio_ui.html.labels import decision_badge, decision_name, horizon_name, version_name
+from gradio_ui.html.markup import Content, figure, local_time, table
+from gradio_ui.texts import Texts
+from student_success.domain.students import FEATURE_NAMES
+
+
+def history_chart(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw the predictions of ``GET /history``, which come newest first."""
+    points = [
+        (
+            texts.timestamp(str(row["timestamp"])),
+            float(row["predicted_G3"]),
+            row["decision"] == PASSES,
+            row["actual_G3"],
+        )
+        for row in reversed(rows)
+    ]
+    return figure(over_time(texts, points), texts("history.chart"))
+
+
+def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the predictions as a table."""
+    titles = texts.many(
+        "history",
+        *("number", "when", "reference", "grade", "probability", "verdict", "known", "actual"),
+    )
+    shown: list[Sequence[Content]] = [
+        [
+            f"#{row['id']}",
+            local_time(texts, str(row["timestamp"])),
+            str(row["reference"] or "—"),
+            texts.number(float(row["predicted_G3"])),
+            texts.percent(float(row["pass_probability"])),
+            decision_badge(texts, row["decision"] == PASSES),
+            horizon_name(texts, row["horizon"]),
+            "—" if row["actual_G3"] is None else texts.number(float(row["actual_G3"])),
+        ]
+        for row in rows
+    ]
+    return table(texts, texts("history.caption"), titles, shown)
+
+
+def file_titles(texts: Texts) -> list[str]:
+    """Return the titles of `file_rows`."""
+    names = ("when", "reference", "grade", "probability", "verdict", "known", "version", "actual")
+    return [*texts.many("history", *names), *FEATURE_NAMES]
+
+
+def file_rows(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """Return the predictions as rows for a file."""
+    return [
+        [
+            str(row["timestamp"]),
+            row["reference"] or "",
+            float(row["predicted_G3"]),
+            float(row["pass_probability"]),
+            decision_name(texts, row["decision"] == PASSES),
+            horizon_name(texts, row["horizon"]),
+            version_name(texts, str(row["model_version"])),
+            row["actual_G3"],
+            *(row["inputs_json"].get(name) for name in FEATURE_NAMES),
+        ]
+        for row in rows
+    ]

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import gc
+from html import escape
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from gradio_ui.api_client import ApiError
+from gradio_ui.files.rows import Pupil, ScoredPupil
+from gradio_ui.html import class_list, explanation, models, monitoring, result
+from gradio_ui.html.grade_scale import grade_scale, over_time
+from gradio_ui.html.history import history_table
+from gradio_ui.html.markup import api_error, table
+from gradio_ui.tabs.pupil_form import GRADES, KNOWN, REFERENCE, PupilForm, read_form
+from gradio_ui.texts import LANGUAGES, Language, Texts
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, Horizon
+
+ATTACK = "<img src=x onerror=alert(1)>\"'"
+ANSWER: dict[str, Any] = {
+    "prediction_id": "p",
+    "session_id": "s",
+    "predicted_G3": 9.6,
+    "decision": "reussite",
+    "threshold": 10.0,
+    "pass_probability": 0.57,
+    "interval": {"low": 8, "high": 11, "level": 0.9},
+    "horizon": "G1+G2",
+    "at_risk": True,
+    "model_version": "3",
+    "mlflow_model_version": "3",
+    "timestamp": "2026-11-23T08:00:00Z",
+}
+
+
+@pytest.fixture(params=LANGUAGES)
+def texts(request: pytest.FixtureRequest) -> Texts:
+    language: Language = request.param
+    return Texts(language)
+
+
+def _scored(reference: str = "", **changes: Any) -> ScoredPupil:
+    return ScoredPupil.from_prediction(Pupil(2, reference, dict(EXAMPLE)), {**ANSWER, **changes})
+
+
+# Gradio leaves the event loops open that a page was laid out with.
+@pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_pupil_form_contains_every_feature_once(texts: Texts) -> None:
+    import gradio as gr
+
+    with gr.Blocks(analytics_enabled=False) as page:
+        form = PupilForm(texts)
+    del page
+    gc.collect()
+    assert set(form.fields) == {*FEATURE_NAMES, KNOWN, REFERENCE}
+    for feature in FEATURES:
+        field = form.fields[feature.name]
+        assert field.label == texts.choose(feature.about.label)
+        assert field.info == texts.choose(feature.about.help)
+
+
+@pytest.mark.parametrize("horizon", list(Horizon))
+def test_read_form_returns_only_known_grades(texts: Texts, horizon: Horizon) -> None:
+    values = {**EXAMPLE, KNOWN: horizon.value, REFERENCE: " A-1 "}
+    body, bad = read_form(texts, values)
+    assert bad == {}
+    assert body[REFERENCE] == "A-1"
+    known = {"none": (), "G1": ("G1",), "G1+G2": GRADES}[horizon.value]
+    assert [name for name in GRADES if body.get(name) is not None] == list(known)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "key"),
+    [
+        ("age", "", "cell.fill"),
+        ("age", "14", "cell.whole"),
+        ("age", "dix-sept", "cell.whole"),
+        ("age", "17,5", "cell.whole"),
+        ("G1", "21", "cell.grade"),
+        ("G1", "", "cell.give_grade"),
+        ("G2", "nan", "cell.give_grade"),
+        ("G2", "inf", "cell.grade"),
+        ("reason", None, "cell.choose"),
+        ("reference", "x" * 65, "cell.reference"),
+    ],
+)
+def test_read_form_explains_invalid_field(
+    texts: Texts, field: str, value: str | None, key: str
+) -> None:
+    values = {**EXAMPLE, KNOWN: "G1+G2", REFERENCE: "", field: value}
+    _, bad = read_form(texts, values)
+    assert set(bad) == {field}
+    assert bad[field] == texts(key, low={"age": 15}.get(field, 0), high={"age": 22}.get(field, 20))
+
+
+def test_read_form_accepts_decimal_comma(texts: Texts) -> None:
+    body, bad = read_form(texts, {**EXAMPLE, "G1": "10,5", KNOWN: "G1", REFERENCE: ""})
+    assert bad == {}
+    assert body["G1"] == 10.5
+
+
+def test_prediction_card_shows_grade_interval_chance_and_alarm(texts: Texts) -> None:
+    html = result.prediction_card(texts, EXAMPLE, ANSWER)
+    assert texts.number(9.6) in html
+    assert texts("result.pass") in html
+    assert texts("chance.open") in html
+    assert escape(texts("result.alarm")) in html
+    assert texts("notfor.rank") in html
+    assert html.count("<svg") == 1
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])
+def test_chance_in_words_covers_every_probability(texts: Texts, probability: float) -> None:
+    assert result.chance_in_words(texts, probability)
+
+
+@pytest.mark.parametrize(("grade", "low", "high"), [(0, 0, 0), (9.5, 8, 11), (20, 20, 20)])
+def test_grade_scale_is_valid_svg_with_description(
+    texts: Texts, grade: float, low: int, high: int
+) -> None:
+    svg = grade_scale(texts, grade=grade, low=low, high=high, passes=grade >= 9.5)
+    root = ElementTree.fromstring(svg)
+    assert root.attrib["role"] == "img"
+    assert texts.number(grade) in root.attrib["aria-label"]
+    for rect in root.iter("rect"):
+        assert float(rect.attrib["width"]) > 0
+        assert 0 <= float(rect.attrib["x"]) <= 400
+
+
+def test_over_time_draws_a_single_prediction(texts: Texts) -> None:
+    ElementTree.fromstring(over_time(texts, [("now", 9.0, False, 12)]))
+
+
+def test_html_escapes_text_of_people_and_of_the_api(texts: Texts) -> None:
+    row = {
+        **ANSWER,
+        "id": 1,
+        "reference": ATTACK,
+        "actual_G3": None,
+        "inputs_json": dict(EXAMPLE),
+    }
+    condition = {"name": ATTACK, "passed": False, "value": 1.0, "limit": 1.0, "detail": ATTACK}
+    deployment = {
+        "at": "2026-11-23T08:00:00Z",
+        "action": "promote",
+        "actor": ATTACK,
+        "reason": ATTACK,
+        "from_version": ATTACK,
+        "to_version": ATTACK,
+    }
+    version = {"version": ATTACK, "best_model": ATTACK, "dataset": {"name": ATTACK}}
+    pieces = [
+        table(texts, ATTACK, [ATTACK], [[ATTACK]]),
+        class_list.ranking(texts, [(1, _scored(ATTACK))], 0),
+        history_table(texts, [row]),
+        explanation.reasons(
+            texts,
+            {
+                "reasons": {"fr": [ATTACK], "en": [ATTACK]},
+                "what_if": [
+                    {"change": {"studytime": ATTACK}, "predicted_G3": 1.0, "pass_probability": 0.1}
+                ],
+            },
+        ),
+        models.gate_conditions(texts, 1, {"passed": False, "conditions": [condition]}),
+        models.deployment_log(texts, [deployment]),
+        models.version_table(texts, [version], {}),
+        models.training_job(texts, {"state": "failed", "error": ATTACK}),
+        models.training_job(texts, {"state": "running", "progress": {"step": ATTACK}}),
+        api_error(texts, ApiError("x", 500, ATTACK, request_id=ATTACK)),
+    ]
+    for piece in pieces:
+        assert "<img" not in piece
+        assert ATTACK not in piece
+
+
+def test_class_list_is_sorted_by_risk_and_filtered() -> None:
+    safe = _scored("safe", pass_probability=0.9, at_risk=False)
+    failing = _scored("lost", pass_probability=0.1, decision="echec", predicted_G3=5.0)
+    ranked = class_list.sort_by_risk([safe, failing])
+    assert [scored.pupil.reference for scored in ranked] == ["lost", "safe"]
+    assert [rank for rank, _ in class_list.select(ranked, "pass", "")] == [2]
+    assert [rank for rank, _ in class_list.select(ranked, "fail", "")] == [1]
+    assert [rank for rank, _ in class_list.select(ranked, "at_risk", "")] == [1]
+    assert [rank for rank, _ in class_list.select(ranked, "all", "SAF")] == [2]
+
+
+def test_reasons_describe_suggested_changes_in_words(texts: Texts) -> None:
+    answer = {
+        "reasons": {"fr": ["un", "deux", "trois", "quatre"], "en": ["a", "b", "c", "d"]},
+        "what_if": [
+            {"change": {"studytime": 3}, "predicted_G3": 11.0, "pass_probability": 0.9},
+            {"change": {"goout": 1, "absences": 2}, "predicted_G3": 11.0, "pass_probability": 0.9},
+        ],
+    }
+    html = explanation.reasons(texts, answer)
+    assert html.count("<li>") == 5
+    studytime = next(feature for feature in FEATURES if feature.name == "studytime")
+    assert studytime.about.choices is not None
+    assert texts.choose(studytime.about.choices[3]) in html
+
+
+def test_drift_shows_each_feature(texts: Texts) -> None:
+    entry = {"distance": 0.2, "p_adjusted": 0.01, "count": 120, "verdict": "drift"}
+    html = monitoring.drift(
+        texts, {"features": {"age": entry}, "predictions": {**entry, "verdict": "stable"}}
+    )
+    assert texts("drift.drift") in html
+    assert texts("drift.stable") in html
+
+
+def test_live_figures_are_read_from_metrics(texts: Texts) -> None:
+    text = (
+        "# HELP student_success_predictions_total x\n"
+        'student_success_predictions_total{decision="reussite",horizon="G1"} 3.0\n'
+        'student_success_predictions_total{decision="echec",horizon="G1"} 2.0\n'
+        'student_success_live_mae{horizon="G1"} 1.25\n'
+        'student_success_live_mae{horizon="none"} NaN\n'
+        "student_success_live_interval_coverage 0.9\n"
+    )
+    html = monitoring.live_figures(texts, text)
+    assert ">5<" in html
+    assert texts.number(1.25, 2) in html
+    assert texts.percent(0.9) in html
+
+
+def test_gate_conditions_fold_fairness_conditions_that_are_met(texts: Texts) -> None:
+    names = ("fairness.sex=F.mae.G1", "fairness.sex=M.mae.G1")
+    listed = [
+        {"name": name, "passed": name == names[0], "value": 0.1, "limit": 0.5, "detail": ""}
+        for name in names
+    ]
+    html = models.gate_conditions(texts, 4, {"passed": False, "conditions": listed})
+    shown, folded = html.split("<details>")
+    assert "sex=M" in shown
+    assert "sex=F" in folded
+    assert texts("gate.fair", count=1) in folded
+
+
+def test_gate_conditions_show_unmet_conditions_first(texts: Texts) -> None:
+    good = {"name": "mae", "passed": True, "value": 0.9, "limit": 1.0, "detail": ""}
+    bad = {"name": "r2", "passed": False, "value": 0.7, "limit": 0.8, "detail": ""}
+    html = models.gate_conditions(texts, 4, {"passed": False, "conditions": [good, bad]})
+    assert html.index(texts("gate.no")) < html.index(texts("gate.yes"))
