@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (HOST, PORT, WORKERS, STATE_DIR: see README)
+serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (settings: docs/configuration.md)
 	@$(BIN)/python -m student_success serve
 
 test: $(VENV)/.dev ## Run the whole test suite
@@ -18,8 +18,9 @@ test: $(VENV)/.dev ## Run the whole test suite
 	@$(BIN)/python -m pytest tests/browser
 	@$(BIN)/python -m pytest tests/speed
 
-lint: $(VENV)/.dev ## Check style and formatting
+lint: $(VENV)/.dev ## Check style, formatting and the layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
 
 types: $(VENV)/.dev ## Check types
 	@$(BIN)/mypy

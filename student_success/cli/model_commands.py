@@ -231,8 +231,12 @@ def _served_version(settings: Settings) -> str | None:
 
 
 def _print_conditions(conditions: list[dict[str, Any]]) -> None:
+    """Print the conditions of the gate, of those on fairness only the ones that failed."""
     columns = ("name", "passed", "value", "limit", "detail")
-    print_table(columns, [[condition[name] for name in columns] for condition in conditions])
+    shown = [one for one in conditions if not (one["passed"] and one["name"].startswith("fair"))]
+    print_table(columns, [[condition[name] for name in columns] for condition in shown])
+    if hidden := len(conditions) - len(shown):
+        typer.echo(f"{hidden} conditions on fairness passed; --json lists them.")
 
 
 def register(app: typer.Typer) -> None:
