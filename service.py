@@ -15,7 +15,7 @@ from student_success.api.request import current_request
 from student_success.api.responses import catch_errors
 from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.logging import configure
-from student_success.core.metrics_buffer import tally
+from student_success.core.metrics_buffer import metrics_buffer
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import die_with_parent
 from student_success.domain.schemas.history import HistoryQuery, OutcomesAnswer, OutcomesRequest
@@ -96,7 +96,7 @@ class StudentSuccess:
     async def close(self) -> None:
         """Commit the predictions that wait for it, and publish the last metrics."""
         await application().close()
-        tally.flush()
+        metrics_buffer.flush()
 
     async def __is_ready__(self) -> bool:
         try:

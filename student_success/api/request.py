@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from student_success.api.auth import Role
 from student_success.core.errors import InvalidInputError, StudentSuccessError
 from student_success.core.identifiers import random_hex
-from student_success.domain.idempotency import Asked
+from student_success.domain.idempotency import IdempotentRequest
 
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -82,7 +82,7 @@ class RequestContext:
         )
 
     @property
-    def idempotency(self) -> Asked | None:
+    def idempotency(self) -> IdempotentRequest | None:
         """The idempotent request, if the header ``Idempotency-Key`` was sent.
 
         Raises
@@ -96,7 +96,7 @@ class RequestContext:
         key = header.decode("latin-1")
         if not _IDEMPOTENCY_KEY.fullmatch(key):
             raise invalid_field("Idempotency-Key", "Must be 1 to 255 printable ASCII characters")
-        return Asked(key, self.body, self.named_session or "", self.actor)
+        return IdempotentRequest(key, self.body, self.named_session or "", self.actor)
 
     @property
     def actor(self) -> str:

@@ -14,7 +14,7 @@ from student_success.core.errors import (
     TooManyRequestsError,
     UnsupportedMediaTypeError,
 )
-from student_success.core.memory import give_back_soon
+from student_success.core.memory import release_memory_soon
 from student_success.core.settings import Settings
 
 MAX_LARGEST_BODIES = 8
@@ -92,7 +92,7 @@ class BodyReader:
         """Stop counting the body of a request that is answered."""
         self._buffered -= request.buffered_bytes
         if request.buffered_bytes >= _TRIM_BYTES:
-            give_back_soon()
+            release_memory_soon()
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

@@ -14,7 +14,7 @@ from student_success.bulk.output import csv_lines, refused_lines
 from student_success.bulk.types import Part, Slice, Task
 from student_success.bulk.validation import Judged, codes_of_texts, judge, why_texts
 from student_success.core.errors import StudentSuccessError
-from student_success.core.memory import no_collections
+from student_success.core.memory import garbage_collection_paused
 from student_success.domain.tabular import REFERENCE, feature_of
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 4096
 def score(part: Slice, task: Task, model: Model) -> Part:
     """Answer for the pupils of a slice."""
     predictor = opened(model)
-    with no_collections():
+    with garbage_collection_paused():
         if task.layout.kind == "parquet":
             from student_success.bulk.parquet import score_arrow
 

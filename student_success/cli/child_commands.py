@@ -14,7 +14,7 @@ import typer
 
 from student_success.cli.context import open_settings, set_bentoml_environment
 from student_success.core.settings import Settings
-from student_success.core.subprocesses import bind_to_parent, say, speaking
+from student_success.core.subprocesses import bind_to_parent, report_to_parent, write_event
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -39,10 +39,10 @@ def _reporting() -> Iterator[tuple[Settings, Report]]:
     from student_success.core.logging import configure
 
     settings = open_settings()
-    with speaking() as stream:
+    with report_to_parent() as stream:
         set_bentoml_environment(settings)
         configure(settings)
-        yield settings, lambda event, **values: say(stream, event, **values)
+        yield settings, lambda event, **values: write_event(stream, event, **values)
 
 
 @contextlib.contextmanager
@@ -137,6 +137,6 @@ def try_version(
     from student_success.registry.artefact_check import check_artefact
 
     settings = open_settings()
-    with speaking() as stream:
+    with report_to_parent() as stream:
         fingerprint = check_artefact(folder, version=version, alarm_recall=settings.alarm_recall)
-        say(stream, "result", fingerprint=fingerprint)
+        write_event(stream, "result", fingerprint=fingerprint)

@@ -16,7 +16,7 @@ from student_success.cli.context import open_settings, require_extra
 from student_success.cli.output import progress_bar, run_app
 from student_success.core.errors import ConfigurationError
 from student_success.core.settings import IS_CHECKOUT, ROOT, Settings
-from student_success.core.subprocesses import bind_to_parent, say, speaking
+from student_success.core.subprocesses import bind_to_parent, report_to_parent, write_event
 from training import commands
 
 SourceFolder = Annotated[
@@ -155,12 +155,12 @@ def _report_json(
 ) -> None:
     from student_success.core.logging import configure
 
-    with speaking(patient=patient) as stream:
+    with report_to_parent(background=patient) as stream:
         configure(settings)
         facts = command(
-            lambda share, step: say(stream, "progress", share=round(share, 3), doing=step)
+            lambda share, step: write_event(stream, "progress", share=round(share, 3), doing=step)
         )
-        say(stream, "result", **facts)
+        write_event(stream, "result", **facts)
 
 
 def register(main_app: typer.Typer) -> None:

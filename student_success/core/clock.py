@@ -1,4 +1,4 @@
-"""The time as the database keeps it: microseconds since 1970, UTC."""
+"""Times as the database stores them: microseconds since 1970, UTC."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
-HARDLY_US = 60 * 1_000_000
-"""A step forward that changes nothing by much, as a time server makes it."""
+TOLERATED_STEP_US = 60 * 1_000_000
+"""A step forward that is accepted at once, as a time server makes it."""
 TRUSTED_AFTER_US = 24 * 3600 * 1_000_000
 
 
@@ -19,21 +19,21 @@ def now_us() -> int:
 
 
 def _steady_us() -> int:
-    # Linux's monotonic clock stands still while the machine sleeps.
+    # Linux's monotonic clock stops while the machine sleeps.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime_ns(clock) // 1000
 
 
-class SettledClock:
-    """The wall clock for what cannot be undone: a leap forward counts once it has lasted a day.
+class CautiousClock:
+    """A wall clock for deletion by age, which accepts a jump forward only after a day.
 
-    What is erased or forgotten for its age must not go because somebody set the clock wrong. Back
-    it is followed at once: then things only look younger. The clock it starts with it believes.
+    Data must not be erased because the system clock was set wrong. A jump back is accepted at once:
+    it only makes data look younger. The time at the start of the process is trusted.
 
     Parameters
     ----------
     wall, steady
-        Clocks in microseconds: the one that may leap, and one that never does.
+        Clocks in microseconds: the wall clock, which may jump, and a monotonic clock.
     """
 
     def __init__(
@@ -43,24 +43,24 @@ class SettledClock:
         self._steady = steady
         self._lock = threading.Lock()
         self._ahead = wall() - steady()
-        self._leapt: int | None = None
+        self._jumped_at: int | None = None
 
     def now_us(self) -> int:
         """Return the time in microseconds since 1970, UTC."""
         with self._lock:
             steady = self._steady()
             ahead = self._wall() - steady
-            if ahead <= self._ahead + HARDLY_US:
-                self._ahead, self._leapt = ahead, None
-            elif self._leapt is None:
-                self._leapt = steady
-            elif steady - self._leapt >= TRUSTED_AFTER_US:
-                self._ahead, self._leapt = ahead, None
+            if ahead <= self._ahead + TOLERATED_STEP_US:
+                self._ahead, self._jumped_at = ahead, None
+            elif self._jumped_at is None:
+                self._jumped_at = steady
+            elif steady - self._jumped_at >= TRUSTED_AFTER_US:
+                self._ahead, self._jumped_at = ahead, None
             return steady + self._ahead
 
 
 def iso(us: int) -> str:
-    """Write a time of the database as ISO 8601 in UTC, e.g. ``2026-11-23T08:00:00.000000Z``."""
+    """Format a database time as ISO 8601 in UTC, e.g. ``2026-11-23T08:00:00.000000Z``."""
     return f"{_iso_second(us // 1_000_000)}.{us % 1_000_000:06d}Z"
 
 
@@ -69,9 +69,9 @@ def _iso_second(second: int) -> str:
     return f"{datetime.fromtimestamp(second, tz=UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-_settled = SettledClock()
+_cautious = CautiousClock()
 
 
-def settled_us() -> int:
-    """Return the time by which things are old enough to be erased or forgotten."""
-    return _settled.now_us()
+def cautious_now_us() -> int:
+    """Return the time to compute the age of data by, before it is erased."""
+    return _cautious.now_us()

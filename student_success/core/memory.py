@@ -12,7 +12,7 @@ SOON_SECONDS = 1.0
 _due = False
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Give freed memory back; glibc would keep what a model's loading or a large batch used.
 
     Does nothing where the C library has no such call.
@@ -21,7 +21,7 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def give_back_soon() -> None:
+def release_memory_soon() -> None:
     """Give freed memory back within a second; call from an event loop, as often as one likes."""
     global _due
     if not _due:
@@ -32,11 +32,11 @@ def give_back_soon() -> None:
 def _begin() -> None:
     global _due
     _due = False
-    asyncio.get_running_loop().run_in_executor(None, give_back)
+    asyncio.get_running_loop().run_in_executor(None, release_memory)
 
 
 @contextlib.contextmanager
-def no_collections() -> Iterator[None]:
+def garbage_collection_paused() -> Iterator[None]:
     """Leave out garbage collections while much is made and little thrown away.
 
     Imports and the loading of a model are such times: collections then find next to nothing, and

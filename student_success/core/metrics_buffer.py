@@ -20,7 +20,7 @@ def observe_each(histogram: Any, values: list[float]) -> None:
         histogram.observe(value)
 
 
-class Tally:
+class MetricsBuffer:
     """Gather changes on the event loop's thread; not for other threads.
 
     Attributes
@@ -80,5 +80,5 @@ class Tally:
         loop.call_later(FLUSH_SECONDS, self.flush)
 
 
-tally = Tally()
+metrics_buffer = MetricsBuffer()
 """This process's; a process has one event loop that serves."""

@@ -1,9 +1,9 @@
 """Child processes for work that must not touch the serving process: training and the registry.
 
-A child speaks JSON lines on its standard output, each with an ``event``: ``progress`` as often as
-it likes, then one ``result`` or one ``error``. What comes after a result, as a failure to tidy up,
-does not undo it. It dies with its parent, and whatever it started with it; it runs at a lower
-priority and within a limit of memory and time.
+A child writes JSON lines to its standard output, each with an ``event``: any number of
+``progress``, then one ``result`` or one ``error``. A failure after the result, for example during
+clean-up, does not undo the result. The child and its own children end with the parent. It runs at
+a lower priority, with a limit on memory and time.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ _MEMORY = "STUDENT_SUCCESS_MEMORY_MB"
 _PR_SET_PDEATHSIG = 1
 _LINE_LIMIT = 32 << 20
 _NICE = 10
-_NICE_PATIENT = 19
+_NICE_BACKGROUND = 19
 _REFUSED = 3
 
 _GUARD = "import os, sys; os.read(0, 1); os.killpg(int(sys.argv[1]), 9)"
 _guards: list[subprocess.Popen[bytes]] = []
-"""What ends our group when we end; kept, so that nobody waits for it."""
+"""Processes that end this process group; referenced so that they are never waited for."""
 
-_speaking_to: TextIO | None = None
-"""Where this process reports, if it is a child."""
+_event_stream: TextIO | None = None
+"""Stream of this process's events, if it is a child."""
 
 
 class ChildFailure(Exception):
-    """A child ended without a result, for a reason that is not the caller's."""
+    """A child ended without a result; the request was not the cause."""
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Ask the kernel to end this process when its parent ends; Linux only, elsewhere nothing.
+    """Ask the kernel to end this process when its parent ends. Does nothing outside Linux.
 
     Parameters
     ----------
     parent
-        Process id of the parent, to notice that it died before the kernel was asked.
+        Process id of the parent, to detect that it ended before the call.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -64,66 +64,71 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def bind_to_parent() -> None:
-    """Tie this process to its parent if it is a child; before the long imports, or it outlives it.
+    """End this process with its parent, if it is a child.
 
-    `speaking` does the same, but only once all is there that it takes to work.
+    Call it before the long imports: `report_to_parent` does the same, but only runs after them.
     """
     if parent := os.environ.get(_PARENT):
         die_with_parent(int(parent))
 
 
 @contextlib.contextmanager
-def speaking(*, patient: bool = False) -> Iterator[TextIO]:
-    """Be a child: tie this process to its parent, and keep standard output for JSON lines.
+def report_to_parent(*, background: bool = False) -> Iterator[TextIO]:
+    """Set this process up as a child: reserve standard output for JSON lines, limit resources.
+
+    Libraries that print to standard output print to standard error instead. An expected exception
+    ends the process with an ``error`` event and exit code 3.
 
     Parameters
     ----------
-    patient
-        Whether the work can wait for processor time that nobody else wants: a training, but not a
-        promotion, which somebody waits for while the service is under load.
+    background
+        Use only processor time that nothing else needs. True for training; false for a promotion,
+        whose caller waits for the answer while the service is under load.
 
-    Yields the stream to `say` to. Libraries that print by themselves print to standard error. An
-    exception ends the process with an ``error`` event and exit code 3.
+    Yields
+    ------
+    TextIO
+        Stream for `write_event`.
     """
     if parent := os.environ.get(_PARENT):
         die_with_parent(int(parent))
-        _take_along()
-        if not patient:
-            # BentoML's supervisor tells us when it is told to stop. Somebody waits for this work,
-            # and our parent, who lets requests finish, ends it when it is time.
+        _end_group_on_exit()
+        if not background:
+            # BentoML's supervisor forwards SIGTERM to its whole tree. A caller waits for this work:
+            # the parent lets open requests finish, and then ends this process itself.
             signal.signal(signal.SIGTERM, lambda *_: None)
-        # A child of ours is bound to us, not to our parent.
+        # Children of this process end with it, not with its parent.
         os.environ[_PARENT] = str(os.getpid())
-        _step_back(patient=patient)
+        _lower_priority(background=background)
         _limit_memory(int(os.environ[_MEMORY]) << 20)
-    global _speaking_to
-    _speaking_to = stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    global _event_stream
+    _event_stream = stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     try:
         yield stream
     except StudentSuccessError as error:
-        say(stream, "error", **error.to_json())
+        write_event(stream, "error", **error.to_json())
         raise SystemExit(_REFUSED) from error
     except MemoryError as error:
-        failure = TrainingFailedError("It needs more memory than it may take.")
-        say(stream, "error", **failure.to_json())
+        failure = TrainingFailedError("It needs more memory than its limit.")
+        write_event(stream, "error", **failure.to_json())
         raise SystemExit(_REFUSED) from error
 
 
 @contextlib.contextmanager
 def deadline(seconds: float, error: StudentSuccessError) -> Iterator[None]:
-    """End this process with `error` if the block takes longer; do nothing in one that is no child.
+    """End this child process with `error` if the block takes longer than `seconds`.
 
-    For a conversation with somebody who may say one byte a second for ever: each wait in it is
-    short, and the thread that waits cannot be interrupted.
+    Bounds a download from a server that sends one byte a second: each read is short, and the
+    reading thread cannot be interrupted. Does nothing in a process that is not a child.
     """
-    stream = _speaking_to
+    stream = _event_stream
     if stream is None:
         yield
         return
 
     def give_up() -> None:
-        say(stream, "error", **error.to_json())
+        write_event(stream, "error", **error.to_json())
         os._exit(_REFUSED)
 
     timer = threading.Timer(seconds, give_up)
@@ -131,24 +136,24 @@ def deadline(seconds: float, error: StudentSuccessError) -> Iterator[None]:
     try:
         timer.start()
     except RuntimeError as error:
-        raise MemoryError("no room for a thread") from error
+        raise MemoryError("cannot start a thread") from error
     try:
         yield
     finally:
         timer.cancel()
 
 
-def _take_along() -> None:
-    """See to it that what this process starts ends with it, however it ends.
+def _end_group_on_exit() -> None:
+    """Make sure that the children of this process end with it, even if it is killed.
 
-    A library's own processes know nothing of parents that are killed: those of a parallel search
-    would go on for minutes. Another process, which has nothing to do but wait until we are gone,
-    kills what is left of our group.
+    Processes that a library starts do not notice that their parent was killed: those of a parallel
+    search would run for minutes. A guard process waits for the end of this process, and then kills
+    the rest of its process group.
     """
     group = os.getpid()
     if os.getpgrp() != group:
         return
-    # The writing end is open in this process alone, and until the kernel closes it.
+    # Only this process holds the writing end. The kernel closes it when the process ends.
     reading, _ = os.pipe()
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _GUARD, str(group)],
@@ -162,22 +167,22 @@ def _take_along() -> None:
 
 
 def _limit_memory(size: int) -> None:
-    # A child of a child cannot have more than its parent.
+    # A child cannot have a higher limit than its parent.
     _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
     if allowed != resource.RLIM_INFINITY:
         size = min(size, allowed)
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
-def _step_back(*, patient: bool) -> None:
-    os.nice(_NICE_PATIENT if patient else _NICE)
-    if patient and hasattr(os, "SCHED_BATCH"):
-        # Batch work does not preempt a request that has just woken up.
+def _lower_priority(*, background: bool) -> None:
+    os.nice(_NICE_BACKGROUND if background else _NICE)
+    if background and hasattr(os, "SCHED_BATCH"):
+        # Batch processes do not preempt a process that has just woken up to serve a request.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def say(stream: TextIO, event: str, **values: Any) -> None:
+def write_event(stream: TextIO, event: str, **values: Any) -> None:
     """Write one JSON line."""
     stream.write(json.dumps({"event": event, **values}, default=str) + "\n")
     stream.flush()
@@ -195,20 +200,20 @@ async def run(
     Parameters
     ----------
     arguments
-        What follows ``python``.
+        Arguments of ``python``.
     timeout
         Seconds after which the child is killed.
     memory_mb
         Limit of its private memory.
     environment
-        Variables added to this process's own.
+        Variables added to those of this process.
 
     Raises
     ------
     StudentSuccessError
         The error the child reported, as its own class.
     ChildFailure
-        If it was killed, ran too long, or ended without a word.
+        If it was killed, timed out, or ended without a result.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -221,25 +226,25 @@ async def run(
             **(environment or {}),
             _PARENT: str(os.getpid()),
             _MEMORY: str(memory_mb),
-            # The child's metrics are not the server's.
+            # The child must not write into the server's metrics.
             "PROMETHEUS_MULTIPROC_DIR": "",
         },
         start_new_session=True,
     )
-    heard: dict[str, dict[str, Any]] = {}
+    events: dict[str, dict[str, Any]] = {}
     code: int | None = None
     try:
         async with asyncio.timeout(timeout):
-            await _listen(process, heard, on_progress)
+            await _read_events(process, events, on_progress)
             code = await process.wait()
     except TimeoutError:
         pass
     finally:
-        await _end(process)
-    if "result" in heard:
-        return heard["result"]
-    if "error" in heard:
-        raise StudentSuccessError.from_json(heard["error"])
+        await _kill(process)
+    if "result" in events:
+        return events["result"]
+    if "error" in events:
+        raise StudentSuccessError.from_json(events["error"])
     if code is None:
         raise ChildFailure(f"stopped after {timeout:.0f} seconds")
     if code < 0:
@@ -247,9 +252,9 @@ async def run(
     raise ChildFailure(f"ended with code {code} and no result")
 
 
-async def _listen(
+async def _read_events(
     process: asyncio.subprocess.Process,
-    heard: dict[str, dict[str, Any]],
+    events: dict[str, dict[str, Any]],
     on_progress: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     assert process.stdout is not None
@@ -258,19 +263,19 @@ async def _listen(
             message = json.loads(line)
         except ValueError:
             message = None
-        # A library may have printed before `speaking` took standard output away from it.
+        # A library may have printed before `report_to_parent` reserved standard output.
         event = message.get("event") if isinstance(message, dict) else None
         if event == "progress":
             if on_progress is not None:
                 on_progress(message)
         elif event in ("result", "error"):
-            heard[event] = message
+            events[event] = message
         else:
             logger.warning("child_line_ignored")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill the child and whatever it started, if any of it still runs."""
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the child and its process group, if any of it still runs."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()

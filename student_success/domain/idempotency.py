@@ -9,7 +9,7 @@ from typing import NamedTuple
 KEY_LIFETIME_US = 24 * 3600 * 1_000_000
 
 
-class Asked(NamedTuple):
+class IdempotentRequest(NamedTuple):
     """A request with a key, as it came.
 
     Attributes

@@ -38,8 +38,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from student_success.api.endpoints import ENDPOINTS
 from student_success.api.request import current_request
-from student_success.core.memory import give_back
-from student_success.core.metrics_buffer import tally
+from student_success.core.memory import release_memory
+from student_success.core.metrics_buffer import metrics_buffer
 from student_success.core.settings import Settings
 from student_success.server import prometheus_histogram, uvicorn_connection
 
@@ -64,13 +64,13 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
         if scope["type"] != "http" or scope["path"] == "/metrics":
-            tally.flush()
+            metrics_buffer.flush()
             await self.app(scope, receive, send)
             return
         if not self._is_setup:
             self._setup()
         endpoint = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
-        tally.set(self._labelled("metrics_last_request_timestamp"), time())
+        metrics_buffer.set(self._labelled("metrics_last_request_timestamp"), time())
         started = perf_counter()
         status = 0
 
@@ -79,9 +79,9 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body"):
-                tally.count(self._labelled("metrics_request_total", endpoint, status))
+                metrics_buffer.count(self._labelled("metrics_request_total", endpoint, status))
                 duration = self._labelled("metrics_request_duration", endpoint, status)
-                tally.observe(duration, perf_counter() - started)
+                metrics_buffer.observe(duration, perf_counter() - started)
             await send(message)
 
         self._add_in_progress(endpoint, 1)
@@ -93,7 +93,7 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
     def _add_in_progress(self, endpoint: str, change: int) -> None:
         self._in_progress[endpoint] += change
         gauge = self._labelled("metrics_request_in_progress", endpoint)
-        tally.set(gauge, self._in_progress[endpoint])
+        metrics_buffer.set(gauge, self._in_progress[endpoint])
 
     def _labelled(self, metric: str, *values: Any) -> Any:
         """Return the time series of a metric; its labels are looked up once."""
@@ -199,7 +199,7 @@ def freeze_heap() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 1000)
     # Loading the model leaves tens of megabytes of free memory behind.
-    give_back()
+    release_memory()
 
 
 def worker_index() -> int:

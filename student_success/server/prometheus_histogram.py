@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Any
 
-from student_success.core.metrics_buffer import tally
+from student_success.core.metrics_buffer import metrics_buffer
 
 
 def observe_many(histogram: Any, values: list[float]) -> None:
@@ -23,4 +23,4 @@ def observe_many(histogram: Any, values: list[float]) -> None:
 
 def install() -> None:
     """Use it for the metrics of the hot path in this process."""
-    tally.observe_many = observe_many
+    metrics_buffer.observe_many = observe_many

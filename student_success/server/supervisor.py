@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from student_success.core.logging import configure
-from student_success.core.memory import no_collections
+from student_success.core.memory import garbage_collection_paused
 from student_success.core.settings import ROOT, Settings
 
 SERVICE = "service:StudentSuccess"
@@ -51,7 +51,7 @@ def supervise(
     keep_alive_seconds
         How long an idle connection is kept open.
     """
-    with no_collections():
+    with garbage_collection_paused():
         # `bentoml.serve` has no parameter for these timeouts; this is what it calls.
         from _bentoml_impl.loader import load
         from _bentoml_impl.server import serve_http

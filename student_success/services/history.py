@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from student_success.core.memory import give_back_soon
+from student_success.core.memory import release_memory_soon
 from student_success.domain.schemas.history import HistoryQuery, Outcome, OutcomesAnswer
 from student_success.storage.inference_log.history import History
 from student_success.storage.outcomes import Outcomes
@@ -28,7 +28,7 @@ class HistoryService:
     async def page(self, query: HistoryQuery, *, session_id: str | None) -> list[dict[str, Any]]:
         """Return predictions, newest first; of all sessions if `session_id` is None."""
         if query.limit >= LARGE_PAGE:
-            give_back_soon()
+            release_memory_soon()
         return await asyncio.to_thread(
             self._history.page,
             limit=query.limit,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from student_success.core.errors import ModelUnavailableError
-from student_success.core.memory import no_collections
+from student_success.core.memory import garbage_collection_paused
 from student_success.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class LazyApplication:
 
     def open(self, *, leader: bool) -> None:
         """Create and open the application, see `Application`."""
-        with no_collections():
+        with garbage_collection_paused():
             from student_success.services.application import Application
 
             application = Application(self.settings, leader=leader)

@@ -19,9 +19,9 @@ from student_success.core import metrics
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.identifiers import random_hex
-from student_success.core.memory import give_back_soon
-from student_success.core.metrics_buffer import tally
-from student_success.domain.idempotency import Asked, IdempotencyKey
+from student_success.core.memory import release_memory_soon
+from student_success.core.metrics_buffer import metrics_buffer
+from student_success.domain.idempotency import IdempotencyKey, IdempotentRequest
 from student_success.domain.schemas.prediction import BatchAnswer, Interval, PredictionAnswer
 from student_success.domain.students import StudentFeatures
 from student_success.lifecycle.champion import Champion
@@ -64,7 +64,7 @@ class PredictionService:
         student: StudentFeatures,
         *,
         session_id: str,
-        idempotency: Asked | None = None,
+        idempotency: IdempotentRequest | None = None,
     ) -> Answered:
         """Predict one pupil's grade and commit it to the history.
 
@@ -83,7 +83,7 @@ class PredictionService:
         predictor = self._champion.serving().predictor
         started = time.perf_counter()
         prediction = predictor.predict(student)
-        tally.observe(metrics.inference_duration_seconds, time.perf_counter() - started)
+        metrics_buffer.observe(metrics.inference_duration_seconds, time.perf_counter() - started)
         now = now_us()
         answer, row = make_answer(student, prediction, predictor, session_id=session_id, now=now)
         body = answer.__pydantic_serializer__.to_json(answer)
@@ -98,7 +98,7 @@ class PredictionService:
         students: Sequence[StudentFeatures],
         *,
         session_id: str,
-        idempotency: Asked | None = None,
+        idempotency: IdempotentRequest | None = None,
     ) -> Answered:
         """Predict many pupils' grades and commit them together; return a `BatchAnswer` as JSON."""
         predictor = self._champion.serving().predictor
@@ -126,7 +126,7 @@ class PredictionService:
             answered = await self._commit(rows, Answered(body, version), key=key)
         finally:
             if len(students) >= LARGE_BATCH:
-                give_back_soon()
+                release_memory_soon()
         if answered.body is body:
             for prediction in predictions:
                 _count(prediction, version)
@@ -151,7 +151,7 @@ def _unlogged(body: bytes) -> bytes:
 
 
 def _key(
-    route: str, request: Asked | None, session_id: str, answer: bytes
+    route: str, request: IdempotentRequest | None, session_id: str, answer: bytes
 ) -> IdempotencyKey | None:
     if request is None:
         return None
@@ -247,8 +247,8 @@ def _construct(model: type[Answer], values: dict[str, Any]) -> Answer:
 
 
 def _count(prediction: Prediction, version: str) -> None:
-    tally.count(_predictions(prediction.decision, prediction.horizon, version))
-    tally.observe(metrics.predicted_grade, prediction.predicted_G3)
+    metrics_buffer.count(_predictions(prediction.decision, prediction.horizon, version))
+    metrics_buffer.observe(metrics.predicted_grade, prediction.predicted_G3)
 
 
 @lru_cache(maxsize=256)

@@ -150,8 +150,8 @@ def test_retention_keeps_young_rows_when_clock_jumps(
     url = f"sqlite:///{tmp_path / 'history.db'}"
     migrate(url, state_dir=tmp_path)
     ahead = 0
-    settled = clock.SettledClock(lambda: clock.now_us() + ahead)
-    monkeypatch.setattr(clock, "_settled", settled)
+    settled = clock.CautiousClock(lambda: clock.now_us() + ahead)
+    monkeypatch.setattr(clock, "_cautious", settled)
     history = History(connect(url), retention_days=30)
     rows = {"old": clock.now_us() - YEAR_US, "today": clock.now_us()}
     with writing(connect(url)) as connection:
@@ -166,7 +166,7 @@ def test_retention_keeps_young_rows_when_clock_jumps(
         history._forget()
         assert "today" in left(), ahead
     ahead = 0
-    monkeypatch.setattr(clock, "_settled", clock.SettledClock())
+    monkeypatch.setattr(clock, "_cautious", clock.CautiousClock())
     history._forget()
     assert left() == ["today"]
     history.close()

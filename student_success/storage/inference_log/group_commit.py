@@ -23,14 +23,14 @@ from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from student_success.core import metrics
-from student_success.core.clock import now_us, settled_us
+from student_success.core.clock import cautious_now_us, now_us
 from student_success.core.errors import (
     ConflictError,
     DatabaseUnavailableError,
     StudentSuccessError,
     TooManyRequestsError,
 )
-from student_success.core.metrics_buffer import tally
+from student_success.core.metrics_buffer import metrics_buffer
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
 from student_success.storage.engine import BUSY_SECONDS, insert_or, is_locked
 from student_success.storage.tables import idempotency_keys, inference_logs
@@ -187,7 +187,7 @@ class Committer:
                 self._cautious_until = time.monotonic() + BROKEN_SECONDS
             return False
         took = time.perf_counter() - started
-        tally.observe(metrics.history_commit_duration_seconds, took)
+        metrics_buffer.observe(metrics.history_commit_duration_seconds, took)
         if took > SLOW_SECONDS:
             self._cautious_until = time.monotonic() + CAUTION * took
         return True
@@ -361,7 +361,7 @@ def _claim(connection: Connection, waiting: Waiting, key: IdempotencyKey) -> boo
         .on_conflict_do_update(
             index_elements=[idempotency_keys.c.key_hash],
             set_=values,
-            where=idempotency_keys.c.created_us < settled_us() - KEY_LIFETIME_US,
+            where=idempotency_keys.c.created_us < cautious_now_us() - KEY_LIFETIME_US,
         )
         # How many rows an insert made is not known with every driver.
         .returning(idempotency_keys.c.key_hash)

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Engine, select
 
-from student_success.core.clock import iso, settled_us
+from student_success.core.clock import cautious_now_us, iso
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.domain.decision import INTERVAL_LEVEL
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
@@ -151,9 +151,9 @@ class History:
         self._shortened = time.monotonic()
 
     def _forget(self) -> None:
-        erasure.forget_keys(self._engine, settled_us() - KEY_LIFETIME_US)
+        erasure.forget_keys(self._engine, cautious_now_us() - KEY_LIFETIME_US)
         if self._retention_days is not None:
-            self.erase_before(settled_us() - self._retention_days * 86_400 * 1_000_000)
+            self.erase_before(cautious_now_us() - self._retention_days * 86_400 * 1_000_000)
 
     def _tend(self) -> bool:
         """Between pieces of a long erasure, keep the log short; False when it is time to stop."""

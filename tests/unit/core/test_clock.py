@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from student_success.core.clock import HARDLY_US, TRUSTED_AFTER_US, SettledClock, now_us, settled_us
+from student_success.core.clock import (
+    TOLERATED_STEP_US,
+    TRUSTED_AFTER_US,
+    CautiousClock,
+    cautious_now_us,
+    now_us,
+)
 
 YEAR_US = 365 * 86_400 * 1_000_000
 SECOND_US = 1_000_000
@@ -16,7 +22,7 @@ class Clocks:
     def __init__(self) -> None:
         self.passed = 0
         self.wrong = 0
-        self.settled = SettledClock(lambda: 50 * YEAR_US + self.passed + self.wrong, self.steady)
+        self.settled = CautiousClock(lambda: 50 * YEAR_US + self.passed + self.wrong, self.steady)
 
     def steady(self) -> int:
         return self.passed
@@ -53,9 +59,9 @@ def test_leap_back_is_followed_at_once_and_its_end_later(clocks: Clocks) -> None
 
 
 def test_small_steps_are_followed(clocks: Clocks) -> None:
-    assert clocks.after(SECOND_US, wrong=HARDLY_US) == HARDLY_US
+    assert clocks.after(SECOND_US, wrong=TOLERATED_STEP_US) == TOLERATED_STEP_US
     assert clocks.after(SECOND_US) == 0
 
 
 def test_it_is_the_wall_clock_where_nothing_leaps() -> None:
-    assert abs(settled_us() - now_us()) < HARDLY_US
+    assert abs(cautious_now_us() - now_us()) < TOLERATED_STEP_US

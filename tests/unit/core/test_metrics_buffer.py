@@ -6,7 +6,7 @@ import asyncio
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from student_success.core.metrics_buffer import FLUSH_SECONDS, Tally
+from student_success.core.metrics_buffer import FLUSH_SECONDS, MetricsBuffer
 
 
 def test_counts_arrive_together_a_moment_later() -> None:
@@ -14,17 +14,17 @@ def test_counts_arrive_together_a_moment_later() -> None:
     counter = Counter("c", "c", ["who"], registry=registry)
     gauge = Gauge("g", "g", registry=registry)
     histogram = Histogram("h", "h", buckets=(1,), registry=registry)
-    tally = Tally()
+    metrics_buffer = MetricsBuffer()
 
     async def work() -> None:
         for _ in range(3):
-            tally.count(counter.labels("a"))
-            tally.set(gauge, 7)
-            tally.observe(histogram, 0.5)
+            metrics_buffer.count(counter.labels("a"))
+            metrics_buffer.set(gauge, 7)
+            metrics_buffer.observe(histogram, 0.5)
         assert registry.get_sample_value("c_total", {"who": "a"}) == 0
         await asyncio.sleep(1.5 * FLUSH_SECONDS)
         assert registry.get_sample_value("c_total", {"who": "a"}) == 3
-        tally.count(counter.labels("a"))
+        metrics_buffer.count(counter.labels("a"))
         await asyncio.sleep(1.5 * FLUSH_SECONDS)
 
     asyncio.run(work())
@@ -36,5 +36,5 @@ def test_counts_arrive_together_a_moment_later() -> None:
 def test_without_an_event_loop_nothing_waits() -> None:
     registry = CollectorRegistry()
     counter = Counter("c", "c", registry=registry)
-    Tally().count(counter)
+    MetricsBuffer().count(counter)
     assert registry.get_sample_value("c_total") == 1

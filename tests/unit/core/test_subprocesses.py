@@ -20,7 +20,10 @@ from student_success.core import errors, subprocesses
 from student_success.core.subprocesses import ChildFailure
 
 Started = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
-HEAD = "import os, sys, time\nfrom student_success.core.subprocesses import speaking, say\n"
+HEAD = (
+    "import os, sys, time\n"
+    "from student_success.core.subprocesses import report_to_parent, write_event\n"
+)
 
 
 @pytest.fixture
@@ -52,9 +55,9 @@ def test_progress_and_result_come_through(child: Started) -> None:
     result = run(
         child(
             """
-            with speaking() as stream:
-                say(stream, "progress", share=0.5)
-                say(stream, "result", answer=42, text="é")
+            with report_to_parent() as stream:
+                write_event(stream, "progress", share=0.5)
+                write_event(stream, "result", answer=42, text="é")
             """,
             on_progress=seen.append,
         )
@@ -69,9 +72,9 @@ def test_chatter_on_standard_output_is_ignored(child: Started, chatter: str) -> 
         child(
             f"""
             print({chatter!r}, flush=True)
-            with speaking() as stream:
+            with report_to_parent() as stream:
                 print("libraries print here, after the stream was taken")
-                say(stream, "result", answer=1)
+                write_event(stream, "result", answer=1)
             """
         )
     )
@@ -84,7 +87,7 @@ def test_known_error_arrives_as_its_own_class_with_details(child: Started) -> No
             child(
                 """
                 from student_success.core.errors import PromotionRefusedError
-                with speaking():
+                with report_to_parent():
                     raise PromotionRefusedError("no good", details=[{"name": "mae"}])
                 """
             )
@@ -95,7 +98,10 @@ def test_known_error_arrives_as_its_own_class_with_details(child: Started) -> No
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("with speaking(): raise RuntimeError('a secret')", "ended with code 1 and no result"),
+        (
+            "with report_to_parent(): raise RuntimeError('a secret')",
+            "ended with code 1 and no result",
+        ),
         ("sys.exit(7)", "ended with code 7"),
         ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
     ],
@@ -142,8 +148,8 @@ def test_cancelled_wait_kills_the_child(child: Started, tmp_path: Path) -> None:
         task = asyncio.create_task(
             child(
                 """
-                with speaking() as stream:
-                    say(stream, "progress", pid=os.getpid())
+                with report_to_parent() as stream:
+                    write_event(stream, "progress", pid=os.getpid())
                     time.sleep(600)
                 """,
                 on_progress=note,
@@ -160,15 +166,15 @@ def test_cancelled_wait_kills_the_child(child: Started, tmp_path: Path) -> None:
 
 def test_memory_over_the_limit_is_a_named_failure(child: Started) -> None:
     with pytest.raises(errors.TrainingFailedError, match="more memory"):
-        run(child("with speaking(): bytearray(600 << 20)", memory_mb=512))
+        run(child("with report_to_parent(): bytearray(600 << 20)", memory_mb=512))
 
 
 def test_child_runs_at_lower_priority_and_without_the_servers_metrics(child: Started) -> None:
     result = run(
         child(
             """
-            with speaking() as stream:
-                say(stream, "result", nice=os.nice(0),
+            with report_to_parent() as stream:
+                write_event(stream, "result", nice=os.nice(0),
                     metrics=os.environ["PROMETHEUS_MULTIPROC_DIR"])
             """
         )
@@ -183,10 +189,10 @@ def test_grandchild_is_bound_to_the_child_that_started_it(child: Started) -> Non
             """
             import subprocess
             if len(sys.argv) > 1:
-                with speaking() as stream:
-                    say(stream, "result", depth=2)
+                with report_to_parent() as stream:
+                    write_event(stream, "result", depth=2)
                 sys.exit()
-            with speaking() as stream:
+            with report_to_parent() as stream:
                 below = subprocess.run(
                     [sys.executable, sys.argv[0], "below"], stdout=subprocess.PIPE, check=True
                 )
@@ -204,9 +210,9 @@ def test_child_dies_with_its_killed_parent(tmp_path: Path) -> None:
         HEAD
         + textwrap.dedent(
             f"""
-            with speaking() as stream:
+            with report_to_parent() as stream:
                 open({str(pid_file)!r}, "w").write(str(os.getpid()))
-                say(stream, "progress", ready=True)
+                write_event(stream, "progress", ready=True)
                 time.sleep(600)
             """
         ),
@@ -247,7 +253,7 @@ def test_what_a_killed_child_started_ends_with_it(tmp_path: Path) -> None:
     """As the processes of a parallel search do not by themselves; here nobody tidies up."""
     body = f"""
     import signal, subprocess
-    with speaking():
+    with report_to_parent():
         started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         open({str(tmp_path / "pid")!r}, "w").write(str(started.pid))
         os.kill(os.getpid(), signal.SIGKILL)
@@ -274,9 +280,9 @@ def test_what_a_killed_child_started_ends_with_it(tmp_path: Path) -> None:
 def test_work_that_is_waited_for_is_finished_at_sigterm(child: Started) -> None:
     body = """
     import signal
-    with speaking() as stream:
+    with report_to_parent() as stream:
         os.kill(os.getpid(), signal.SIGTERM)
-        say(stream, "result", answer=42)
+        write_event(stream, "result", answer=42)
     """
     assert run(child(body))["answer"] == 42
 
@@ -284,9 +290,9 @@ def test_work_that_is_waited_for_is_finished_at_sigterm(child: Started) -> None:
 def test_training_ends_at_sigterm(child: Started) -> None:
     body = """
     import signal
-    with speaking(patient=True) as stream:
+    with report_to_parent(background=True) as stream:
         os.kill(os.getpid(), signal.SIGTERM)
-        say(stream, "result", answer=42)
+        write_event(stream, "result", answer=42)
     """
     with pytest.raises(ChildFailure, match="killed by SIGTERM"):
         run(child(body))

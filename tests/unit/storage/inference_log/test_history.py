@@ -274,7 +274,7 @@ def test_key_counts_for_a_day(
 ) -> None:
     now = 10 * DAY_US
     monkeypatch.setattr(committer_module, "now_us", lambda: now)
-    monkeypatch.setattr(committer_module, "settled_us", lambda: now)
+    monkeypatch.setattr(committer_module, "cautious_now_us", lambda: now)
 
     async def append(number: int, answer: bytes) -> bytes | None:
         return await history.append([row(number)], key=key(answer=answer))
@@ -505,7 +505,7 @@ def test_old_predictions_are_erased_by_themselves(
     make: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100 * DAY_US
-    monkeypatch.setattr(history_module, "settled_us", lambda: now)
+    monkeypatch.setattr(history_module, "cautious_now_us", lambda: now)
     monkeypatch.setattr(history_module, "RETENTION_SECONDS", 0.0)
     history = make(retention_days=30)
     fill(
@@ -565,7 +565,7 @@ def test_long_erasure_ends_with_the_service(
 def test_nothing_is_erased_by_age_unless_asked(
     make: Make, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_module, "settled_us", lambda: 100_000 * DAY_US)
+    monkeypatch.setattr(history_module, "cautious_now_us", lambda: 100_000 * DAY_US)
     history = make()
 
     async def append() -> None:
