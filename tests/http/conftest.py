@@ -41,7 +41,7 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server,
 
 @pytest.fixture(scope="session")
 def server(_servers: tuple[Server, Server]) -> Server:
-    """Return the server that answers predictions without a token."""
+    """Return the server that responses predictions without a token."""
     return _servers[0]
 
 
@@ -71,8 +71,8 @@ def admin(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def holder(guarded: Server) -> Iterator[httpx.Client]:
-    """A holder of the API token, at the guarded server."""
+def api_client(guarded: Server) -> Iterator[httpx.Client]:
+    """A api_client of the API token, at the guarded server."""
     with _client(guarded, API_TOKEN) as client:
         yield client
 
@@ -91,7 +91,7 @@ def session_id() -> str:
 
 
 @pytest.fixture
-def stranger() -> Iterator[Callable[[Server], httpx.Client]]:
+def new_client() -> Iterator[Callable[[Server], httpx.Client]]:
     """Return a maker of clients that come from an address nobody has come from yet."""
     made: list[httpx.Client] = []
 
@@ -105,21 +105,21 @@ def stranger() -> Iterator[Callable[[Server], httpx.Client]]:
         client.close()
 
 
-def said(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that an answer is the one envelope with this status and code; return it."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    body: dict[str, Any] = answer.json()
+def assert_error(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that a response is the error envelope with this status and code; return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body: dict[str, Any] = response.json()
     assert set(body) == {"error", "message", "request_id", "details"}
     assert body["error"] == code
     assert isinstance(body["message"], str)
     assert body["message"]
-    assert body["request_id"] == answer.headers["x-request-id"]
+    assert body["request_id"] == response.headers["x-request-id"]
     assert isinstance(body["details"], list)
-    assert ("retry-after" in answer.headers) == (status in (429, 503))
-    assert ("www-authenticate" in answer.headers) == (status == 401)
-    assert ("allow" in answer.headers) == (status == 405)
-    assert "Traceback" not in answer.text
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    assert ("www-authenticate" in response.headers) == (status == 401)
+    assert ("allow" in response.headers) == (status == 405)
+    assert "Traceback" not in response.text
     return body
 
 
@@ -136,7 +136,7 @@ def counts(client: httpx.Client, *names: str) -> list[float]:
     ]
 
 
-def exchange(server: Server, request: bytes, *, whole: bool = True) -> bytes:
+def send_raw(server: Server, request: bytes, *, whole: bool = True) -> bytes:
     """Send raw bytes and return everything that comes back until the server closes.
 
     Where the request is not `whole`, say that no more will come.

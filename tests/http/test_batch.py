@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from student_success.domain.students import EXAMPLE
-from tests.http.conftest import said
+from tests.http.conftest import assert_error
 
 PUPILS: list[dict[str, Any]] = [
     {**EXAMPLE, "G1": grade / 2, "G2": (grade + 1) / 2, "age": 15 + grade % 8}
@@ -21,13 +21,13 @@ def batch(client: httpx.Client, pupils: list[Any], **headers: str) -> httpx.Resp
     return client.post("/predict_batch", json={"students": pupils}, headers=sent)
 
 
-def test_answers_come_in_order_and_equal_those_of_single_requests(
+def test_predict_batch_returns_predictions_in_order_equal_to_single_ones(
     http: httpx.Client, session_id: str
 ) -> None:
-    answer = batch(http, PUPILS, X_Session_Id=session_id)
-    assert answer.status_code == 200
-    predictions = answer.json()["predictions"]
-    assert set(answer.json()) == {"predictions"}
+    response = batch(http, PUPILS, X_Session_Id=session_id)
+    assert response.status_code == 200
+    predictions = response.json()["predictions"]
+    assert set(response.json()) == {"predictions"}
     of_its_own = {"prediction_id", "timestamp", "session_id"}
     for pupil, prediction in zip(PUPILS, predictions, strict=True):
         single = http.post("/predict", json=pupil).json()
@@ -44,39 +44,41 @@ def test_answers_come_in_order_and_equal_those_of_single_requests(
     ]
 
 
-def test_ten_thousand_pupils_are_answered(http: httpx.Client, session_id: str) -> None:
-    answer = batch(http, [EXAMPLE] * 10_000, X_Session_Id=session_id)
-    assert answer.status_code == 200
-    assert len(answer.json()["predictions"]) == 10_000
+def test_predict_batch_accepts_10000_pupils(http: httpx.Client, session_id: str) -> None:
+    response = batch(http, [EXAMPLE] * 10_000, X_Session_Id=session_id)
+    assert response.status_code == 200
+    assert len(response.json()["predictions"]) == 10_000
     page = http.get("/history", params={"session_id": session_id, "limit": 1000}).json()
     assert len(page) == 1000
 
 
 @pytest.mark.parametrize("pupils", [[], [EXAMPLE] * 10_001], ids=["none", "10001"])
-def test_none_or_too_many_are_refused(
+def test_predict_batch_rejects_empty_or_too_long_list(
     http: httpx.Client, session_id: str, pupils: list[Any]
 ) -> None:
-    body = said(batch(http, pupils, X_Session_Id=session_id), 422, "validation_error")
+    body = assert_error(batch(http, pupils, X_Session_Id=session_id), 422, "validation_error")
     assert body["details"][0]["loc"] == ["students"]
     assert http.get("/history", params={"session_id": session_id}).json() == []
 
 
-def test_every_bad_row_is_named_and_none_is_kept(http: httpx.Client, session_id: str) -> None:
+def test_predict_batch_reports_every_invalid_row_and_stores_none(
+    http: httpx.Client, session_id: str
+) -> None:
     bad = {3: {**EXAMPLE, "age": 99}, 17: {**EXAMPLE, "x": 1}, 4000: {}, 9999: "pupil"}
     pupils = [bad.get(number, EXAMPLE) for number in range(10_000)]
-    body = said(batch(http, pupils, X_Session_Id=session_id), 422, "validation_error")
+    body = assert_error(batch(http, pupils, X_Session_Id=session_id), 422, "validation_error")
     assert {detail["loc"][1] for detail in body["details"]} == set(bad)
     assert http.get("/history", params={"session_id": session_id}).json() == []
 
 
-def test_ten_thousand_bad_rows_are_all_named(http: httpx.Client) -> None:
-    body = said(batch(http, [{**EXAMPLE, "age": 0}] * 10_000), 422, "validation_error")
+def test_predict_batch_reports_10000_invalid_rows(http: httpx.Client) -> None:
+    body = assert_error(batch(http, [{**EXAMPLE, "age": 0}] * 10_000), 422, "validation_error")
     assert [detail["loc"] for detail in body["details"]] == [
         ["students", number, "age"] for number in range(10_000)
     ]
 
 
-def test_repeat_with_the_same_key_gives_the_same_answer_once(
+def test_predict_batch_with_the_same_idempotency_key_stores_rows_once(
     http: httpx.Client, session_id: str
 ) -> None:
     headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}

@@ -37,29 +37,29 @@ def admin_client(server: Server) -> Iterator[bentoml.SyncHTTPClient]:
         yield made
 
 
-def test_predict_takes_the_flat_pupil(client: bentoml.SyncHTTPClient) -> None:
-    answer = client.predict(EXAMPLE)
-    assert answer["model_version"] == "seed"
-    assert 8 <= answer["predicted_G3"] <= 11
+def test_client_predicts_flat_pupil(client: bentoml.SyncHTTPClient) -> None:
+    response = client.predict(EXAMPLE)
+    assert response["model_version"] == "seed"
+    assert 8 <= response["predicted_G3"] <= 11
 
 
-def test_predict_batch_takes_pupils(client: bentoml.SyncHTTPClient) -> None:
-    answer = client.predict_batch({"students": [EXAMPLE, EXAMPLE]})
-    assert len(answer["predictions"]) == 2
+def test_client_predicts_batch(client: bentoml.SyncHTTPClient) -> None:
+    response = client.predict_batch({"students": [EXAMPLE, EXAMPLE]})
+    assert len(response["predictions"]) == 2
 
 
-def test_history_takes_a_session(client: bentoml.SyncHTTPClient) -> None:
+def test_client_reads_history_of_a_session(client: bentoml.SyncHTTPClient) -> None:
     session_id = client.predict(EXAMPLE)["session_id"]
     [row] = client.history({"session_id": session_id, "limit": 5})
     assert row["inputs_json"] == EXAMPLE
 
 
-def test_health_asks_for_nothing(client: bentoml.SyncHTTPClient) -> None:
+def test_client_reads_health_and_readiness(client: bentoml.SyncHTTPClient) -> None:
     assert client.health({})["model_loaded"] is True
     assert client.is_ready()
 
 
-def test_bad_pupil_is_told_apart_from_a_fault(client: bentoml.SyncHTTPClient) -> None:
+def test_client_gets_422_with_message_for_an_invalid_pupil(client: bentoml.SyncHTTPClient) -> None:
     with pytest.raises(BentoMLException) as caught:
         client.predict({**EXAMPLE, "age": 99})
     assert caught.value.error_code == 422
@@ -70,7 +70,7 @@ def test_bad_pupil_is_told_apart_from_a_fault(client: bentoml.SyncHTTPClient) ->
     ("method", "body"),
     [("train", {}), ("promote", {"version": 1}), ("rollback", {"reason": "r"})],
 )
-def test_administrators_methods_refuse_who_has_no_token(
+def test_client_gets_401_from_admin_methods_without_token(
     client: bentoml.SyncHTTPClient, method: str, body: dict[str, object]
 ) -> None:
     with pytest.raises(BentoMLException) as caught:
@@ -87,7 +87,7 @@ def test_administrators_methods_refuse_who_has_no_token(
         ("rollback", {"reason": "r"}, 409),
     ],
 )
-def test_administrators_methods_answer_with_their_token(
+def test_client_reaches_admin_methods_with_token(
     admin_client: bentoml.SyncHTTPClient, method: str, body: dict[str, object], code: int
 ) -> None:
     with pytest.raises(BentoMLException) as caught:
@@ -95,6 +95,6 @@ def test_administrators_methods_answer_with_their_token(
     assert caught.value.error_code == code
 
 
-def test_api_token_is_sent_as_bentoml_does(guarded: Server) -> None:
+def test_client_sends_its_token_as_the_api_token(guarded: Server) -> None:
     with connected(guarded, API_TOKEN) as made:
         assert made.predict(EXAMPLE)["decision"] in ("reussite", "echec")

@@ -19,10 +19,10 @@ METHODS = {"get", "post", "delete", "put", "patch"}
 
 @pytest.fixture(scope="module")
 def description(http: httpx.Client) -> dict[str, Any]:
-    answer = http.get("/openapi.json")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    found: dict[str, Any] = answer.json()
+    response = http.get("/openapi.json")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    found: dict[str, Any] = response.json()
     return found
 
 
@@ -39,7 +39,7 @@ class _Links(HTMLParser):
         assert not [name for name in found if name.startswith("on")]
 
 
-def test_page_loads_what_is_here_and_nothing_else(http: httpx.Client) -> None:
+def test_docs_page_loads_files_from_this_server_only(http: httpx.Client) -> None:
     page = http.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     parser = _Links()
@@ -54,12 +54,12 @@ def test_page_loads_what_is_here_and_nothing_else(http: httpx.Client) -> None:
     assert http.get("/docs/start.js").headers["content-type"].startswith("text/javascript")
 
 
-def test_description_names_no_other_place(description: dict[str, Any]) -> None:
+def test_openapi_contains_no_external_address(description: dict[str, Any]) -> None:
     assert "http" not in str({**description, "components": None}).replace("'http'", "")
     assert "servers" not in description
 
 
-def test_description_is_valid_openapi(description: dict[str, Any]) -> None:
+def test_openapi_is_valid(description: dict[str, Any]) -> None:
     import schemathesis
 
     assert description["openapi"].startswith("3.1")
@@ -67,7 +67,7 @@ def test_description_is_valid_openapi(description: dict[str, Any]) -> None:
     schema.validate()
 
 
-def test_every_schema_is_a_valid_json_schema_without_loose_ends(
+def test_openapi_schemas_are_valid_and_all_references_resolve(
     description: dict[str, Any],
 ) -> None:
     schemas = description["components"]["schemas"]
@@ -77,7 +77,7 @@ def test_every_schema_is_a_valid_json_schema_without_loose_ends(
     assert named <= set(schemas)
 
 
-def test_every_route_is_described_and_nothing_else(description: dict[str, Any]) -> None:
+def test_openapi_describes_exactly_the_routes_of_the_table(description: dict[str, Any]) -> None:
     described = {
         (method.upper(), path)
         for path, operations in description["paths"].items()
@@ -98,16 +98,16 @@ def example_of(description: dict[str, Any], path: str) -> Any:
 
 
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
-def test_examples_work_as_they_stand(
+def test_openapi_examples_of_predictions_are_accepted(
     http: httpx.Client, description: dict[str, Any], path: str
 ) -> None:
-    answer = http.post(path, json=example_of(description, path))
-    assert answer.status_code == 200
-    assert matches(description, path, "post", answer)
+    response = http.post(path, json=example_of(description, path))
+    assert response.status_code == 200
+    assert matches(description, path, "post", response)
 
 
 @pytest.mark.parametrize("path", ["/promote", "/rollback"])
-def test_administrators_examples_are_valid(description: dict[str, Any], path: str) -> None:
+def test_openapi_examples_of_admin_routes_are_valid(description: dict[str, Any], path: str) -> None:
     body = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     resolved(description, body["schema"]).validate(body["example"])
 
@@ -116,10 +116,10 @@ def resolved(description: dict[str, Any], schema: dict[str, Any]) -> Draft202012
     return Draft202012Validator({**schema, "components": description["components"]})
 
 
-def matches(description: dict[str, Any], path: str, method: str, answer: httpx.Response) -> bool:
-    """Check an answer against what the description says of it."""
-    said = description["paths"][path][method]["responses"][str(answer.status_code)]
-    resolved(description, said["content"]["application/json"]["schema"]).validate(answer.json())
+def matches(description: dict[str, Any], path: str, method: str, response: httpx.Response) -> bool:
+    """Check a response against what the description says of it."""
+    said = description["paths"][path][method]["responses"][str(response.status_code)]
+    resolved(description, said["content"]["application/json"]["schema"]).validate(response.json())
     return True
 
 
@@ -141,7 +141,7 @@ def matches(description: dict[str, Any], path: str, method: str, answer: httpx.R
         ("post", "/predict", EXAMPLE),
     ],
 )
-def test_answers_are_as_described(
+def test_responses_match_their_openapi_schemas(
     http: httpx.Client,
     admin: httpx.Client,
     description: dict[str, Any],
@@ -153,7 +153,7 @@ def test_answers_are_as_described(
         assert matches(description, path, method, client.request(method, path, json=body))
 
 
-def test_pupil_is_described_as_strictly_as_it_is_checked(description: dict[str, Any]) -> None:
+def test_openapi_schema_of_a_pupil_is_as_strict_as_validation(description: dict[str, Any]) -> None:
     validator = resolved(description, {"$ref": "#/components/schemas/StudentFeatures"})
     validator.validate(EXAMPLE)
     for changed in ({"age": "17"}, {"age": 23}, {"school": "X"}, {"x": 1}, {"G1": 21}):
@@ -162,33 +162,33 @@ def test_pupil_is_described_as_strictly_as_it_is_checked(description: dict[str, 
 
 
 @pytest.mark.parametrize("path", ["/", "/ui"])
-def test_browser_is_sent_to_a_page_of_ours(http: httpx.Client, path: str) -> None:
-    answer = http.get(path)
-    assert answer.status_code == 307
-    assert re.match(r"(/[^/]|http://127\.0\.0\.1|http://localhost)", answer.headers["location"])
-    assert "<script" not in answer.text
+def test_root_redirects_to_our_own_page(http: httpx.Client, path: str) -> None:
+    response = http.get(path)
+    assert response.status_code == 307
+    assert re.match(r"(/[^/]|http://127\.0\.0\.1|http://localhost)", response.headers["location"])
+    assert "<script" not in response.text
 
 
-def test_model_says_what_it_expects(http: httpx.Client) -> None:
-    answer = http.get("/model").json()
-    assert answer["model_loaded"] is True
-    assert answer["model_version"] == answer["model_source"] == "seed"
-    assert answer["alias"] == "meilleur"
-    assert answer["model_name"] == "student_success_model"
-    assert answer["expected_features"] == list(EXAMPLE)
-    assert set(answer["features"]) == set(EXAMPLE)
-    assert answer["features"]["age"]["minimum"] == 15
-    assert answer["dataset"]["sha256"]
-    assert answer["model_card"]
-    assert answer["metrics"]
+def test_model_describes_features_dataset_and_card(http: httpx.Client) -> None:
+    response = http.get("/model").json()
+    assert response["model_loaded"] is True
+    assert response["model_version"] == response["model_source"] == "seed"
+    assert response["alias"] == "meilleur"
+    assert response["model_name"] == "student_success_model"
+    assert response["expected_features"] == list(EXAMPLE)
+    assert set(response["features"]) == set(EXAMPLE)
+    assert response["features"]["age"]["minimum"] == 15
+    assert response["dataset"]["sha256"]
+    assert response["model_card"]
+    assert response["metrics"]
 
 
-def test_health_has_every_field(http: httpx.Client) -> None:
-    answer = http.get("/health").json()
-    assert answer == http.post("/health").json() | {"uptime_seconds": answer["uptime_seconds"]}
-    uptime = answer.pop("uptime_seconds")
+def test_health_returns_every_field_of_the_contract(http: httpx.Client) -> None:
+    response = http.get("/health").json()
+    assert response == http.post("/health").json() | {"uptime_seconds": response["uptime_seconds"]}
+    uptime = response.pop("uptime_seconds")
     assert uptime > 0
-    assert answer == {
+    assert response == {
         "status": "ok",
         "db_ok": True,
         "model_loaded": True,
@@ -200,7 +200,7 @@ def test_health_has_every_field(http: httpx.Client) -> None:
     }
 
 
-def test_administrators_routes_answer_before_anything_happened(admin: httpx.Client) -> None:
+def test_admin_routes_return_defined_responses_on_a_fresh_server(admin: httpx.Client) -> None:
     assert admin.get("/deployments").json() == []
     newest = admin.get("/train")
     assert (newest.status_code, newest.json()["error"]) == (404, "not_found")

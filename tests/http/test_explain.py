@@ -11,7 +11,9 @@ from student_success.domain.students import EXAMPLE, FEATURES
 
 
 @pytest.mark.parametrize("unknown", [(), ("G2",), ("G1", "G2")])
-def test_shares_add_up_to_the_very_prediction(http: httpx.Client, unknown: tuple[str, ...]) -> None:
+def test_explain_contributions_add_up_to_the_prediction(
+    http: httpx.Client, unknown: tuple[str, ...]
+) -> None:
     pupil = {name: value for name, value in EXAMPLE.items() if name not in unknown}
     said = http.post("/predict", json=pupil).json()
     why = http.post("/explain", json=pupil).json()
@@ -27,7 +29,7 @@ def test_shares_add_up_to_the_very_prediction(http: httpx.Client, unknown: tuple
     assert why["model_version"] == said["model_version"]
 
 
-def test_what_if_is_what_predict_would_say(http: httpx.Client) -> None:
+def test_explain_what_if_equals_predict_on_the_changed_pupil(http: httpx.Client) -> None:
     pupil = {**EXAMPLE, "absences": 30, "studytime": 1, "goout": 5}
     why = http.post("/explain", json=pupil).json()
     assert why["what_if"]
@@ -37,13 +39,13 @@ def test_what_if_is_what_predict_would_say(http: httpx.Client) -> None:
         assert said["pass_probability"] == item["pass_probability"]
 
 
-def test_explanation_leaves_no_row(http: httpx.Client) -> None:
+def test_explain_stores_no_row(http: httpx.Client) -> None:
     headers = {"X-Session-Id": f"explained-{time.time_ns()}"}
     assert http.post("/explain", json=EXAMPLE, headers=headers).status_code == 200
     assert http.get("/history", headers=headers).json() == []
 
 
-def test_bad_pupil_is_refused_as_by_predict(http: httpx.Client) -> None:
-    answer = http.post("/explain", json={**EXAMPLE, "age": 99})
-    assert (answer.status_code, answer.json()["error"]) == (422, "validation_error")
-    assert answer.json()["details"][0]["loc"] == ["age"]
+def test_explain_rejects_invalid_pupil_with_422(http: httpx.Client) -> None:
+    response = http.post("/explain", json={**EXAMPLE, "age": 99})
+    assert (response.status_code, response.json()["error"]) == (422, "validation_error")
+    assert response.json()["details"][0]["loc"] == ["age"]

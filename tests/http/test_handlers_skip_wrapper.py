@@ -46,7 +46,7 @@ OF_THE_MOMENT = {"date", "x-request-id", "content-length"}
         (b" " * ((1 << 20) + 1), JSON, ""),
     ],
 )
-def test_answers_differ_in_nothing_that_matters(
+def test_predict_response_equals_that_of_bentomls_wrapper(
     server: Server, guarded: Server, content: bytes, headers: dict[str, str], query: str
 ) -> None:
     # Both with a token, so that only the way through the server differs.
@@ -73,7 +73,7 @@ def test_answers_differ_in_nothing_that_matters(
         ONE,
     ],
 )
-def test_batches_differ_in_nothing_that_matters(
+def test_predict_batch_response_equals_that_of_bentomls_wrapper(
     server: Server, guarded: Server, content: bytes
 ) -> None:
     headers = {**JSON, "X-Session-Id": "same", "Authorization": f"Bearer {API_TOKEN}"}
@@ -83,22 +83,22 @@ def test_batches_differ_in_nothing_that_matters(
     )
     assert first.status_code == second.status_code
     assert shown(first) == shown(second)
-    answers = [answer.json() for answer in (first, second)]
-    for answer in answers:
-        for row in answer.get("predictions", [answer]):
+    responses = [response.json() for response in (first, second)]
+    for response in responses:
+        for row in response.get("predictions", [response]):
             for name in ("prediction_id", "timestamp", "request_id"):
                 row.pop(name, None)
-    assert answers[0] == answers[1]
+    assert responses[0] == responses[1]
 
 
-def shown(answer: httpx.Response) -> dict[str, str]:
+def shown(response: httpx.Response) -> dict[str, str]:
     """Return the headers that do not change from moment to moment."""
-    return {k: v for k, v in answer.headers.items() if k not in OF_THE_MOMENT}
+    return {k: v for k, v in response.headers.items() if k not in OF_THE_MOMENT}
 
 
-def kept(answer: httpx.Response) -> Any:
+def kept(response: httpx.Response) -> Any:
     """Return the body without what is made up anew each time."""
-    body = answer.json()
+    body = response.json()
     for name in ("prediction_id", "timestamp", "request_id"):
         if name in body:
             body[name] = len(body[name])
@@ -107,16 +107,16 @@ def kept(answer: httpx.Response) -> Any:
     return body
 
 
-def test_bytes_are_written_the_same_way(server: Server, guarded: Server) -> None:
+def test_predict_bytes_equal_those_of_bentomls_wrapper(server: Server, guarded: Server) -> None:
     ways = []
     for one in (server, guarded):
-        answer = httpx.post(
+        response = httpx.post(
             f"{one.url}/predict",
             json=EXAMPLE,
             headers={"Authorization": f"Bearer {API_TOKEN}", "X-Session-Id": "bytes"},
         )
-        made = answer.json()
-        text = answer.text
+        made = response.json()
+        text = response.text
         for name in ("prediction_id", "timestamp"):
             text = text.replace(made[name], name)
         ways.append(text)

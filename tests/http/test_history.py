@@ -9,7 +9,7 @@ import pytest
 
 from student_success.domain.students import EXAMPLE
 from tests import databases
-from tests.http.conftest import said
+from tests.http.conftest import assert_error
 from tests.server import Server
 
 FIELDS = {
@@ -32,33 +32,33 @@ FIELDS = {
 
 def fill(client: httpx.Client, session_id: str, number: int) -> list[str]:
     """Make predictions in a session; return their ids, oldest first."""
-    answer = client.post(
+    response = client.post(
         "/predict_batch",
         json={"students": [EXAMPLE] * number},
         headers={"X-Session-Id": session_id},
     )
-    return [item["prediction_id"] for item in answer.json()["predictions"]]
+    return [item["prediction_id"] for item in response.json()["predictions"]]
 
 
-def ids(answer: httpx.Response) -> list[str]:
-    assert answer.status_code == 200, answer.text
-    return [row["prediction_id"] for row in answer.json()]
+def ids(response: httpx.Response) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [row["prediction_id"] for row in response.json()]
 
 
-def test_row_has_every_field_of_the_contract_and_says_what_was_answered(
+def test_history_row_has_every_field_and_equals_the_response(
     http: httpx.Client, session_id: str
 ) -> None:
     answered = http.post("/predict", json=EXAMPLE, headers={"X-Session-Id": session_id}).json()
-    answer = http.get("/history", params={"session_id": session_id})
-    assert answer.headers["content-type"] == "application/json"
-    [row] = answer.json()
+    response = http.get("/history", params={"session_id": session_id})
+    assert response.headers["content-type"] == "application/json"
+    [row] = response.json()
     assert {name: type(value) for name, value in row.items()} == FIELDS
     for name in set(row) & set(answered):
         assert row[name] == answered[name]
     assert row["inputs_json"] == EXAMPLE
 
 
-def test_pages_lead_through_everything_newest_first(http: httpx.Client, session_id: str) -> None:
+def test_history_pages_cover_all_rows_newest_first(http: httpx.Client, session_id: str) -> None:
     made = fill(http, session_id, 25)
     seen: list[dict[str, Any]] = []
     params: dict[str, Any] = {"session_id": session_id, "limit": 10}
@@ -71,7 +71,7 @@ def test_pages_lead_through_everything_newest_first(http: httpx.Client, session_
     assert numbers == sorted(numbers, reverse=True)
 
 
-def test_fifty_are_shown_unless_asked_otherwise(http: httpx.Client, session_id: str) -> None:
+def test_history_returns_50_rows_by_default(http: httpx.Client, session_id: str) -> None:
     made = fill(http, session_id, 60)
     assert ids(http.get("/history", params={"session_id": session_id})) == made[:-51:-1]
     assert ids(http.post("/history", json={"session_id": session_id})) == made[:-51:-1]
@@ -93,31 +93,33 @@ def test_fifty_are_shown_unless_asked_otherwise(http: httpx.Client, session_id: 
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_bad_parameter_is_named(
+def test_history_reports_invalid_parameter(
     http: httpx.Client, session_id: str, params: dict[str, str], loc: str
 ) -> None:
-    answer = http.get("/history", params={"session_id": session_id, **params})
-    [detail] = said(answer, 422, "validation_error")["details"]
+    response = http.get("/history", params={"session_id": session_id, **params})
+    [detail] = assert_error(response, 422, "validation_error")["details"]
     assert detail["loc"] == [loc]
 
 
 @pytest.mark.parametrize(
     "query", ["session_id=%FF", "session_id=a&session_id=b", "&".join(["a=1"] * 30), "limit=%zz"]
 )
-def test_bad_query_string_is_a_422(http: httpx.Client, query: str) -> None:
-    answer = http.get(f"/history?{query}", headers={"X-Session-Id": "x"})
-    said(answer, 422, "validation_error")
+def test_history_rejects_malformed_query_string_with_422(http: httpx.Client, query: str) -> None:
+    response = http.get(f"/history?{query}", headers={"X-Session-Id": "x"})
+    assert_error(response, 422, "validation_error")
 
 
 @pytest.mark.parametrize(
     "body", [{"limit": "5"}, {"limit": 0}, {"limit": True}, {"session_id": ""}, {"other": 1}]
 )
-def test_bad_body_is_named(admin: httpx.Client, body: dict[str, Any]) -> None:
-    [detail] = said(admin.post("/history", json=body), 422, "validation_error")["details"]
+def test_history_reports_invalid_field_of_the_body(
+    admin: httpx.Client, body: dict[str, Any]
+) -> None:
+    [detail] = assert_error(admin.post("/history", json=body), 422, "validation_error")["details"]
     assert detail["loc"] == list(body)
 
 
-def test_every_session_is_the_administrators_alone(
+def test_history_of_all_sessions_needs_admin_token(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     made = fill(http, session_id, 2)
@@ -127,64 +129,66 @@ def test_every_session_is_the_administrators_alone(
         lambda client: client.post("/history"),
         lambda client: client.post("/history", json={"limit": 5}),
     ):
-        said(asked(http), 401, "unauthenticated")
+        assert_error(asked(http), 401, "unauthenticated")
         assert set(made) <= set(ids(asked(admin)))
 
 
 @pytest.mark.parametrize("way", ["query", "header", "body", "query of POST", "header of POST"])
-def test_session_shows_its_own_rows_however_it_is_named(
+def test_history_returns_only_the_session_named_in_query_header_or_body(
     http: httpx.Client, session_id: str, way: str
 ) -> None:
     made = fill(http, session_id, 2)
     fill(http, f"{session_id}-other", 2)
     header = {"X-Session-Id": session_id}
-    answer = {
+    response = {
         "query": lambda: http.get("/history", params={"session_id": session_id}),
         "header": lambda: http.get("/history", headers=header),
         "body": lambda: http.post("/history", json={"session_id": session_id}),
         "query of POST": lambda: http.post("/history", params={"session_id": session_id}),
         "header of POST": lambda: http.post("/history", json={"limit": 50}, headers=header),
     }[way]()
-    assert ids(answer) == made[::-1]
+    assert ids(response) == made[::-1]
 
 
 @pytest.mark.parametrize(
     "name", ["' OR '1'='1", "x' --", "%", "_", "*", "x'/**/OR/**/1=1/**/--", "session-%"]
 )
-def test_session_name_is_no_pattern_and_no_sql(http: httpx.Client, name: str) -> None:
-    answer = http.get("/history", params={"session_id": name})
+def test_history_does_not_interpret_session_as_pattern_or_sql(
+    http: httpx.Client, name: str
+) -> None:
+    response = http.get("/history", params={"session_id": name})
     if " " in name:
-        said(answer, 422, "validation_error")
+        assert_error(response, 422, "validation_error")
     else:
-        assert answer.json() == []
+        assert response.json() == []
 
 
-def test_erased_session_is_gone_and_the_others_are_not(
+def test_erasure_removes_one_session_and_no_other(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     fill(http, session_id, 3)
     other = fill(http, f"{session_id}-other", 1)
-    answer = admin.delete("/history", params={"session_id": session_id})
-    assert answer.status_code == 200
-    assert answer.json() == {"session_id": session_id, "erased": 3}
+    response = admin.delete("/history", params={"session_id": session_id})
+    assert response.status_code == 200
+    assert response.json() == {"session_id": session_id, "erased": 3}
     assert ids(http.get("/history", params={"session_id": session_id})) == []
     assert ids(http.get("/history", params={"session_id": f"{session_id}-other"})) == other
     again = admin.delete("/history", params={"session_id": session_id})
     assert again.json()["erased"] == 0
 
 
-def test_erasure_leaves_no_byte_on_disk(
+def test_erasure_leaves_no_byte_of_the_session_on_disk(
     server: Server, http: httpx.Client, admin: httpx.Client
 ) -> None:
     if databases.SERVER is not None:
         pytest.skip("a database server writes over erased rows in its own time")
     mark = "marked-0f9a8b7c"
-    answer = http.post(
+    response = http.post(
         "/predict",
         json={**EXAMPLE, "reference": f"pupil-{mark}"},
         headers={"X-Session-Id": f"session-{mark}", "Idempotency-Key": f"key-{mark}"},
     )
-    prediction_id = answer.json()["prediction_id"]
+    prediction_id = response.json()["prediction_id"]
     files = [path for path in server.state_dir.rglob("*") if path.is_file()]
 
     def found(needle: str) -> list[str]:
@@ -197,17 +201,17 @@ def test_erasure_leaves_no_byte_on_disk(
     assert found(prediction_id) == []
 
 
-def test_erasure_needs_a_session_and_names_it_in_the_query_or_header(
+def test_erasure_needs_session_in_query_or_header(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
-    [detail] = said(admin.delete("/history"), 422, "validation_error")["details"]
+    [detail] = assert_error(admin.delete("/history"), 422, "validation_error")["details"]
     assert detail["loc"] == ["session_id"]
     fill(http, session_id, 1)
-    answer = admin.delete("/history", headers={"X-Session-Id": session_id})
-    assert answer.json() == {"session_id": session_id, "erased": 1}
+    response = admin.delete("/history", headers={"X-Session-Id": session_id})
+    assert response.json() == {"session_id": session_id, "erased": 1}
 
 
-def test_ids_are_never_given_twice(
+def test_history_ids_are_not_reused_after_erasure(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     fill(http, session_id, 1)

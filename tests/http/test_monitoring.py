@@ -49,14 +49,16 @@ def awaited(what: Callable[[], Any], seconds: float = 20.0) -> None:
 
 
 def predict(client: httpx.Client, pupils: list[dict[str, Any]], session_id: str) -> list[str]:
-    answer = client.post(
+    response = client.post(
         "/predict_batch", json={"students": pupils}, headers={"X-Session-Id": session_id}
     )
-    assert answer.status_code == 200, answer.text
-    return [one["prediction_id"] for one in answer.json()["predictions"]]
+    assert response.status_code == 200, response.text
+    return [one["prediction_id"] for one in response.json()["predictions"]]
 
 
-def test_drift_and_live_error_follow_the_history(watched: Server, admin: httpx.Client) -> None:
+def test_drift_and_live_error_follow_predictions_outcomes_and_erasure(
+    watched: Server, admin: httpx.Client
+) -> None:
     # Nobody yet: nothing to compare, and no figure that could be taken for one.
     before = httpx.get(f"{watched.url}/drift").json()
     assert before["verdict"] == before["predictions"]["verdict"] == "insufficient_data"
@@ -100,8 +102,8 @@ def test_drift_and_live_error_follow_the_history(watched: Server, admin: httpx.C
     said = admin.get("/history", params={"session_id": "school", "limit": 1000}).json()
     by_id = {row["prediction_id"]: row for row in said}
     outcomes = [{"prediction_id": one, "actual_G3": 12} for one in ids[:60]]
-    answer = admin.post("/outcomes", json={"outcomes": outcomes}).json()
-    assert answer == {"accepted": 60, "rejected": []}
+    response = admin.post("/outcomes", json={"outcomes": outcomes}).json()
+    assert response == {"accepted": 60, "rejected": []}
     awaited(lambda: gauges(admin)["live_outcomes", "G1+G2"] == 60)
     rows = [by_id[one] for one in ids[:60]]
     mae = sum(abs(row["predicted_G3"] - 12) for row in rows) / 60
@@ -120,7 +122,7 @@ def test_drift_and_live_error_follow_the_history(watched: Server, admin: httpx.C
     assert not [line for line in watched.log_lines() if line.get("event") == "monitoring_failed"]
 
 
-def test_serving_process_has_no_scientific_library(watched: Server) -> None:
+def test_worker_maps_no_scipy_or_pandas(watched: Server) -> None:
     for worker in watched.workers():
         mapped = {Path(part.path).as_posix() for part in worker.memory_maps()}
         assert not [path for path in mapped if "/scipy/" in path or "/pandas/" in path]

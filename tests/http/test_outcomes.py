@@ -9,25 +9,25 @@ import httpx
 import pytest
 
 from student_success.domain.students import EXAMPLE
-from tests.http.conftest import said
+from tests.http.conftest import assert_error
 from tests.server import ADMIN_TOKEN, Server
 
 UNKNOWN = "f" * 32
 
 
 def predict(client: httpx.Client, session_id: str, **changed: Any) -> str:
-    answer = client.post(
+    response = client.post(
         "/predict", json={**EXAMPLE, **changed}, headers={"X-Session-Id": session_id}
     )
-    assert answer.status_code == 200, answer.text
-    prediction_id: str = answer.json()["prediction_id"]
+    assert response.status_code == 200, response.text
+    prediction_id: str = response.json()["prediction_id"]
     return prediction_id
 
 
 def record(client: httpx.Client, *outcomes: dict[str, Any]) -> dict[str, Any]:
-    answer = client.post("/outcomes", json={"outcomes": list(outcomes)})
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    response = client.post("/outcomes", json={"outcomes": list(outcomes)})
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 
@@ -37,7 +37,7 @@ def grades(client: httpx.Client, session_id: str) -> list[int | None]:
     return [row["actual_G3"] for row in reversed(rows)]
 
 
-def test_outcome_is_shown_in_the_history(
+def test_outcome_appears_in_history(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     known = predict(http, session_id)
@@ -49,7 +49,7 @@ def test_outcome_is_shown_in_the_history(
     assert grades(http, session_id) == [11, None]
 
 
-def test_every_moment_of_a_pupils_year_gets_the_outcome(
+def test_outcome_by_reference_applies_to_every_horizon_of_the_pupil(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     for changed in ({"G1": None, "G2": None}, {"G2": None}, {}):
@@ -60,11 +60,11 @@ def test_every_moment_of_a_pupils_year_gets_the_outcome(
     assert grades(http, session_id) == [14, 14, 14, None]
 
 
-def test_repeated_conflicting_and_unknown_ones_are_refused_one_by_one(
+def test_outcomes_rejects_repeated_conflicting_and_unknown_ones_individually(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     first, second = predict(http, session_id), predict(http, session_id)
-    answer = record(
+    response = record(
         admin,
         {"prediction_id": first, "actual_G3": 11},
         {"prediction_id": UNKNOWN, "actual_G3": 11},
@@ -73,14 +73,14 @@ def test_repeated_conflicting_and_unknown_ones_are_refused_one_by_one(
         {"prediction_id": second, "actual_G3": 20},
         {"session_id": session_id, "reference": "nobody", "actual_G3": 11},
     )
-    assert answer["accepted"] == 2
-    assert [(one["index"], one["error"]) for one in answer["rejected"]] == [
+    assert response["accepted"] == 2
+    assert [(one["index"], one["error"]) for one in response["rejected"]] == [
         (1, "not_found"),
         (2, "repeated"),
         (4, "conflict"),
         (5, "not_found"),
     ]
-    assert all(one["message"] for one in answer["rejected"])
+    assert all(one["message"] for one in response["rejected"])
     assert grades(http, session_id) == [11, 0]
 
 
@@ -104,7 +104,7 @@ def test_repeated_conflicting_and_unknown_ones_are_refused_one_by_one(
     ],
     ids=str,
 )
-def test_malformed_outcome_is_named_and_nothing_is_recorded(
+def test_outcomes_reports_invalid_outcome_and_records_none(
     http: httpx.Client,
     admin: httpx.Client,
     session_id: str,
@@ -114,52 +114,56 @@ def test_malformed_outcome_is_named_and_nothing_is_recorded(
     known = predict(http, session_id)
     good = {"prediction_id": known, "actual_G3": 11}
     bad = {"prediction_id": UNKNOWN, "actual_G3": 11} | changed
-    answer = admin.post("/outcomes", json={"outcomes": [good, bad]})
-    [detail] = said(answer, 422, "validation_error")["details"]
+    response = admin.post("/outcomes", json={"outcomes": [good, bad]})
+    [detail] = assert_error(response, 422, "validation_error")["details"]
     assert detail["loc"] == ["outcomes", 1, *loc]
     assert grades(http, session_id) == [None]
 
 
 @pytest.mark.parametrize("body", [{}, {"outcomes": []}, {"outcomes": {}}, [], None, {"x": 1}])
-def test_body_without_outcomes_is_a_422(admin: httpx.Client, body: Any) -> None:
-    said(admin.post("/outcomes", json=body), 422, "validation_error")
+def test_outcomes_rejects_body_without_outcomes_with_422(admin: httpx.Client, body: Any) -> None:
+    assert_error(admin.post("/outcomes", json=body), 422, "validation_error")
 
 
-def test_repeated_key_is_a_422(admin: httpx.Client) -> None:
+def test_outcomes_rejects_repeated_json_key_with_422(admin: httpx.Client) -> None:
     body = f'{{"outcomes": [{{"prediction_id": "{UNKNOWN}", "actual_G3": 1, "actual_G3": 2}}]}}'
-    answer = admin.post(
+    response = admin.post(
         "/outcomes", content=body.encode(), headers={"Content-Type": "application/json"}
     )
-    assert said(answer, 422, "validation_error")["details"][0]["type"] == "repeated_key"
+    assert assert_error(response, 422, "validation_error")["details"][0]["type"] == "repeated_key"
 
 
-def test_ten_thousand_are_taken_and_one_more_is_not(admin: httpx.Client) -> None:
+def test_outcomes_accepts_10000_and_rejects_10001(admin: httpx.Client) -> None:
     one = {"session_id": "s" * 128, "reference": "r" * 64, "actual_G3": 11}
-    answer = record(admin, *[one] * 10_000)
-    assert answer["accepted"] == 0
-    assert [part["index"] for part in answer["rejected"]] == list(range(10_000))
-    said(admin.post("/outcomes", json={"outcomes": [one] * 10_001}), 422, "validation_error")
+    response = record(admin, *[one] * 10_000)
+    assert response["accepted"] == 0
+    assert [part["index"] for part in response["rejected"]] == list(range(10_000))
+    assert_error(
+        admin.post("/outcomes", json={"outcomes": [one] * 10_001}), 422, "validation_error"
+    )
 
 
-def test_every_malformed_outcome_of_many_is_named(admin: httpx.Client) -> None:
+def test_outcomes_reports_every_invalid_outcome(admin: httpx.Client) -> None:
     many = [{"prediction_id": UNKNOWN, "actual_G3": number} for number in range(5000)]
-    answer = admin.post("/outcomes", json={"outcomes": many})
-    named = {detail["loc"][1] for detail in said(answer, 422, "validation_error")["details"]}
+    response = admin.post("/outcomes", json={"outcomes": many})
+    named = {
+        detail["loc"][1] for detail in assert_error(response, 422, "validation_error")["details"]
+    }
     assert named == set(range(21, 5000))
 
 
-def test_nobody_records_grades_without_a_token(
-    http: httpx.Client, holder: httpx.Client, guarded_admin: httpx.Client, session_id: str
+def test_outcomes_needs_token_even_if_predictions_do_not(
+    http: httpx.Client, api_client: httpx.Client, guarded_admin: httpx.Client, session_id: str
 ) -> None:
     body = {"outcomes": [{"prediction_id": UNKNOWN, "actual_G3": 11}]}
     # Predictions are open on that server, grades are not.
-    said(http.post("/outcomes", json=body), 401, "unauthenticated")
-    for client in (holder, guarded_admin):
+    assert_error(http.post("/outcomes", json=body), 401, "unauthenticated")
+    for client in (api_client, guarded_admin):
         known = predict(client, session_id)
         assert record(client, {"prediction_id": known, "actual_G3": 11})["accepted"] == 1
 
 
-def test_erased_session_takes_its_outcomes_with_it(
+def test_erasure_removes_outcomes_of_the_session(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     outcome = {"prediction_id": predict(http, session_id, reference="P-1"), "actual_G3": 11}
@@ -172,9 +176,11 @@ def test_erased_session_takes_its_outcomes_with_it(
 
 # BentoML's client uses things that its own libraries call old.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_bentomls_own_client_records(server: Server, http: httpx.Client, session_id: str) -> None:
+def test_bentoml_client_records_outcomes(
+    server: Server, http: httpx.Client, session_id: str
+) -> None:
     known = predict(http, session_id)
     with bentoml.SyncHTTPClient(server.url, token=ADMIN_TOKEN, timeout=60) as client:
-        answer = client.outcomes({"outcomes": [{"prediction_id": known, "actual_G3": 3}]})
+        response = client.outcomes({"outcomes": [{"prediction_id": known, "actual_G3": 3}]})
         client._temp_dir.cleanup()
-    assert answer == {"accepted": 1, "rejected": []}
+    assert response == {"accepted": 1, "rejected": []}

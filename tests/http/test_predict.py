@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from student_success.domain.students import EXAMPLE
-from tests.http.conftest import said
+from tests.http.conftest import assert_error
 
 FIELDS = {
     "prediction_id": str,
@@ -36,18 +36,18 @@ def predict(client: httpx.Client, body: Any = None, **headers: str) -> httpx.Res
 
 
 def rows(client: httpx.Client, session_id: str) -> list[dict[str, Any]]:
-    answer = client.get("/history", params={"session_id": session_id, "limit": 1000})
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()
+    response = client.get("/history", params={"session_id": session_id, "limit": 1000})
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()
     return found
 
 
-def test_answer_has_every_field_of_the_contract(http: httpx.Client, session_id: str) -> None:
+def test_predict_returns_every_field_of_the_contract(http: httpx.Client, session_id: str) -> None:
     before = datetime.now(UTC)
-    answer = predict(http, X_Session_Id=session_id)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    found = answer.json()
+    response = predict(http, X_Session_Id=session_id)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    found = response.json()
     assert {name: type(value) for name, value in found.items()} == FIELDS
     assert re.fullmatch("[0-9a-f]{32}", found["prediction_id"])
     assert found["session_id"] == session_id
@@ -76,7 +76,7 @@ def test_answer_has_every_field_of_the_contract(http: httpx.Client, session_id: 
         ({"G1": 20, "G2": 20}, "G1+G2"),
     ],
 )
-def test_horizon_says_which_grades_were_known(
+def test_predict_horizon_names_known_grades(
     http: httpx.Client, changed: dict[str, Any], horizon: str
 ) -> None:
     assert predict(http, {**EXAMPLE, **changed}).json()["horizon"] == horizon
@@ -84,7 +84,7 @@ def test_horizon_says_which_grades_were_known(
     assert predict(http, absent).json()["horizon"] == horizon
 
 
-def test_whole_number_with_a_point_counts_as_an_integer(
+def test_predict_accepts_integer_written_with_decimal_point(
     http: httpx.Client, session_id: str
 ) -> None:
     body = json.dumps(EXAMPLE).replace('"age": 17', '"age": 17.0')
@@ -117,11 +117,11 @@ def test_whole_number_with_a_point_counts_as_an_integer(
     ],
     ids=str,
 )
-def test_bad_field_is_named_and_its_value_not_echoed(
+def test_predict_reports_invalid_field_without_its_value(
     http: httpx.Client, session_id: str, changed: dict[str, Any], loc: list[str]
 ) -> None:
-    answer = predict(http, {**EXAMPLE, **changed}, X_Session_Id=session_id)
-    [detail] = said(answer, 422, "validation_error")["details"]
+    response = predict(http, {**EXAMPLE, **changed}, X_Session_Id=session_id)
+    [detail] = assert_error(response, 422, "validation_error")["details"]
     assert set(detail) == {"loc", "msg", "type"}
     assert detail["loc"] == loc
     assert rows(http, session_id) == []
@@ -148,11 +148,11 @@ def test_bad_field_is_named_and_its_value_not_echoed(
     ],
     ids=lambda body: repr(body[:12] + b".." + body[-12:]),
 )
-def test_bad_body_is_a_422_and_leaves_no_row(
+def test_predict_rejects_malformed_body_with_422_and_stores_no_row(
     http: httpx.Client, session_id: str, body: bytes
 ) -> None:
     headers = {"Content-Type": "application/json", "X-Session-Id": session_id}
-    said(http.post("/predict", content=body, headers=headers), 422, "validation_error")
+    assert_error(http.post("/predict", content=body, headers=headers), 422, "validation_error")
     assert rows(http, session_id) == []
 
 
@@ -171,10 +171,12 @@ def test_bad_body_is_a_422_and_leaves_no_row(
     ],
 )
 @pytest.mark.parametrize("path", ["/predict", "/predict_batch", "/history", "/health"])
-def test_only_json_is_read(http: httpx.Client, path: str, content_type: str | None) -> None:
+def test_post_returns_415_if_content_type_is_not_json(
+    http: httpx.Client, path: str, content_type: str | None
+) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
-    answer = http.post(path, content=json.dumps(EXAMPLE).encode(), headers=headers)
-    said(answer, 415, "unsupported_media_type")
+    response = http.post(path, content=json.dumps(EXAMPLE).encode(), headers=headers)
+    assert_error(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -186,29 +188,31 @@ def test_only_json_is_read(http: httpx.Client, path: str, content_type: str | No
         'application/json;charset="UTF-8"',
     ],
 )
-def test_json_may_name_its_charset(http: httpx.Client, content_type: str) -> None:
-    answer = http.post(
+def test_predict_accepts_content_type_with_utf8_charset(
+    http: httpx.Client, content_type: str
+) -> None:
+    response = http.post(
         "/predict", content=json.dumps(EXAMPLE).encode(), headers={"Content-Type": content_type}
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-def test_session_may_be_named_in_the_query(http: httpx.Client, session_id: str) -> None:
-    answer = http.post("/predict", params={"session_id": session_id}, json=EXAMPLE)
-    assert answer.json()["session_id"] == session_id
+def test_predict_takes_session_from_query(http: httpx.Client, session_id: str) -> None:
+    response = http.post("/predict", params={"session_id": session_id}, json=EXAMPLE)
+    assert response.json()["session_id"] == session_id
 
 
-def test_header_wins_over_the_query(http: httpx.Client, session_id: str) -> None:
-    answer = http.post(
+def test_predict_prefers_session_of_header_to_query(http: httpx.Client, session_id: str) -> None:
+    response = http.post(
         "/predict",
         params={"session_id": "other"},
         json=EXAMPLE,
         headers={"X-Session-Id": session_id},
     )
-    assert answer.json()["session_id"] == session_id
+    assert response.json()["session_id"] == session_id
 
 
-def test_session_is_made_up_where_none_is_named(http: httpx.Client) -> None:
+def test_predict_makes_new_session_if_none_is_named(http: httpx.Client) -> None:
     made = {predict(http).json()["session_id"] for _ in range(5)}
     assert len(made) == 5
     for session in made:
@@ -216,25 +220,31 @@ def test_session_is_made_up_where_none_is_named(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "é", "x" * 129, "tab\there", "nul\x00"])
-def test_session_with_strange_characters_is_refused(http: httpx.Client, name: str) -> None:
-    answer = http.post("/predict", params={"session_id": name}, json=EXAMPLE)
-    [detail] = said(answer, 422, "validation_error")["details"]
+def test_predict_rejects_session_with_invalid_characters(http: httpx.Client, name: str) -> None:
+    response = http.post("/predict", params={"session_id": name}, json=EXAMPLE)
+    [detail] = assert_error(response, 422, "validation_error")["details"]
     assert detail["loc"] == ["session_id"]
 
 
-def test_parameter_that_stands_twice_is_refused(http: httpx.Client) -> None:
-    said(http.post("/predict?session_id=a&session_id=b", json=EXAMPLE), 422, "validation_error")
+def test_predict_rejects_repeated_query_parameter(http: httpx.Client) -> None:
+    assert_error(
+        http.post("/predict?session_id=a&session_id=b", json=EXAMPLE), 422, "validation_error"
+    )
 
 
-def test_reference_is_kept_apart_from_the_features(http: httpx.Client, session_id: str) -> None:
-    answer = predict(http, {**EXAMPLE, "reference": "élève:7"}, X_Session_Id=session_id)
-    assert answer.status_code == 200
+def test_predict_stores_reference_separately_from_features(
+    http: httpx.Client, session_id: str
+) -> None:
+    response = predict(http, {**EXAMPLE, "reference": "élève:7"}, X_Session_Id=session_id)
+    assert response.status_code == 200
     [row] = rows(http, session_id)
     assert row["reference"] == "élève:7"
     assert row["inputs_json"] == EXAMPLE
 
 
-def test_same_key_gives_the_same_answer_and_one_row(http: httpx.Client, session_id: str) -> None:
+def test_predict_with_the_same_idempotency_key_returns_same_response_and_stores_one_row(
+    http: httpx.Client, session_id: str
+) -> None:
     headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
     first, second = (predict(http, **headers) for _ in range(2))
     assert first.status_code == second.status_code == 200
@@ -242,46 +252,48 @@ def test_same_key_gives_the_same_answer_and_one_row(http: httpx.Client, session_
     assert len(rows(http, session_id)) == 1
 
 
-def test_same_key_at_once_gives_one_row_to_all(http: httpx.Client, session_id: str) -> None:
+def test_concurrent_predicts_with_the_same_idempotency_key_store_one_row(
+    http: httpx.Client, session_id: str
+) -> None:
     headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: predict(http, **headers), range(48)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.content for answer in answers}) == 1
+        responses = list(pool.map(lambda _: predict(http, **headers), range(48)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.content for response in responses}) == 1
     assert len(rows(http, session_id)) == 1
 
 
-def test_same_key_with_another_body_is_a_conflict(http: httpx.Client, session_id: str) -> None:
+def test_idempotency_key_with_another_body_returns_409(http: httpx.Client, session_id: str) -> None:
     headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
     assert predict(http, **headers).status_code == 200
-    said(predict(http, {**EXAMPLE, "age": 18}, **headers), 409, "conflict")
+    assert_error(predict(http, {**EXAMPLE, "age": 18}, **headers), 409, "conflict")
     assert len(rows(http, session_id)) == 1
 
 
-def test_same_key_of_others_is_another_key(
+def test_idempotency_key_is_separate_for_each_role_and_session(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
     headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
     others = {**headers, "X_Session_Id": f"{session_id}-other"}
-    answers = [predict(http, **headers), predict(http, **others), predict(admin, **headers)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200]
-    assert len({answer.json()["prediction_id"] for answer in answers}) == 3
-    assert predict(http, **headers).content == answers[0].content
+    responses = [predict(http, **headers), predict(http, **others), predict(admin, **headers)]
+    assert [response.status_code for response in responses] == [200, 200, 200]
+    assert len({response.json()["prediction_id"] for response in responses}) == 3
+    assert predict(http, **headers).content == responses[0].content
     assert len(rows(http, session_id)) == 2
 
 
-def test_request_that_was_refused_does_not_use_up_its_key(
+def test_rejected_request_does_not_use_its_idempotency_key(
     http: httpx.Client, session_id: str
 ) -> None:
     headers = {"X_Session_Id": session_id, "Idempotency_Key": f"key of {session_id}"}
-    said(predict(http, {**EXAMPLE, "age": 1}, **headers), 422, "validation_error")
+    assert_error(predict(http, {**EXAMPLE, "age": 1}, **headers), 422, "validation_error")
     assert predict(http, **headers).status_code == 200
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "é"])
-def test_key_with_strange_characters_is_refused(http: httpx.Client, key: str) -> None:
-    answer = http.post(
+def test_idempotency_key_with_invalid_characters_is_rejected(http: httpx.Client, key: str) -> None:
+    response = http.post(
         "/predict", json=EXAMPLE, headers=[("Idempotency-Key", key.encode("latin-1"))]
     )
-    [detail] = said(answer, 422, "validation_error")["details"]
+    [detail] = assert_error(response, 422, "validation_error")["details"]
     assert detail["loc"] == ["Idempotency-Key"]

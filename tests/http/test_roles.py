@@ -12,14 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.http.conftest import API_TOKEN, said
+from tests.http.conftest import API_TOKEN, assert_error
 from tests.server import ADMIN_TOKEN, ROOT, Server
 
 Route = tuple[str, str]
-Stranger = Callable[[Server], httpx.Client]
+NewClient = Callable[[Server], httpx.Client]
 
-# What the contract gives to whom. A route in none of these fails the test below: decide first.
-ADMINS: set[Route] = {
+# The role each route needs. A route in none of these sets, or in one too many, fails a test.
+ADMIN_ROUTES: set[Route] = {
     ("DELETE", "/history"),
     ("POST", "/train"),
     ("GET", "/train"),
@@ -29,7 +29,7 @@ ADMINS: set[Route] = {
     ("GET", "/versions"),
     ("GET", "/evidence"),
 }
-HOLDERS: set[Route] = {
+PREDICTION_ROUTES: set[Route] = {
     ("POST", "/predict"),
     ("POST", "/predict_batch"),
     ("GET", "/history"),
@@ -37,9 +37,9 @@ HOLDERS: set[Route] = {
     ("POST", "/outcomes"),
     ("POST", "/explain"),
 }
-# These ask for a token even while predictions do not.
-TOKEN_ALWAYS: set[Route] = {("POST", "/outcomes")}
-EVERYONES: set[Route] = {
+# Routes that need a token even if predictions do not.
+TOKEN_ROUTES: set[Route] = {("POST", "/outcomes")}
+PUBLIC_ROUTES: set[Route] = {
     ("GET", "/model"),
     ("GET", "/health"),
     ("POST", "/health"),
@@ -54,8 +54,8 @@ EVERYONES: set[Route] = {
     ("GET", "/"),
     ("GET", "/ui"),
 }
-# BentoML's own, which the edge lets nobody through to.
-CLOSED: set[Route] = {("GET", "/healthz"), ("GET", "/docs.json")}
+# Routes of BentoML that the middleware does not let through.
+CLOSED_ROUTES: set[Route] = {("GET", "/healthz"), ("GET", "/docs.json")}
 
 _LIST_ROUTES = """
 import json
@@ -80,7 +80,7 @@ print(json.dumps(sorted(set(found))))
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> set[Route]:
-    """Return every route of the application as BentoML builds it."""
+    """Return every route of the application: BentoML's, and those of our handlers."""
     home = tmp_path_factory.mktemp("routes")
     done = subprocess.run(
         [sys.executable, "-c", _LIST_ROUTES],
@@ -103,73 +103,66 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> set[Route]:
 
 
 def probe(client: httpx.Client, route: Route, token: str | None) -> httpx.Response:
-    """Ask in a way that is refused for its nonsense where it is allowed."""
+    """Send a request that an allowed caller gets a 422 for, so that it has no effect."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     method, path = route
     body = {"nonsense": 1} if method == "POST" else None
     return client.request(method, f"{path}?n=1&n=2", json=body, headers=headers)
 
 
-def test_every_route_of_the_application_is_somebodys(routes: set[Route]) -> None:
+def test_every_route_is_assigned_to_a_role(routes: set[Route]) -> None:
     mounts = {path for method, path in routes if method == "MOUNT"}
     assert mounts <= {"/static_content", "/metrics"}
-    plain = {route for route in routes if route[0] != "MOUNT"}
-    assert plain <= ADMINS | HOLDERS | EVERYONES | CLOSED, "say whose the new route is"
-    assert plain >= ADMINS
-    assert {("POST", "/predict"), ("POST", "/predict_batch"), ("GET", "/history")} <= plain
+    # Both ways: a new route needs a role, and a route that vanished must not escape these tests.
+    assert routes - {("MOUNT", path) for path in mounts} | {("GET", "/metrics")} == (
+        ADMIN_ROUTES | PREDICTION_ROUTES | PUBLIC_ROUTES | CLOSED_ROUTES
+    )
 
 
-def test_closed_routes_are_not_there(routes: set[Route], guarded_admin: httpx.Client) -> None:
-    for route in (routes - ADMINS - HOLDERS - EVERYONES) | CLOSED:
-        if route[0] != "MOUNT":
-            said(guarded_admin.request(*route), 404, "not_found")
+def test_closed_routes_return_404(guarded_admin: httpx.Client) -> None:
+    for route in CLOSED_ROUTES:
+        assert_error(guarded_admin.request(*route), 404, "not_found")
 
 
-def test_administrators_routes_refuse_everybody_else(
-    routes: set[Route], guarded: Server, stranger: Stranger
+def test_admin_routes_reject_other_roles(guarded: Server, new_client: NewClient) -> None:
+    client = new_client(guarded)
+    for route in sorted(ADMIN_ROUTES):
+        assert_error(probe(client, route, None), 401, "unauthenticated")
+        assert_error(probe(new_client(guarded), route, "wrong"), 401, "unauthenticated")
+        assert_error(probe(client, route, API_TOKEN), 403, "forbidden")
+        assert_error(probe(client, route, ADMIN_TOKEN), 422, "validation_error")
+
+
+def test_prediction_routes_reject_callers_without_token(
+    guarded: Server, new_client: NewClient
 ) -> None:
-    client = stranger(guarded)
-    for route in sorted(ADMINS & routes):
-        said(probe(client, route, None), 401, "unauthenticated")
-        said(probe(stranger(guarded), route, "wrong"), 401, "unauthenticated")
-        said(probe(client, route, API_TOKEN), 403, "forbidden")
-        said(probe(client, route, ADMIN_TOKEN), 422, "validation_error")
+    client = new_client(guarded)
+    for route in sorted(PREDICTION_ROUTES):
+        assert_error(probe(client, route, None), 401, "unauthenticated")
+        assert_error(probe(new_client(guarded), route, "wrong"), 401, "unauthenticated")
+        assert_error(probe(client, route, API_TOKEN), 422, "validation_error")
+        assert_error(probe(client, route, ADMIN_TOKEN), 422, "validation_error")
 
 
-def test_holders_routes_refuse_who_has_no_token(
-    routes: set[Route], guarded: Server, stranger: Stranger
-) -> None:
-    client = stranger(guarded)
-    for route in sorted(HOLDERS & routes):
-        said(probe(client, route, None), 401, "unauthenticated")
-        said(probe(stranger(guarded), route, "wrong"), 401, "unauthenticated")
-        said(probe(client, route, API_TOKEN), 422, "validation_error")
-        said(probe(client, route, ADMIN_TOKEN), 422, "validation_error")
+def test_prediction_routes_are_open_when_no_api_token_is_set(http: httpx.Client) -> None:
+    for route in sorted(PREDICTION_ROUTES - TOKEN_ROUTES):
+        assert_error(probe(http, route, None), 422, "validation_error")
+    for route in sorted(TOKEN_ROUTES):
+        assert_error(probe(http, route, None), 401, "unauthenticated")
 
 
-def test_holders_routes_are_everyones_while_no_token_is_set(
-    routes: set[Route], http: httpx.Client
-) -> None:
-    for route in sorted(HOLDERS & routes - TOKEN_ALWAYS):
-        said(probe(http, route, None), 422, "validation_error")
-    for route in sorted(TOKEN_ALWAYS & routes):
-        said(probe(http, route, None), 401, "unauthenticated")
-
-
-def test_everyones_routes_ask_for_nothing(
-    routes: set[Route], guarded: Server, stranger: Stranger
-) -> None:
-    client = stranger(guarded)
-    for route in sorted(EVERYONES & routes):
+def test_public_routes_need_no_token(guarded: Server, new_client: NewClient) -> None:
+    client = new_client(guarded)
+    for route in sorted(PUBLIC_ROUTES):
         for token in (None, "wrong", API_TOKEN):
-            said(probe(client, route, token), 422, "validation_error")
+            assert_error(probe(client, route, token), 422, "validation_error")
 
 
-def test_other_sessions_are_not_a_holders(holder: httpx.Client) -> None:
-    said(holder.get("/history"), 403, "forbidden")
-    said(holder.post("/history", json={}), 403, "forbidden")
-    assert holder.get("/history", params={"session_id": "mine"}).status_code == 200
-    assert holder.post("/history", json={}, headers={"X-Session-Id": "mine"}).status_code == 200
+def test_api_token_does_not_open_history_of_all_sessions(api_client: httpx.Client) -> None:
+    assert_error(api_client.get("/history"), 403, "forbidden")
+    assert_error(api_client.post("/history", json={}), 403, "forbidden")
+    assert api_client.get("/history", params={"session_id": "mine"}).status_code == 200
+    assert api_client.post("/history", json={}, headers={"X-Session-Id": "mine"}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -186,45 +179,45 @@ def test_other_sessions_are_not_a_holders(holder: httpx.Client) -> None:
         f"Bearer{ADMIN_TOKEN}",
     ],
 )
-def test_malformed_token_is_none(guarded: Server, stranger: Stranger, header: str) -> None:
-    answer = stranger(guarded).get("/deployments", headers={"Authorization": header})
-    said(answer, 401, "unauthenticated")
-    assert ADMIN_TOKEN not in answer.text
+def test_malformed_token_returns_401(guarded: Server, new_client: NewClient, header: str) -> None:
+    response = new_client(guarded).get("/deployments", headers={"Authorization": header})
+    assert_error(response, 401, "unauthenticated")
+    assert ADMIN_TOKEN not in response.text
 
 
-def test_scheme_is_read_in_any_case(guarded: Server, stranger: Stranger) -> None:
-    answer = stranger(guarded).get(
+def test_authorization_scheme_is_case_insensitive(guarded: Server, new_client: NewClient) -> None:
+    response = new_client(guarded).get(
         "/deployments", headers={"Authorization": f"bEARER {ADMIN_TOKEN}"}
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-def test_token_in_the_query_opens_nothing(guarded: Server, stranger: Stranger) -> None:
-    answer = stranger(guarded).get("/deployments", params={"token": ADMIN_TOKEN})
-    said(answer, 401, "unauthenticated")
+def test_token_in_the_query_returns_401(guarded: Server, new_client: NewClient) -> None:
+    response = new_client(guarded).get("/deployments", params={"token": ADMIN_TOKEN})
+    assert_error(response, 401, "unauthenticated")
 
 
-def test_wrong_tokens_are_slowed_down_and_a_right_one_always_passes(
-    guarded: Server, stranger: Stranger
+def test_wrong_tokens_return_429_and_a_valid_one_is_accepted(
+    guarded: Server, new_client: NewClient
 ) -> None:
-    client = stranger(guarded)
+    client = new_client(guarded)
 
     def asked(client: httpx.Client, token: str) -> httpx.Response:
         return client.get("/deployments", headers={"Authorization": f"Bearer {token}"})
 
     statuses = [asked(client, "wrong").status_code for _ in range(12)]
     assert statuses == [401] * 5 + [429] * 7
-    answer = asked(client, "wrong")
-    said(answer, 429, "too_many_requests")
-    assert int(answer.headers["retry-after"]) >= 1
+    response = asked(client, "wrong")
+    assert_error(response, 429, "too_many_requests")
+    assert int(response.headers["retry-after"]) >= 1
     for _ in range(3):
         assert asked(client, ADMIN_TOKEN).status_code == 200
         assert asked(client, "wrong").status_code == 429
     # Another address has its own count.
-    assert asked(stranger(guarded), "wrong").status_code == 401
+    assert asked(new_client(guarded), "wrong").status_code == 401
 
 
-def test_page_of_another_site_cannot_post_a_form(
+def test_form_posted_by_another_site_returns_415_and_preflight_405(
     server: Server, http: httpx.Client, session_id: str
 ) -> None:
     for content_type in (
@@ -232,13 +225,13 @@ def test_page_of_another_site_cannot_post_a_form(
         "multipart/form-data; boundary=x",
         "text/plain",
     ):
-        answer = http.post(
+        response = http.post(
             "/predict",
             params={"session_id": session_id},
             content=b'{"school":"GP"}',
             headers={"Content-Type": content_type, "Origin": "http://evil.example"},
         )
-        said(answer, 415, "unsupported_media_type")
+        assert_error(response, 415, "unsupported_media_type")
     preflight = http.options(
         "/predict",
         headers={
@@ -247,11 +240,11 @@ def test_page_of_another_site_cannot_post_a_form(
             "Access-Control-Request-Headers": "content-type",
         },
     )
-    said(preflight, 405, "method_not_allowed")
+    assert_error(preflight, 405, "method_not_allowed")
     assert not [name for name in preflight.headers if name.startswith("access-control")]
 
 
-def test_tokens_are_nowhere_in_log_or_state(guarded: Server) -> None:
+def test_tokens_are_not_written_to_log_or_state(guarded: Server) -> None:
     for path in guarded.state_dir.rglob("*"):
         if path.is_file():
             content = Path(path).read_bytes()

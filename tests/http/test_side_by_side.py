@@ -9,7 +9,7 @@ from tests.http.conftest import counts
 from tests.server import Server
 
 
-def test_each_keeps_its_own_history(
+def test_servers_with_other_state_directories_keep_separate_histories(
     server: Server,
     guarded: Server,
     http: httpx.Client,
@@ -27,7 +27,9 @@ def test_each_keeps_its_own_history(
         assert (one.state_dir / "bentoml").is_dir()
 
 
-def test_each_counts_its_own_predictions(http: httpx.Client, guarded_admin: httpx.Client) -> None:
+def test_servers_with_other_state_directories_count_separately(
+    http: httpx.Client, guarded_admin: httpx.Client
+) -> None:
     name = "student_success_predictions_total{"
     [before], [other_before] = counts(http, name), counts(guarded_admin, name)
     http.post("/predict", json=EXAMPLE)
@@ -35,7 +37,7 @@ def test_each_counts_its_own_predictions(http: httpx.Client, guarded_admin: http
     assert counts(guarded_admin, name) == [other_before]
 
 
-def test_state_is_its_owners_alone(server: Server) -> None:
+def test_state_directories_are_private_to_their_owner(server: Server) -> None:
     # The folder itself was made by the test.
     for path in server.state_dir.rglob("*"):
         if path.is_dir() and path.parent == server.state_dir:
