@@ -51,7 +51,7 @@ def align_alias(settings: Settings, deployments: Deployments, *, may_adopt: bool
         Operation.ALIAS,
         engine=deployments.engine,
         state_dir=settings.state_dir,
-        patience=LOCK_TIMEOUT_SECONDS,
+        timeout=LOCK_TIMEOUT_SECONDS,
     )
     try:
         with lock:

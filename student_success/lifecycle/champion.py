@@ -18,7 +18,7 @@ from student_success.core.errors import ModelUnavailableError, StudentSuccessErr
 from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
 from student_success.lifecycle.audit_file import Anchor
-from student_success.lifecycle.worker_status import Attendance
+from student_success.lifecycle.worker_status import WorkerStatus
 from student_success.model.predictor import Predictor
 from student_success.registry import versions
 from student_success.storage.deployments import Deployment, Deployments
@@ -60,7 +60,7 @@ class Champion:
         self._retry_at = 0.0
         self._started = False
         self._anchor = Anchor(settings.state_dir)
-        self._attendance = Attendance(settings.state_dir / "workers")
+        self._worker_status = WorkerStatus(settings.state_dir / "workers")
         self.served: Served | None = None
         """Read it once per request, so that the whole response comes from one version."""
 
@@ -83,7 +83,7 @@ class Champion:
 
     def behind(self) -> int:
         """Count the workers of this machine that do not serve the newest deployment."""
-        return self._attendance.behind(self._deployments.newest_id())
+        return self._worker_status.count_behind(self._deployments.newest_id())
 
     async def await_all(self) -> int:
         """Wait until every worker of this machine serves the newest deployment.
@@ -103,7 +103,7 @@ class Champion:
 
     def close(self) -> None:
         """Remove this worker from the list of workers."""
-        self._attendance.leave()
+        self._worker_status.close()
 
     def load_first(self) -> None:
         """Load the newest deployment without the registry; load the seed if that fails."""
@@ -175,7 +175,7 @@ class Champion:
         if self.served is not None:
             metrics.model_info.labels(self.served.predictor.version, self.served.source).set(0)
         self.served = served
-        self._attendance.note(served.deployment_id)
+        self._worker_status.write(served.deployment_id)
         version = served.predictor.version
         metrics.model_info.labels(version, served.source).set(1)
         extra = {"model_version": version, "source": served.source}

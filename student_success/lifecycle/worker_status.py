@@ -1,8 +1,11 @@
-"""Which deployment each worker of this machine serves, for any of them to tell.
+"""Show every worker of this machine which deployment each of the others serves.
 
-Every worker keeps a small file locked as long as it lives. The operating system lets the lock go
-when the worker ends, however it ends; one that is stopped, hung or starved keeps it, and is seen to
-be behind. No clock and no process id is involved.
+Every worker holds the lock of a small file as long as it lives. The operating system releases the
+lock when the worker ends, however it ends; a worker that is stopped or hangs keeps it, and so
+counts as behind. No clock and no process id is involved.
+
+The files are locked with `flock` itself: a `FileLock` of filelock is exclusive and creates the file
+that is only to be checked.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-_WORDS = 32
+_BYTES = 32
+"""Length of a file, so that a shorter number overwrites a longer one."""
 
 
-class Attendance:
-    """One worker's entry among all.
+class WorkerStatus:
+    """The status file of one worker, and those of all other workers.
 
     Parameters
     ----------
@@ -30,39 +34,40 @@ class Attendance:
         self._folder = folder
         self._descriptor: int | None = None
 
-    def note(self, deployment_id: int) -> None:
-        """Say which deployment this worker serves from now on."""
+    def write(self, deployment_id: int) -> None:
+        """Record which deployment this worker serves from now on."""
         if self._descriptor is None:
-            self._descriptor = self._enter()
-        os.pwrite(self._descriptor, f"{deployment_id:<{_WORDS - 1}}\n".encode(), 0)
+            self._descriptor = self._create()
+        os.pwrite(self._descriptor, f"{deployment_id:<{_BYTES - 1}}\n".encode(), 0)
 
-    def behind(self, deployment_id: int) -> int:
+    def count_behind(self, deployment_id: int) -> int:
         """Count the workers that serve another deployment."""
-        return sum(served != deployment_id for served in self._all())
+        return sum(served != deployment_id for served in self._served_deployments())
 
-    def leave(self) -> None:
-        """Take the entry back."""
+    def close(self) -> None:
+        """Release the lock, so that this worker is not counted any more."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _enter(self) -> int:
+    def _create(self) -> int:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = uuid.uuid4().hex
         hidden = self._folder / f".{name}"
         descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Only now: an entry that is not locked is taken for one of the dead.
+        # Renamed after it is locked: an unlocked file belongs to a worker that has exited.
         hidden.rename(self._folder / name)
         return descriptor
 
-    def _all(self) -> Iterator[int]:
+    def _served_deployments(self) -> Iterator[int]:
+        """Yield what each living worker serves; delete the files of workers that have exited."""
         for path in sorted(self._folder.glob("[!.]*")):
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as entry:
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
-                    fcntl.flock(entry, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    # One that has not said anything yet serves nothing.
-                    yield int(entry.read(_WORDS) or b"-1")
+                    # An empty file belongs to a worker that serves nothing yet.
+                    yield int(file.read(_BYTES) or b"-1")
                 else:
                     path.unlink()

@@ -1,16 +1,14 @@
-"""Locks between processes, freed by the operating system or the database when a holder dies.
+"""Locks between processes; the lock of a process that dies is released.
 
-On one machine a lock is `flock` on a file of the state directory. With PostgreSQL it is an advisory
-lock of the session, so that several machines exclude one another as well.
+With SQLite a lock is a locked file in the state directory. With PostgreSQL it is an advisory lock
+of the database session, so that several machines exclude one another as well.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -26,10 +24,12 @@ from student_success.storage.engine import unavailable_on_failure
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
+"""Pause between checks that the database session of an advisory lock still exists."""
+RETRY_SECONDS = 0.1
 
 
 class Operation(StrEnum):
-    """What must not happen twice at once."""
+    """An operation that only one process may do at a time."""
 
     TRAINING = "training"
     DEPLOYMENT = "deployment"
@@ -43,69 +43,78 @@ def _key(operation: Operation) -> int:
 
 @contextlib.contextmanager
 def exclusive(
-    *operations: Operation, engine: Engine, state_dir: Path, patience: float = 0.0
+    *operations: Operation, engine: Engine, state_dir: Path, timeout: float = 0.0
 ) -> Iterator[None]:
-    """Hold the locks of `operations` for the block, or refuse.
+    """Hold the locks of `operations` during the block.
 
     Parameters
     ----------
-    patience
-        Seconds to wait for a lock that somebody else holds.
+    timeout
+        Seconds to wait for a lock that another process or thread holds.
 
     Raises
     ------
     BusyError
-        If somebody else holds one of them.
+        If a lock is still held after the timeout; the message names its operation.
     DatabaseUnavailableError
-        If the database that keeps them does not answer.
+        If the database that holds the locks does not answer.
     """
     take = _database_lock if engine.dialect.name == "postgresql" else _file_lock
-    give_up = time.monotonic() + patience
-    with contextlib.ExitStack() as held:
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as locks:
         for operation in sorted(operations):
             while True:
                 try:
-                    held.enter_context(take(operation, engine, state_dir))
+                    locks.enter_context(take(operation, engine, state_dir))
                     break
                 except BusyError:
-                    if time.monotonic() >= give_up:
+                    if time.monotonic() >= deadline:
                         raise
-                    time.sleep(0.1)
+                    time.sleep(RETRY_SECONDS)
         yield
 
 
 @contextlib.contextmanager
 def _file_lock(operation: Operation, _engine: Engine, state_dir: Path) -> Iterator[None]:
+    # Imported here: the import takes longer than everything else in this module.
+    from filelock import FileLock, Timeout
+
     folder = state_dir / "locks"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Not inheritable: a child that outlived us by an instant must not keep the lock.
-    descriptor = os.open(folder / f"{operation}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = FileLock(
+        folder / f"{operation}.lock",
+        mode=0o600,
+        # A training acquires the lock on one thread and releases it on another.
+        thread_local=False,
+        # Its substitute on file systems without locks would outlive a killed process.
+        fallback_to_soft=False,
+    )
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"Another {operation} is under way.") from None
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise BusyError(f"Another {operation} is under way.") from None
+    try:
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 @contextlib.contextmanager
 def _database_lock(operation: Operation, engine: Engine, _state_dir: Path) -> Iterator[None]:
     lock = _AdvisoryLock(operation, engine)
-    if not lock.take():
+    if not lock.acquire():
         raise BusyError(f"Another {operation} is under way.")
     try:
         yield
     finally:
-        lock.let_go()
+        lock.release()
 
 
 class _AdvisoryLock:
-    """A lock of the session with the server, taken anew when the server was restarted.
+    """A lock of a database session, acquired again after a restart of the server.
 
-    Until then another process may get it: what the lock protects is checked once more where it is
-    written, see `Deployments.record`.
+    In between, another process may acquire it. So the protected data are checked again when they
+    are written, see `Deployments.record`.
     """
 
     def __init__(self, operation: Operation, engine: Engine) -> None:
@@ -116,27 +125,27 @@ class _AdvisoryLock:
         self._stopping = threading.Event()
         self._watching = threading.Thread(target=self._watch, name="lock-watch", daemon=True)
 
-    def take(self) -> bool:
-        """Take the lock and watch over it; False if somebody else has it."""
+    def acquire(self) -> bool:
+        """Acquire and watch the lock; return False if another session holds it."""
         with unavailable_on_failure():
-            taken = self._try()
-        if taken:
+            acquired = self._try()
+        if acquired:
             self._watching.start()
-        return taken
+        return acquired
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._stopping.set()
         self._watching.join()
         if self._connection is not None:
-            # Without a server there is no lock either.
+            # If the server is down, the lock does not exist any more.
             with contextlib.suppress(SQLAlchemyError), self._connection as connection:
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), self._key)
 
     def _try(self) -> bool:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            taken = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), self._key)
-            if taken.scalar():
+            result = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), self._key)
+            if result.scalar():
                 self._connection = connection
                 return True
         finally:
@@ -150,7 +159,7 @@ class _AdvisoryLock:
                 if self._connection is not None:
                     self._connection.execute(text("SELECT 1"))
                 elif self._try():
-                    logger.info("lock_taken_again", extra={"operation": str(self._operation)})
+                    logger.info("lock_acquired_again", extra={"operation": str(self._operation)})
             except SQLAlchemyError:
                 logger.warning("lock_lost", extra={"operation": str(self._operation)})
                 self._drop()

@@ -1,4 +1,4 @@
-"""Who serves what, seen from any worker: the living, the stopped, the dead."""
+"""What workers see of one another: living, stopped and dead ones."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from pathlib import Path
 import pytest
 
 from student_success.core.settings import ROOT
-from student_success.lifecycle.worker_status import Attendance
+from student_success.lifecycle.worker_status import WorkerStatus
 
-OTHER = """
+OTHER_WORKER = """
 import sys, time
 from pathlib import Path
-from student_success.lifecycle.worker_status import Attendance
-Attendance(Path(sys.argv[1])).note(int(sys.argv[2]))
-print("entered", flush=True)
+from student_success.lifecycle.worker_status import WorkerStatus
+WorkerStatus(Path(sys.argv[1])).write(int(sys.argv[2]))
+print("written", flush=True)
 time.sleep(600)
 """
 
 
-def test_those_that_serve_something_else_are_counted(tmp_path: Path) -> None:
-    one, other = Attendance(tmp_path), Attendance(tmp_path)
-    assert one.behind(3) == 0, "nobody is there"
-    one.note(3)
-    other.note(2)
-    assert one.behind(3) == other.behind(3) == 1
-    other.note(3)
-    assert one.behind(3) == 0
-    # A longer number does not leave its tail behind, nor does a shorter one.
-    one.note(12345)
-    one.note(-1)
-    assert one.behind(-1) == 1
-    one.leave()
-    other.leave()
-    assert other.behind(3) == 0
+def test_count_behind_counts_workers_that_serve_another_deployment(tmp_path: Path) -> None:
+    first, second = WorkerStatus(tmp_path), WorkerStatus(tmp_path)
+    assert first.count_behind(3) == 0, "no worker has a file yet"
+    first.write(3)
+    second.write(2)
+    assert first.count_behind(3) == second.count_behind(3) == 1
+    second.write(3)
+    assert first.count_behind(3) == 0
+    # A shorter number overwrites a longer one completely.
+    first.write(12345)
+    first.write(-1)
+    assert first.count_behind(-1) == 1
+    first.close()
+    second.close()
+    assert second.count_behind(3) == 0
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("end", ["kill", "terminate"])
-def test_dead_worker_is_not_counted_and_its_entry_goes(tmp_path: Path, end: str) -> None:
+def test_dead_worker_is_not_counted_and_its_file_is_deleted(tmp_path: Path, end: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", OTHER, str(tmp_path), "1"], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", OTHER_WORKER, str(tmp_path), "1"], cwd=ROOT, stdout=subprocess.PIPE
     )
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"entered\n"
-        mine = Attendance(tmp_path)
-        mine.note(2)
-        assert mine.behind(2) == 1
+        assert process.stdout.readline() == b"written\n"
+        status = WorkerStatus(tmp_path)
+        status.write(2)
+        assert status.count_behind(2) == 1
         getattr(process, end)()
         process.wait(10)
-        assert mine.behind(2) == 0
+        assert status.count_behind(2) == 0
         assert len(list(tmp_path.iterdir())) == 1
     finally:
         process.kill()

@@ -1,10 +1,12 @@
-"""Locks between processes, let go by the operating system when their holder dies."""
+"""Locks between processes, released when the process that holds them dies."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,11 +57,11 @@ def take(engine: Engine, tmp_path: Path, *operations: Operation) -> None:
         pass
 
 
-def test_lock_excludes_other_processes_until_let_go(
+def test_lock_excludes_other_processes_until_released(
     holder: Holder, engine: Engine, tmp_path: Path
 ) -> None:
     process = holder(Operation.TRAINING)
-    with pytest.raises(BusyError, match="training"):
+    with pytest.raises(BusyError, match=r"^Another training is under way\.$"):
         take(engine, tmp_path, Operation.TRAINING)
     take(engine, tmp_path, Operation.DEPLOYMENT)
     process.communicate(timeout=10)
@@ -75,7 +77,7 @@ def test_killed_holder_leaves_no_lock_behind(
     take(engine, tmp_path, Operation.TRAINING, Operation.DEPLOYMENT)
 
 
-def test_lock_excludes_the_same_process_as_well(engine: Engine, tmp_path: Path) -> None:
+def test_lock_excludes_the_process_that_holds_it(engine: Engine, tmp_path: Path) -> None:
     with (
         exclusive(Operation.TRAINING, engine=engine, state_dir=tmp_path),
         pytest.raises(BusyError),
@@ -83,7 +85,7 @@ def test_lock_excludes_the_same_process_as_well(engine: Engine, tmp_path: Path) 
         take(engine, tmp_path, Operation.TRAINING)
 
 
-def test_refusal_lets_go_of_what_was_taken_before(
+def test_refusal_releases_locks_acquired_before(
     holder: Holder, engine: Engine, tmp_path: Path
 ) -> None:
     holder(Operation.TRAINING)
@@ -92,7 +94,7 @@ def test_refusal_lets_go_of_what_was_taken_before(
     take(engine, tmp_path, Operation.DEPLOYMENT)
 
 
-def test_failure_inside_lets_go(engine: Engine, tmp_path: Path) -> None:
+def test_exception_in_block_releases_lock(engine: Engine, tmp_path: Path) -> None:
     def fail() -> None:
         with exclusive(Operation.TRAINING, engine=engine, state_dir=tmp_path):
             raise RuntimeError
@@ -116,10 +118,34 @@ def test_child_of_the_holder_does_not_keep_the_lock(engine: Engine, tmp_path: Pa
     child.communicate(timeout=10)
 
 
-def test_state_directories_have_locks_of_their_own(
+def test_locks_of_different_state_directories_are_independent(
     holder: Holder, engine: Engine, tmp_path: Path
 ) -> None:
     if engine.dialect.name != "sqlite":
-        pytest.skip("with a database server its locks count, not those of the state directory")
+        pytest.skip("a database server has one set of locks for all state directories")
     holder(Operation.TRAINING)
     take(engine, tmp_path / "other", Operation.TRAINING)
+
+
+def test_lock_is_released_on_another_thread_than_acquired_it(
+    engine: Engine, tmp_path: Path
+) -> None:
+    stack = contextlib.ExitStack()
+    lock = exclusive(Operation.TRAINING, engine=engine, state_dir=tmp_path)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(stack.enter_context, lock).result()
+    with pytest.raises(BusyError):
+        take(engine, tmp_path, Operation.TRAINING)
+    stack.close()
+    take(engine, tmp_path, Operation.TRAINING)
+
+
+def test_lock_file_that_is_a_symbolic_link_is_not_followed(engine: Engine, tmp_path: Path) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("a database server keeps no lock files")
+    target = tmp_path / "target"
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / "training.lock").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"):
+        take(engine, tmp_path, Operation.TRAINING)
+    assert not target.exists()
