@@ -82,7 +82,7 @@ def promote(
     version = str(request.version)
     current = deployments.current()
     if current is not None and current.to_version == version:
-        raise ConflictError(f"Version {version} is served already.")
+        raise ConflictError(f"Version {version} is served already; nothing was changed.")
     with mlflow_client.downloaded(settings, request.version) as (registered, folder):
         report("fetched")
         versions.check_in_child(settings, folder, version)
@@ -91,7 +91,8 @@ def promote(
         report("judged")
         if not verdict.passed:
             raise PromotionRefusedError(
-                f"Version {version} was refused by the gate.",
+                f"Version {version} was not promoted: the gate refused it, see the conditions. "
+                f"Version {version_of(current)} is still served.",
                 details=verdict.to_json()["conditions"],
             )
         bento_store.keep(settings, registered, folder)
@@ -251,7 +252,9 @@ def _evaluation(settings: Settings, candidate: Path, champion: Path) -> Mapping[
         if not all(isinstance(evaluation[name], int | float) for name in ("mae", "r2")):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError("The evaluation of the model cannot be read.") from error
+        raise ArtefactError(
+            "The evaluation of the model cannot be read. Train it again or choose another version."
+        ) from error
     return evaluation
 
 
@@ -270,7 +273,8 @@ def _compare(settings: Settings, candidate: Path, champion: Path) -> dict[str, A
         result = asyncio.run(compare)
     except (ChildFailure, TrainingFailedError) as error:
         raise PromotionRefusedError(
-            "The candidate could not be compared with the version served now: train it again."
+            "The candidate was not promoted: it could not be compared with the version served now. "
+            "Train it again."
         ) from error
     evaluation: dict[str, Any] = result["evaluation"]
     return evaluation

@@ -57,7 +57,9 @@ def keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
         with FileLock(locks / "bento-store.lock", timeout=LOCK_TIMEOUT_SECONDS):
             return _keep(settings, version, folder)
     except Timeout as error:
-        raise ArtefactError("Another process is still importing into the Bento store.") from error
+        raise ArtefactError(
+            "Another process is importing into the Bento store; nothing was changed. Try again."
+        ) from error
 
 
 def _keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
@@ -85,10 +87,10 @@ def _keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
         ):
             shutil.copytree(folder, model.path_of(MODEL_FOLDER))
     except BentoMLException as error:
-        raise ArtefactError("The Bento store did not keep the model.") from error
+        raise ArtefactError(f"The Bento store did not keep version {version.version}.") from error
     path = stored(settings, str(version.version))
     if path is None:
-        raise ArtefactError("The Bento store did not keep the model.")
+        raise ArtefactError(f"The Bento store did not keep version {version.version}.")
     _flush(path.parent)
     return path
 

@@ -75,7 +75,7 @@ def check(folder: Path, version: RegisteredVersion) -> None:
     try:
         if version.checksums is None or version.fingerprint is None:
             raise ArtefactError(
-                "This version was not registered by this program's training: it has no checksums."
+                "This version has no checksums: it was not registered by this program's training."
             )
         if _files(folder) != parse((folder / CHECKSUMS).read_bytes(), version):
             raise ArtefactError("A file of the model is not the one that was recorded.")
