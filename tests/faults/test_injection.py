@@ -146,6 +146,11 @@ def test_no_sql_statement_is_built_from_text() -> None:
         "f'BEGIN {mode}'",
         "f'PRAGMA wal_checkpoint({mode})'",
         "f'LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE'",
+        "f'SELECT pg_advisory_lock({MIGRATION_LOCK_KEY})'",
+        "f'SELECT pg_advisory_unlock({MIGRATION_LOCK_KEY})'",
+        # In a migration, with names of its own.
+        "f'ALTER TABLE {table} SET ({options})'",
+        "f\"ALTER TABLE {table} RESET ({', '.join(OPTIONS)})\"",
     }
 
 
