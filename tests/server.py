@@ -1,4 +1,4 @@
-"""A real server in its own processes, for the tests that need one."""
+"""Start the real server in processes of its own, for tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READY_SECONDS = 60.0
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -36,7 +36,7 @@ class Server:
     Parameters
     ----------
     state_dir
-        Survives the server, so that it can be started again on the same state.
+        State directory. It is kept when the server stops, so that the server can start again on it.
     module
         Run in place of `student_success`.
     settings
@@ -72,7 +72,7 @@ class Server:
             "ADMIN_TOKEN": ADMIN_TOKEN,
             "LOG_FORMAT": "json",
             "UI_ENABLED": "false",
-            # Nothing stands between the tests and the server that would have to notice its end.
+            # No load balancer needs time to notice the end of the server.
             "DRAIN_SECONDS": "0",
             **self.settings,
         }
@@ -112,7 +112,7 @@ class Server:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Return the supervisor and everything below it; workers make their own sessions."""
+        """Return the supervisor and its descendants; each worker has a session of its own."""
         assert self.process is not None
         with contextlib.suppress(psutil.NoSuchProcess):
             supervisor = psutil.Process(self.process.pid)
@@ -122,14 +122,14 @@ class Server:
     def workers(self) -> list[psutil.Process]:
         found = []
         for process in self.processes():
-            # One may end while it is looked at.
+            # A process may end meanwhile.
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "_bentoml_impl.worker.service" in process.cmdline():
                     found.append(process)
         return found
 
     def stop(self) -> None:
-        """End the server as an operator would, and whatever is left of it by force."""
+        """Stop the server with SIGTERM, and kill the processes that are left."""
         if self.process is None:
             return
         below = self.processes()

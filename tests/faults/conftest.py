@@ -1,4 +1,4 @@
-"""What the fault tests share: the table of counts at the end of the run."""
+"""Print the counts of the fault tests at the end of the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEY = "fault_counts"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In a process of pytest-xdist, hand the counts to the one that prints."""
+    """Send the counts of a pytest-xdist worker to the main process."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output[_KEY] = counts.plain()
@@ -20,7 +20,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take the counts of a process of pytest-xdist; one that crashed has none to give."""
+    """Add the counts of a pytest-xdist worker; a crashed worker has none."""
     counts.merge(getattr(node, "workeroutput", {}).get(_KEY, {}))
 
 

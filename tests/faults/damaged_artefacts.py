@@ -1,4 +1,4 @@
-"""Ways to spoil a registered model, one function each; it is given the model's folder."""
+"""Damage the files of a registered model; each function takes the folder of the model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from training.export.onnx_writer import Nodes
 TREES = trees_file(Horizon.G1_G2)
 MODEL = "model.skops"
 INPUTS = len(json.loads((SEED_FOLDER / "serving.json").read_text("utf-8"))["inputs"]["names"])
-FAT = 25_000_000
-"""Empty objects: 75 megabytes in a file, well over a gigabyte in memory."""
-BOMB = 300 << 20
+EMPTY_OBJECTS = 25_000_000
+"""75 megabytes in a file, more than a gigabyte in memory."""
+UNPACKED_BYTES = 300 << 20
 
 
 def truncated(folder: Path) -> None:
@@ -47,7 +47,7 @@ def extra_file(folder: Path) -> None:
     (folder / "python_model.pkl").write_bytes(b"\x80\x04.")
 
 
-def truncated_and_sealed(folder: Path) -> None:
+def truncated_with_matching_hashes(folder: Path) -> None:
     path = folder / "serving" / TREES
     path.write_bytes(path.read_bytes()[:-100])
     write_manifest(folder / "serving")
@@ -67,7 +67,7 @@ def nan_answers(folder: Path) -> None:
 
 
 def nan_leaf(folder: Path) -> None:
-    """Answer NaN where no recorded pupil goes."""
+    """Put NaN into a leaf that no recorded pupil reaches."""
     _weigh(folder, float("nan"))
 
 
@@ -86,7 +86,7 @@ def no_evaluation(folder: Path, *, champion: str) -> None:
 
 
 def runs_for_ever(folder: Path) -> None:
-    """Put a loop without an end in place of the trees."""
+    """Put an endless loop in place of the trees."""
     one = helper.make_tensor("one", TensorProto.BOOL, [], [True])
     body = helper.make_graph(
         [
@@ -116,7 +116,7 @@ def runs_for_ever(folder: Path) -> None:
 
 
 def trees_in_a_circle(folder: Path) -> None:
-    """Lead the root of the first tree back to itself."""
+    """Make the root of the first tree its own child."""
     model, attributes = _nodes(folder)
     attributes["nodes_truenodeids"].ints[0] = 0
     _replace(folder, model.SerializeToString())
@@ -200,14 +200,14 @@ def _varint(value: int) -> bytes:
 
 def bursts_when_unpacked(folder: Path) -> None:
     with gzip.open(folder / "serving" / TREES, "wb") as packed:
-        for _ in range(BOMB >> 20):
+        for _ in range(UNPACKED_BYTES >> 20):
             packed.write(bytes(1 << 20))
     write_manifest(folder / "serving")
 
 
 def too_much_memory(folder: Path) -> None:
     with (folder / "serving" / "smoke.json").open("w") as file:
-        file.write('{"cases": [' + "{}," * FAT + "{}]}")
+        file.write('{"cases": [' + "{}," * EMPTY_OBJECTS + "{}]}")
     write_manifest(folder / "serving")
 
 
@@ -222,7 +222,7 @@ def pickle_of(marker: Path) -> bytes:
 
 
 def hostile_pickle(marker: Path) -> Alter:
-    """Say in the label that the model is a pickle, and let it be one."""
+    """Replace the model by a pickle, and say so in `MLmodel`."""
 
     def alter(folder: Path) -> None:
         (folder / MODEL).unlink()
@@ -244,7 +244,7 @@ def pickle_named_skops(marker: Path) -> Alter:
 
 
 def hostile_skops(marker: Path) -> Alter:
-    """Call a function of the operating system when the model is loaded as skops."""
+    """Make a skops file that calls a function of the operating system when it is loaded."""
 
     def alter(folder: Path) -> None:
         schema = {
@@ -266,7 +266,7 @@ def hostile_skops(marker: Path) -> Alter:
 
 
 def code_of_its_own(marker: Path) -> Alter:
-    """Name a module that travels with the model as the one to load it."""
+    """Name a module inside the model as its loader."""
 
     def alter(folder: Path) -> None:
         (folder / "code" / "loader.py").write_text(f"open({str(marker)!r}, 'w')\n", "utf-8")

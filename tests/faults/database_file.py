@@ -1,4 +1,4 @@
-"""What is in the database file, read beside the server."""
+"""Read the database file of a running server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_read_only(state_dir: Path) -> Iterator[sqlite3.Connection]:
 
 
 def count_predictions(state_dir: Path) -> Counter[str]:
-    """Return how often each prediction is in the history."""
+    """Return the number of rows of each prediction id."""
     with open_read_only(state_dir) as database:
         return Counter(
             row[0] for row in database.execute("SELECT prediction_id FROM inference_logs")
@@ -26,13 +26,13 @@ def count_predictions(state_dir: Path) -> Counter[str]:
 
 
 def check_integrity(state_dir: Path) -> str:
-    """Return what SQLite says of its file, ``ok`` if it is whole."""
+    """Return SQLite's report on its file: ``ok`` if it is intact."""
     with open_read_only(state_dir) as database:
         return str(database.execute("PRAGMA integrity_check").fetchone()[0])
 
 
 def session_predictions(state_dir: Path, session_id: str) -> list[str]:
-    """Return the predictions of a session."""
+    """Return the prediction ids of a session."""
     with open_read_only(state_dir) as database:
         query = "SELECT prediction_id FROM inference_logs WHERE session_id = ?"
         return [row[0] for row in database.execute(query, (session_id,))]

@@ -1,4 +1,4 @@
-"""Disks that fill up or cannot be written, and a lock that somebody holds."""
+"""Full and read-only disks, and a locked database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 
 class SmallDisk:
-    """A file system of its own, of a few megabytes."""
+    """A separate file system of a few megabytes."""
 
     def __init__(self, folder: Path, *, megabytes: int) -> None:
         self.folder = folder
@@ -37,7 +37,7 @@ class SmallDisk:
         return self.folder / "ballast"
 
     def fill(self) -> None:
-        """Leave not a byte."""
+        """Fill the disk to the last byte."""
         with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as ballast:
             while ballast.write(bytes(1 << 16)):
                 pass
@@ -49,7 +49,7 @@ class SmallDisk:
         self._ballast.unlink()
 
     def read_only(self, yes: bool) -> None:
-        """Let nobody write, or anybody again; only while no file is open for writing."""
+        """Make the disk read-only, or writable again. No file may be open for writing."""
         mode = "ro" if yes else "rw"
         subprocess.run(["mount", "-o", f"remount,{mode}", str(self.folder)], check=True)
 
@@ -68,7 +68,7 @@ def small_disk(folder: Path, *, megabytes: int) -> Iterator[SmallDisk]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold SQLite's lock of all writing."""
+    """Hold SQLite's exclusive lock during the block."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -77,7 +77,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_writes(processes: Iterable[psutil.Process]) -> Iterator[None]:
-    """Let the system refuse every write of these processes to a file."""
+    """Make every write of these processes to a file fail during the block."""
     pids = [process.pid for process in processes]
     before = [resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids]
     for pid, (_, hard) in zip(pids, before, strict=True):

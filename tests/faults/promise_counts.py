@@ -1,4 +1,4 @@
-"""What the fault tests did, counted by promise and printed once at the end of the run."""
+"""Counts of faults and requests for each promise, printed at the end of the run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 from collections.abc import Iterable, Mapping
 
 LONG_FORM = os.environ.get("FULL", "").strip() not in {"", "0"}
-"""Whether to break things as often as it takes, or as often as fits into a quarter of an hour."""
+"""Whether to repeat each fault often, which takes hours, or for a quarter of an hour in total."""
 
 COLUMNS = ("faults", "requests", "acknowledged", "lost")
 
 
 def repetitions(short: int, *, full: int) -> int:
-    """Return how often to do something in this run."""
+    """Return the number of repetitions in this run."""
     return full if LONG_FORM else short
 
 
 class Counts:
-    """Sums by promise, of one process or of several."""
+    """Sums by promise, of one process or several."""
 
     def __init__(self) -> None:
         self._sums: dict[str, dict[str, int]] = {}
@@ -31,20 +31,20 @@ class Counts:
         acknowledged: int = 0,
         lost: int = 0,
     ) -> None:
-        """Add to a promise's sums; call it before the asserts, so that failures are counted too.
+        """Add to the sums of a promise; call it before the assertions, to count failures.
 
         Parameters
         ----------
         promise
-            In the words of the table in `docs/guarantees.md`.
+            As in the table of `docs/guarantees.md`.
         faults
-            Things broken on purpose: kills, locks, hostile requests.
+            Number of faults injected: kills, locks, hostile requests.
         requests
-            Requests sent while they were broken, or because of it.
+            Requests sent during the faults, or to cause them.
         acknowledged
-            Requests answered with what was asked for.
+            Successful requests.
         lost
-            Of what was promised, that which was not kept.
+            Number of violations of the promise.
         """
         self.merge(
             {promise: dict(zip(COLUMNS, (faults, requests, acknowledged, lost), strict=True))}
@@ -58,11 +58,11 @@ class Counts:
                 known[column] += values[column]
 
     def plain(self) -> dict[str, dict[str, int]]:
-        """Return the sums as what can be sent to another process."""
+        """Return the sums as plain values, which can be sent to another process."""
         return {promise: dict(values) for promise, values in self._sums.items()}
 
     def table(self) -> list[str]:
-        """Return the lines of a table, empty where nothing was counted."""
+        """Return the lines of the table; no lines without counts."""
         if not self._sums:
             return []
         total = {column: sum(row[column] for row in self._sums.values()) for column in COLUMNS}
@@ -77,4 +77,4 @@ class Counts:
 
 
 counts = Counts()
-"""This process's."""
+"""The counts of this process."""

@@ -1,4 +1,4 @@
-"""No one trains, promotes, rolls back, erases or reads others' history without the right token."""
+"""Nobody trains, promotes, rolls back, erases or reads others' history without the right token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.server import ADMIN_TOKEN, Server, serving
 pytestmark = pytest.mark.faults
 
 PROMISE = (
-    "no one trains, promotes, rolls back, erases or reads others' history without the right token"
+    "nobody trains, promotes, rolls back, erases or reads others' history without the right token"
 )
 Route = tuple[str, str]
 

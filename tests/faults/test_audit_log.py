@@ -1,7 +1,7 @@
-"""The record of promotions is whole: whatever is done to its rows, `verify` says so.
+"""`verify` detects every change of the audit log of deployments.
 
-The rows come from real promotions and rollbacks by a real server; then somebody who can write the
-database, and nothing else, is at work.
+The rows come from real promotions and rollbacks by a real server. Then the test changes the database
+as somebody could who can write nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.server import ROOT, Server, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-PROMISE = "the record of promotions is whole"
+PROMISE = "the audit log of deployments shows tampering"
 MOVES = (("/promote", 1), ("/rollback", None), ("/promote", 2), ("/rollback", None))
 
 Tamper = Callable[[sqlite3.Connection], None]

@@ -1,4 +1,4 @@
-"""Clocks may jump: a year back and forth, while everything goes on."""
+"""Clocks may jump by a year, back and forth, while the service runs."""
 
 from __future__ import annotations
 

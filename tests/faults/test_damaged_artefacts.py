@@ -1,7 +1,7 @@
-"""A bad artefact never replaces a good one: damaged, hostile, endless or fat ones are refused.
+"""A bad artefact never replaces a good one: damaged, hostile, endless and huge ones are refused.
 
-Each is a version of its own in a real registry. Those that are sealed have hashes that fit, as
-somebody would see to who can write the registry.
+Each is a version in a real registry. "Sealed" ones have matching hashes, as somebody with write
+access to the registry could make them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DAMAGED = {
     "truncated": (damaged_artefacts.truncated, False),
     "bit flipped": (damaged_artefacts.bit_flipped, False),
     "file nobody recorded": (damaged_artefacts.extra_file, False),
-    "truncated, sealed": (damaged_artefacts.truncated_and_sealed, True),
+    "truncated, sealed": (damaged_artefacts.truncated_with_matching_hashes, True),
     "pickle beside it, sealed": (damaged_artefacts.extra_file, True),
     "wrong schema": (damaged_artefacts.wrong_schema, True),
     "NaN answers": (damaged_artefacts.nan_answers, True),

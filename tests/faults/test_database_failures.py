@@ -1,4 +1,4 @@
-"""The database may be locked, full or read-only: a clear refusal, and recovery without restart."""
+"""The database is locked, full or read-only: predictions get 503, and the service recovers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.server import Server, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-PROMISE = "the database may be locked, full or read-only"
+PROMISE = "the service recovers when the database was locked, full or read-only"
 HELD_SECONDS = repetitions(8, full=40)
 SLACK_SECONDS = 3.0
 """For a busy machine, beside the time in which a lock is waited for."""

@@ -1,4 +1,4 @@
-"""Erased means erased: gone from tables, write-ahead log and every file; by hand and by age."""
+"""Erased data are gone from tables, write-ahead log and every file, on request and by age."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.server import Server, serving
 
 pytestmark = pytest.mark.faults
 
-PROMISE = "erased means erased"
+PROMISE = "erased data are gone"
 DAY_US = 86_400 * 1_000_000
 SOON = 30.0
 

@@ -1,4 +1,4 @@
-"""SIGTERM loses nothing: no request that was sent goes without an answer."""
+"""SIGTERM loses no request: every request that was sent gets a response."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.server import Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-PROMISE = "SIGTERM loses nothing"
+PROMISE = "SIGTERM loses no request"
 STOPS = repetitions(3, full=20)
 CLIENTS = 24
 BACK_AGAIN = 4.0

@@ -23,7 +23,7 @@ from tests.server import Server, serving
 
 pytestmark = pytest.mark.faults
 
-PROMISE = "bad input is a 4xx in the envelope, never a 500"
+PROMISE = "bad input gets a 4xx in the error envelope, never a 500"
 BODIES = [
     *("/predict", "/predict_batch", "/explain", "/history", "/outcomes"),
     *("/train", "/promote", "/rollback", "/health"),

@@ -1,4 +1,4 @@
-"""A retry with the same Idempotency-Key gives one row and the same answer."""
+"""A repeated request with the same Idempotency-Key creates one row and gets the same response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.server import Server, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
-PROMISE = "a retry with the same Idempotency-Key gives one row and the same answer"
+PROMISE = "a repeated request with the same Idempotency-Key creates one row"
 AT_ONCE = 32
 KEYS = repetitions(20, full=200)
 CUTS = repetitions(60, full=600)

@@ -1,4 +1,4 @@
-"""No injection: into SQL, log lines, headers, or the cells of a spreadsheet."""
+"""Nothing can be injected into SQL, log lines, headers or spreadsheet cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics cannot be blown up: nothing that is sent makes a new series.
+"""Requests cannot add metric series.
 
 `tests/monitoring/test_series.py` asks for ten thousand paths and names hundreds of sessions.
 """
@@ -21,7 +21,7 @@ from tests.server import Server, serving
 
 pytestmark = pytest.mark.faults
 
-PROMISE = "metrics cannot be blown up"
+PROMISE = "requests cannot add metric series"
 
 
 @pytest.fixture(scope="module")

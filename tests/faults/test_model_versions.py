@@ -1,7 +1,7 @@
-"""Each answer comes from one version and names it; all workers follow a promotion, or it is said.
+"""Each response comes from one version and names it; workers that do not follow are reported.
 
-Two workers, a real registry, promotions and rollbacks under load. What is answered is worked out
-again here with the version that the answer names.
+Two workers, a real registry, promotions and rollbacks under load. Each prediction is computed again
+with the version that the response names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.server import Server, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-ONE_VERSION = "each answer comes from exactly one version and names it"
+ONE_VERSION = "each response comes from exactly one version and names it"
 FOLLOWED = "all workers follow a promotion within 2 s, or it is reported"
 FOLLOW_SECONDS = 2.0
 WORKERS = 2

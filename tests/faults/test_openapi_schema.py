@@ -1,4 +1,4 @@
-"""Bad input is a 4xx in the envelope, never a 500: everything that the description allows, and not.
+"""Every operation responds as the OpenAPI schema says, to valid and invalid requests.
 
 Schemathesis makes requests from the running server's own `/openapi.json`: such as fit it, such as
 break it in one place, and chains of them along its links.
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-PROMISE = "bad input is a 4xx in the envelope, never a 500"
+PROMISE = "bad input gets a 4xx in the error envelope, never a 500"
 FEW = repetitions(1, full=5)
 """Of what starts a process: MLflow's library takes seconds to import."""
 STARTS_A_PROCESS = {"POST /train", "POST /promote", "GET /versions", "GET /evidence"}

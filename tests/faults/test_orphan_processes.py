@@ -1,4 +1,4 @@
-"""No orphan holds the port: the supervisor alone is killed, with all that it has below it."""
+"""No orphan process holds the port after the supervisor alone was killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.server import Server, free_port
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-PROMISE = "no orphan holds the port"
+PROMISE = "no orphan process holds the port"
 GONE_SECONDS = 2.0
 KILLS = repetitions(2, full=10)
 

@@ -1,4 +1,4 @@
-"""What is installed is what was locked: one wrong byte, and nothing is installed."""
+"""Only locked packages are installed: with one wrong byte nothing is installed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.server import ROOT
 
 pytestmark = pytest.mark.faults
 
-PROMISE = "what is installed is what was locked"
+PROMISE = "only locked packages are installed"
 LOCKED = "packaging"
 """Small, pure Python, needs nothing."""
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")

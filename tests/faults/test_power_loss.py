@@ -1,4 +1,4 @@
-"""With HISTORY_SYNCHRONOUS=FULL the disk has an acknowledged prediction: the order is observed.
+"""With HISTORY_SYNCHRONOUS=FULL a prediction is on disk before its response is sent.
 
 `strace` shows each write to SQLite's write-ahead log, each `fdatasync` of it, and each answer on
 its way to the client, in the order in which they happened.
@@ -24,7 +24,7 @@ from tests.server import Server
 
 pytestmark = pytest.mark.faults
 
-PROMISE = "with synchronous=FULL also across power loss"
+PROMISE = "with synchronous=FULL, not after a power loss either"
 ANSWERS = repetitions(200, full=2000)
 CALLS = "pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync"
 SHOWN_BYTES = 8192

@@ -1,4 +1,4 @@
-"""An acknowledged prediction is never lost: every process is killed at random moments."""
+"""An acknowledged prediction is never lost when every process is killed at random moments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of counts itself: what does not count cannot show a loss."""
+"""The table of counts adds up what the fault tests counted."""
 
 from __future__ import annotations
 

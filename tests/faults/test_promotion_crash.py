@@ -1,7 +1,7 @@
-"""A promotion survives a crash at every step: afterwards it is the old version or the new one.
+"""A promotion survives a crash at every step: the old or the new version is served afterwards.
 
-The process that promotes stops at the step (see pausing/sitecustomize.py), then every process of
-the server is killed at once. What is on disk is then all there is.
+The promoting process stops at a step (see pause_promotion/sitecustomize.py), then every process of
+the server is killed at once. Only what is on disk remains.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.server import Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-PROMISE = "a promotion survives a crash at every step: old or new, never a mix"
+PROMISE = "a promotion survives a crash at every step"
 OLD, NEW = "1", "3"
-PAUSING = Path(__file__).parent / "pausing"
+PAUSE_MODULE = Path(__file__).parent / "pause_promotion"
 HOLDS_THE_DATABASE = "half recorded"
-"""There the one writer of SQLite stands still, and with it the history."""
+"""Step with an open transaction, which blocks every other write."""
 STEP_SECONDS = 120.0
 SETTLE_SECONDS = 60.0
 
@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(
         state,
         TEST_ALIAS_CHECK_SECONDS="0.5",
-        PYTHONPATH=f"{PAUSING}:{ROOT}",
+        PYTHONPATH=f"{PAUSE_MODULE}:{ROOT}",
         PAUSE_FILE=str(state / "pause"),
     )
     running.start()

@@ -1,4 +1,4 @@
-"""Bodies, headers and slow clients are bounded: in bytes, in time, and in what they cost others."""
+"""Bodies, headers and slow clients are bounded in bytes, in time and in memory."""
 
 from __future__ import annotations
 

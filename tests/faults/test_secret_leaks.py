@@ -1,4 +1,4 @@
-"""Nothing secret leaks: marked tokens and pupils, looked for in all that a run leaves behind."""
+"""No secret leaks: search everything that a run leaves for marked tokens and pupils."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.server import ROOT, Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-PROMISE = "nothing secret leaks"
+PROMISE = "no secret leaks"
 ADMIN = "adm1n-marked-7c1e5f0b9a"
 API = "ap1-marked-3d8e2c6f41"
 WRONG = "wr0ng-marked-9b0c7a5e22"

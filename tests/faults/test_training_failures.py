@@ -1,4 +1,4 @@
-"""Training never hurts serving, and one training and one promotion run at a time."""
+"""A training never makes a prediction fail; one training and one promotion run at a time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.server import Server, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-HARMLESS = "training never hurts serving"
-ONE_AT_A_TIME = "one training and one promotion at a time"
+HARMLESS = "a training never makes a prediction fail"
+ONE_AT_A_TIME = "one training and one promotion run at a time"
 AT_ONCE = 32
 TRAINER_SECONDS = 60
 LATENCY_SECONDS = 2.0

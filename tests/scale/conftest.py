@@ -1,4 +1,4 @@
-"""What the tests of scaling out share."""
+"""Fixtures of the tests of scaling."""
 
 from __future__ import annotations
 

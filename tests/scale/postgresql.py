@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own: Debian's binaries, a folder under /tmp, a free port."""
+"""Start a PostgreSQL server for tests: Debian's binaries, a temporary folder, a free port."""
 
 from __future__ import annotations
 

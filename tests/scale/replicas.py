@@ -1,4 +1,4 @@
-"""Several servers with one database and one registry, as on several machines."""
+"""Start several servers with one database and one registry, as on several machines."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Stop the process that promotes at a step of a test's choice, for the test to kill everything.
+"""Stop the promoting process at a step that a test chooses, so that the test can kill it there.
 
-Python imports this by itself in every process that has its folder on PYTHONPATH; the service knows
-nothing of it. The step is read from the file that PAUSE_FILE names. A process that gets there adds
-the suffix ".reached" to that file's name and stops as it is, with its locks and open transaction.
+Python imports this module in every process that has its folder on PYTHONPATH; the service does not
+know it. The file that PAUSE_FILE names contains the step. A process that reaches the step adds the
+suffix ".reached" to the name of that file and stops, with its locks and its open transaction.
 """
 
 import os
@@ -22,21 +22,21 @@ def _pause(step):
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def _around(owner, name, *, before=None, after=None):
-    inner = getattr(owner, name)
+def _pause_around(owner, name, *, before=None, after=None):
+    original = getattr(owner, name)
 
-    def outer(*arguments, **options):
+    def wrapper(*arguments, **options):
         if before:
             _pause(before)
-        result = inner(*arguments, **options)
+        result = original(*arguments, **options)
         if after:
             _pause(after)
         return result
 
-    setattr(owner, name, outer)
+    setattr(owner, name, wrapper)
 
 
-def _arm():
+def _install_pauses():
     import shutil
 
     from student_success.core import subprocesses
@@ -44,32 +44,32 @@ def _arm():
     from student_success.registry import bento_store, mlflow_client
     from student_success.storage import deployments
 
-    say = subprocesses.say
+    write_event = subprocesses.write_event
 
-    def said(stream, event, **values):
-        say(stream, event, **values)
+    def write_event_and_pause(stream, event, **values):
+        write_event(stream, event, **values)
         _pause(values.get("step", event))
 
-    subprocesses.say = said
+    subprocesses.write_event = write_event_and_pause
     copy2 = shutil.copy2
 
-    def copied(source, target, **options):
+    def copy_and_pause(source, target, **options):
         result = copy2(source, target, **options)
         if str(target).startswith(os.environ["BENTOML_HOME"]):
             _pause("half kept")
         return result
 
-    # `copytree` has it as the default of a parameter.
+    # `copytree` has `copy2` as the default of a parameter.
     shutil.copytree.__defaults__ = tuple(
-        copied if value is copy2 else value for value in shutil.copytree.__defaults__
+        copy_and_pause if value is copy2 else value for value in shutil.copytree.__defaults__
     )
-    _around(mlflow_client, "find", before="begun")
-    _around(bento_store, "keep", before="keeping")
-    _around(deployments, "_chain", after="half recorded")
-    _around(promotion.Anchor, "add", before="committed")
-    _around(mlflow_client, "move_alias", before="moving", after="moved")
-    _around(deployments.Deployments, "remember_alias", after="remembered")
+    _pause_around(mlflow_client, "find", before="begun")
+    _pause_around(bento_store, "keep", before="keeping")
+    _pause_around(deployments, "_chain", after="half recorded")
+    _pause_around(promotion.Anchor, "add", before="committed")
+    _pause_around(mlflow_client, "move_alias", before="moving", after="moved")
+    _pause_around(deployments.Deployments, "remember_alias", after="remembered")
 
 
 if "PAUSE_FILE" in os.environ and "promote" in sys.orig_argv:
-    _arm()
+    _install_pauses()
