@@ -1,7 +1,7 @@
 """`verify` detects every change of the audit log of deployments.
 
-The rows come from real promotions and rollbacks by a real server. Then the test changes the database
-as somebody could who can write nothing else.
+The rows come from real promotions and rollbacks by a real server. Then the test changes them as
+somebody could who can write the database and nothing else.
 """
 
 from __future__ import annotations
