@@ -71,8 +71,8 @@ def write_smoke(serving: Path) -> None:
     predictor = Predictor.load(serving, version="new")
     smoke = json.loads((serving / "smoke.json").read_text("utf-8"))
     for case in smoke["cases"]:
-        said = predictor.predict(StudentFeatures.model_validate(case["student"]))
-        case["expected"] |= {key: getattr(said, key) for key in case["expected"]}
+        prediction = predictor.predict(StudentFeatures.model_validate(case["student"]))
+        case["expected"] |= {key: getattr(prediction, key) for key in case["expected"]}
     (serving / "smoke.json").write_text(json.dumps(smoke), "utf-8")
     write_manifest(serving)
 
@@ -181,10 +181,10 @@ def _register_altered(settings: Settings, version: int, alter: Alter, sealed: bo
     client = MlflowClient(tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        with mlflow_client.downloaded(settings, version) as (found, downloaded):
+        with mlflow_client.downloaded(settings, version) as (registered, downloaded):
             shutil.copytree(downloaded, folder)
         alter(folder)
-        fingerprint, checksums = found.fingerprint, found.checksums
+        fingerprint, checksums = registered.fingerprint, registered.checksums
         if sealed:
             manifest = folder / "serving" / "manifest.json"
             fingerprint = hashlib.sha256(manifest.read_bytes()).hexdigest()

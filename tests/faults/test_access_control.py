@@ -73,8 +73,8 @@ def described(server: Server) -> dict[Route, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def all_routes(routes: set[Route], described: dict[Route, Any]) -> list[Route]:
     """Return every route: of the routing table, and of the description."""
-    found = {(method, path) for method, path in routes if method != "MOUNT"} | set(described)
-    return sorted(found)
+    all_of_them = {(method, path) for method, path in routes if method != "MOUNT"} | set(described)
+    return sorted(all_of_them)
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def pupil(server: Server) -> dict[str, Any]:
     """Return a prediction in a session that is somebody's own."""
     answer = ask(server, ("POST", "/predict"), API_TOKEN, {"reference": f"pupil-{MARK}"})
     assert answer.status_code == 200
-    made: dict[str, Any] = answer.json()
-    return made
+    prediction: dict[str, Any] = answer.json()
+    return prediction
 
 
 def from_address(server: Server, address: str) -> httpx.Client:
@@ -152,26 +152,26 @@ def test_requests_without_right_token_change_and_show_nothing(
     before = state(server)
     assert before["first"]
     assert before["job"] is None
-    asked = refused = 0
+    requests = refused = 0
     open_to_all: set[Route] = set()
     open_to_holders: set[Route] = set()
     for route in all_routes:
         operation = described.get(route)
         for token in [*NO_TOKEN, *WRONG]:
             answer = ask(server, route, token, operation=operation)
-            asked += 1
+            requests += 1
             refused += answer.status_code in (401, 404, 429)
             if answer.status_code not in (401, 404, 429):
                 open_to_all.add(route)
                 for secret in (MARK, pupil["prediction_id"], ADMIN_TOKEN, API_TOKEN):
                     assert secret not in answer.text, route
         answer = ask(server, route, API_TOKEN, operation=operation)
-        asked += 1
+        requests += 1
         refused += answer.status_code in (403, 404)
         if answer.status_code not in (403, 404):
             open_to_holders.add(route)
     after = state(server)
-    counts.add(promise=PROMISE, faults=asked, requests=asked, lost=int(after != before))
+    counts.add(promise=PROMISE, faults=requests, requests=requests, lost=int(after != before))
     assert after == before
     # What asks for nothing only reads; what a holder may do makes predictions and tells of them.
     assert {route for route in open_to_all if route[0] != "GET"} == {("POST", "/health")}
@@ -187,7 +187,7 @@ def test_requests_without_right_token_change_and_show_nothing(
     # And the description says the same to whoever reads it.
     for route, operation in described.items():
         assert ("security" in operation) == (route not in open_to_all), route
-    assert refused > asked / 2
+    assert refused > requests / 2
 
 
 @pytest.mark.parametrize("path", ["/history", "/history?limit=1000", "/history?before_id=9999"])
@@ -235,7 +235,7 @@ def test_form_of_another_site_gets_415_on_every_route(
     server: Server, all_routes: list[Route], described: dict[Route, Any], pupil: dict[str, Any]
 ) -> None:
     before = state(server)
-    asked = 0
+    requests = 0
     for route in all_routes:
         for content_type in FORMS if route[0] == "POST" else [None]:
             # Even with the right token, which a form cannot send.
@@ -243,12 +243,14 @@ def test_form_of_another_site_gets_415_on_every_route(
             answer = ask(
                 server, route, token, content_type=content_type, operation=described.get(route)
             )
-            asked += 1
+            requests += 1
             if route[0] == "POST":
                 assert answer.status_code in (404, 415), (route, content_type)
             assert not [name for name in answer.headers if name.startswith("access-control")]
             assert "set-cookie" not in answer.headers
-    counts.add(promise=PROMISE, faults=asked, requests=asked, lost=int(state(server) != before))
+    counts.add(
+        promise=PROMISE, faults=requests, requests=requests, lost=int(state(server) != before)
+    )
     assert state(server) == before
 
 

@@ -119,7 +119,7 @@ TAMPERED: dict[str, Tamper] = {
 
 
 def test_verify_accepts_unchanged_audit_log(state: Path) -> None:
-    assert verify(state) == (0, ["the record is whole"])
+    assert verify(state) == (0, ["The record of deployments is whole."])
 
 
 @pytest.mark.parametrize("how", TAMPERED)
@@ -130,8 +130,8 @@ def test_verify_detects_tampering(state: Path, tmp_path: Path, how: str) -> None
         shutil.copy(path, copied)
     with contextlib.closing(sqlite3.connect(copied / "student_success.db")) as database, database:
         TAMPERED[how](database)
-    code, said = verify(copied)
+    code, lines = verify(copied)
     counts.add(promise=PROMISE, faults=1, requests=1, acknowledged=1, lost=code != 1)
     assert code == 1
-    assert said[-1] == "the record of deployments is broken"
-    assert len(said) > 1, "it does not say what is wrong"
+    assert lines[-1] == "The record of deployments is broken."
+    assert len(lines) > 1, "it does not say what is wrong"

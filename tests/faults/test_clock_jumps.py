@@ -82,14 +82,14 @@ def test_history_keeps_order_and_keys_count_once_when_clock_jumps(
     keyed = http_request("POST", "/predict", EXAMPLE, {**session, "Idempotency-Key": "one"})
     first = ask(server, keyed)
     in_order = [first.json()["prediction_id"]]
-    told: list[float] = []
+    clock_differences: list[float] = []
     for seconds in JUMPS:
         wrong.set(seconds)
         for _ in range(PREDICTIONS):
-            said = ask(server, http_request("POST", "/predict", EXAMPLE, session)).json()
-            in_order.append(said["prediction_id"])
-        ahead = datetime.fromisoformat(said["timestamp"]) - datetime.now(UTC)
-        told.append(ahead.total_seconds())
+            prediction = ask(server, http_request("POST", "/predict", EXAMPLE, session)).json()
+            in_order.append(prediction["prediction_id"])
+        ahead = datetime.fromisoformat(prediction["timestamp"]) - datetime.now(UTC)
+        clock_differences.append(ahead.total_seconds())
         assert ask(server, keyed).body == first.body
     listed = pages(server, session["X-Session-Id"])
     counts.add(
@@ -99,7 +99,7 @@ def test_history_keeps_order_and_keys_count_once_when_clock_jumps(
         acknowledged=len(in_order) + len(JUMPS),
         lost=len(set(in_order) - set(listed)),
     )
-    assert told == pytest.approx(JUMPS, abs=60), "the clock has not jumped"
+    assert clock_differences == pytest.approx(JUMPS, abs=60), "the clock has not jumped"
     assert listed == in_order[::-1]
     assert len(set(in_order)) == len(in_order)
 
@@ -156,7 +156,7 @@ def test_retention_keeps_young_rows_when_clock_jumps(
     rows = {"old": clock.now_us() - YEAR_US, "today": clock.now_us()}
     with writing(connect(url)) as connection:
         connection.execute(
-            insert(inference_logs), [record(name, made) for name, made in rows.items()]
+            insert(inference_logs), [record(name, created_us) for name, created_us in rows.items()]
         )
 
     def left() -> list[str]:
@@ -173,13 +173,24 @@ def test_retention_keeps_young_rows_when_clock_jumps(
 
 
 def test_prediction_ids_are_unique_when_clock_stands_still() -> None:
-    made = {new_prediction_id(1_700_000_000_000_000) for _ in range(100_000)}
-    assert len(made) == 100_000
+    created_us = {new_prediction_id(1_700_000_000_000_000) for _ in range(100_000)}
+    assert len(created_us) == 100_000
 
 
-def record(session_id: str, made: int) -> dict[str, object]:
+def record(session_id: str, created_us: int) -> dict[str, object]:
     values = (
-        *(new_prediction_id(made), session_id, made, "{}", None, 10.0, "reussite", 0.5, 8, 12),
+        *(
+            new_prediction_id(created_us),
+            session_id,
+            created_us,
+            "{}",
+            None,
+            10.0,
+            "reussite",
+            0.5,
+            8,
+            12,
+        ),
         *("G1", False, "seed"),
     )
     return dict(zip(COLUMNS, values, strict=True))

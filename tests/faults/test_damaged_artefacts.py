@@ -199,10 +199,10 @@ def test_promote_refuses_version_with_unrecorded_hash(server: Server, watch: Wat
 
 
 def test_promote_refuses_version_without_evaluation(server: Server, watch: Watch) -> None:
-    made = server.state_dir / "made" / str(SERVED)
+    served_artefact = server.state_dir / "made" / str(SERVED)
 
     def alter(folder: Path) -> None:
-        damaged_artefacts.no_evaluation(folder, champion=verify(made))
+        damaged_artefacts.no_evaluation(folder, champion=verify(served_artefact))
 
     _is_refused(server, watch, alter, sealed=True)
 

@@ -58,8 +58,8 @@ class Trouble:
             self.recovered = time.monotonic() - after
         self.result = load.result
         self.refused = self.result.statuses[503]
-        found = count_predictions(server.state_dir)
-        self.lost = [one for one in self.result.acknowledged if found[one] != 1]
+        row_counts = count_predictions(server.state_dir)
+        self.lost = [one for one in self.result.acknowledged if row_counts[one] != 1]
         counts.add(
             promise=PROMISE,
             faults=1,
@@ -89,8 +89,8 @@ def ask_others(server: Server) -> dict[str, list[tuple[int, float]]]:
 
     paths = ("/readyz", "/health", "/history", "/model", "/livez")
     with ThreadPoolExecutor(AT_ONCE * len(paths)) as pool:
-        asked = {path: [pool.submit(one, path) for _ in range(AT_ONCE)] for path in paths}
-        return {path: [job.result() for job in jobs] for path, jobs in asked.items()}
+        jobs_by_path = {path: [pool.submit(one, path) for _ in range(AT_ONCE)] for path in paths}
+        return {path: [job.result() for job in jobs] for path, jobs in jobs_by_path.items()}
 
 
 def one_refusal(server: Server) -> HttpResponse:
@@ -114,7 +114,7 @@ def test_predict_returns_503_and_recovers_when_database_is_locked(server: Server
     trouble.go_through(seconds=HELD_SECONDS)
     assert trouble.refused
     limit = BUSY_SECONDS + SLACK_SECONDS
-    assert max(seconds for said in trouble.others.values() for _, seconds in said) < limit
+    assert max(seconds for responses in trouble.others.values() for _, seconds in responses) < limit
     # What only reads goes on.
     for path in ("/history", "/model", "/livez", "/health"):
         assert {status for status, _ in trouble.others[path]} == {200}, path
@@ -230,6 +230,6 @@ def test_predict_is_logged_again_when_database_recovers(tmp_path: Path) -> None:
             assert unlogged.json()["unlogged"] is True
         logged = ask(server, "POST", "/predict", EXAMPLE)
         assert "unlogged" not in logged.json()
-        found = count_predictions(tmp_path)
-        assert found[logged.json()["prediction_id"]] == 1
-        assert found[unlogged.json()["prediction_id"]] == 0
+        row_counts = count_predictions(tmp_path)
+        assert row_counts[logged.json()["prediction_id"]] == 1
+        assert row_counts[unlogged.json()["prediction_id"]] == 0

@@ -33,10 +33,10 @@ class Marked:
     def __init__(self, client: httpx.Client, admin: dict[str, str], name: str) -> None:
         self.session, self.reference, self.key = f"s-{name}", f"r-{name}", f"k-{name}"
         self.inputs = {**EXAMPLE, "G1": 11.918273645, "G2": 12.564738291}
-        made: dict[str, Any] = {**self.inputs, "reference": self.reference}
+        body: dict[str, Any] = {**self.inputs, "reference": self.reference}
         headers = {"X-Session-Id": self.session, "Idempotency-Key": self.key}
-        first = client.post("/predict", json=made, headers=headers)
-        batch = client.post("/predict_batch", json={"students": [made] * 30}, headers=headers)
+        first = client.post("/predict", json=body, headers=headers)
+        batch = client.post("/predict_batch", json={"students": [body] * 30}, headers=headers)
         self.answers = [first.content, batch.content]
         self.ids = [one["prediction_id"] for one in [first.json(), *batch.json()["predictions"]]]
         outcome = {"session_id": self.session, "reference": self.reference, "actual_G3": 13}
@@ -54,12 +54,12 @@ class Marked:
 
 def left(state_dir: Path, needles: list[bytes]) -> set[str]:
     """Return the files that hold any of the needles."""
-    found = set()
+    files_with_marks = set()
     for path in state_dir.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            found |= {path.name for needle in needles if needle in content}
-    return found
+            files_with_marks |= {path.name for needle in needles if needle in content}
+    return files_with_marks
 
 
 def rows(state_dir: Path, session: str, ids: list[str]) -> int:
@@ -82,8 +82,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=60) as made:
-        yield made
+    with httpx.Client(base_url=server.url, timeout=60) as body:
+        yield body
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["quiet", "under load"])
@@ -106,10 +106,10 @@ def test_erased_session_is_in_no_file(server: Server, client: httpx.Client, busy
         own = [needle for needle in marked.needles if needle not in other.needles]
         assert len(own) >= 36
         end = time.monotonic() + SOON
-        while (found := left(server.state_dir, own)) and time.monotonic() < end:
+        while (files_with_marks := left(server.state_dir, own)) and time.monotonic() < end:
             time.sleep(0.25)
-    counts.add(promise=PROMISE, faults=1, requests=1, acknowledged=1, lost=len(found))
-    assert found == set()
+    counts.add(promise=PROMISE, faults=1, requests=1, acknowledged=1, lost=len(files_with_marks))
+    assert files_with_marks == set()
     assert rows(server.state_dir, marked.session, marked.ids) == 0
     # Those of others are all there.
     assert rows(server.state_dir, other.session, other.ids) > 60
@@ -126,10 +126,10 @@ def test_erased_session_is_in_no_response(server: Server, client: httpx.Client) 
     everything = client.get("/history?limit=1000", headers=server.admin).text
     assert marked.reference not in everything
     # The same request with the same key is a new one: its old answer is gone.
-    made = {**marked.inputs, "reference": marked.reference}
+    body = {**marked.inputs, "reference": marked.reference}
     again = client.post(
         "/predict",
-        json=made,
+        json=body,
         headers={"X-Session-Id": marked.session, "Idempotency-Key": marked.key},
     )
     assert again.status_code == 200

@@ -60,8 +60,8 @@ def test_sigterm_loses_no_request_under_load(tmp_path: Path, drain_seconds: str)
             # The end was a refused connection, not a lost request.
             assert busy.result.refused_connections
             assert check_integrity(tmp_path) == "ok"
-            found = count_predictions(tmp_path)
-            lost |= {one for one in seen.acknowledged if found[one] != 1}
+            row_counts = count_predictions(tmp_path)
+            lost |= {one for one in seen.acknowledged if row_counts[one] != 1}
     finally:
         server.stop()
         counts.add(
@@ -85,13 +85,13 @@ def test_readyz_returns_503_while_draining(tmp_path: Path) -> None:
     try:
         with HttpConnection(server.port) as kept_one, HttpConnection(server.port) as idle:
             assert kept_one.exchange(ready).status == 200
-            told = time.monotonic()
+            signalled = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
-            while (said := probe(server.port, ready)).status == 200:
-                assert time.monotonic() < told + 2
-            assert said.status == 503
-            assert said.headers["retry-after"] == "1"
-            assert said.json()["error"] == "model_unavailable"
+            while (probe_response := probe(server.port, ready)).status == 200:
+                assert time.monotonic() < signalled + 2
+            assert probe_response.status == 503
+            assert probe_response.headers["retry-after"] == "1"
+            assert probe_response.json()["error"] == "model_unavailable"
             # Old and new connections are served, and told.
             for answer in (kept_one.exchange(predict), probe(server.port, predict)):
                 assert answer.status == 200
@@ -99,7 +99,7 @@ def test_readyz_returns_503_while_draining(tmp_path: Path) -> None:
             assert kept_one.is_closed_by_server()
             assert probe(server.port, http_request("GET", "/livez")).status == 200
             # On an idle connection the first request is answered as late as it may come.
-            time.sleep(max(0.0, told + 2.5 - time.monotonic()))
+            time.sleep(max(0.0, signalled + 2.5 - time.monotonic()))
             assert idle.exchange(predict).status == 200
         server.process.wait(20)
     finally:
@@ -126,8 +126,8 @@ def test_running_batch_is_completed_and_new_connections_refused(tmp_path: Path) 
             answer = pool.submit(slow.exchange, trickle[-20:]).result(20)
         assert answer.status == 200
         server.process.wait(20)
-        found = count_predictions(tmp_path)
-        assert all(found[one["prediction_id"]] == 1 for one in answer.json()["predictions"])
+        row_counts = count_predictions(tmp_path)
+        assert all(row_counts[one["prediction_id"]] == 1 for one in answer.json()["predictions"])
     finally:
         server.stop()
 

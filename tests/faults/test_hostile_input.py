@@ -60,14 +60,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def statuses() -> Iterator[Counter[int]]:
-    found: Counter[int] = Counter()
-    yield found
+    responses: Counter[int] = Counter()
+    yield responses
     counts.add(
         promise=PROMISE,
-        faults=found.total(),
-        requests=found.total(),
-        acknowledged=found[200],
-        lost=sum(number for status, number in found.items() if status >= 500),
+        faults=responses.total(),
+        requests=responses.total(),
+        acknowledged=responses[200],
+        lost=sum(number for status, number in responses.items() if status >= 500),
     )
 
 
@@ -78,10 +78,10 @@ def check_envelope(answer: HttpResponse, statuses: Counter[int]) -> HttpResponse
     for name, _ in SECURITY_HEADERS:
         assert name.decode() in answer.headers
     if answer.status >= 400:
-        said = answer.json()
-        assert set(said) == {"error", "message", "request_id", "details"}
-        assert said["request_id"] == answer.headers["x-request-id"]
-        for problem in said["details"]:
+        envelope = answer.json()
+        assert set(envelope) == {"error", "message", "request_id", "details"}
+        assert envelope["request_id"] == answer.headers["x-request-id"]
+        for problem in envelope["details"]:
             assert {"loc", "msg", "type"} <= set(problem)
     return answer
 

@@ -73,14 +73,14 @@ def test_simultaneous_repeats_create_one_row(server: Server) -> None:
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = [job.result() for job in [pool.submit(once) for _ in range(AT_ONCE)]]
-        said = {(answer.status, answer.body) for answer in answers}
-        found = session_predictions(server.state_dir, session)
+        different_responses = {(answer.status, answer.body) for answer in answers}
+        stored_ids = session_predictions(server.state_dir, session)
         if (
-            len(said) != 1
-            or sorted(prediction_ids(answers[0])) != sorted(found)
-            or len(found) != rows
+            len(different_responses) != 1
+            or sorted(prediction_ids(answers[0])) != sorted(stored_ids)
+            or len(stored_ids) != rows
         ):
-            wrong.append((said, found))
+            wrong.append((different_responses, stored_ids))
     sent = KEYS * AT_ONCE
     counts.add(promise=PROMISE, faults=KEYS, requests=sent, acknowledged=sent, lost=len(wrong))
     assert not wrong
@@ -101,14 +101,14 @@ def test_repeat_creates_one_row_after_connection_is_cut(server: Server) -> None:
                 time.sleep(chance.uniform(0, 0.005))
         before += bool(session_predictions(server.state_dir, session))
         answers = [ask(server.port, content) for _ in range(2)]
-        found = session_predictions(server.state_dir, session)
-        said = {(answer.status, answer.body) for answer in answers}
+        stored_ids = session_predictions(server.state_dir, session)
+        different_responses = {(answer.status, answer.body) for answer in answers}
         if (
-            len(said) != 1
-            or sorted(prediction_ids(answers[0])) != sorted(found)
-            or len(found) != rows
+            len(different_responses) != 1
+            or sorted(prediction_ids(answers[0])) != sorted(stored_ids)
+            or len(stored_ids) != rows
         ):
-            wrong.append((said, found))
+            wrong.append((different_responses, stored_ids))
     counts.add(
         promise=PROMISE,
         faults=CUTS,
@@ -128,7 +128,7 @@ def test_repeat_creates_one_row_after_server_is_killed(tmp_path: Path) -> None:
     wrong = []
     try:
         for _ in range(KILLS):
-            asked = [keyed(number) for number in range(24)]
+            keyed_requests = [keyed(number) for number in range(24)]
             first: dict[str, HttpResponse] = {}
 
             def once(session: str, content: bytes, first: dict[str, HttpResponse] = first) -> None:
@@ -138,21 +138,23 @@ def test_repeat_creates_one_row_after_server_is_killed(tmp_path: Path) -> None:
                     return
 
             with ThreadPoolExecutor(8) as pool:
-                for session, content, _ in asked:
+                for session, content, _ in keyed_requests:
                     pool.submit(once, session, content)
                 time.sleep(chance.uniform(0.005, 0.1))
                 server.kill()
             server.start()
             assert check_integrity(tmp_path) == "ok"
-            for session, content, rows in asked:
+            for session, content, rows in keyed_requests:
                 again = ask(server.port, content)
                 requests += 2
                 acknowledged += 1 + (session in first)
-                found = session_predictions(tmp_path, session)
+                stored_ids = session_predictions(tmp_path, session)
                 same = session not in first or first[session].body == again.body
-                whole = len(found) == rows and sorted(prediction_ids(again)) == sorted(found)
+                whole = len(stored_ids) == rows and sorted(prediction_ids(again)) == sorted(
+                    stored_ids
+                )
                 if not same or not whole:
-                    wrong.append((first.get(session), again, found))
+                    wrong.append((first.get(session), again, stored_ids))
         assert max(count_predictions(tmp_path).values()) == 1
     finally:
         server.stop()

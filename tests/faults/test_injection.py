@@ -57,8 +57,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, headers=server.admin, timeout=60) as made:
-        yield made
+    with httpx.Client(base_url=server.url, headers=server.admin, timeout=60) as accepted:
+        yield accepted
 
 
 def tables(server: Server) -> dict[str, int]:
@@ -75,12 +75,12 @@ def test_sql_in_any_field_is_treated_as_text(server: Server, client: httpx.Clien
     kept = client.post("/predict", json=EXAMPLE, headers={"X-Session-Id": "kept"})
     assert kept.status_code == 200
     before = tables(server)
-    made = asked = empty_sessions = 0
+    accepted = requests = empty_sessions = 0
     started = time.monotonic()
     for text in SQL:
         answer = client.post("/predict", json={**EXAMPLE, "reference": text})
         assert answer.status_code == 200
-        made += 1
+        accepted += 1
         session = answer.json()["session_id"]
         [row] = client.get("/history", params={"session_id": session}).json()
         assert row["reference"] == text
@@ -111,7 +111,7 @@ def test_sql_in_any_field_is_treated_as_text(server: Server, client: httpx.Clien
         ]
         for method, path, options, statuses in tried:
             answer = client.request(method, path, **options)
-            asked += 1
+            requests += 1
             assert answer.status_code in statuses, (path, text)
             if path == "/outcomes":
                 assert answer.json()["accepted"] == 0
@@ -122,8 +122,13 @@ def test_sql_in_any_field_is_treated_as_text(server: Server, client: httpx.Clien
     # "_" is a family that there might be, and the row by which the database is tried may go.
     expected = {"jobs", "idempotency_keys"}
     changed = {name: by for name, by in grown.items() if by and name not in expected}
-    counts.add(promise=PROMISE, faults=asked + made, requests=asked + made, acknowledged=made)
-    assert changed == {"inference_logs": made}
+    counts.add(
+        promise=PROMISE,
+        faults=requests + accepted,
+        requests=requests + accepted,
+        acknowledged=accepted,
+    )
+    assert changed == {"inference_logs": accepted}
     assert empty_sessions > len(SQL)
     assert time.monotonic() - started < 60
     assert len(client.get("/history", params={"session_id": "kept"}).json()) == 1
@@ -131,7 +136,7 @@ def test_sql_in_any_field_is_treated_as_text(server: Server, client: httpx.Clien
 
 def test_no_sql_statement_is_built_from_text() -> None:
     """Statements are SQLAlchemy's; text goes into one only as a name from the code itself."""
-    found = set()
+    built_statements = set()
     for path in [*(ROOT / "student_success").rglob("*.py"), ROOT / "service.py"]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call):
@@ -140,8 +145,8 @@ def test_no_sql_statement_is_built_from_text() -> None:
             if re.search(r"(^|\.)(text|exec_driver_sql|execute|executemany)$", name) and any(
                 isinstance(argument, ast.JoinedStr | ast.BinOp) for argument in node.args
             ):
-                found.add(ast.unparse(node.args[0]))
-    assert found == {
+                built_statements.add(ast.unparse(node.args[0]))
+    assert built_statements == {
         "f'PRAGMA {pragma}'",
         "f'BEGIN {mode}'",
         "f'PRAGMA wal_checkpoint({mode})'",
@@ -191,8 +196,8 @@ def test_line_break_in_a_header_is_not_returned(server: Server, name: str, value
     assert answer.status in (200, 400, 422)
     assert "set-cookie" not in answer.headers
     assert b"<script>" not in answer.body
-    for told in answer.headers.values():
-        assert re.fullmatch(r"[\x20-\x7e]*", told)
+    for header_value in answer.headers.values():
+        assert re.fullmatch(r"[\x20-\x7e]*", header_value)
 
 
 def test_strange_session_in_query_is_returned_as_json_or_refused(client: httpx.Client) -> None:
@@ -250,8 +255,8 @@ def test_saved_table_contains_no_formula(
     file = build_file("csv", "x", header, rows, decimal_comma=decimal_comma)
     text = base64.b64decode(file["data"]).decode("utf-8-sig")
     read = csv.reader(io.StringIO(text, newline=""), delimiter=";" if decimal_comma else ",")
-    for row, made in zip(list(read), [header, *rows], strict=True):
-        for cell, value in zip(row, made, strict=True):
+    for row, accepted in zip(list(read), [header, *rows], strict=True):
+        for cell, value in zip(row, accepted, strict=True):
             assert not isinstance(value, str) or not is_formula(cell), (value, cell)
     book = base64.b64decode(build_file("xlsx", "x", header, rows)["data"])
     sheet = load_workbook(io.BytesIO(book)).worksheets[0]

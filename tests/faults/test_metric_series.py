@@ -87,10 +87,10 @@ def test_requests_with_new_words_add_no_series(server: Server) -> None:
     before: set[str] = set()
     for _ in range(20):
         bother(server, f"first{secrets.token_hex(4)}")
-        found = series(server)
-        if found == before:
+        current = series(server)
+        if current == before:
             break
-        before = found
+        before = current
     before = series(server)
     sent = 0
     for _ in range(repetitions(60, full=600)):

@@ -70,17 +70,19 @@ def predictions_of(exchanges: list[Exchange]) -> list[tuple[dict[str, Any], dict
     return pairs
 
 
-def is_from(predictor: Predictor, pupil: dict[str, Any], said: dict[str, Any]) -> bool:
+def is_from(predictor: Predictor, pupil: dict[str, Any], prediction: dict[str, Any]) -> bool:
     """Tell whether this version gives this answer, and no other."""
     expected: Prediction = predictor.predict(StudentFeatures.model_validate(pupil))
-    return said["model_version"] == said["mlflow_model_version"] and expected == Prediction(
-        said["predicted_G3"],
-        said["decision"],
-        said["pass_probability"],
-        said["interval"]["low"],
-        said["interval"]["high"],
-        said["horizon"],
-        said["at_risk"],
+    return prediction["model_version"] == prediction[
+        "mlflow_model_version"
+    ] and expected == Prediction(
+        prediction["predicted_G3"],
+        prediction["decision"],
+        prediction["pass_probability"],
+        prediction["interval"]["low"],
+        prediction["interval"]["high"],
+        prediction["horizon"],
+        prediction["at_risk"],
     )
 
 
@@ -147,13 +149,13 @@ def health(server: Server) -> dict[str, Any]:
     return found
 
 
-def versions_said(server: Server, requests: int = 30) -> Counter[str]:
+def versions_of_predictions(server: Server, requests: int = 30) -> Counter[str]:
     """Ask on new connections, as many as make it sure that every worker that can has answered."""
-    said: Counter[str] = Counter()
+    versions: Counter[str] = Counter()
     for _ in range(requests):
         answer = httpx.post(f"{server.url}/predict", json=EXAMPLE, timeout=30)
-        said[answer.json()["model_version"]] += 1
-    return said
+        versions[answer.json()["model_version"]] += 1
+    return versions
 
 
 def test_stopped_worker_is_reported_until_it_follows(server: Server) -> None:
@@ -164,7 +166,7 @@ def test_stopped_worker_is_reported_until_it_follows(server: Server) -> None:
     try:
         promoted = admin(server, "/promote", version=1)
         reported = health(server)
-        said = versions_said(server)
+        versions = versions_of_predictions(server)
     finally:
         stopped.send_signal(signal.SIGCONT)
     continued = time.monotonic()
@@ -183,10 +185,10 @@ def test_stopped_worker_is_reported_until_it_follows(server: Server) -> None:
     assert promoted.json()["workers_behind"] == 1
     assert (reported["workers_behind"], reported["status"]) == (1, "degraded")
     # The one that runs answers with what was promoted.
-    assert set(said) == {"1"}
+    assert set(versions) == {"1"}
     assert (after["workers_behind"], after["status"]) == (0, "ok")
     assert took < FOLLOW_SECONDS
-    assert set(versions_said(server)) == {"1"}
+    assert set(versions_of_predictions(server)) == {"1"}
     assert [line for line in server.log_lines() if line.get("event") == "workers_behind"]
 
 
@@ -215,4 +217,4 @@ def test_restarted_worker_serves_promoted_version(server: Server) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert health(server)["workers_behind"] == 0
-    assert set(versions_said(server)) == {"1"}
+    assert set(versions_of_predictions(server)) == {"1"}

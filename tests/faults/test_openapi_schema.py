@@ -58,9 +58,9 @@ def schema(server: Server) -> BaseSchema:
 def judge(case: Case, response: Response) -> None:
     """Hold an answer to the description, and to the envelope."""
     if response.status_code >= 400 and case.method != "HEAD":
-        said = response.json()
-        assert set(said) == {"error", "message", "request_id", "details"}
-        assert response.headers["x-request-id"] == [said["request_id"]]
+        envelope = response.json()
+        assert set(envelope) == {"error", "message", "request_id", "details"}
+        assert response.headers["x-request-id"] == [envelope["request_id"]]
     assert response.status_code < 500, response.text
     try:
         case.validate_response(
@@ -68,8 +68,8 @@ def judge(case: Case, response: Response) -> None:
         )
     except FailureGroup as group:
         left = [one for one in group.exceptions if not beyond_the_schema(one, response)]
-        asked = response.request
-        assert not left, f"{case.operation.label}: {asked.url} {asked.body!r}: {left}"
+        request = response.request
+        assert not left, f"{case.operation.label}: {request.url} {request.body!r}: {left}"
 
 
 def beyond_the_schema(failure: BaseException, response: Response) -> bool:

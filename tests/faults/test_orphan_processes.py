@@ -62,12 +62,12 @@ def test_children_exit_when_supervisor_is_killed(tmp_path: Path) -> None:
 
 def living(processes: list[psutil.Process]) -> list[str]:
     """Return the commands of those that still run; one that only waits to be noticed does not."""
-    found = []
+    commands = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if process.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.cmdline()))
-    return found
+                commands.append(" ".join(process.cmdline()))
+    return commands
 
 
 def train(server: Server) -> None:

@@ -30,17 +30,17 @@ PROGRAMS = [
 
 def pip() -> list[str]:
     """Return the words with which the Makefile installs."""
-    found = re.search(r"^PIP := \$\(BIN\)/python (.*)$", MAKEFILE, re.MULTILINE)
-    assert found is not None
-    return [sys.executable, *found[1].split()]
+    match = re.search(r"^PIP := \$\(BIN\)/python (.*)$", MAKEFILE, re.MULTILINE)
+    assert match is not None
+    return [sys.executable, *match[1].split()]
 
 
 def lock() -> str:
     """Return what the real lock file says of one package."""
     text = (ROOT / "requirements" / "dev.txt").read_text("utf-8")
-    found = re.search(rf"^{LOCKED}==.*?(?=^\S)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found[0].rstrip() + "\n"
+    match = re.search(rf"^{LOCKED}==.*?(?=^\S)", text, re.MULTILINE | re.DOTALL)
+    assert match is not None
+    return match[0].rstrip() + "\n"
 
 
 def install(folder: Path, requirements: str) -> subprocess.CompletedProcess[str]:
@@ -91,8 +91,8 @@ def test_package_that_differs_from_lock_is_not_installed(
     assert not (tmp_path / "into" / LOCKED).exists()
 
 
-def flipped(found: re.Match[str]) -> str:
-    return f"sha256:{int(found[1], 16) ^ 1:x}"
+def flipped(match: re.Match[str]) -> str:
+    return f"sha256:{int(match[1], 16) ^ 1:x}"
 
 
 def test_every_install_command_requires_hashes() -> None:

@@ -61,11 +61,11 @@ class Trace:
             if resumed:
                 start, before = begun.pop(process)
                 rest = before + rest.removeprefix(" resumed>")
-            elif call in SENDING and (found := SOCKET.match(rest)):
+            elif call in SENDING and (client_socket := SOCKET.match(rest)):
                 # What is sent may arrive before the call returns; the head goes before the body.
-                if "HTTP/1.1 " in rest[found.end() : found.end() + 40]:
-                    heads[found[1]] = number
-                trace.sent.append((heads.get(found[1], number), rest))
+                if "HTTP/1.1 " in rest[client_socket.end() : client_socket.end() + 40]:
+                    heads[client_socket[1]] = number
+                trace.sent.append((heads.get(client_socket[1], number), rest))
             if rest.endswith("<unfinished ...>"):
                 begun[process] = number, rest.removesuffix("<unfinished ...>")
             elif call == "pwrite64" and WAL.match(rest):

@@ -46,9 +46,9 @@ def test_acknowledged_predictions_survive_kills_at_random_moments(tmp_path: Path
                 faults += 1
             server.start()
             assert check_integrity(tmp_path) == "ok"
-            found = count_predictions(tmp_path)
-            lost |= {one for one in seen.acknowledged if not found[one]}
-            twice |= {one for one, number in found.items() if number > 1}
+            row_counts = count_predictions(tmp_path)
+            lost |= {one for one in seen.acknowledged if not row_counts[one]}
+            twice |= {one for one, number in row_counts.items() if number > 1}
         shown = shown_by_the_api(server)
     finally:
         server.stop()

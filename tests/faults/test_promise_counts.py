@@ -15,8 +15,8 @@ def test_counts_of_several_processes_are_added_in_one_table() -> None:
     theirs.add(promise="never lost", faults=1, requests=10, acknowledged=10, lost=1)
     theirs.add(promise="one at a time", requests=32, acknowledged=1)
     ours.merge(theirs.plain())
-    said = [line.split() for line in ours.table()]
-    assert said == [
+    lines = [line.split() for line in ours.table()]
+    assert lines == [
         ["promise", "faults", "requests", "acknowledged", "lost"],
         ["never", "lost", "21", "5,010", "5,000", "1"],
         ["one", "at", "a", "time", "0", "32", "1", "0"],

@@ -72,8 +72,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def known(server: Server) -> dict[str, Predictor]:
-    made = registered_versions.predictors(server.state_dir)
-    return {OLD: made[OLD], NEW: made["2"]}
+    predictors = registered_versions.predictors(server.state_dir)
+    return {OLD: predictors[OLD], NEW: predictors["2"]}
 
 
 def promote(server: Server, version: str) -> httpx.Response:
@@ -85,12 +85,12 @@ def agreed(server: Server) -> dict[str, Any]:
     """Return which version each place names."""
     rows = httpx.get(f"{server.url}/deployments", headers=server.admin, timeout=30).json()
     health = httpx.get(f"{server.url}/health", timeout=30).json()
-    said = httpx.post(f"{server.url}/predict", json=EXAMPLE, timeout=30).json()
+    prediction = httpx.post(f"{server.url}/predict", json=EXAMPLE, timeout=30).json()
     return {
         "deployment": rows[0]["to_version"],
         "alias": registered_versions.alias_of(server.state_dir),
         "health": health["model_version"] if health["status"] == "ok" else health,
-        "answer": said["model_version"],
+        "answer": prediction["model_version"],
     }
 
 
@@ -206,4 +206,4 @@ def test_promotion_works_after_crashes_and_leaves_no_files(server: Server) -> No
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "the record is whole\n")
+    assert (done.returncode, done.stdout) == (0, "The record of deployments is whole.\n")

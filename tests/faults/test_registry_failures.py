@@ -56,8 +56,8 @@ def _post(server: Server, path: str, body: dict[str, Any], seconds: float = 120)
 
 @pytest.fixture(params=FAULTS)
 def fault(request: pytest.FixtureRequest) -> Fault:
-    found: Fault = request.param
-    return found
+    chosen: Fault = request.param
+    return chosen
 
 
 @pytest.fixture

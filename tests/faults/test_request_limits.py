@@ -63,12 +63,12 @@ def held(server: Server) -> int:
     Files that are mapped, such as libraries, are left out: their share grows when some other
     program that has them ends.
     """
-    found = 0
+    memory_bytes = 0
     for process in server.processes():
         with contextlib.suppress(OSError):
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
-            found += 1024 * int(rollup.partition("Pss_Anon:")[2].split()[0])
-    return found
+            memory_bytes += 1024 * int(rollup.partition("Pss_Anon:")[2].split()[0])
+    return memory_bytes
 
 
 def kept(server: Server, before: int) -> int:
@@ -79,7 +79,7 @@ def kept(server: Server, before: int) -> int:
     return more
 
 
-def told(answer: HttpResponse) -> tuple[int, str]:
+def status_and_code(answer: HttpResponse) -> tuple[int, str]:
     """Return status and code of an answer that is the one envelope."""
     body = answer.json()
     assert set(body) == {"error", "message", "request_id", "details"}
@@ -173,7 +173,7 @@ def test_endless_headers_get_431(server: Server, pieces: Callable[[], Iterator[b
             sent += len(piece)
             if sent > 150_000:
                 break
-        assert told(connection.read_response()) == (431, "headers_too_large")
+        assert status_and_code(connection.read_response()) == (431, "headers_too_large")
 
 
 def test_too_many_headers_get_431(server: Server) -> None:
@@ -181,7 +181,9 @@ def test_too_many_headers_get_431(server: Server) -> None:
     many = {f"X-{number}": "1" for number in range(4000)}
     with HttpConnection(server.port) as connection:
         assert connection.exchange(http_request("POST", "/predict", EXAMPLE, few)).status == 200
-        assert told(connection.exchange(http_request("POST", "/predict", EXAMPLE, many))) == (
+        assert status_and_code(
+            connection.exchange(http_request("POST", "/predict", EXAMPLE, many))
+        ) == (
             431,
             "headers_too_large",
         )
@@ -196,7 +198,9 @@ def test_compressed_body_gets_415_and_is_not_unpacked(server: Server, path: str)
     for encoding in ("gzip", "GZIP", "deflate", "br", "gzip, gzip", "identity, gzip"):
         headers = {"Content-Encoding": encoding, **server.admin}
         with HttpConnection(server.port) as connection:
-            answers.append(told(connection.exchange(http_request("POST", path, packed, headers))))
+            answers.append(
+                status_and_code(connection.exchange(http_request("POST", path, packed, headers)))
+            )
     after = held(server)
     counts.add(promise=PROMISE, faults=len(answers), requests=len(answers))
     assert set(answers) == {(415, "unsupported_media_type")}
@@ -212,7 +216,7 @@ def test_transfer_encoding_other_than_chunked_is_refused(server: Server) -> None
             answer = connection.read_response()
         # gzip inside chunks is a body that is not JSON; the others are not allowed in HTTP/1.1.
         expected = (422, "validation_error") if b"chunked" in coding else (400, "malformed_request")
-        assert told(answer) == expected
+        assert status_and_code(answer) == expected
 
 
 def test_connection_is_closed_when_client_sends_on_after_413(
@@ -220,7 +224,7 @@ def test_connection_is_closed_when_client_sends_on_after_413(
 ) -> None:
     with HttpConnection(server.port) as connection:
         connection.send(POST + b"Content-Length: 99999999\r\n\r\n")
-        assert told(connection.read_response()) == (413, "body_too_large")
+        assert status_and_code(connection.read_response()) == (413, "body_too_large")
         end = time.monotonic() + LATEST
         with contextlib.suppress(ConnectionLostError):
             while time.monotonic() < end:
@@ -267,14 +271,14 @@ def test_fast_client_is_not_delayed_by_thousand_slow_clients(server: Server) -> 
             connection.sendall(beginning)
             slow[connection] = goes_on
         with ThreadPoolExecutor(1) as healthy:
-            asked = healthy.submit(latencies, server, seconds=PATIENCE + 2)
+            healthy_client = healthy.submit(latencies, server, seconds=PATIENCE + 2)
             while slow and time.monotonic() - started < LATEST + number / 100:
                 for connection, goes_on in list(slow.items()):
                     if ended(connection, goes_on):
                         connection.close()
                         del slow[connection]
                 time.sleep(0.5)
-            busy, failed = asked.result()
+            busy, failed = healthy_client.result()
     left = len(slow)
     for connection in slow:
         connection.close()
@@ -329,7 +333,7 @@ def test_stalled_large_bodies_use_bounded_memory(server: Server) -> None:
         b"POST /predict_batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Content-Length: 16777216\r\n\r\n"
     )
-    said: list[int] = []
+    statuses: list[int] = []
 
     def stall(_: int) -> None:
         with HttpConnection(server.port) as connection:
@@ -338,7 +342,7 @@ def test_stalled_large_bodies_use_bounded_memory(server: Server) -> None:
                 for _ in range(15):
                     connection.send(b" " * MIB)
             with contextlib.suppress(ConnectionLostError):
-                said.append(connection.read_response().status)
+                statuses.append(connection.read_response().status)
 
     with Peak(server) as peak, ThreadPoolExecutor(clients + 1) as pool:
         healthy = pool.submit(latencies, server, seconds=PATIENCE)
@@ -353,9 +357,9 @@ def test_stalled_large_bodies_use_bounded_memory(server: Server) -> None:
     )
     assert failed == 0
     # Those beyond the eighth are sent away at once, the others when they took too long.
-    assert set(said) <= {408, 429}
-    assert 429 in said
-    assert 408 in said
+    assert set(statuses) <= {408, 429}
+    assert 429 in statuses
+    assert 408 in statuses
     # Eight bodies, and a little of each of the others on its way.
     assert peak.bytes - before < (8 * 16 + clients + 64) * MIB
     assert kept(server, before) < 32 * MIB

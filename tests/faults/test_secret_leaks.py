@@ -220,22 +220,22 @@ def test_responses_contain_no_token_or_input_value(run: tuple[Server, Run]) -> N
 def test_files_contain_no_token(run: tuple[Server, Run]) -> None:
     server, _ = run
     looked = list(files(server))
-    found = [
+    leaks = [
         (name, spelling)
         for name, content in looked
         for token in TOKENS
         for spelling in spelled(token)
         if spelling in content
     ]
-    counts.add(promise=PROMISE, requests=len(looked), lost=len(found))
+    counts.add(promise=PROMISE, requests=len(looked), lost=len(leaks))
     assert {"student_success.db", "mlflow.db", "server.log"} <= {name for name, _ in looked}
-    assert found == []
+    assert leaks == []
 
 
 def test_pupils_are_stored_in_the_database_only(run: tuple[Server, Run]) -> None:
     """Not in the log, not in MLflow's database, not in what a training leaves."""
     server, _ = run
-    found = []
+    leaks = []
     looked = 0
     for name, content in files(server):
         if DATABASE.fullmatch(name):
@@ -243,15 +243,15 @@ def test_pupils_are_stored_in_the_database_only(run: tuple[Server, Run]) -> None
         looked += 1
         spaceless = content.replace(b" ", b"")
         for mark in PERSONAL:
-            found += [(name, mark) for spelling in spelled(mark) if spelling in content]
+            leaks += [(name, mark) for spelling in spelled(mark) if spelling in content]
         for number in range(PUPILS):
             # A histogram of the training data may have one such number as its end: not two.
-            said = [one for one in values(number) if one.encode() in spaceless]
-            if len(said) > 1:
-                found.append((name, str(said)))
-    counts.add(promise=PROMISE, requests=looked, lost=len(found))
+            matching_values = [one for one in values(number) if one.encode() in spaceless]
+            if len(matching_values) > 1:
+                leaks.append((name, str(matching_values)))
+    counts.add(promise=PROMISE, requests=looked, lost=len(leaks))
     assert looked > 10
-    assert found == []
+    assert leaks == []
     # They can be found where they should be, so the search finds what is there.
     content = (server.state_dir / "student_success.db").read_bytes()
     assert REFERENCE.encode() in content

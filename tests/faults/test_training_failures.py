@@ -51,19 +51,19 @@ def _post(server: Server, path: str, **body: Any) -> httpx.Response:
 
 
 def _job(server: Server) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{server.url}/train", headers=server.admin).json()
-    return found
+    outcomes: dict[str, Any] = httpx.get(f"{server.url}/train", headers=server.admin).json()
+    return outcomes
 
 
 def _trainers(server: Server) -> list[psutil.Process]:
-    found = []
+    outcomes = []
     for process in server.processes():
         try:
             if "training" in process.cmdline():
-                found.append(process)
+                outcomes.append(process)
         except psutil.NoSuchProcess:
             continue
-    return found
+    return outcomes
 
 
 def _ended(server: Server) -> dict[str, Any]:
@@ -184,9 +184,9 @@ def test_training_ends_as_failed_when_worker_is_killed(start: Start) -> None:
 def test_one_of_simultaneous_trainings_starts(start: Start) -> None:
     server = start()
     answers = _all_at_once(server, "/train", {"wait": False})
-    found = Counter((answer.status_code, answer.json().get("error")) for answer in answers)
-    _count_winners(found, won=202)
-    assert found == {(202, None): 1, (409, "busy"): AT_ONCE - 1}
+    outcomes = Counter((answer.status_code, answer.json().get("error")) for answer in answers)
+    _count_winners(outcomes, won=202)
+    assert outcomes == {(202, None): 1, (409, "busy"): AT_ONCE - 1}
     assert len([p for p in _trainers(server) if "run" in p.cmdline()]) <= 1
     during = _post(server, "/promote", version=1)
     assert (during.status_code, during.json()["error"]) == (409, "busy")
@@ -199,25 +199,25 @@ def test_one_of_simultaneous_promotions_starts(tmp_path_factory: pytest.TempPath
     state = registered_versions.fresh_state(tmp_path_factory)
     with serving(state, WORKERS="2", TEST_ALIAS_CHECK_SECONDS="600") as server:
         answers = _all_at_once(server, "/promote", {"version": 1})
-        found = Counter((answer.status_code, answer.json().get("error")) for answer in answers)
+        outcomes = Counter((answer.status_code, answer.json().get("error")) for answer in answers)
         rows = httpx.get(f"{server.url}/deployments", headers=server.admin).json()
-        _count_winners(found, won=200)
-        assert found == {(200, None): 1, (409, "busy"): AT_ONCE - 1}
+        _count_winners(outcomes, won=200)
+        assert outcomes == {(200, None): 1, (409, "busy"): AT_ONCE - 1}
         assert [row["to_version"] for row in rows] == ["1"]
 
 
 def _all_at_once(server: Server, path: str, body: dict[str, Any]) -> list[httpx.Response]:
     """Send all on connections of their own, so that both workers get some."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        asked = [pool.submit(_post, server, path, **body) for _ in range(AT_ONCE)]
-        return [answer.result() for answer in asked]
+        pending = [pool.submit(_post, server, path, **body) for _ in range(AT_ONCE)]
+        return [answer.result() for answer in pending]
 
 
-def _count_winners(found: Counter[tuple[int, Any]], *, won: int) -> None:
+def _count_winners(outcomes: Counter[tuple[int, Any]], *, won: int) -> None:
     counts.add(
         promise=ONE_AT_A_TIME,
         faults=AT_ONCE,
         requests=AT_ONCE,
-        acknowledged=found[won, None],
-        lost=found.total() - found[409, "busy"] - 1,
+        acknowledged=outcomes[won, None],
+        lost=outcomes.total() - outcomes[409, "busy"] - 1,
     )

@@ -28,9 +28,9 @@ _numbers = itertools.count(1)
 def binaries() -> Path:
     """Return the folder with `initdb` and `postgres`, or skip."""
     named = shutil.which("initdb")
-    found = [Path(named).resolve().parent] if named else []
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    for folder in found:
+    folders = [Path(named).resolve().parent] if named else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in folders:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     pytest.skip("PostgreSQL is not installed: apt-get install postgresql")

@@ -22,9 +22,9 @@ TURNS = 40
 
 @pytest.fixture
 def name(postgresql: PostgreSQL, tmp_path: Path) -> str:
-    made = postgresql.new_database()
-    migrate(postgresql.url(made), state_dir=tmp_path)
-    return made
+    database = postgresql.new_database()
+    migrate(postgresql.url(database), state_dir=tmp_path)
+    return database
 
 
 def commits(postgresql: PostgreSQL, name: str) -> int:
@@ -51,8 +51,8 @@ def test_simultaneous_requests_share_a_commit(postgresql: PostgreSQL, name: str)
     asyncio.run(all_clients())
     with contextlib.closing(history):
         pass
-    made = commits(postgresql, name) - before
+    database = commits(postgresql, name) - before
     [(saved,)] = postgresql.query("SELECT count(*) FROM inference_logs", database=name)
     assert saved == CLIENTS * TURNS
     # Some of them are the keeper's and this test's own.
-    assert made < saved / 10
+    assert database < saved / 10

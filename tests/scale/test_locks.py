@@ -20,9 +20,9 @@ from tests.scale.postgresql import PostgreSQL
 def engines(postgresql: PostgreSQL) -> Iterator[tuple[Engine, Engine]]:
     """Return engines of two processes, so to speak."""
     url = postgresql.url(postgresql.new_database())
-    made = connect(url), connect(url)
-    yield made
-    for engine in made:
+    two_engines = connect(url), connect(url)
+    yield two_engines
+    for engine in two_engines:
         engine.dispose()
 
 

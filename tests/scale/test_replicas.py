@@ -37,13 +37,13 @@ def both(
     """Return two replicas with a registry that has the versions 1 and 2."""
     folder = tmp_path_factory.mktemp("replicas")
     with registry(folder) as url:
-        made = replicas(folder, 2, DATABASE_URL=postgresql.url(name), MLFLOW_TRACKING_URI=url)
+        started = replicas(folder, 2, DATABASE_URL=postgresql.url(name), MLFLOW_TRACKING_URI=url)
         try:
-            made.start()
+            started.start()
             register_versions(folder, url)
-            yield made
+            yield started
         finally:
-            made.stop()
+            started.stop()
 
 
 def register_versions(folder: Path, url: str) -> None:
@@ -116,16 +116,16 @@ def test_outcomes_and_erasures_at_two_replicas_do_not_deadlock(both: Replicas) -
         session = f"class-{number % 4}"
         for turn in range(5):
             students = [{**EXAMPLE, "reference": f"{turn}-{place}"} for place in range(40)]
-            made = httpx.post(
+            predicted = httpx.post(
                 f"{server.url}/predict_batch",
                 json={"students": students},
                 headers={"X-Session-Id": session},
                 timeout=60,
             )
-            statuses["predict", made.status_code] += 1
+            statuses["predict", predicted.status_code] += 1
             outcomes = [
                 {"prediction_id": one["prediction_id"], "actual_G3": 10}
-                for one in made.json()["predictions"]
+                for one in predicted.json()["predictions"]
             ]
             answer = call(server, "POST", "/outcomes", outcomes=outcomes)
             statuses["outcomes", answer.status_code] += 1
