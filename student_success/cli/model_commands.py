@@ -236,7 +236,7 @@ def _print_conditions(conditions: list[dict[str, Any]]) -> None:
     shown = [one for one in conditions if not (one["passed"] and one["name"].startswith("fair"))]
     print_table(columns, [[condition[name] for name in columns] for condition in shown])
     if hidden := len(conditions) - len(shown):
-        typer.echo(f"{hidden} conditions on fairness passed; --json lists them.")
+        typer.echo(f"Conditions on fairness that passed: {hidden} (--json lists them).")
 
 
 def register(app: typer.Typer) -> None:
