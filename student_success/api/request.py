@@ -62,12 +62,13 @@ class RequestContext:
             If either is not 1 to 128 printable ASCII characters without spaces.
         """
         header = self.headers.get(b"x-session-id")
-        from_header = None if header is None else header.decode("latin-1")
-        from_query = self.query.get("session_id")
-        for session in (from_header, from_query):
-            if session is not None and not _SESSION_ID.fullmatch(session):
-                raise invalid_field("session_id", "Must be 1 to 128 printable ASCII characters")
-        return from_query if from_header is None else from_header
+        session = self.query.get("session_id")
+        if session is not None:
+            _check_session(session)
+        if header is not None:
+            session = header.decode("latin-1")
+            _check_session(session)
+        return session
 
     @property
     def session_id(self) -> str:
@@ -118,6 +119,11 @@ def invalid_field(name: str, message: str) -> InvalidInputError:
         "The request does not match the contract.",
         details=[{"loc": [name], "msg": message, "type": "value_error"}],
     )
+
+
+def _check_session(session: str) -> None:
+    if not _SESSION_ID.fullmatch(session):
+        raise invalid_field("session_id", "Must be 1 to 128 printable ASCII characters")
 
 
 def request_id(header: bytes | None) -> str:
