@@ -14,10 +14,9 @@ from typing import Any, Protocol
 from student_success.bulk.model_choice import Model
 from student_success.bulk.types import Part, Slice, Task
 from student_success.bulk.worker import score
+from student_success.core.dask_client import connect
 from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.subprocesses import die_with_parent
-
-CONNECT_SECONDS = 10.0
 
 
 class Pending(Protocol):
@@ -169,18 +168,7 @@ def dask(model: Model, address: str | None) -> Iterator[Cluster]:
     """
     if not address:
         raise ConfigurationError("--engine dask asks for --scheduler, e.g. tcp://scheduler:8786.")
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigurationError(
-            'Dask is not installed: install "student-success[scale]" (in a checkout '
-            "requirements/full.txt)."
-        ) from None
-    try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise UnavailableError(f"No Dask scheduler answers at {address}.") from error
-    with client:
+    with connect(address) as client:
         workers = sum(client.nthreads().values())
         if not workers:
             raise UnavailableError(f"The Dask scheduler at {address} has no workers.")

@@ -25,6 +25,7 @@ from benchmarks.bulk import write_pupils
 from student_success.bulk import executors
 from student_success.bulk.checkpoint import folder_of
 from student_success.bulk.model_choice import Model
+from student_success.core import dask_client
 from student_success.core.errors import UnavailableError
 from student_success.core.settings import ROOT
 from student_success.domain.students import FEATURE_NAMES
@@ -292,7 +293,7 @@ def test_what_cannot_be_is_said_in_plain_words(
 
 
 def test_train_command_names_unreachable_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(dask_client, "CONNECT_SECONDS", 0.5)
     model = Model("seed", "0" * 64, 0.9, ROOT)
     with (
         pytest.raises(UnavailableError, match="No Dask scheduler answers"),

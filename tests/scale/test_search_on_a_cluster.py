@@ -106,7 +106,7 @@ def test_train_command_registers_candidate_from_cluster(
 def test_train_command_names_unreachable_scheduler(
     few: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.fitting.parallel._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("student_success.core.dask_client.CONNECT_SECONDS", 0.5)
     settings = Settings(train_scheduler="tcp://127.0.0.1:1")
     with pytest.raises(TrainingFailedError, match="No Dask scheduler answers"):
         train.run(settings, dataset=few)

@@ -1,7 +1,7 @@
-"""Where the fits of a training run: in processes of this machine, or on a Dask cluster.
+"""Run the fits of a training in processes of this machine or on a Dask cluster.
 
-Both give the same model: how many candidates a search tries follows from its budget, never from the
-clock, and each fit has its own seed.
+Both give the same model: the number of candidates in a search follows from its budget, never from
+elapsed time, and each fit has its own seed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 
 import joblib
 
-from student_success.core.errors import ConfigurationError, TrainingFailedError
+from student_success.core.dask_client import connect
+from student_success.core.errors import TrainingFailedError, UnavailableError
 
 LOCAL_JOBS = 2
 ALL_WORKERS = -1
-_CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
-"""How long a cluster may take to bring up its first worker."""
+"""How long a cluster may take to start its first worker."""
 
 
 @contextlib.contextmanager
 def fits_on(scheduler: str | None) -> Iterator[int]:
-    """Let joblib's parallel work of the block run there; yields its number of jobs.
+    """Direct joblib's parallel work in the block to a cluster; yield the number of jobs.
 
     Parameters
     ----------
@@ -36,21 +36,17 @@ def fits_on(scheduler: str | None) -> Iterator[int]:
     ConfigurationError
         If Dask is not installed.
     TrainingFailedError
-        If the scheduler does not answer, or has lost the work of too many workers.
+        If the scheduler does not answer, has no workers, or too many workers failed on one fit.
     """
     if not scheduler:
         yield LOCAL_JOBS
         return
     try:
-        from distributed import Client, KilledWorker
-    except ImportError:
-        raise ConfigurationError(
-            'Dask is not installed: install the extra "scale", or train without a scheduler.'
-        ) from None
-    try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise TrainingFailedError(f"No Dask scheduler answers at {scheduler}.") from error
+        client = connect(scheduler)
+    except UnavailableError as error:
+        raise TrainingFailedError(error.message) from error
+    from distributed import KilledWorker
+
     with (
         client,
         joblib.parallel_config(
@@ -61,7 +57,7 @@ def fits_on(scheduler: str | None) -> Iterator[int]:
             yield ALL_WORKERS
         except KilledWorker as error:
             raise TrainingFailedError(
-                "The cluster lost the workers of one fit again and again: they may lack memory."
+                "Several workers of the cluster died on the same fit: they may lack memory."
             ) from error
         except TimeoutError as error:
             raise TrainingFailedError("The Dask scheduler has no workers.") from error
@@ -70,8 +66,8 @@ def fits_on(scheduler: str | None) -> Iterator[int]:
 def task(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return a call for `joblib.Parallel`, with its arguments as one tuple.
 
-    Large arguments by themselves would be put on one worker of a cluster, and be lost with it; a
-    tuple is kept by the scheduler, with the call.
+    joblib would place large arguments on a single worker of a cluster and lose them with it; the
+    scheduler keeps a tuple together with the call.
     """
     return joblib.delayed(_call)(function, arguments)
 
