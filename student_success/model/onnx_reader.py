@@ -26,11 +26,18 @@ UNPACKED_BYTES = 256 << 20
 """Maximum size of one set of trees; the seed's take a hundredth of that."""
 
 _OPERATOR = ("ai.onnx.ml", "TreeEnsembleRegressor")
-_INT_LISTS = {
-    *("nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_truenodeids"),
-    *("nodes_falsenodeids", "target_treeids", "target_nodeids", "target_ids"),
+_INTS = {
+    "tree": "nodes_treeids",
+    "node": "nodes_nodeids",
+    "feature": "nodes_featureids",
+    "low": "nodes_truenodeids",
+    "high": "nodes_falsenodeids",
+    "target_tree": "target_treeids",
+    "target_node": "target_nodeids",
+    "target": "target_ids",
 }
-_FLOAT_LISTS = {"nodes_values", "nodes_hitrates", "target_weights"}
+_FLOATS = {"cut": "nodes_values", "cover": "nodes_hitrates", "weight": "target_weights"}
+"""Fields of `Nodes` and the attributes of the operator that hold them."""
 _CONSTANTS = {"aggregate_function": b"SUM", "post_transform": b"NONE"}
 
 
@@ -117,44 +124,29 @@ def _nodes(operator: Any, targets: int) -> tuple[Nodes, NDArray[np.bool_]]:
     An attribute must hold one list only, and occur once: readers may choose differently.
     """
     found = {attribute.name: attribute for attribute in operator.attribute}
-    expected = {*_INT_LISTS, *_FLOAT_LISTS, *_CONSTANTS, "nodes_modes", "n_targets"}
-    if found.keys() != expected or len(operator.attribute) != len(expected):
-        raise ValueError("other attributes")
-    held = {
+    fields = {
         name: {field.name for field, _ in attribute.ListFields()} - {"name", "type"}
         for name, attribute in found.items()
     }
-    wanted = {
-        **{name: {"ints"} for name in _INT_LISTS},
-        **{name: {"floats"} for name in _FLOAT_LISTS},
-        **{name: {"s"} for name in _CONSTANTS},
-        "nodes_modes": {"strings"},
-        "n_targets": {"i"},
-    }
-    if held != wanted or {name: found[name].s for name in _CONSTANTS} != _CONSTANTS:
-        raise ValueError("other values")
-    if found["n_targets"].i != targets:
-        raise ValueError("other outputs")
-    ints = {name: np.array(found[name].ints, dtype=np.int64) for name in _INT_LISTS}
-    floats = {name: np.array(found[name].floats, dtype=np.float32) for name in _FLOAT_LISTS}
+    expected = {name: {"ints"} for name in _INTS.values()}
+    expected |= {name: {"floats"} for name in _FLOATS.values()}
+    expected |= {name: {"s"} for name in _CONSTANTS}
+    expected |= {"nodes_modes": {"strings"}, "n_targets": {"i"}}
+    if fields != expected or len(operator.attribute) != len(expected):
+        raise ValueError("other attributes")
     modes = np.array(found["nodes_modes"].strings)
     branch = modes == b"BRANCH_LEQ"
-    if not (branch | (modes == b"LEAF")).all():
-        raise ValueError("other modes")
-    nodes = Nodes(
-        tree=ints["nodes_treeids"],
-        node=ints["nodes_nodeids"],
-        feature=ints["nodes_featureids"],
-        cut=floats["nodes_values"],
-        low=ints["nodes_truenodeids"],
-        high=ints["nodes_falsenodeids"],
-        cover=floats["nodes_hitrates"],
-        target_tree=ints["target_treeids"],
-        target_node=ints["target_nodeids"],
-        target=ints["target_ids"],
-        weight=floats["target_weights"],
-    )
-    return nodes, branch
+    if (
+        {name: found[name].s for name in _CONSTANTS} != _CONSTANTS
+        or found["n_targets"].i != targets
+        or not (branch | (modes == b"LEAF")).all()
+    ):
+        raise ValueError("other values")
+    lists: dict[str, Any] = {
+        **{field: np.array(found[name].ints, dtype=np.int64) for field, name in _INTS.items()},
+        **{field: np.array(found[name].floats, np.float32) for field, name in _FLOATS.items()},
+    }
+    return Nodes(**lists), branch
 
 
 def _is_well_formed(nodes: Nodes, branch: NDArray[np.bool_], *, columns: int, targets: int) -> bool:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from student_success.domain.decision import Decision
-from student_success.domain.students import Horizon
+from student_success.domain.students import HORIZONS, Horizon
+from student_success.model.grading import CENTS
 
 
 class Prediction(NamedTuple):
@@ -55,3 +56,19 @@ class Predictions(NamedTuple):
     high: NDArray[np.int64]
     known: NDArray[np.int64]
     at_risk: NDArray[np.bool_]
+
+    def rows(self) -> list[Prediction]:
+        """Return one `Prediction` for each pupil."""
+        decisions = (Decision.FAIL, Decision.PASS)
+        return list(
+            map(
+                Prediction,
+                (self.cents / CENTS).tolist(),
+                [decisions[passes] for passes in self.passes.tolist()],
+                self.pass_probability.tolist(),
+                self.low.tolist(),
+                self.high.tolist(),
+                [HORIZONS[number] for number in self.known.tolist()],
+                self.at_risk.tolist(),
+            )
+        )

@@ -48,6 +48,7 @@ SORTED_ROWS = 256
 """From this many rows, sorting similar pupils together saves more time than it takes."""
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 class _HorizonModel(NamedTuple):
@@ -76,6 +77,8 @@ class Predictor:
     ----------
     version
         ``"seed"``, or the MLflow version number as text.
+    fingerprint
+        SHA-256 of the manifest: it identifies every byte of the artefact.
     interval_level
         Share of pupils whose final grade the interval contains, above 0 and below 1.
     threshold
@@ -85,6 +88,7 @@ class Predictor:
     def __init__(self, artefact: Artefact, *, version: str, alarm_recall: float) -> None:
         serving = artefact.serving
         self.artefact = artefact
+        self.folder, self.fingerprint = artefact.folder, artefact.fingerprint
         self.version = version
         # Artefacts of the first releases do not record these two.
         self.interval_level = float(serving.get("level", INTERVAL_LEVEL))
@@ -136,22 +140,16 @@ class Predictor:
             by_grade=[],
         )
         if model.residuals is not None:
-            grades = np.arange(HIGHEST * CENTS + 1) / CENTS
-            cdf = residual_cdfs(grades, model.residuals)
-            known = np.zeros(len(grades), dtype=np.int64)
-            columns = _predictions([model], known, np.arange(len(grades)), cdf)
-            model.by_grade.extend(_rows([model], columns))
+            cents = np.arange(HIGHEST * CENTS + 1)
+            columns = _predictions(
+                np.full(len(cents), HORIZONS.index(horizon)),
+                cents,
+                residual_cdfs(cents / CENTS, model.residuals),
+                mass=np.full(len(cents), model.mass),
+                alarm=np.full(len(cents), model.alarm),
+            )
+            model.by_grade.extend(columns.rows())
         return model
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the artefact."""
-        return self.artefact.folder
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the artefact's manifest."""
-        return self.artefact.fingerprint
 
     def predict(self, student: StudentFeatures) -> Prediction:
         """Predict one pupil's final grade."""
@@ -189,7 +187,7 @@ class Predictor:
         predictions: list[Prediction] = []
         for start in range(0, len(students), CHUNK):
             encoded = self._encoder.many(students[start : start + CHUNK])
-            predictions += _rows(self._models, self._predict(encoded))
+            predictions += self._predict(encoded).rows()
         return predictions
 
     def predict_columns(self, columns: Mapping[str, Floats]) -> Predictions:
@@ -213,7 +211,11 @@ class Predictor:
 
     def _predict(self, encoded: Encoded) -> Predictions:
         grades, cdf = self._grades(encoded)
-        return _predictions(self._models, encoded.known, grid_indices(grades), cdf)
+        mass, alarm = (
+            np.array([getattr(model, name) for model in self._models])[encoded.known]
+            for name in ("mass", "alarm")
+        )
+        return _predictions(encoded.known, grid_indices(grades), cdf, mass=mass, alarm=alarm)
 
     def _grades(self, encoded: Encoded) -> tuple[Floats, Floats]:
         """Return unrounded grades and the distributions around them."""
@@ -234,7 +236,7 @@ class Predictor:
             cdf[rows] = residual_cdfs(rounded, model.residuals)  # type: ignore[arg-type]
         return grades, cdf
 
-    def _run(self, data: NDArray[np.float32], known: NDArray[np.int64]) -> Floats:
+    def _run(self, data: NDArray[np.float32], known: Ints) -> Floats:
         """Return the output of the trees, those of each horizon for its own pupils."""
         raw = np.empty((len(data), 1 if self._median_share is None else CHANGES))
         for number, model in enumerate(self._models):
@@ -268,34 +270,14 @@ class Predictor:
 
 
 def _predictions(
-    models: Sequence[_HorizonModel],
-    known: NDArray[np.int64],
-    cents: NDArray[np.int64],
-    cdf: Floats,
+    known: Ints, cents: Ints, cdf: Floats, *, mass: Floats, alarm: Floats
 ) -> Predictions:
-    """Derive every column from the grades and their distributions; `known` picks the model."""
+    """Derive every column from the grades and their distributions, one entry a pupil."""
     whole = (cents / CENTS + 0.5).astype(np.int64)
     passes = whole >= PASS_GRADE
     probability = pass_probabilities(cdf[:, PASS_GRADE - 1], passes)
-    low, high = intervals(cdf, whole, np.array([model.mass for model in models])[known])
-    at_risk = probability < np.array([model.alarm for model in models])[known]
-    return Predictions(cents, passes, probability, low, high, known, at_risk)
-
-
-def _rows(models: Sequence[_HorizonModel], columns: Predictions) -> list[Prediction]:
-    decisions = (Decision.FAIL, Decision.PASS)
-    return list(
-        map(
-            Prediction,
-            (columns.cents / CENTS).tolist(),
-            [decisions[passes] for passes in columns.passes.tolist()],
-            columns.pass_probability.tolist(),
-            columns.low.tolist(),
-            columns.high.tolist(),
-            [models[number].horizon for number in columns.known.tolist()],
-            columns.at_risk.tolist(),
-        )
-    )
+    low, high = intervals(cdf, whole, mass)
+    return Predictions(cents, passes, probability, low, high, known, probability < alarm)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
