@@ -1,10 +1,10 @@
-"""The estimators inside the registered model: scikit-learn parts that answer with the final grade.
+"""The estimators in a registered model: scikit-learn parts that predict the final grade.
 
-This file travels inside every model version, and its name is a promise: a version loads wherever
-scikit-learn, pandas and this file are. So it imports nothing else of the project.
+Every model version contains this file, and its name must not change: a version loads wherever
+scikit-learn, pandas and this file are installed. So it imports nothing else of the project.
 
 Both estimators take a table with the columns of a pupil's features, G1 and G2 missing where not
-known yet, and learn the change since the last known grade.
+known yet, and predict the change since the last known grade.
 
 Source of the leaf distributions: N. Meinshausen, Quantile regression forests, JMLR 7 (2006).
 """
@@ -28,16 +28,16 @@ Floats = NDArray[np.float64]
 HIGHEST = 20
 """Grades run from 0 to this, in whole steps."""
 FILL = -1.0
-"""Stands for a grade that is not known: below every grade, so one cut of a tree tells it apart."""
+"""Replaces an unknown grade: below every grade, so one split of a tree separates it."""
 GRADES = ("G1", "G2")
 DERIVED = ("last", "trend", "known")
 LOGGED = ("absences",)
 LEFT, CHANGES = 0, 2 * HIGHEST + 2
 """Columns of a leaf: the share of pupils who ended at 0, then those of each change, −20 to 20."""
 HALF = 0.5 - 1e-4
-"""A grade is the median once this share lies at or below it; a hair less, so that ties are sure."""
+"""The median is the lowest grade with this share at or below it; below one half, to decide ties."""
 PASS, NEARLY = 9.5, 9.49
-"""Lowest grade that is rounded to a pass, and the highest shown one that is not."""
+"""Lowest grade that is rounded to a pass, and the highest displayed grade that is not."""
 
 
 def with_derived(table: pd.DataFrame) -> pd.DataFrame:
@@ -53,14 +53,14 @@ def with_derived(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def grade_cdf(shares: Floats, last: Floats) -> Floats:
-    """Turn shares of changes into distributions over whole grades.
+    """Convert shares of changes to distributions over whole grades.
 
     Parameters
     ----------
     shares
         ``(pupils, CHANGES)``.
     last
-        Last known grade of each; a fraction shares its pupils between the two whole grades.
+        Last known grade of each; a fraction divides its pupils between two whole grades.
 
     Returns
     -------
@@ -88,13 +88,13 @@ def grade_of(cdf: Floats, median_share: float) -> Floats:
 
 
 class _GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """What both estimators share: the columns, and the last known grade."""
+    """Common parts of both estimators: the columns, and the last known grade."""
 
     columns_: ColumnTransformer
     base_: float
 
     def _prepare(self, table: pd.DataFrame) -> None:
-        """Learn the columns: numbers are scaled (absences by logarithm), categories split up."""
+        """Fit the columns: scale numbers (absences by logarithm), encode categories."""
         names = [name for name in table.columns if name not in (*GRADES, *DERIVED)]
         texts = [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]
         numbers = [name for name in names if name not in (*texts, *LOGGED)]
@@ -123,7 +123,7 @@ class _GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class GradeForest(_GradeModel):
-    """A forest whose leaves keep whole distributions of changes, not means.
+    """A forest whose leaves keep distributions of changes instead of means.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class GradeForest(_GradeModel):
     criterion
         As scikit-learn's.
     power
-        Trees are grown on sign(change)·|change|^power, so that pupils who left do not rule them.
+        Trees are grown on sign(change)·|change|^power, so that pupils who left do not dominate.
     late_weight
         Weight of the rows with both grades known, the others having 1.
     median_share
@@ -167,7 +167,7 @@ class GradeForest(_GradeModel):
         self.random_state = random_state
 
     def fit(self, X: pd.DataFrame, y: Any) -> Self:
-        """Grow the trees and record what happened to the pupils of each leaf.
+        """Grow the trees and record the changes of the pupils of each leaf.
 
         Parameters
         ----------
@@ -182,8 +182,8 @@ class GradeForest(_GradeModel):
         self.base_ = float(np.floor(np.median(grades)))
         change = grades - self._last(table)
         weight = np.where(table["known"] == len(GRADES), self.late_weight, 1.0)
-        kind = RandomForestRegressor if self.splitter == "best" else ExtraTreesRegressor
-        self.forest_ = kind(
+        forest = RandomForestRegressor if self.splitter == "best" else ExtraTreesRegressor
+        self.forest_ = forest(
             n_estimators=self.n_estimators,
             criterion=self.criterion,
             min_samples_leaf=self.min_samples_leaf,

@@ -41,8 +41,9 @@ from sklearn.inspection import permutation_importance
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from training.data.dataset import load
-from training.evaluation.evaluate import BASELINE, CANDIDATE, evaluate
+from training.evaluation.evaluate import evaluate
 from training.evaluation.fairness import MEASURES
+from training.evaluation.held_out import BASELINE, CANDIDATE
 from training.fitting.fit import Recipe, fit_model, predict
 from training.fitting.folds import folds
 from training.fitting.families import FAMILIES, hide, last_known

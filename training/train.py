@@ -1,4 +1,4 @@
-"""Train a candidate: from settings and data to a folder that can be judged and served."""
+"""Train a candidate: from settings and data to a folder that can be evaluated and served."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from student_success.core.errors import DatasetError, InvalidInputError
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from training.data.dataset import Dataset, load
-from training.evaluation.evaluate import CANDIDATE, evaluate
+from training.evaluation.evaluate import evaluate
 from training.evaluation.fairness import MEASURES
+from training.evaluation.held_out import CANDIDATE
 from training.export.artefact import drift_reference, smoke_students, write_artefact
 from training.export.compile import frame_of
 from training.export.model_card import make_card
@@ -42,7 +43,7 @@ def run(
     folder: Path | None = None,
     dataset: Dataset | None = None,
 ) -> Candidate:
-    """Train, judge and compile one candidate, on the cluster of `train_scheduler` if there is one.
+    """Train, evaluate and compile a candidate, on the cluster of `train_scheduler` if it is set.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def run(
     budget_seconds
         Time for the search; the setting if None.
     progress
-        Called with the share done, 0 to 1, and what is being done.
+        Called with the share done, 0 to 1, and the current step.
     champion_recipe
         Content of the champion's recipe.json, with its ``"fingerprint"``, to refit in the same
         folds.
@@ -67,32 +68,9 @@ def run(
     InvalidInputError
         If there is no such family.
     """
-    with fits_on(settings.train_scheduler) as jobs:
-        return _run(
-            settings,
-            family=family,
-            budget_seconds=budget_seconds,
-            tell=progress or (lambda share, what: None),
-            champion_recipe=champion_recipe,
-            folder=folder,
-            dataset=dataset,
-            jobs=jobs,
-        )
-
-
-def _run(
-    settings: Settings,
-    *,
-    family: str | None,
-    budget_seconds: float | None,
-    tell: Callable[[float, str], None],
-    champion_recipe: Mapping[str, Any] | None,
-    folder: Path | None,
-    dataset: Dataset | None,
-    jobs: int,
-) -> Candidate:
     started = time.monotonic()
-    tell(0.0, "loading data")
+    report = progress or (lambda share, step: None)
+    report(0.0, "loading data")
     data = dataset or load(settings)
     frame = data.frame[list(FEATURE_NAMES)]
     target = data.frame[TARGET].to_numpy(dtype=np.float64)
@@ -107,26 +85,27 @@ def _run(
         budget_seconds=budget_seconds or settings.train_budget_seconds,
         seed=settings.random_seed,
     )
-    tell(0.02, "judging on held-out pupils")
-    evaluation = evaluate(
-        frame,
-        target,
-        partial(_chosen, search),
-        splits=OUTER_SPLITS,
-        repeats=1,
-        seed=settings.random_seed,
-        champion=Recipe.from_json(champion_recipe) if champion_recipe else None,
-        champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
-        audit=data.audit,
-        alarm_recall=settings.alarm_recall,
-        jobs=jobs,
-        progress=lambda share: tell(0.02 + 0.73 * share, "judging on held-out pupils"),
-    )
-    tell(0.75, "choosing a recipe")
-    choice = search(frame, target, jobs=jobs)
-    recipe = choice.recipe
-    tell(0.85, "fitting on all pupils")
-    fitted = fit(frame, target, recipe, jobs=jobs)
+    with fits_on(settings.train_scheduler) as jobs:
+        report(0.02, "judging on held-out pupils")
+        evaluation = evaluate(
+            frame,
+            target,
+            partial(_chosen, search),
+            splits=OUTER_SPLITS,
+            repeats=1,
+            seed=settings.random_seed,
+            champion=Recipe.from_json(champion_recipe) if champion_recipe else None,
+            champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
+            audit=data.audit,
+            alarm_recall=settings.alarm_recall,
+            jobs=jobs,
+            progress=lambda share: report(0.02 + 0.73 * share, "judging on held-out pupils"),
+        )
+        report(0.75, "choosing a recipe")
+        choice = search(frame, target, jobs=jobs)
+        recipe = choice.recipe
+        report(0.85, "fitting on all pupils")
+        fitted = fit(frame, target, recipe, jobs=jobs)
     described = data.describe()
     written = {
         "family": recipe.family,
@@ -135,13 +114,17 @@ def _run(
         "data": described,
         "tried": list(choice.tried),
     }
-    tell(0.95, "writing the artefact")
+    report(0.95, "writing the artefact")
     serving = folder or Path(tempfile.mkdtemp(prefix="student-success-"))
     serving.mkdir(parents=True, exist_ok=True)
     evidence = evaluation.evidence
     predicted = {
         horizon: np.concatenate(
-            [part.said[CANDIDATE].grade for part in evaluation.held_out if part.horizon == horizon]
+            [
+                part.calibrated[CANDIDATE].grade
+                for part in evaluation.held_out
+                if part.horizon == horizon
+            ]
         )
         for horizon in evidence["horizons"]
     }
@@ -154,7 +137,7 @@ def _run(
         card=make_card(recipe=written, evidence=evidence),
         drift_reference=drift_reference(frame, predicted),
     )
-    tell(1.0, "done")
+    report(1.0, "done")
     return Candidate(
         pipeline=fitted.model,
         serving=serving,
@@ -166,7 +149,7 @@ def _run(
         duration_seconds=round(time.monotonic() - started, 3),
         dataset=described,
         recipe=written,
-        input_example=_example(),
+        input_example=frame_of(smoke_students()[:3]),
     )
 
 
@@ -212,23 +195,19 @@ def flat_metrics(evidence: Mapping[str, Any]) -> dict[str, float]:
         if np.isfinite(value["mean"])
     }
     for measure in MEASURES:
-        # The widest gap between a group and all others; the groups are in the evidence.
+        # The largest gap between a group and all others; the evidence lists every group.
         found[f"fairness/{measure}_gap"] = max(
             (gap["gap"] for gap in evidence["fairness"] if gap["measure"] == measure), default=0.0
         )
     return found | {"calibration_error": evidence["calibration"]["ece"]}
 
 
-def _example() -> pd.DataFrame:
-    return frame_of(smoke_students()[:3])
-
-
 def make_seed(
     settings: Settings, *, progress: Callable[[float, str], None] | None = None
 ) -> Candidate:
-    """Train the model that answers when nothing else can, into the folder it is committed in.
+    """Train the seed model into the folder that is committed.
 
-    The folder is replaced only once the new model is there.
+    The folder is replaced only when the new model is complete.
 
     Raises
     ------
@@ -238,8 +217,8 @@ def make_seed(
     data = load(settings)
     if data.synthetic:
         raise DatasetError(
-            "The seed model is trained on real pupils, and there is only the synthetic sample: "
-            "run `python -m training prepare` first, or set DATA_PATH."
+            "No seed model was made: it is trained on real pupils, and there is only the synthetic "
+            "sample. Run `student-success prepare` first, or set DATA_PATH."
         )
     folder = settings.seed_model_path
     fresh = folder.with_name(f"{folder.name}.new")

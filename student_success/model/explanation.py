@@ -1,9 +1,9 @@
-"""Why a prediction is what it is, and what would change it, in the words of both languages.
+"""Explain a prediction: what each feature contributes, and which changes would raise it.
 
-An explanation goes from the average pupil of the horizon to this one. First the last known grade
-moves, then the trees' distribution of changes, shared out over the features by exact Shapley
-values: the mean follows them linearly, and each whole grade by which the median moves is shared
-like the probability that moved it. So the shares add up to the prediction.
+The explanation starts from the average pupil of the horizon. The change of the last known grade
+comes first, then that of the trees' distribution, divided among the features by exact Shapley
+values: the mean is linear in them, and each whole grade by which the median moves is divided like
+the probability that moved it. So the contributions add up to the prediction.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ CHANGEABLE = (
     "activities",
 )
 """What a pupil, a family or a school can change."""
-WORTH_TELLING = 0.05
-"""Grades; a smaller gain is no advice."""
+MINIMUM_GAIN = 0.05
+"""In grades; a smaller contribution or gain is not mentioned."""
 _HALF = 0.5 - 1e-4
 _BY_NAME: Mapping[str, Feature] = {feature.name: feature for feature in FEATURES}
 
@@ -63,7 +63,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """The answer if a pupil's features were changed."""
+    """The prediction if some of a pupil's features were different."""
 
     change: Mapping[str, str | int]
     predicted_G3: float
@@ -72,12 +72,12 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a pupil's prediction is what it is.
+    """The explanation of one pupil's prediction.
 
     Attributes
     ----------
     baseline_G3
-        Of the average pupil of whom as many period grades are known.
+        Prediction of the average pupil with as many known period grades.
     contributions
         One a feature, the strongest first; they add up to `predicted_G3` minus `baseline_G3`.
     reasons
@@ -85,7 +85,7 @@ class Explanation:
     what_if
         Small changes that would raise the prediction, the most helpful first.
     note
-        How to read `what_if`, by language.
+        How to interpret `what_if`, by language.
     """
 
     predicted_G3: float
@@ -98,13 +98,13 @@ class Explanation:
 
 
 class Explainer:
-    """Explain the answers of one predictor, in milliseconds once `warm` has laid its trees out."""
+    """Explain the predictions of one predictor, in milliseconds after `warm`."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._serving = predictor.artefact.serving
         names = self._serving["inputs"]["names"]
-        # Categories of several columns, and the trend, belong to one feature each.
+        # Several inputs can belong to one feature: those of its categories, and the trend to G2.
         self._owner = np.array(
             [_FEATURE_AT["G2" if n == "trend" else n.split("=")[0]] for n in names]
         )
@@ -113,7 +113,7 @@ class Explainer:
         self._trees: dict[int, Attribution] = {}
 
     def warm(self) -> Explainer:
-        """Lay all trees out, which takes a second or two; without it the first questions do."""
+        """Read all trees now, which takes a second or two, instead of at the first explanations."""
         for known in range(len(HORIZONS)):
             self._attribution(known)
         return self
@@ -126,13 +126,13 @@ class Explainer:
 
     def explain(self, student: StudentFeatures) -> Explanation:
         """Explain one pupil's prediction."""
-        said = self._predictor.predict(student)
-        known = HORIZONS.index(said.horizon)
+        predicted = self._predictor.predict(student)
+        known = HORIZONS.index(predicted.horizon)
         shares, baseline = self._shares(student, known)
         baseline = grid_index(baseline) / CENTS
-        # What rounding and the ends of the scale took goes to the strongest.
+        # The strongest contribution absorbs the effects of rounding and of the ends of the scale.
         strongest = int(np.argmax(np.abs(shares)))
-        shares[strongest] += said.predicted_G3 - baseline - shares.sum()
+        shares[strongest] += predicted.predicted_G3 - baseline - shares.sum()
         values = student.model_dump(exclude={"reference"})
         contributions = sorted(
             (
@@ -141,16 +141,16 @@ class Explainer:
             ),
             key=lambda item: -abs(item.share),
         )
-        told = [item for item in contributions[:REASONS] if abs(item.share) >= WORTH_TELLING]
+        reasons = [item for item in contributions[:REASONS] if abs(item.share) >= MINIMUM_GAIN]
         return Explanation(
-            predicted_G3=said.predicted_G3,
+            predicted_G3=predicted.predicted_G3,
             baseline_G3=baseline,
             contributions=tuple(contributions),
             reasons={
-                "fr": tuple(sentence_fr(item.feature, item.value, item.share) for item in told),
-                "en": tuple(sentence_en(item.feature, item.value, item.share) for item in told),
+                "fr": tuple(sentence_fr(item.feature, item.value, item.share) for item in reasons),
+                "en": tuple(sentence_en(item.feature, item.value, item.share) for item in reasons),
             },
-            what_if=tuple(self._what_if(student, said.predicted_G3)),
+            what_if=tuple(self._what_if(student, predicted.predicted_G3)),
             note=NOTE,
             model_version=self._predictor.version,
         )
@@ -166,21 +166,23 @@ class Explainer:
         np.add.at(by_feature, self._owner, by_column)
         last = (self._serving["base"], student.G1, student.G2)[known]
         assert last is not None
-        before, at = float(average["last"]), _FEATURE_AT[("G1", "G1", "G2")[known]]
+        average_last, at = float(average["last"]), _FEATURE_AT[("G1", "G1", "G2")[known]]
         share = self._serving["median_share"]
         if share is None:
             shares = by_feature[:, 0]
             constant, *slopes = table["slopes"] or (0.0, 0.0, 0.0)
-            baseline = before + float(trees.average[0]) + constant
+            baseline = average_last + float(trees.average[0]) + constant
             for name, slope in zip(("G1", "G2"), slopes, strict=True):
                 usual, actual = average[name], getattr(student, name)
                 baseline += slope * usual
                 shares[_FEATURE_AT[name]] += slope * ((actual or 0.0) - usual)
-            shares[at] += last - before
+            shares[at] += last - average_last
             return shares, baseline
         start = trees.average[None, :]
         end = start + by_feature.sum(axis=0)
-        cdf = cdfs_of_changes(np.concatenate([start, start, end]), np.array([before, last, last]))
+        cdf = cdfs_of_changes(
+            np.concatenate([start, start, end]), np.array([average_last, last, last])
+        )
         grades = grades_of_cdfs(cdf, share)
         moved = _cdf_shares(by_feature, last)
         shares = (1.0 - share) * -moved.sum(axis=1) + share * _median_shares(moved, cdf[1], cdf[2])
@@ -188,7 +190,7 @@ class Explainer:
         return shares, float(grades[0])
 
     def _what_if(self, student: StudentFeatures, predicted: float) -> list[WhatIf]:
-        """Try all changes of one feature, then the best of each two by two."""
+        """Try all changes of one feature, then pairs of the best changes."""
         values = student.model_dump()
         tried = {
             name: self._answers(values, [{name: other} for other in _others(name, values[name])])
@@ -196,13 +198,13 @@ class Explainer:
         }
         best = [
             smallest
-            for name, found in tried.items()
-            if (smallest := _smallest(found, predicted, name, values[name])) is not None
+            for name, answers in tried.items()
+            if (smallest := _smallest(answers, predicted, name, values[name])) is not None
         ]
         pairs = self._answers(values, [{**a.change, **b.change} for a, b in combinations(best, 2)])
         best.sort(key=lambda item: -item.predicted_G3)
         top = best[0].predicted_G3 if best else predicted
-        pairs = [item for item in pairs if item.predicted_G3 >= top + 2 * WORTH_TELLING]
+        pairs = [item for item in pairs if item.predicted_G3 >= top + 2 * MINIMUM_GAIN]
         pairs.sort(key=lambda item: -item.predicted_G3)
         singles = best[: WHAT_IFS - min(len(pairs), 1)]
         return singles + pairs[: WHAT_IFS - len(singles)]
@@ -210,13 +212,13 @@ class Explainer:
     def _answers(
         self, values: Mapping[str, Any], changes: Iterable[Mapping[str, Any]]
     ) -> list[WhatIf]:
-        wanted = list(changes)
-        said = self._predictor.predict_many(
-            [StudentFeatures.model_construct(**{**values, **change}) for change in wanted]
+        listed = list(changes)
+        predictions = self._predictor.predict_many(
+            [StudentFeatures.model_construct(**{**values, **change}) for change in listed]
         )
         return [
-            WhatIf(change, answer.predicted_G3, answer.pass_probability)
-            for change, answer in zip(wanted, said, strict=True)
+            WhatIf(change, prediction.predicted_G3, prediction.pass_probability)
+            for change, prediction in zip(listed, predictions, strict=True)
         ]
 
 
@@ -229,7 +231,7 @@ def _cdf_shares(by_feature: Floats, last: float) -> Floats:
 
 
 def _median_shares(moved: Floats, start: Floats, end: Floats) -> Floats:
-    """Share each whole grade by which the median moved like the probability that moved it."""
+    """Divide each whole grade by which the median moved like the probability that moved it."""
     crossed = (end < _HALF).astype(int) - (start < _HALF).astype(int)
     shares: Floats = np.zeros(len(moved))
     for grade in range(HIGHEST):
@@ -246,18 +248,18 @@ def _others(name: str, value: Any) -> list[Any]:
     assert feature.low is not None
     assert feature.high is not None
     if name == "absences":
-        # Fewer only: a few steps on the way down to none.
+        # Only fewer absences: some steps down to none.
         return sorted({value * part // 4 for part in range(4)} - {value})
     return [other for other in range(int(feature.low), int(feature.high) + 1) if other != value]
 
 
-def _smallest(found: list[WhatIf], predicted: float, name: str, value: Any) -> WhatIf | None:
-    """Return the smallest change that brings nine tenths of what the best one brings."""
-    gains = [item.predicted_G3 - predicted for item in found]
-    most = max(gains, default=0.0)
-    if most < WORTH_TELLING:
+def _smallest(answers: list[WhatIf], predicted: float, name: str, value: Any) -> WhatIf | None:
+    """Return the smallest change with at least nine tenths of the best gain."""
+    gains = [item.predicted_G3 - predicted for item in answers]
+    highest = max(gains, default=0.0)
+    if highest < MINIMUM_GAIN:
         return None
-    good = [item for item, gain in zip(found, gains, strict=True) if gain >= 0.9 * most]
+    good = [item for item, gain in zip(answers, gains, strict=True) if gain >= 0.9 * highest]
     if _BY_NAME[name].kind == "category":
         return good[0]
     return min(good, key=lambda item: abs(int(item.change[name]) - value))

@@ -16,7 +16,7 @@ def _number(value: float, *, comma: bool) -> str:
     return text.replace(".", ",") if comma else text
 
 
-def _told(name: str, value: str | float, language: str) -> str:
+def _value_text(name: str, value: str | float, language: str) -> str:
     feature = _BY_NAME[name]
     choices = feature.about.choices
     if choices and value in choices:
@@ -26,7 +26,7 @@ def _told(name: str, value: str | float, language: str) -> str:
 
 
 def sentence_fr(name: str, value: str | float | None, share: float) -> str:
-    """Tell a share in French."""
+    """Return the sentence for one contribution in French."""
     label = _BY_NAME[name].about.label.fr
     size = _number(round(abs(share), 1) or 0.1, comma=True)
     points = "point" if abs(share) < 1.95 else "points"
@@ -36,13 +36,13 @@ def sentence_fr(name: str, value: str | float | None, share: float) -> str:
             f"{label} : pas encore connue, ce qui {way} la note prévue d'environ {size} {points}."
         )
     return (
-        f"{label} : {_told(name, value, 'fr')}. Par rapport à l'élève moyen, cela {way} "
+        f"{label} : {_value_text(name, value, 'fr')}. Par rapport à l'élève moyen, cela {way} "
         f"la note prévue d'environ {size} {points}."
     )
 
 
 def sentence_en(name: str, value: str | float | None, share: float) -> str:
-    """Tell a share in English."""
+    """Return the sentence for one contribution in English."""
     label = _BY_NAME[name].about.label.en
     size = _number(round(abs(share), 1) or 0.1, comma=False)
     points = "point" if size == "1" else "points"
@@ -50,6 +50,6 @@ def sentence_en(name: str, value: str | float | None, share: float) -> str:
     if value is None:
         return f"{label}: not known yet, which {way} the predicted grade by about {size} {points}."
     return (
-        f"{label}: {_told(name, value, 'en')}. Compared with the average pupil, this {way} "
+        f"{label}: {_value_text(name, value, 'en')}. Compared with the average pupil, this {way} "
         f"the predicted grade by about {size} {points}."
     )

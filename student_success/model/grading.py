@@ -1,12 +1,12 @@
-"""Pure rules from a model's raw numbers to the grade, decision, interval and probability shown.
+"""Turn a model's raw numbers into the grade, decision, interval and pass probability.
 
-Everything said about a pupil comes from one distribution over whole grades and one grade shown.
-The grade is rounded to two decimals first, so that what is shown decides; the interval grows from
-that grade, and the pass probability stays on its side of one half: what a person reads can never
-contradict itself.
+Everything in a prediction comes from one distribution over whole grades and one displayed grade.
+The grade is rounded to two decimals first, and the displayed grade decides; the interval grows from
+that grade, and the pass probability stays on its side of one half. So the parts of a prediction
+never contradict each other.
 
-Each rule is there twice, for one pupil in plain Python and for many in numpy, with the same
-floating-point steps in the same order: the answers are the same bit for bit.
+Each rule exists twice, for one pupil in plain Python and for many in numpy, with the same
+floating-point operations in the same order: the results are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from student_success.domain.decision import PASS_GRADE, Decision
 from student_success.domain.students import GRADE_MAX, GRADE_MIN
 
 CENTS = 100
-"""A grade is shown in hundredths."""
+"""A grade is displayed in hundredths."""
 TEN_THOUSANDTHS = 10_000
-"""A probability is shown in these."""
+"""A probability is displayed in these."""
 HIGHEST = int(GRADE_MAX)
 CHANGES = 2 * HIGHEST + 2
 """Outputs of a distribution model: the share who end at 0, then that of each change, −20 to 20."""
 
-_PASS_SHOWN = PASS_GRADE - 0.5
-_FAIL_SHOWN = _PASS_SHOWN - 1 / CENTS
+_LOWEST_PASS = PASS_GRADE - 0.5
+_HIGHEST_FAIL = _LOWEST_PASS - 1 / CENTS
 _HALF = 0.5 - 1e-4
 """A grade is the median once this share lies at or below it; see `grade_models.HALF`."""
 _LESS_THAN_HALF = 0.5 - 1 / TEN_THOUSANDTHS
@@ -43,7 +43,7 @@ Ints = NDArray[np.int64]
 
 
 def grid_index(grade: float) -> int:
-    """Return the shown grade in hundredths, 0 to 2000; the input may lie outside 0–20."""
+    """Return the displayed grade in hundredths, 0 to 2000; the input may lie outside 0–20."""
     if grade >= GRADE_MAX:
         return HIGHEST * CENTS
     return math.floor(grade * CENTS + 0.5) if grade > GRADE_MIN else 0
@@ -61,19 +61,19 @@ def whole_grade(grade: float) -> int:
 
 
 def decide(grade: float) -> Decision:
-    """Decide on the grade shown, rounded half up."""
+    """Decide on the displayed grade, rounded half up."""
     return Decision.PASS if whole_grade(grade) >= PASS_GRADE else Decision.FAIL
 
 
 def pass_probability(cdf_before: float, *, passes: bool) -> float:
-    """Return the probability shown.
+    """Return the displayed pass probability.
 
     Parameters
     ----------
     cdf_before
         Probability of the highest grade that fails, or less.
     passes
-        What was decided; the probability is kept on the same side of one half.
+        The decision; the probability is kept on the same side of one half.
     """
     probability = min(max(1.0 - cdf_before, 0.0), 1.0)
     probability = max(probability, 0.5) if passes else min(probability, _LESS_THAN_HALF)
@@ -98,7 +98,7 @@ def cdf_of_changes(shares: Sequence[float], last: float) -> list[float]:
     shares
         `CHANGES` numbers.
     last
-        Last known grade, 0 to 20; a fraction shares its pupils between two whole grades.
+        Last known grade, 0 to 20; a fraction divides its pupils between two whole grades.
 
     Returns
     -------
@@ -113,14 +113,14 @@ def cdf_of_changes(shares: Sequence[float], last: float) -> list[float]:
     if part:
         rest = 1.0 - part
         return [
-            left + (rest * here + part * below)
-            for here, below in zip(
+            left + (rest * above + part * below)
+            for above, below in zip(
                 summed[start : start + HIGHEST],
                 summed[start - 1 : start + HIGHEST - 1],
                 strict=True,
             )
         ]
-    return [left + here for here in summed[start : start + HIGHEST]]
+    return [left + share for share in summed[start : start + HIGHEST]]
 
 
 def cdfs_of_changes(shares: Floats, last: Floats) -> Floats:
@@ -129,7 +129,7 @@ def cdfs_of_changes(shares: Floats, last: Floats) -> Floats:
     np.cumsum(shares[:, 1:], axis=1, out=summed[:, 1:])
     whole = last.astype(np.int64)
     part = last - whole
-    # One copy of twenty neighbours a row; numbers picked one by one take three times as long.
+    # Copy twenty neighbours a row: picking single numbers takes three times as long.
     windows = sliding_window_view(summed, HIGHEST, axis=1)
     start = HIGHEST + 1 - whole
     cdf: Floats = windows[np.arange(len(last)), start]
@@ -149,17 +149,17 @@ def grade_of_cdf(cdf: Sequence[float], median_share: float) -> float:
         mean += 1.0 - share
     median = bisect_left(cdf, _HALF)
     grade = (1.0 - median_share) * mean + median_share * median
-    return max(grade, _PASS_SHOWN) if median >= PASS_GRADE else min(grade, _FAIL_SHOWN)
+    return max(grade, _LOWEST_PASS) if median >= PASS_GRADE else min(grade, _HIGHEST_FAIL)
 
 
 def grades_of_cdfs(cdf: Floats, median_share: float) -> Floats:
     """Return `grade_of_cdf` of each row."""
-    # A running sum adds in the order of the loop above; `sum` would not.
+    # `cumsum` adds in the order of the loop above; `sum` does not.
     mean = np.cumsum(1.0 - cdf, axis=1)[:, -1]
     median = (cdf < _HALF).sum(axis=1)
     grade = (1.0 - median_share) * mean + median_share * median
     sided: Floats = np.where(
-        median >= PASS_GRADE, np.maximum(grade, _PASS_SHOWN), np.minimum(grade, _FAIL_SHOWN)
+        median >= PASS_GRADE, np.maximum(grade, _LOWEST_PASS), np.minimum(grade, _HIGHEST_FAIL)
     )
     return sided
 
@@ -183,14 +183,14 @@ def residual_cdfs(grades: Floats, residuals: Floats) -> Floats:
 
 
 def interval(cdf: Sequence[float], whole: int, mass: float) -> tuple[int, int]:
-    """Grow an interval of whole grades from the one shown, by the likelier neighbour each time.
+    """Grow an interval of whole grades from the displayed one, adding the likelier neighbour.
 
     Parameters
     ----------
     whole
-        The grade shown, rounded half up.
+        The displayed grade, rounded half up.
     mass
-        How much of the distribution to gather, as calibrated.
+        How much of the distribution the interval contains, as calibrated.
     """
     low = high = whole
     before = cdf[low - 1] if low else 0.0
@@ -208,7 +208,7 @@ def interval(cdf: Sequence[float], whole: int, mass: float) -> tuple[int, int]:
 
 
 def grow(cdf: Floats, whole: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:
-    """Yield the steps of `interval` for many pupils: lowest and highest grade, mass gathered."""
+    """Yield the steps of `interval` for many pupils: lowest and highest grade, and mass."""
     padded = _padded(cdf)
     row = np.arange(len(cdf))
     low, high = whole.copy(), whole.copy()
@@ -223,7 +223,7 @@ def grow(cdf: Floats, whole: Ints) -> Iterator[tuple[Ints, Ints, Floats]]:
 
 
 def intervals(cdf: Floats, whole: Ints, mass: Floats) -> tuple[Ints, Ints]:
-    """Return `interval` of each row: the steps of `grow`, of those rows alone that need more."""
+    """Return `interval` of each row: `grow` only the rows that still need more mass."""
     padded = _padded(cdf)
     flat, width = padded.ravel(), padded.shape[1]
     low, high = whole.copy(), whole.copy()
@@ -250,7 +250,7 @@ def alarm_level(alarm: Mapping[str, Any], recall: float) -> float:
 
 
 def _padded(cdf: Floats) -> Floats:
-    """Return F(-2), F(-1), then F(0) … F(19), F(20), F(21): no step leads outside."""
+    """Return F(-2), F(-1), then F(0) … F(19), F(20), F(21): no index is out of range."""
     padded = np.ones((len(cdf), HIGHEST + 4))
     padded[:, :2] = 0.0
     padded[:, 2:-2] = cdf

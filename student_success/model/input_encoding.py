@@ -1,7 +1,7 @@
-"""What the compiled trees are fed about a pupil: numbers that are exact in float32.
+"""Encode pupils as inputs of the compiled trees, which are exact in float32.
 
-Grades enter as the number of cut points below them, whole numbers as they are, categories as 0
-and 1, in the order that the compiler wrote down.
+Grades become the number of cut points below them, whole numbers stay, categories become 0 and 1,
+in the order that the compiler recorded.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from student_success.core.errors import ArtefactError
 from student_success.domain.students import FEATURE_NAMES, FEATURES, StudentFeatures
 
 CUT_INPUTS = ("G1", "G2", "trend")
-"""Last inputs of the trees: each is the number of cut points below it."""
+"""The last inputs of the trees: each is the number of cut points below the value."""
 
-_TELLING = ("absences", "failures", "school", "higher", "trend", "G1", "G2")
-"""What splits pupils most, the strongest last: seen by measuring, and of no other consequence."""
+_SORT_KEYS = ("absences", "failures", "school", "higher", "trend", "G1", "G2")
+"""The inputs that split pupils most, the strongest last, as measured; only speed depends on it."""
 
 Floats = NDArray[np.float64]
 Inputs = NDArray[np.float32]
 
 
 class Encoded(NamedTuple):
-    """Many pupils as the trees take them.
+    """The inputs of the trees for many pupils.
 
     Attributes
     ----------
     inputs
         ``(pupils, inputs)``.
     known
-        How many period grades are known of each.
+        How many period grades of each pupil are known.
     g1, g2
         The grades; NaN where not known.
     """
@@ -48,7 +48,7 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """Make the inputs of the trees as `inputs` of serving.json says.
+    """Encode pupils as `inputs` of serving.json describes.
 
     Raises
     ------
@@ -68,8 +68,8 @@ class Encoder:
         self._integers = slice(len(self._codes), len(names) - 2)
         self._cuts: list[list[float]] = [inputs["cuts"][name] for name in CUT_INPUTS]
         self._names = names
-        self._telling = [
-            inputs["names"].index(name) for name in _TELLING if name in inputs["names"]
+        self._sort_keys = [
+            inputs["names"].index(name) for name in _SORT_KEYS if name in inputs["names"]
         ]
         self._width = len(inputs["names"])
         self._pack = struct.Struct(f"{self._width}f").pack
@@ -89,11 +89,11 @@ class Encoder:
             row += bisect_left(self._cuts[0], g1), 0.0, 0.0
         else:
             row += 0.0, 0.0, 0.0
-        # A fresh buffer a call, not a shared one: two threads may be here at once.
+        # A new buffer for each call: several threads may encode at once.
         return np.frombuffer(self._pack(*row), dtype=np.float32).reshape(1, -1), g1, g2
 
     def many(self, students: Sequence[StudentFeatures]) -> Encoded:
-        """Return the inputs of many pupils, each as `one` makes them."""
+        """Return the inputs of many pupils, each equal to those of `one`."""
         pick = self._pick
         columns = list(zip(*[pick(student.__dict__) for student in students], strict=True))
         blocks = [
@@ -105,7 +105,7 @@ class Encoder:
         return self._filled(blocks, columns[self._integers], g1, g2)
 
     def columns(self, columns: Mapping[str, Floats]) -> Encoded:
-        """Return the inputs of many valid pupils that come as columns, each as `one` makes them.
+        """Return the inputs of many valid pupils given as columns, each equal to those of `one`.
 
         Parameters
         ----------
@@ -122,11 +122,11 @@ class Encoder:
         return self._filled(blocks, integers, columns["G1"], columns["G2"])
 
     def similar_order(self, data: Inputs) -> NDArray[np.int64]:
-        """Return an order of pupils in which those who are alike follow each other.
+        """Return an order of pupils in which similar ones are neighbours.
 
-        They take the same ways through the trees, which the processor then finds quicker.
+        They take the same branches of the trees, which is faster for the processor's cache.
         """
-        return np.lexsort(tuple(data[:, at] for at in self._telling))
+        return np.lexsort(tuple(data[:, at] for at in self._sort_keys))
 
     def _filled(
         self, blocks: Sequence[Inputs], integers: Sequence[Any], g1: Floats, g2: Floats

@@ -1,8 +1,8 @@
 """Exact Shapley values of the compiled trees, in numpy.
 
-The game is the one of path-dependent TreeSHAP (Lundberg et al., From local explanations to global
-understanding with explainable AI for trees, 2020): a feature that is not in the coalition sends
-the pupil down both branches, in the shares of the training pupils. A leaf is then a product over
+They are those of path-dependent TreeSHAP (Lundberg et al., From local explanations to global
+understanding with explainable AI for trees, 2020): a feature outside the coalition sends the pupil
+down both branches, in the shares of the training pupils. A leaf is then a product over
 the features of its path, and a feature's Shapley value an integral over products:
 (o − z) · ∫ Π (t·o' + (1 − t)·z') dt over the other features, with o whether the pupil's value
 leads to the leaf and z the share of training pupils that goes there. Gauss-Legendre quadrature
@@ -21,12 +21,12 @@ from student_success.model.onnx_reader import Nodes
 
 Floats = NDArray[np.float64]
 _WIDTHS = (4, 6, 8, 10, 12, 16, 32)
-"""Leaves are gathered by how many features their paths hold, at most so many each."""
+"""Leaves are grouped by the number of features on their paths, up to these numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Leaves with paths of like length; arrays are ``(width, leaves)``, unused places neutral."""
+    """Leaves with paths of similar length; arrays are ``(width, leaves)``, neutral where unused."""
 
     leaves: NDArray[np.int64]
     column: NDArray[np.int64]
@@ -38,12 +38,12 @@ class _Group:
 
 
 class Attribution:
-    """The trees of one horizon, laid out leaf by leaf.
+    """The trees of one horizon as a table of leaves.
 
     Attributes
     ----------
     average
-        ``(targets,)``: what the trees say of the average pupil.
+        ``(targets,)``: output of the trees for the average pupil.
     """
 
     def __init__(self, nodes: Nodes, *, columns: int, targets: int) -> None:
@@ -59,19 +59,19 @@ class Attribution:
         self._groups = list(leaves.grouped())
 
     def shares(self, inputs: NDArray[np.float32]) -> Floats:
-        """Return what each input adds to each output, from `average` to what the trees say.
+        """Return what each input adds to each output, from `average` to the output of the trees.
 
         Parameters
         ----------
         inputs
-            ``(columns,)``, as the compiled trees take them.
+            ``(columns,)``, the inputs of the compiled trees.
 
         Returns
         -------
         array
             ``(columns, targets)``.
         """
-        found = np.zeros((self._columns, len(self._values)), dtype=np.float32)
+        sums = np.zeros((self._columns, len(self._values)), dtype=np.float32)
         for group in self._groups:
             x = inputs[group.column]
             difference = ((x > group.low) & (x <= group.high)) - group.share
@@ -84,14 +84,14 @@ class Attribution:
                 np.divide(product, factors, out=factors)
                 integral += factors
             integral *= difference
-            # A path holds a column once, so the places of a leaf never fall on one another.
+            # A path contains a column once, so no entry is written twice.
             for column, added in zip(group.column, integral, strict=True):
-                found[column, group.leaves] += added
-        return np.asarray(found @ self._values, dtype=np.float64)
+                sums[column, group.leaves] += added
+        return np.asarray(sums @ self._values, dtype=np.float64)
 
 
 class _Leaves:
-    """The path of every leaf as flat lists: by column its bounds, and the share that goes on."""
+    """The path of every leaf as flat lists: for each column its bounds and share of pupils."""
 
     def __init__(self, nodes: Nodes) -> None:
         self.at: dict[tuple[int, int], int] = {}
@@ -103,19 +103,19 @@ class _Leaves:
         feature, cut, cover = nodes.feature.tolist(), nodes.cut.tolist(), nodes.cover.tolist()
         starts = np.flatnonzero(np.diff(nodes.tree, prepend=-1)).tolist()
         for tree, start in enumerate(starts):
-            # Nodes of a tree stand together, in the order of their numbers.
-            waiting: list[tuple[int, dict[int, tuple[float, float, float]]]] = [(0, {})]
-            while waiting:
-                node, path = waiting.pop()
+            # The nodes of a tree are contiguous, in the order of their numbers.
+            pending: list[tuple[int, dict[int, tuple[float, float, float]]]] = [(0, {})]
+            while pending:
+                node, path = pending.pop()
                 i = start + node
                 if not high[i]:
                     self._add(tree, node, path, cover[i] / cover[start])
                     continue
                 column = feature[i]
-                least, most, share = path.get(column, (-np.inf, np.inf, 1.0))
+                lower, upper, share = path.get(column, (-np.inf, np.inf, 1.0))
                 left, right = cover[start + low[i]] / cover[i], cover[start + high[i]] / cover[i]
-                waiting.append((low[i], {**path, column: (least, cut[i], share * left)}))
-                waiting.append((high[i], {**path, column: (cut[i], most, share * right)}))
+                pending.append((low[i], {**path, column: (lower, cut[i], share * left)}))
+                pending.append((high[i], {**path, column: (cut[i], upper, share * right)}))
 
     def _add(
         self, tree: int, node: int, path: dict[int, tuple[float, float, float]], reached: float
@@ -142,7 +142,7 @@ class _Leaves:
             used = place < sizes[leaves]
             source = np.where(used, (ends - sizes)[leaves] + place, 0)
             points, weights = np.polynomial.legendre.leggauss(-(-width // 2))
-            # An unused place leads everywhere and keeps everybody: factor one, difference nought.
+            # An unused place accepts every value and keeps every pupil: factor 1, difference 0.
             yield _Group(
                 leaves,
                 column=np.where(used, columns[source], 0),

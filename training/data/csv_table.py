@@ -1,4 +1,4 @@
-"""Read a CSV file of pupils as text, before anybody asks what the cells mean."""
+"""Read the cells of a CSV file of pupils as text, without interpreting them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Table:
     cells
         Stripped text, indexed by spreadsheet row: the header is row 1, blank lines count.
     ragged
-        Rows with too few or too many cells, and what is wrong with them.
+        Rows with too few or too many cells, and their problem.
     decimal_comma
         Whether a comma within a number is a decimal comma: semicolons separate the cells.
     """
@@ -36,12 +36,12 @@ class Table:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file whole.
+    """Read the bytes of a file.
 
     Raises
     ------
     DatasetError
-        If it does not exist or cannot be read; the folder it should be in is not repeated.
+        If it does not exist or cannot be read; the message does not name its folder.
     """
     try:
         return path.read_bytes()
@@ -59,9 +59,9 @@ def parse(name: str, content: bytes, *, required: Sequence[str]) -> Table:
     Parameters
     ----------
     name
-        What messages call the file.
+        Name of the file in messages.
     required
-        Columns that must be there; others may be there too.
+        Required columns; other columns are allowed.
 
     Raises
     ------

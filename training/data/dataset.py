@@ -1,8 +1,8 @@
-"""The data to learn from: where it is, whether every cell is right, and what it is called.
+"""The training data: find the file, check every cell, and describe it.
 
 The check is derived from `student_success.domain.students.FEATURES`, so that a pupil the API
 accepts is a pupil the training accepts. Anything that is not a feature is set apart for audits
-and never learnt.
+and never used for training.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if not SAMPLE.is_file():
     SAMPLE = Path(__file__).with_name("sample.csv")
 COLUMNS = (*FEATURE_NAMES, TARGET)
 MINIMUM_ROWS = 50
-"""Fewer pupils than this cannot be split into folds that mean anything."""
+"""Fewer pupils cannot be split into meaningful folds."""
 
 _TARGET = Feature(TARGET, "integer", FEATURES[-1].about, False, low=GRADE_MIN, high=GRADE_MAX)
 _CHECKED = {feature.name: feature for feature in (*FEATURES, _TARGET)}
@@ -62,16 +62,16 @@ class Dataset:
         The 17 features in the order of `FEATURE_NAMES`, then G3. Categories are text, whole
         numbers int64, G1, G2 (NaN: not known yet) and G3 float64.
     audit
-        The other columns of the file as text, row by row beside `frame`; never learnt from.
+        The other columns of the file as text, row by row beside `frame`; never used for training.
     name
         File name, without its folder.
     sha256
         Of the bytes of the file.
     synthetic
-        Whether these are the pupils of the sample that ships with the project, wherever the file
-        lies and however it was saved.
+        Whether these are the pupils of the sample that ships with the project, whatever the path
+        and format of the file.
     outcomes
-        What is known of the pupils of the history that were added; None if none were asked for.
+        Description of the pupils added from the history; None if they were not requested.
     """
 
     frame: pd.DataFrame
@@ -83,7 +83,7 @@ class Dataset:
     outcomes: Mapping[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
-        """Return what a run, a version and a card say of the data."""
+        """Return the description of the data for a run, a version and a model card."""
         return {
             "name": self.name,
             "rows": self.rows,
@@ -110,7 +110,7 @@ def load(settings: Settings) -> Dataset:
 
 
 def locate(settings: Settings) -> Path:
-    """Return the file that a training uses; a `DATA_PATH` that is set is never passed over."""
+    """Return the file that a training uses; if `DATA_PATH` is set, it is always used."""
     if settings.data_path is not None:
         return settings.data_path
     final = settings.data_dir / "final.csv"
@@ -127,12 +127,12 @@ def read(path: Path) -> Dataset:
     ------
     DatasetError
         With one entry a problem in `details`: row (as a spreadsheet counts, the header is row 1),
-        column, problem. Values are not repeated.
+        column, problem. Values are not included.
     """
     content = read_bytes(path)
     table = parse(path.name, content, required=COLUMNS)
     typed, problems = _typed(table.cells, decimal_comma=table.decimal_comma)
-    problems = {(row, ""): said for row, said in table.ragged.items()} | problems
+    problems = {(row, ""): problem for row, problem in table.ragged.items()} | problems
     problems |= _violations(typed)
     if problems:
         raise _refusal(path.name, problems)
@@ -165,7 +165,7 @@ def schema() -> pa.DataFrameSchema:
 
 
 def rule(feature: Feature) -> str:
-    """Say in words what a cell of this feature must be."""
+    """Return the rule for a cell of this feature in words."""
     if feature.kind == "category":
         return f"must be one of: {', '.join(feature.categories)}"
     number = "a whole number" if feature.kind == "integer" else "a number"
@@ -174,7 +174,7 @@ def rule(feature: Feature) -> str:
 
 
 def content_sha256(rows: Iterable[Mapping[Any, Any]]) -> str:
-    """Return a hash of the pupils that no change of row order, separator or line end changes."""
+    """Return a hash of the pupils that does not depend on row order, separator or line ends."""
     lines = sorted(
         "\x1f".join(
             f"{float(row[name]):.10g}" if name in (*NUMERIC, TARGET) else str(row[name])
@@ -195,7 +195,7 @@ def _checks(feature: Feature) -> list[Callable[[pd.Series[Any]], pd.Series[bool]
 def _typed(
     cells: pd.DataFrame, *, decimal_comma: bool
 ) -> tuple[pd.DataFrame, dict[tuple[int, str], str]]:
-    """Turn text into numbers where numbers belong; what is no number becomes NaN and a problem."""
+    """Convert the text of numeric columns; text that is not a number becomes NaN and a problem."""
     columns: dict[str, pd.Series[Any]] = {}
     problems: dict[tuple[int, str], str] = {}
     for name, feature in _CHECKED.items():
@@ -217,21 +217,23 @@ def _violations(typed: pd.DataFrame) -> dict[tuple[int, str], str]:
     try:
         schema().validate(typed, lazy=True)
     except pa.errors.SchemaErrors as error:
-        found = error.failure_cases
+        failures = error.failure_cases
     else:
         return {}
-    whole_row = found["schema_context"] == "DataFrameSchema"
+    whole_row = failures["schema_context"] == "DataFrameSchema"
     problems = {
         (int(row), str(column)): rule(_CHECKED[column])
-        for row, column in found.loc[~whole_row, ["index", "column"]].itertuples(index=False)
+        for row, column in failures.loc[~whole_row, ["index", "column"]].itertuples(index=False)
     }
-    return problems | {(int(row), "G2"): _ORDER for row in found.loc[whole_row, "index"].unique()}
+    return problems | {
+        (int(row), "G2"): _ORDER for row in failures.loc[whole_row, "index"].unique()
+    }
 
 
 def _refusal(name: str, problems: Mapping[tuple[int, str], str]) -> DatasetError:
     details = [
-        {"row": row} | ({"column": column} if column else {}) | {"problem": said}
-        for (row, column), said in sorted(problems.items())
+        {"row": row} | ({"column": column} if column else {}) | {"problem": problem}
+        for (row, column), problem in sorted(problems.items())
     ]
     rows = len({row for row, _ in problems})
     return DatasetError(

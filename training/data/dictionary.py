@@ -1,4 +1,4 @@
-"""Render `data/README.md`, the data dictionary, from the features: they are described once."""
+"""Generate `data/README.md`, the data dictionary, from the features."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AUDIT = {
 
 
 def render() -> str:
-    """Return the whole file."""
+    """Return the content of the file."""
     features = "\n".join(_row(feature) for feature in FEATURES)
     audit = "\n".join(f"| `{name}` | {_AUDIT[name]} |" for name in AUDIT_COLUMNS)
     return f"""# Data dictionary

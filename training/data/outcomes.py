@@ -1,4 +1,4 @@
-"""Learn from outcomes too: pupils whose predictions are in the history and whose grade is known."""
+"""Add pupils of the history whose final grade is known to the training data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_with_outcomes(settings: Settings, *, until_us: int | None = None) -> Da
     Parameters
     ----------
     until_us
-        Only outcomes recorded up to then; up to now if None.
+        Only use outcomes recorded until then; until now if None.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def load_with_outcomes(settings: Settings, *, until_us: int | None = None) -> Da
 
 
 def load_again(settings: Settings, described: Mapping[str, Any]) -> Dataset:
-    """Read the data that a version says it was trained on, as far as it is still there.
+    """Read the data that a version was trained on again, as far as it still exists.
 
     Parameters
     ----------
     described
-        What `Dataset.describe` said of it.
+        Result of `Dataset.describe` at the time of the training.
     """
     known = described.get("outcomes")
     if known is None:
@@ -67,32 +67,32 @@ def load_again(settings: Settings, described: Mapping[str, Any]) -> Dataset:
 
 
 def add(data: Dataset, pupils: Sequence[Obtained], *, until_us: int) -> Dataset:
-    """Add pupils of the history to a table; its name, hash and size say so.
+    """Add pupils of the history to a dataset; its name, hash and size change.
 
-    A pupil who is in the table already is not added: on both sides of a fold it would be a leak.
-    Nothing is known of the added ones that could be audited.
+    A pupil who is already in the dataset is not added: the copies could be on both sides of a fold,
+    which would be a leak. Audit columns of added pupils are empty.
     """
-    there = set(_faces(data.frame))
+    existing = set(_keys(data.frame))
     rows: list[dict[str, Any]] = []
     for pupil in pupils:
         try:
             student = StudentFeatures.model_validate_json(pupil.inputs_json)
         except ValidationError:
-            # Accepted under other bounds than today's.
+            # The bounds of the features have changed since the prediction.
             logger.warning("outcome_not_learnt_from")
             continue
         row = {name: getattr(student, name) for name in FEATURE_NAMES}
         row[TARGET] = float(pupil.actual_g3)
         known = tuple(name for name in ("G1", "G2") if row[name] is not None)
-        if _face(row, known) not in there:
+        if _key(row, known) not in existing:
             rows.append(row)
     added = pd.DataFrame(rows, columns=list(COLUMNS)).astype(data.frame.dtypes.to_dict())
-    silent = pd.DataFrame("", index=added.index, columns=data.audit.columns, dtype=object)
+    empty = pd.DataFrame("", index=added.index, columns=data.audit.columns, dtype=object)
     content = content_sha256(added.to_dict("records"))
     return replace(
         data,
         frame=pd.concat([data.frame, added], ignore_index=True),
-        audit=pd.concat([data.audit, silent.astype(str)], ignore_index=True),
+        audit=pd.concat([data.audit, empty.astype(str)], ignore_index=True),
         name=f"{data.name} + outcomes",
         sha256=hashlib.sha256(f"{data.sha256}\n{content}".encode()).hexdigest(),
         rows=data.rows + len(added),
@@ -106,12 +106,12 @@ def add(data: Dataset, pupils: Sequence[Obtained], *, until_us: int) -> Dataset:
     )
 
 
-def _faces(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """Yield every pupil of a table as a prediction may have seen it, with the grade obtained."""
+def _keys(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Yield the keys under which a pupil of the table may occur in the history."""
     for row in frame.to_dict("records"):
         for known in _KNOWN:
-            yield _face(row, known)
+            yield _key(row, known)
 
 
-def _face(row: Mapping[Any, Any], known: Sequence[str]) -> tuple[Any, ...]:
+def _key(row: Mapping[Any, Any], known: Sequence[str]) -> tuple[Any, ...]:
     return tuple(row[name] for name in (*_WITHOUT_GRADES, *known, TARGET))

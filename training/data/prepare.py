@@ -1,4 +1,4 @@
-"""Make `data/final.csv`: fetch the two UCI files, check them, merge them.
+"""Make `data/final.csv`: download the two UCI files, check and merge them.
 
 Source: P. Cortez, A. Silva, Using Data Mining to Predict Secondary School Student Performance
 (2008); UCI Machine Learning Repository, data set 320, DOI 10.24432/C5TG7T, licence CC BY 4.0.
@@ -30,13 +30,13 @@ SHA256 = {
     MATHEMATICS: "e47f9ee225e1ee6e69b7564e6dac7123e80b8486677fe111f351964cef5dec80",
     PORTUGUESE: "a7594a11d7771c0efe1a740824e0e833da9c4cad07c39a9766a874575563fb3f",
 }
-"""The files as published; others with the same structure are taken too, and said to differ."""
+"""The files as published; other files of the same structure are accepted with a notice."""
 
 IDENTITY = [
     *("school", "sex", "age", "address", "famsize", "Pstatus", "Medu", "Fedu", "Mjob", "Fjob"),
     *("reason", "nursery", "internet"),
 ]
-"""Columns by which the same pupil is known in both files."""
+"""Columns that identify a pupil in both files."""
 
 OTHERS = [
     *("guardian", "traveltime", "studytime", "failures", "schoolsup", "famsup", "paid"),
@@ -44,12 +44,12 @@ OTHERS = [
     *("absences", "G1", "G2", "G3"),
 ]
 MAX_BYTES = 8 << 20
-"""The archive is under 100 kB and unpacks to under 1 MB; far more is something else."""
+"""Limit of the download; the archive has under 100 kB and unpacks to under 1 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was written, and whether its sources are the files as published."""
+    """The file written, and whether its sources are the files as published."""
 
     path: Path
     rows: int
@@ -71,12 +71,12 @@ def prepare(
     source_dir
         Folder with both UCI files; they are downloaded if None.
     timeout_seconds
-        Longest wait for each step of the download.
+        Time limit of each step of the download.
 
     Raises
     ------
     DatasetError
-        If the files cannot be had or are not what they should be; nothing is written then.
+        If the files are unavailable or not the expected ones; then nothing is written.
     """
     if source_dir is None:
         files = unpack(download(url, timeout_seconds=timeout_seconds))
@@ -88,7 +88,7 @@ def prepare(
         with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".prepare-") as folder:
             draft = Path(folder) / destination.name
             draft.write_bytes(merged)
-            dataset = read(draft)  # what a training will say of it is said now
+            dataset = read(draft)  # report problems now, not in the next training
             raw = destination.parent / "raw"
             raw.mkdir(exist_ok=True)
             for name, content in files.items():
@@ -102,7 +102,7 @@ def prepare(
 
 
 def download(url: str, *, timeout_seconds: float) -> bytes:
-    """Fetch the archive, never more than `MAX_BYTES` of it.
+    """Download the archive, at most `MAX_BYTES` of it.
 
     Raises
     ------
@@ -111,10 +111,10 @@ def download(url: str, *, timeout_seconds: float) -> bytes:
     """
     content = bytearray()
     try:
-        with httpx.stream("GET", url, timeout=timeout_seconds, follow_redirects=True) as answer:
-            answer.raise_for_status()
-            for piece in answer.iter_bytes():
-                content += piece
+        with httpx.stream("GET", url, timeout=timeout_seconds, follow_redirects=True) as response:
+            response.raise_for_status()
+            for chunk in response.iter_bytes():
+                content += chunk
                 if len(content) > MAX_BYTES:
                     raise DatasetError("The download is far larger than the UCI archive is.")
     except httpx.HTTPStatusError as error:
@@ -131,7 +131,7 @@ def download(url: str, *, timeout_seconds: float) -> bytes:
 
 
 def unpack(archive: bytes) -> dict[str, bytes]:
-    """Take the two files out of the archive, or out of an archive inside it.
+    """Extract the two files from the archive, or from an archive inside it.
 
     Raises
     ------

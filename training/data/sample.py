@@ -1,4 +1,4 @@
-"""The synthetic sample `data/sample.csv`: what a newcomer trains on before fetching the real data.
+"""Generate the synthetic sample `data/sample.csv`, for trainings without the real data.
 
 A thousand pupils who do not exist. Their profile (17 features but G2, and what an audit asks for)
 comes from a Gaussian copula over measured marginals and rank correlations; then some leave the
@@ -25,10 +25,10 @@ from training.data import sample_tables as tables
 
 SEED = 20
 AUDIT_COLUMNS = ("sex", "address", "famsize", "Pstatus", "Medu", "Fedu")
-"""What is known of a pupil for audits of fairness; never a feature."""
+"""Columns for fairness audits; never features."""
 
 SAMPLE_CONTENT_SHA256 = "691a1742c66e48e154d8c5a13628b7d1409ef4b638536bf7286812bbc83633c4"
-"""Of the pupils in the shipped file (`training.data.dataset.content_sha256`): names it anywhere."""
+"""Identifies the pupils of the shipped file (`training.data.dataset.content_sha256`)."""
 
 Pupil = dict[str, Any]
 V = TypeVar("V")
@@ -37,7 +37,7 @@ _NORMAL = NormalDist()
 
 
 def generate(seed: int = SEED) -> list[Pupil]:
-    """Make the pupils, each with the 17 features, G3 and the audit columns."""
+    """Generate the pupils, each with the 17 features, G3 and the audit columns."""
     random = Random(seed)  # noqa: S311 - the same sample each time
     latent = _latent(random)
     pupils = _profiles(random, latent)
@@ -105,7 +105,7 @@ def _profiles(random: Random, latent: Mapping[str, Sequence[float]]) -> list[Pup
 
 
 def _who_left(random: Random, pupils: Sequence[Pupil]) -> list[int]:
-    """Choose who left the course, and let them have no absence on record."""
+    """Choose who left the course, and move their absences to other pupils."""
 
     def draw(index: int) -> float:
         weight = 1.0
@@ -179,7 +179,7 @@ def _bands(
 def _deal(
     indices: Iterable[int], weights: Mapping[V, int], score: Callable[[int], float]
 ) -> list[tuple[int, V]]:
-    """Deal out values in proportion to their weights: the first ones to the lowest scores."""
+    """Assign values in proportion to their weights, the first values to the lowest scores."""
     order = sorted(indices, key=score)
     total = sum(weights.values())
     exact = {value: len(order) * weight / total for value, weight in weights.items()}

@@ -1,9 +1,8 @@
-"""Aggregates of the real data that the synthetic sample is made from: no row of it is in here.
+"""Aggregates of the real data from which the synthetic sample is generated; no row is included.
 
 Measured on the merged UCI data (662 pupils, see `training.data.prepare`): shares, rank
-correlations and how grades move from one period to the next. Rare values are pooled, and counts
-of such moves are
-smoothed by hand.
+correlations and how grades move from one period to the next. Rare values are pooled, and the counts
+of such moves are smoothed by hand.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ MARGINALS: dict[str, dict[str | int, int]] = {
         **{14: 77, 15: 45, 16: 39, 17: 18, 18: 15, 19: 4},
     },
 }
-"""Pupils in a thousand with each value, values in the order that the correlations speak of."""
+"""Pupils in a thousand with each value, values in the order that the correlations assume."""
 
 CORRELATIONS: dict[str, tuple[int, ...]] = {
     "school": (),
@@ -84,10 +83,10 @@ LEFT_LIKELIER: tuple[tuple[str, tuple[str | int, ...], float], ...] = (
     ("schoolsup", ("yes",), 0.2),
     ("activities", ("yes",), 2.0),
 )
-"""How much likelier that is, by odds ratio, for a pupil of whom one of the values is true."""
+"""How much likelier that is, as an odds ratio, for a pupil with one of the values."""
 
 LEFT_ALIKE = 1.5
-"""How near in G1 (grades) the pupils are who have absences in their place."""
+"""How close in G1 (grades) the pupils are who receive their absences."""
 
 LEFT_BEFORE_G2 = 28
 """Of those who left, how many have G2 = 0 as well (19 of 46)."""
@@ -106,7 +105,7 @@ G2_MOVES: tuple[tuple[int, dict[int, int]], ...] = (
 )
 """G2 − G1 of those who stayed, for G1 up to each bound."""
 G2_LEANS = {"absences": -0.13, "age": -0.10, "studytime": 0.08, "paid": -0.08}
-"""Rank correlations of that move with what is known of the pupil."""
+"""Rank correlations of that move with other columns."""
 G2_MOVE_SPREAD = 1.43
 """Standard deviation of that move (grades)."""
 

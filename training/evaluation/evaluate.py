@@ -1,13 +1,12 @@
-"""What the candidate is worth on pupils it had not seen, beside the rule of thumb and the champion.
+"""Evaluate a candidate on held-out pupils, next to the rule of thumb and the champion.
 
-In each outer fold everything is made afresh from the training pupils alone: the choice of recipe,
-the model, its calibration and the baselines. The evidence has the shape that
-`student_success.lifecycle.evidence` reads, and says more.
+In each outer fold everything is derived from the training pupils alone: the choice of recipe, the
+model, its calibration and the baselines. `student_success.lifecycle.evidence` reads the evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +15,18 @@ import pandas as pd
 from joblib import Parallel
 from numpy.typing import NDArray
 
+from student_success.domain.decision import PASS_GRADE
 from student_success.domain.students import HORIZONS
 from student_success.model.grading import alarm_level
 from training.evaluation.fairness import audit_groups, gaps
+from training.evaluation.held_out import BASELINE, CANDIDATE, CHAMPION, HeldOut, leaks
 from training.evaluation.scores import (
     calibration_bins,
     expected_calibration_error,
     half_interval,
     scores,
 )
-from training.fitting.calibration import Predicted, Said, calibrate, say
+from training.fitting.calibration import Predicted, apply_table, calibrate
 from training.fitting.families import hide, last_known
 from training.fitting.fit import Recipe, fit
 from training.fitting.folds import folds
@@ -35,38 +36,13 @@ Floats = NDArray[np.float64]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 Chooser = Callable[[pd.DataFrame, Floats], Recipe]
 
-CANDIDATE, BASELINE, CHAMPION = "candidate", "baseline", "champion"
 LOSSES = ("crps", "rmse", "mae")
 ALARM_RECALL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """What each model said of the pupils of one fold in one horizon.
-
-    Attributes
-    ----------
-    seen
-        Pupils whom the candidate's fit had seen, as the fit itself recorded them.
-    pupils
-        Pupils whom it was asked about, one an entry of `said`.
-    alarm
-        Whether the candidate's alarm rang.
-    """
-
-    fold: int
-    horizon: str
-    seen: NDArray[np.int64]
-    pupils: NDArray[np.int64]
-    actual: Floats
-    said: Mapping[str, Said]
-    alarm: NDArray[np.bool_]
-    recipe: Recipe
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All out-of-fold answers, and the evidence drawn from them."""
+    """All out-of-fold predictions, and the evidence computed from them."""
 
     held_out: list[HeldOut] = field(repr=False)
     evidence: dict[str, Any] = field(repr=False)
@@ -88,7 +64,7 @@ def evaluate(
     progress: Callable[[float], None] | None = None,
     split: Iterable[Split] | None = None,
 ) -> Evaluation:
-    """Judge a recipe, or a way to choose one, by repeated cross-validation over pupils.
+    """Evaluate a recipe, or a way to choose one, by repeated cross-validation over pupils.
 
     Parameters
     ----------
@@ -97,7 +73,7 @@ def evaluate(
     target
         Final grades, 0 to 20.
     recipe
-        Called with the training pupils of a fold if it is a way to choose.
+        If it is a function, it is called with the training pupils of each fold.
     champion
         The recipe of the version served now, refitted in the same folds; None if there is none.
     champion_name
@@ -149,53 +125,56 @@ def _one_fold(
     rows, pupils, horizons = hide(frame.iloc[test])
     base = float(np.median(grades))
     thumb, thumb_known = last_known(rows, base=base), last_known(rows_known, base=base)
-    found = []
+    parts = []
     for horizon in map(str, HORIZONS):
-        here, there = horizons == horizon, horizons_known == horizon
-        if not here.any() or not there.any():
+        tested, trained = horizons == horizon, horizons_known == horizon
+        if not tested.any() or not trained.any():
             continue
-        asked = rows[here].reset_index(drop=True)
-        said = {name: each.say(asked, horizon) for name, each in fitted.items()}
-        # The rule of thumb, made sure of itself in the same way: it learns next to nothing, so
-        # its errors on the training pupils are as good as held out.
-        table = calibrate(Predicted(thumb_known[there]), grades[pupils_known[there]])
-        said[BASELINE] = say(Predicted(thumb[here]), table)
-        who = test[pupils[here]]
-        level = alarm_level(candidate.alarms[horizon], alarm_recall)
-        alarm = said[CANDIDATE].probability < level
-        found.append(
-            HeldOut(number, horizon, candidate.seen, who, target[who], said, alarm, chosen)
+        test_rows = rows[tested].reset_index(drop=True)
+        calibrated = {name: each.predict(test_rows, horizon) for name, each in fitted.items()}
+        # The rule of thumb is calibrated in the same way. It fits almost nothing, so its errors on
+        # the training pupils are as good as held-out ones.
+        table = calibrate(Predicted(thumb_known[trained]), grades[pupils_known[trained]])
+        calibrated[BASELINE] = apply_table(Predicted(thumb[tested]), table)
+        test_pupils = test[pupils[tested]]
+        alarm = calibrated[CANDIDATE].probability < alarm_level(
+            candidate.alarms[horizon], alarm_recall
         )
-    return found
-
-
-def leaks(held_out: Iterable[HeldOut]) -> tuple[int, int]:
-    """Count predictions made by a fit that had seen the pupil, and all predictions looked at."""
-    parts = list(held_out)
-    seen = sum(int(np.isin(part.pupils, part.seen).sum()) for part in parts)
-    return seen, sum(len(part.pupils) for part in parts)
+        parts.append(
+            HeldOut(
+                fold=number,
+                horizon=horizon,
+                seen=candidate.seen,
+                pupils=test_pupils,
+                actual=target[test_pupils],
+                calibrated=calibrated,
+                alarm=alarm,
+                recipe=chosen,
+            )
+        )
+    return parts
 
 
 def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float]]:
-    found = {}
+    rates = {}
     for horizon in dict.fromkeys(part.horizon for part in held_out):
-        here = [part for part in held_out if part.horizon == horizon]
-        rang = np.concatenate([part.alarm for part in here])
-        failed = np.concatenate([part.actual for part in here]) < 10
-        found[horizon] = {
-            "recall": float(rang[failed].mean()) if failed.any() else 1.0,
-            "false_alarms": float(rang[~failed].mean()) if (~failed).any() else 0.0,
-            "share_alarmed": float(rang.mean()),
+        parts = [part for part in held_out if part.horizon == horizon]
+        alarm = np.concatenate([part.alarm for part in parts])
+        failed = np.concatenate([part.actual for part in parts]) < PASS_GRADE
+        rates[horizon] = {
+            "recall": float(alarm[failed].mean()) if failed.any() else 1.0,
+            "false_alarms": float(alarm[~failed].mean()) if (~failed).any() else 0.0,
+            "share_alarmed": float(alarm.mean()),
         }
-    return found
+    return rates
 
 
 def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
     per_fold: dict[str, dict[str, list[dict[str, float]]]] = {}
     for part in held_out:
-        for name, said in part.said.items():
+        for name, calibrated in part.calibrated.items():
             per_fold.setdefault(part.horizon, {}).setdefault(name, []).append(
-                scores(said, part.actual)
+                scores(calibrated, part.actual)
             )
     violations, checked = leaks(held_out)
     first = [part for part in held_out if part.horizon == str(HORIZONS[0])]
@@ -207,7 +186,7 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         }
         for horizon, by_name in per_fold.items()
     }
-    # The case of old: both period grades known, where the data has any.
+    # The headline figures are those with both period grades, if the data has any.
     main = horizons.get(str(HORIZONS[-1])) or horizons[str(HORIZONS[0])]
     return {
         "losses": {
@@ -234,8 +213,8 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
 
 
 def _calibration(held_out: list[HeldOut]) -> dict[str, Any]:
-    probability = np.concatenate([part.said[CANDIDATE].probability for part in held_out])
-    passed = np.concatenate([part.actual for part in held_out]) >= 10
+    probability = np.concatenate([part.calibrated[CANDIDATE].probability for part in held_out])
+    passed = np.concatenate([part.actual for part in held_out]) >= PASS_GRADE
     return {
         "ece": expected_calibration_error(probability, passed),
         "bins": calibration_bins(probability, passed),
@@ -243,27 +222,27 @@ def _calibration(held_out: list[HeldOut]) -> dict[str, Any]:
 
 
 def _chosen(parts: list[HeldOut]) -> list[dict[str, Any]]:
-    """Tell how often which recipe was chosen, the most often first."""
-    found: dict[str, dict[str, Any]] = {}
+    """Count how often each recipe was chosen, the most frequent first."""
+    chosen: dict[str, dict[str, Any]] = {}
     for part in parts:
         key = f"{part.recipe.family} {sorted(part.recipe.params.items())}"
-        entry = found.setdefault(
+        entry = chosen.setdefault(
             key, {"family": part.recipe.family, "params": dict(part.recipe.params), "folds": 0}
         )
         entry["folds"] += 1
-    return sorted(found.values(), key=lambda entry: -int(entry["folds"]))
+    return sorted(chosen.values(), key=lambda entry: -int(entry["folds"]))
 
 
 def _summary(
     rows: list[dict[str, float]], *, n_train: float, n_test: float
 ) -> dict[str, dict[str, float]]:
     """Return mean, standard deviation between folds and half the 95 % interval of the mean."""
-    found = {}
+    summary = {}
     for key in rows[0]:
         values = [row[key] for row in rows]
-        found[key] = {
+        summary[key] = {
             "mean": float(np.mean(values)),
             "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
             "half": half_interval(values, n_train=n_train, n_test=n_test),
         }
-    return found
+    return summary

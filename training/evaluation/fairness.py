@@ -1,6 +1,6 @@
-"""Is one group of pupils served worse than the others: measured, never learnt from.
+"""Measure whether predictions are worse for one group of pupils than for the others.
 
-Sex, address, family and the like are no features; they are used here alone, to audit.
+Sex, address, family and similar columns are not features: they are only used in this audit.
 """
 
 from __future__ import annotations
@@ -8,28 +8,26 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from student_success.domain.decision import PASS_GRADE
-
-if TYPE_CHECKING:
-    from training.evaluation.evaluate import HeldOut
+from training.evaluation.held_out import HeldOut
 
 Floats = NDArray[np.float64]
 
 ATTRIBUTES = ("sex", "address", "famsize", "Pstatus", "Medu", "Fedu")
-"""Columns that are audited where the data has them."""
+"""Columns that are audited if the data has them."""
 _EDUCATION = {"0": "0-2", "1": "0-2", "2": "0-2", "3": "3-4", "4": "3-4"}
 MERGED = {"Medu": _EDUCATION, "Fedu": _EDUCATION}
-"""Groups judged together: parents with up to nine years of school, and those with more."""
+"""Merged groups: parents with up to nine years of school, and those with more."""
 FEATURE_GROUPS = ("school",)
 """Features whose groups are audited as well."""
 SMALLEST_GROUP = 30
-"""Pupils that a group, and its failing and passing pupils, must have to be judged at all."""
+"""Minimum size of a group, and of its failing and passing pupils, to be measured."""
 MEASURES = ("mae", "false_alarms", "missed_failures")
 
 
@@ -48,7 +46,7 @@ def audit_groups(
     list of dict
         One entry a horizon, attribute and group: its size, coverage, and per measure the figure,
         the gap to all others with its standard error, and two-sided p; a measure of too few pupils
-        is left out. Repeated answers about one pupil are averaged first, so pupils count once.
+        is left out. Repeated predictions of one pupil are averaged first, so pupils count once.
     """
     columns = {name: frame[name].astype(str) for name in FEATURE_GROUPS if name in frame}
     if audit is not None:
@@ -57,33 +55,33 @@ def audit_groups(
                 labels = audit[name].astype(str)
                 columns[name] = labels.replace(MERGED.get(name, {}))
     parts = list(held_out)
-    found = []
+    entries = []
     for horizon in dict.fromkeys(part.horizon for part in parts):
         pupils = _per_pupil([part for part in parts if part.horizon == horizon], candidate)
         for attribute, column in columns.items():
-            here = column.to_numpy()[pupils.index.to_numpy()]
-            # An empty cell tells of no group, and belongs to no "others" either.
-            told, here = pupils[here != ""], here[here != ""]
-            for group in sorted(set(here)):
-                inside = here == group
+            groups = column.to_numpy()[pupils.index.to_numpy()]
+            # An empty cell belongs neither to a group nor to its "others".
+            known, groups = pupils[groups != ""], groups[groups != ""]
+            for group in sorted(set(groups)):
+                inside = groups == group
                 if min(inside.sum(), (~inside).sum()) < SMALLEST_GROUP:
                     continue
                 entry = {"horizon": horizon, "attribute": attribute, "group": group}
-                found.append(entry | _measure(told, inside))
-    return found
+                entries.append(entry | _measure(known, inside))
+    return entries
 
 
 def _per_pupil(parts: Sequence[HeldOut], candidate: str) -> pd.DataFrame:
-    said = [part.said[candidate] for part in parts]
+    predictions = [part.calibrated[candidate] for part in parts]
     actual = np.concatenate([part.actual for part in parts])
     table = pd.DataFrame(
         {
             "pupil": np.concatenate([part.pupils for part in parts]),
             "failed": actual < PASS_GRADE,
-            "mae": np.abs(np.concatenate([one.grade for one in said]) - actual),
+            "mae": np.abs(np.concatenate([each.grade for each in predictions]) - actual),
             "alarm": np.concatenate([part.alarm for part in parts]).astype(np.float64),
-            "covered": (np.concatenate([one.low for one in said]) <= actual)
-            & (actual <= np.concatenate([one.high for one in said])),
+            "covered": (np.concatenate([each.low for each in predictions]) <= actual)
+            & (actual <= np.concatenate([each.high for each in predictions])),
         }
     )
     return table.groupby("pupil").mean()
@@ -92,9 +90,9 @@ def _per_pupil(parts: Sequence[HeldOut], candidate: str) -> pd.DataFrame:
 def _measure(pupils: pd.DataFrame, inside: NDArray[np.bool_]) -> dict[str, Any]:
     failed = pupils["failed"].to_numpy() > 0
     alarm = pupils["alarm"].to_numpy()
-    every = np.ones(len(pupils), dtype=bool)
+    everyone = np.ones(len(pupils), dtype=bool)
     measures = {
-        "mae": (pupils["mae"].to_numpy(), every),
+        "mae": (pupils["mae"].to_numpy(), everyone),
         "false_alarms": (alarm, ~failed),
         "missed_failures": (1.0 - alarm, failed),
     }
@@ -103,14 +101,14 @@ def _measure(pupils: pd.DataFrame, inside: NDArray[np.bool_]) -> dict[str, Any]:
         "coverage": float(pupils["covered"].to_numpy()[inside].mean()),
     }
     for name, (values, counted) in measures.items():
-        ours, others = values[inside & counted], values[~inside & counted]
-        if min(len(ours), len(others)) < SMALLEST_GROUP:
+        members, others = values[inside & counted], values[~inside & counted]
+        if min(len(members), len(others)) < SMALLEST_GROUP:
             continue
-        gap = float(ours.mean() - others.mean())
-        error = math.sqrt(ours.var(ddof=1) / len(ours) + others.var(ddof=1) / len(others))
+        gap = float(members.mean() - others.mean())
+        error = math.sqrt(members.var(ddof=1) / len(members) + others.var(ddof=1) / len(others))
         p = math.erfc(abs(gap) / error / math.sqrt(2)) if error > 0 else float(gap == 0)
         entry[name] = {
-            "value": float(ours.mean()),
+            "value": float(members.mean()),
             "gap": gap,
             "standard_error": error,
             "low": gap - 1.96 * error,
@@ -121,9 +119,9 @@ def _measure(pupils: pd.DataFrame, inside: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def gaps(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the gaps in the shape the gate reads: absolute, one entry a measure.
+    """Return the gaps as the gate reads them: absolute, one entry a measure.
 
-    Of two groups that are each other's "all others" the first stands for both.
+    If an attribute has two groups, each is the other's "all others": only the first is returned.
     """
     entries = list(groups)
     sizes = Counter((entry["horizon"], entry["attribute"]) for entry in entries)

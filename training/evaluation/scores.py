@@ -1,4 +1,4 @@
-"""What a prediction is worth, per fold and horizon."""
+"""Measures of the quality of predictions, for one fold and horizon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from student_success.domain.decision import PASS_GRADE
-from training.fitting.calibration import Said
+from training.fitting.calibration import Calibrated
 
 Floats = NDArray[np.float64]
 
@@ -35,25 +35,25 @@ def crps(cdf: Floats, actual: Floats) -> Floats:
     return score
 
 
-def scores(said: Said, actual: Floats) -> dict[str, float]:
-    """Measure what was said about pupils against their final grades."""
-    error = said.grade - actual
+def scores(predictions: Calibrated, actual: Floats) -> dict[str, float]:
+    """Compare calibrated predictions with the final grades."""
+    error = predictions.grade - actual
     passed = actual >= PASS_GRADE
-    expected_pass = said.passes
+    expected_pass = predictions.passes
     spread = float(((actual - actual.mean()) ** 2).mean())
     rate = passed.mean()
     return {
         "mae": float(np.abs(error).mean()),
-        "mae_rounded": float(np.abs(np.floor(said.grade + 0.5) - actual).mean()),
+        "mae_rounded": float(np.abs(np.floor(predictions.grade + 0.5) - actual).mean()),
         "rmse": float(np.sqrt((error**2).mean())),
         "r2": float(1 - (error**2).mean() / spread) if spread > 0 else float("nan"),
         "accuracy": float((expected_pass == passed).mean()),
         "recall_failing": float((~expected_pass[~passed]).mean()) if (~passed).any() else 1.0,
-        "brier": float(((said.probability - passed) ** 2).mean()),
+        "brier": float(((predictions.probability - passed) ** 2).mean()),
         "brier_base_rate": float(rate * (1 - rate)),
-        "crps": float(crps(said.cdf, actual).mean()),
-        "coverage": float(((said.low <= actual) & (actual <= said.high)).mean()),
-        "width": float((said.high - said.low).mean()),
+        "crps": float(crps(predictions.cdf, actual).mean()),
+        "coverage": float(((predictions.low <= actual) & (actual <= predictions.high)).mean()),
+        "width": float((predictions.high - predictions.low).mean()),
     }
 
 
@@ -71,7 +71,7 @@ def half_interval(values: Sequence[float], *, n_train: float, n_test: float) -> 
 
 
 def calibration_bins(probability: Floats, passed: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Compare said and seen in `CALIBRATION_BINS` bins of equally many pupils."""
+    """Compare predicted and observed pass rates in `CALIBRATION_BINS` bins of equal size."""
     order = np.argsort(probability, kind="stable")
     return [
         {
@@ -85,6 +85,6 @@ def calibration_bins(probability: Floats, passed: NDArray[np.bool_]) -> list[dic
 
 
 def expected_calibration_error(probability: Floats, passed: NDArray[np.bool_]) -> float:
-    """Return the mean gap between said and seen over the bins, 0 to 1."""
+    """Return the mean gap between predicted and observed pass rates over the bins, 0 to 1."""
     bins = calibration_bins(probability, passed)
     return sum(b["n"] * abs(b["probability"] - b["passed"]) for b in bins) / len(probability)

@@ -1,4 +1,4 @@
-"""Write the serving folder: compiled model, tables, evidence, card, and the hash of each."""
+"""Write the artefact: compiled trees, tables, evidence, model card, and their checksums."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMOKE_CASES = 12
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON the same way each time, so that equal content has an equal hash."""
+    """Write JSON deterministically, so that equal content has an equal checksum."""
     text = json.dumps(
         finite_json(content), ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False
     )
@@ -87,23 +87,23 @@ def write_artefact(
     write_json(folder / "drift_reference.json", drift_reference)
     write_json(folder / "smoke.json", {"cases": []})
     write_manifest(folder, dataset=recipe["data"])
-    # Now that it can be loaded, it tells its own expected answers.
+    # The complete artefact is loaded to record its expected predictions.
     predictor = Predictor.load(folder, version="candidate")
     cases = []
     for student in smoke_students():
-        said = predictor.predict(StudentFeatures.model_validate(student))
-        expected = {key: value for key, value in said._asdict().items() if key != "at_risk"}
+        prediction = predictor.predict(StudentFeatures.model_validate(student))
+        expected = {key: value for key, value in prediction._asdict().items() if key != "at_risk"}
         cases.append({"student": student, "expected": expected})
     write_json(folder / "smoke.json", {"cases": cases})
     write_manifest(folder, dataset=recipe["data"])
 
 
 def _average(rows: pd.DataFrame, base: float) -> dict[str, float]:
-    """Return the average pupil's grades, from whom an explanation starts."""
+    """Return the grades of the average pupil, with whom an explanation starts."""
     if not len(rows):
         return {"last": base, "G1": 0.0, "G2": 0.0}
-    found = {"last": float(last_known(rows, base=base).mean())}
-    return found | {name: float(rows[name].fillna(0.0).mean()) for name in ("G1", "G2")}
+    last = {"last": float(last_known(rows, base=base).mean())}
+    return last | {name: float(rows[name].fillna(0.0).mean()) for name in ("G1", "G2")}
 
 
 def write_manifest(folder: Path, *, dataset: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ def write_manifest(folder: Path, *, dataset: Mapping[str, Any]) -> None:
 
 
 def random_students(count: int, *, seed: int) -> list[dict[str, Any]]:
-    """Return made-up pupils anywhere within the bounds, all horizons, odd decimals too."""
+    """Return random pupils within the bounds, of all horizons, with grades of any precision."""
     rng = np.random.default_rng(seed)
     students = []
     for _ in range(count):
@@ -129,11 +129,11 @@ def random_students(count: int, *, seed: int) -> list[dict[str, Any]]:
                 assert feature.low is not None
                 assert feature.high is not None
                 student[feature.name] = int(rng.integers(int(feature.low), int(feature.high) + 1))
-        kind = rng.integers(4)
+        precision = rng.integers(4)
         grades = rng.uniform(0, 20, size=2)
         steps = {0: 1.0, 1: 2.0, 2: 10.0}
-        if int(kind) in steps:
-            grades = np.round(grades * steps[int(kind)]) / steps[int(kind)]
+        if int(precision) in steps:
+            grades = np.round(grades * steps[int(precision)]) / steps[int(precision)]
         known = rng.integers(3)
         student["G1"] = float(grades[0]) if known >= 1 else None
         student["G2"] = float(grades[1]) if known == 2 else None
@@ -142,22 +142,22 @@ def random_students(count: int, *, seed: int) -> list[dict[str, Any]]:
 
 
 def smoke_students() -> list[dict[str, Any]]:
-    """Return a dozen made-up pupils: the documented example, and all horizons."""
+    """Return a dozen pupils of all horizons: the documented example, variants and random ones."""
     example = dict(EXAMPLE)
-    shown = [
+    students = [
         example,
         example | {"G2": None},
         example | {"G1": None, "G2": None},
         example | {"G1": 10.5, "G2": 9.5},
         example | {"G1": 4.5, "G2": 0.0, "absences": 0},
     ]
-    return shown + random_students(SMOKE_CASES - len(shown), seed=12)
+    return students + random_students(SMOKE_CASES - len(students), seed=12)
 
 
 def drift_reference(
     frame: pd.DataFrame, predicted: Mapping[str, np.ndarray[Any, Any]]
 ) -> dict[str, Any]:
-    """Summarise the training pupils so that later ones can be compared: no row is kept.
+    """Count the values of the training pupils, to compare later ones; no row is kept.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""Compile the fitted trees for serving, so that they take the very same branches.
+"""Compile the fitted trees for serving, so that they take exactly the same branches.
 
-Each horizon gets trees of its own: what is constant there (a grade that is not known, how many
-are) is decided now, so the trees are smaller and what they compare is the pupil's own features.
+Each horizon gets its own trees: splits on values that are constant there (an unknown grade, the
+number of known grades) are resolved now, so the trees are smaller and test only features.
 
-A split of a fitted tree compares a scaled value with a threshold. Both are turned back here into
-what the predictor feeds the compiled trees, each exact in float32:
+A split of a fitted tree compares a scaled value with a threshold. Both are converted to the inputs
+of the compiled trees, which are exact in float32:
 
 - whole numbers: the largest whole number that goes left;
 - categories: 0 or 1;
@@ -22,22 +22,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from grade_models import with_derived
+from grade_models import GRADES, with_derived
 from student_success.domain.students import CATEGORICAL, FEATURES, Horizon
 from training.export.onnx_writer import Nodes
 from training.export.splits import CUT, INTEGERS, Question, Splits
 from training.export.trees import Tree, leaves_of, trees_of
-from training.fitting.families import GRADES, Model
+from training.fitting.families import Model
 
 Floats = NDArray[np.float64]
 
-_HAIR = 1 / 64
+_MINIMUM_COVER = 1 / 64
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """The trees of each horizon in ONNX, and how to make their inputs (see serving.json)."""
+    """The trees of each horizon in ONNX, and how to encode their inputs (see serving.json)."""
 
     trees: Mapping[Horizon, bytes]
     inputs: dict[str, Any]
@@ -58,12 +58,12 @@ class _Flat:
         return self
 
     def weigh(self, leaves: NDArray[np.int64]) -> _Flat:
-        """Count in every node the pupils that reached it, given the leaf of each.
+        """Count the pupils that reached each node, given the leaf of each pupil.
 
-        The count is raised by a hair, so that no share of a parent's pupils is zero.
+        A small amount is added to each count, so that no share of a parent's pupils is zero.
         """
         counts = np.bincount(leaves, minlength=max(self.source) + 1)
-        self.cover = [_HAIR + float(counts[node]) for node in self.source]
+        self.cover = [_MINIMUM_COVER + float(counts[node]) for node in self.source]
         for at in reversed(range(len(self.tests))):
             if self.tests[at] is not None:
                 left, right = self.children[at]
@@ -80,18 +80,18 @@ class _Flat:
     ) -> int:
         test: Question | None = None
         while tree.left[node] >= 0:
-            found = splits.test(
+            question = splits.question(
                 int(tree.feature[node]), float(tree.threshold[node]), tree.single, horizon
             )
-            if isinstance(found, Question):
-                low, high = within.get(found.name, (-np.inf, np.inf))
-                if low < found.cut < high:
-                    test = found
+            if isinstance(question, Question):
+                low, high = within.get(question.name, (-np.inf, np.inf))
+                if low < question.cut < high:
+                    test = question
                     break
-                # An earlier test on the same input has settled this one.
-                goes_left = (found.cut >= high) != found.swap
+                # An earlier test on the same input already decides this one.
+                goes_left = (question.cut >= high) != question.swap
             else:
-                goes_left = found
+                goes_left = question
             node = int(tree.left[node] if goes_left else tree.right[node])
         at = len(self.tests)
         self.tests.append(test)
@@ -117,8 +117,8 @@ def compile_model(model: Model, rows: pd.DataFrame, horizons: NDArray[np.str_]) 
     Parameters
     ----------
     rows
-        The pupils that the model learnt from; how many reach a node is recorded with it, for the
-        explanations.
+        The pupils that the model was fitted on; the number that reaches each node is recorded for
+        the explanations.
     horizons
         Of each row.
     """
@@ -132,7 +132,7 @@ def compile_model(model: Model, rows: pd.DataFrame, horizons: NDArray[np.str_]) 
         ]
         for h in Horizon
     }
-    tests = [t for flat in flats.values() for one in flat for t in one.tests if t is not None]
+    tests = [t for flat in flats.values() for tree in flat for t in tree.tests if t is not None]
     cuts = {name: sorted({t.cut for t in tests if t.name == name}) for name in CUT}
     position = {name: {cut: i + 0.5 for i, cut in enumerate(cuts[name])} for name in CUT}
     names, codes = _layout()
@@ -140,15 +140,20 @@ def compile_model(model: Model, rows: pd.DataFrame, horizons: NDArray[np.str_]) 
     compiled = {}
     for horizon, flat in flats.items():
         nodes = Nodes()
-        for number, (one, tree) in enumerate(zip(flat, trees, strict=True)):
-            for node, test in enumerate(one.tests):
+        for number, (compact, tree) in enumerate(zip(flat, trees, strict=True)):
+            for node, test in enumerate(compact.tests):
                 if test is None:
-                    value = tree.value[one.source[node]]
-                    nodes.leaf(number, node, value, cover=one.cover[node])
+                    value = tree.value[compact.source[node]]
+                    nodes.leaf(number, node, value, cover=compact.cover[node])
                 else:
                     cut = position[test.name][test.cut] if test.name in CUT else test.cut
                     nodes.branch(
-                        number, node, at[test.name], cut, one.children[node], cover=one.cover[node]
+                        number,
+                        node,
+                        at[test.name],
+                        cut,
+                        compact.children[node],
+                        cover=compact.cover[node],
                     )
         compiled[horizon] = nodes.model(len(names), trees[0].value.shape[1])
     inputs = {"names": names, "categories": codes, "integers": list(INTEGERS), "cuts": cuts}
@@ -156,7 +161,7 @@ def compile_model(model: Model, rows: pd.DataFrame, horizons: NDArray[np.str_]) 
 
 
 def _layout() -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the inputs in order, and the numbers that stand for each category."""
+    """Return the inputs in order, and the numbers that encode each category."""
     names: list[str] = []
     codes = []
     for name in CATEGORICAL:

@@ -1,4 +1,4 @@
-"""The model card: written from the evidence, never by hand."""
+"""Generate the model card from the evidence."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Nodes:
     def branch(
         self, tree: int, node: int, at: int, cut: float, children: tuple[int, int], *, cover: float
     ) -> None:
-        """Add a node that sends an input up to the cut to its first child."""
+        """Add a branch: an input up to the cut leads to the first child, else to the second."""
         self._add(tree, node, at, cut, "BRANCH_LEQ", *children, cover)
 
     def leaf(self, tree: int, node: int, value: Floats, *, cover: float) -> None:

@@ -1,8 +1,8 @@
-"""What a split of a fitted tree says about a pupil's own features.
+"""Convert splits of fitted trees to tests on a pupil's features.
 
-A split compares a scaled column with a threshold. Here it is turned back into a test on what the
-predictor feeds the compiled trees, exact to the last bit: the same numbers are scaled in the same
-way, and the last one that goes left is found by bisection over the float64 numbers.
+A split compares a scaled column with a threshold. It becomes an exact test on an input of the
+compiled trees: numbers are scaled in the same way as in training, and the largest one that goes
+left is found by bisection over the float64 numbers.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.compose import ColumnTransformer
 
-from grade_models import FILL, LOGGED
+from grade_models import FILL, GRADES, LOGGED
 from student_success.domain.students import FEATURES, GRADE_MAX, GRADE_MIN, Horizon
-from training.fitting.families import GRADES
 
 INTEGERS = tuple(f.name for f in FEATURES if f.kind == "integer")
 TREND = "trend"
 CUT = (*GRADES, TREND)
-"""Inputs that are fed as the number of cut points below them."""
+"""Inputs that are encoded as the number of cut points below them."""
 RANGES = {"G1": (GRADE_MIN, GRADE_MAX), "G2": (GRADE_MIN, GRADE_MAX), TREND: (-20.0, 20.0)}
 CONSTANT: Mapping[Horizon, Mapping[str, float]] = {
     Horizon.NONE: {"G1": FILL, "G2": FILL, "last": FILL, TREND: 0.0, "known": 0.0},
     Horizon.G1: {"G2": FILL, TREND: 0.0, "known": 1.0},
     Horizon.G1_G2: {"known": 2.0},
 }
-"""What a derived column or an unknown grade is worth at a horizon, whoever the pupil."""
+"""Values of derived columns and unknown grades that are the same for all pupils of a horizon."""
 LAST: Mapping[Horizon, str] = {Horizon.G1: "G1", Horizon.G1_G2: "G2"}
 """Which grade is the last known one."""
 
@@ -36,7 +35,7 @@ _BY_NAME = {feature.name: feature for feature in FEATURES}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One split as the predictor can make it: ``values[name] <= cut``, ends perhaps swapped."""
+    """One split as a test of an input: ``values[name] <= cut``; `swap` exchanges the branches."""
 
     name: str
     cut: float
@@ -68,10 +67,10 @@ class Splits:
         mean, scale = self.scale[name]
         return np.float64((np.log1p(x) if name in LOGGED else x) - mean) / scale
 
-    def test(
+    def question(
         self, column: int, threshold: float, single: bool, horizon: Horizon
     ) -> Question | bool:
-        """Return the test, or which way every pupil of the horizon goes: True for left."""
+        """Return the test, or True if every pupil of the horizon goes left, False if right."""
         key = (column, threshold, single, horizon)
         if key not in self._known:
             self._known[key] = self._find(*key)
@@ -86,18 +85,18 @@ class Splits:
 
         def left(x: float) -> bool:
             scaled = self.scaled(name, x)
-            # Back to float64 before it is compared, or numpy would round the threshold instead.
+            # Compare in float64: numpy would round the threshold to float32 otherwise.
             return bool((np.float64(np.float32(scaled)) if single else scaled) <= threshold)
 
         if name in CONSTANT[horizon]:
             return left(CONSTANT[horizon][name])
-        asked = LAST[horizon] if name == "last" else name
-        low, high = RANGES.get(asked) or bounds_of(asked)
+        feature = LAST[horizon] if name == "last" else name
+        low, high = RANGES.get(feature) or bounds_of(feature)
         if left(high):
             return True
         if not left(low):
             return False
-        return Question(asked, _last_left(left, low, high, whole=asked not in CUT))
+        return Question(feature, _last_left(left, low, high, whole=feature not in CUT))
 
 
 def bounds_of(name: str) -> tuple[float, float]:
@@ -113,7 +112,7 @@ def _category_test(name: str, value: str, threshold: float) -> Question | bool:
         return threshold >= 1
     values = _BY_NAME[name].categories
     if len(values) == 2:
-        # The input is 1 for the second value; a split on the first one is its mirror.
+        # The input is 1 for the second value; a split on the first value exchanges the branches.
         return Question(name, 0.5, swap=value == values[0])
     return Question(f"{name}={value}", 0.5)
 
@@ -131,7 +130,7 @@ def _last_left(left: Callable[[float], bool], low: float, high: float, *, whole:
 
 
 def _rank(x: float) -> int:
-    """Return the place of a float64 number among all of them."""
+    """Return the rank of a float64 number among all of them."""
     bits = int(np.float64(x).view(np.int64))
     return bits if bits >= 0 else -(bits & 0x7FFFFFFFFFFFFFFF)
 

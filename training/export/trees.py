@@ -1,4 +1,4 @@
-"""The trees of a fitted model of any family, in one shape."""
+"""Convert the fitted model of any family to trees of one type."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from grade_models import DERIVED, GradeForest, GradeRegressor
+from grade_models import DERIVED, GRADES, GradeForest, GradeRegressor
 from student_success.domain.students import Horizon
 from training.export.splits import CONSTANT, LAST, TREND, Splits, bounds_of
-from training.fitting.families import GRADES, Model
+from training.fitting.families import Model
 
 Floats = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def trees_of(model: Model) -> Iterator[Tree]:
         return
     regressor = model.regressor_
     if isinstance(regressor, HistGradientBoostingRegressor):
-        # The constant the boosting starts from, as a tree of one leaf.
+        # The initial constant of the boosting, as a tree of one leaf.
         yield _leaf(float(np.ravel(regressor._baseline_prediction)[0]))
         for (member,) in regressor._predictors:
             nodes = member.nodes
@@ -76,7 +76,7 @@ def trees_of(model: Model) -> Iterator[Tree]:
 
 
 def _linear_trees(model: GradeRegressor) -> Iterator[Tree]:
-    """Yield one tree a column, one leaf a value: exact for all but grades, see `slopes_of`."""
+    """Yield one tree for each column, with one leaf a value; grades are left to `slopes_of`."""
     yield _leaf(float(model.regressor_.intercept_))
     splits = Splits(model.columns_)
     for column, weight in enumerate(model.regressor_.coef_):

@@ -1,7 +1,7 @@
-"""How sure the model is: conformal tables from predictions on pupils that the fit had not seen.
+"""Calibrate predictions by those on pupils that the fit had not seen (conformal prediction).
 
-The interval gathers, from the grade shown outwards, as much of the predicted distribution as it
-takes to hold the asked share of unseen pupils: split conformal prediction with that mass as the
+The interval grows from the predicted grade until it contains as much of the predicted distribution
+as the required share of unseen pupils needs: split conformal prediction with that mass as the
 score, per horizon (Vovk et al., Algorithmic Learning in a Random World, 2005).
 """
 
@@ -31,15 +31,15 @@ ALARM_RECALLS = tuple(round(0.5 + i / 100, 2) for i in range(50))
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a fitted model gives for many pupils.
+    """Raw predictions of a fitted model for many pupils.
 
     Attributes
     ----------
     grade
-        In grades, 0 to 20, not rounded.
+        0 to 20, not rounded.
     cdf
         ``(pupils, 20)``; probability that the final grade is at most 0, 1, … 19. None if the model
-        gives no distribution; the calibration then puts one around the grade.
+        has no distribution; the calibration then adds one around the grade.
     """
 
     grade: Floats
@@ -57,10 +57,10 @@ class Table:
     Attributes
     ----------
     mass
-        How much of the distribution an interval gathers.
+        How much of the distribution an interval contains.
     residuals
-        `QUANTILES` evenly spaced quantiles of final grade minus prediction, for a model that gives
-        no distribution of its own.
+        `QUANTILES` evenly spaced quantiles of final grade minus prediction, for a model
+        without a distribution.
     """
 
     mass: float
@@ -68,8 +68,8 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What is said of many pupils, as arrays of one entry a pupil; `cdf` as in `Predicted`."""
+class Calibrated:
+    """Calibrated predictions, as arrays of one entry a pupil; `cdf` as in `Predicted`."""
 
     grade: Floats
     probability: Floats
@@ -79,59 +79,59 @@ class Said:
 
     @property
     def passes(self) -> NDArray[np.bool_]:
-        """Whether each pupil is said to pass."""
+        """Whether each pupil is predicted to pass."""
         return np.asarray(np.floor(self.grade + 0.5) >= PASS_GRADE)
 
 
 def calibrate(predicted: Predicted, actual: Floats, *, level: float = INTERVAL_LEVEL) -> Table:
-    """Learn one horizon's table.
+    """Return one horizon's table.
 
     Parameters
     ----------
     predicted
-        Each by a fit that had not seen the pupil.
+        Each prediction by a fit without that pupil.
     level
-        Share of pupils that the interval is to hold.
+        Share of pupils whose grade the interval is to contain.
     """
     residuals = None
     if predicted.cdf is None:
         levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
         spread = np.quantile(actual - predicted.grade, levels)
         residuals = tuple(np.round(spread, 4).tolist())
-    shown, cdf = _shown(predicted, residuals)
-    scores = mass_needed(cdf, np.floor(shown + 0.5).astype(np.int64), actual)
+    grades, cdf = _rounded(predicted, residuals)
+    scores = mass_needed(cdf, np.floor(grades + 0.5).astype(np.int64), actual)
     return Table(conformal_quantile(scores, level), residuals)
 
 
 def mass_needed(cdf: Floats, whole: NDArray[np.int64], actual: Floats) -> Floats:
-    """Return the mass each interval had gathered just before it came to hold the actual grade."""
+    """Return the mass of each interval one step before it contains the actual grade."""
     needed = np.ones(len(cdf))
-    held = np.zeros(len(cdf), dtype=bool)
-    gathered_before = np.zeros(len(cdf))
-    for low, high, gathered in grow(cdf, whole):
-        now = ~held & (low <= actual) & (actual <= high)
-        needed[now] = gathered_before[now]
-        held |= now
-        gathered_before = gathered
+    contained = np.zeros(len(cdf), dtype=bool)
+    previous_mass = np.zeros(len(cdf))
+    for low, high, mass in grow(cdf, whole):
+        reached = ~contained & (low <= actual) & (actual <= high)
+        needed[reached] = previous_mass[reached]
+        contained |= reached
+        previous_mass = mass
     return needed
 
 
 def conformal_quantile(scores: Floats, level: float) -> float:
     """Return the split conformal quantile: the ⌈(n + 1)·level⌉-th lowest score.
 
-    An interval grows while it has gathered less, so the quantile is raised by a hair to be reached.
+    An interval grows while its mass is smaller, so a small amount is added to reach the quantile.
     """
     rank = min(int(np.ceil((len(scores) + 1) * level)), len(scores))
     return round(float(np.sort(scores)[rank - 1]) + 1e-6, 6)
 
 
-def say(predicted: Predicted, table: Table) -> Said:
-    """Return what is answered for each prediction."""
-    shown, cdf = _shown(predicted, table.residuals)
-    whole = np.floor(shown + 0.5).astype(np.int64)
+def apply_table(predicted: Predicted, table: Table) -> Calibrated:
+    """Return the calibrated form of each prediction."""
+    grades, cdf = _rounded(predicted, table.residuals)
+    whole = np.floor(grades + 0.5).astype(np.int64)
     low, high = intervals(cdf, whole, np.full(len(cdf), table.mass))
-    return Said(
-        grade=shown,
+    return Calibrated(
+        grade=grades,
         probability=pass_probabilities(cdf[:, PASS_GRADE - 1], whole >= PASS_GRADE),
         low=low.astype(np.float64),
         high=high.astype(np.float64),
@@ -139,16 +139,16 @@ def say(predicted: Predicted, table: Table) -> Said:
     )
 
 
-def _shown(predicted: Predicted, residuals: tuple[float, ...] | None) -> tuple[Floats, Floats]:
-    shown = grid_indices(predicted.grade) / CENTS
+def _rounded(predicted: Predicted, residuals: tuple[float, ...] | None) -> tuple[Floats, Floats]:
+    grades = grid_indices(predicted.grade) / CENTS
     if predicted.cdf is not None:
-        return shown, predicted.cdf
+        return grades, predicted.cdf
     assert residuals is not None
-    return shown, residual_cdfs(shown, np.asarray(residuals))
+    return grades, residual_cdfs(grades, np.asarray(residuals))
 
 
 def alarm_levels(probability: Floats, actual: Floats) -> dict[str, Any]:
-    """Return, for each recall that may be asked for, the level that finds it and what it costs.
+    """Return the alarm level for each recall, and the false alarms that it causes.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def alarm_levels(probability: Floats, actual: Floats) -> dict[str, Any]:
     levels, costs = [], []
     for recall in ALARM_RECALLS:
         needed = int(np.ceil(recall * len(failing)))
-        # The alarm rings below the level, so the level lies just above the last pupil to find.
+        # The alarm is raised below the level, so the level is just above the last pupil to find.
         level = round(float(failing[needed - 1]) + 1e-4, 4) if needed else 0.5
         levels.append(level)
         costs.append(round(float((passing < level).mean()), 4) if len(passing) else 0.0)

@@ -1,6 +1,6 @@
-"""The families that compete, and the pupils as each horizon shows them.
+"""The model families that a training tries, and the rows that each horizon adds.
 
-One model answers at all three moments of the year: `hide` shows it each training pupil three
+One model predicts at all three moments of the year: `hide` gives it each training pupil three
 times, with both period grades, with G1 alone and with neither.
 """
 
@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import HuberRegressor
 
-from grade_models import GradeForest, GradeRegressor
+from grade_models import GRADES, GradeForest, GradeRegressor
 from student_success.domain.students import FEATURE_NAMES, Horizon
 
 Floats = NDArray[np.float64]
 Model = GradeForest | GradeRegressor
 
-GRADES = ("G1", "G2")
-
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One kind of model.
+    """One type of model and its search space.
 
     Attributes
     ----------
@@ -36,7 +34,7 @@ class Family:
     default
         The first candidate of a search.
     space
-        Values to draw the other candidates from.
+        Values from which the other candidates are drawn.
     """
 
     fixed: Mapping[str, Any]
@@ -92,7 +90,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def build(family: str, params: Mapping[str, Any], *, seed: int) -> Model:
-    """Make an unfitted model of a family.
+    """Return an unfitted model of a family.
 
     Raises
     ------
@@ -108,7 +106,7 @@ def build(family: str, params: Mapping[str, Any], *, seed: int) -> Model:
 
 
 def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.str_]]:
-    """Show each pupil as at each horizon that the known grades allow.
+    """Copy each pupil once for each horizon that the known grades allow, hiding later grades.
 
     Parameters
     ----------
@@ -118,8 +116,8 @@ def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[
     Returns
     -------
     rows, pupils, horizons
-        The copies, the position in `frame` that each was made from, and its horizon. In the order
-        none, G1, G1+G2; a pupil without the grade has no copy there.
+        The copies, the position in `frame` of the original, and the horizon. In the order none,
+        G1, G1+G2; a pupil without the grade has no copy for that horizon.
     """
     parts, pupils, horizons = [], [], []
     position = np.arange(len(frame))

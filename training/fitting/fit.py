@@ -14,7 +14,14 @@ from threadpoolctl import threadpool_limits
 
 from grade_models import GradeForest, grade_of
 from student_success.domain.students import HORIZONS
-from training.fitting.calibration import Predicted, Said, Table, alarm_levels, calibrate, say
+from training.fitting.calibration import (
+    Calibrated,
+    Predicted,
+    Table,
+    alarm_levels,
+    apply_table,
+    calibrate,
+)
 from training.fitting.families import Model, build, hide
 from training.fitting.folds import folds
 from training.fitting.parallel import task
@@ -25,7 +32,7 @@ INNER_SPLITS = 5
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All it takes to fit the same kind of model on any pupils."""
+    """Everything needed to fit the same model on other pupils."""
 
     family: str
     params: Mapping[str, Any]
@@ -33,7 +40,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Recipe:
-        """Read a recipe back from what recipe.json says."""
+        """Read a recipe from the content of recipe.json."""
         return cls(content["family"], dict(content["params"]), int(content["seed"]))
 
 
@@ -44,7 +51,7 @@ class Fitted:
     Attributes
     ----------
     seen
-        Index labels of every pupil that the model or its calibration learnt from.
+        Index labels of every pupil that the model or its calibration was fitted on.
     """
 
     recipe: Recipe
@@ -53,21 +60,21 @@ class Fitted:
     tables: Mapping[str, Table]
     alarms: Mapping[str, Mapping[str, Any]]
 
-    def say(self, rows: pd.DataFrame, horizon: str) -> Said:
-        """Return what is answered for pupils seen at one horizon."""
-        return say(predict(self.model, rows), self.tables[horizon])
+    def predict(self, rows: pd.DataFrame, horizon: str) -> Calibrated:
+        """Return the calibrated predictions of pupils at one horizon."""
+        return apply_table(predict(self.model, rows), self.tables[horizon])
 
 
 def fit_model(frame: pd.DataFrame, target: Floats, recipe: Recipe) -> Model:
     """Fit the model alone, on each pupil as every horizon shows them."""
     rows, pupils, _ = hide(frame)
-    # The folds run side by side already: threads inside a fit would only wait for each other.
+    # The folds run in parallel already: threads inside a fit would compete with them.
     with threadpool_limits(limits=1):
         return build(recipe.family, recipe.params, seed=recipe.seed).fit(rows, target[pupils])
 
 
 def predict(model: Model, rows: pd.DataFrame) -> Predicted:
-    """Return the grade, and the distribution where the model has one."""
+    """Return the grade, and the distribution if the model has one."""
     if isinstance(model, GradeForest):
         cdf = model.predict_cdf(rows)
         return Predicted(grade_of(cdf, model.median_share), cdf)
@@ -76,7 +83,7 @@ def predict(model: Model, rows: pd.DataFrame) -> Predicted:
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """Predictions on copies of pupils, each by a fit that had not seen the pupil."""
+    """Predictions on copies of pupils, each by a fit without that pupil."""
 
     predicted: Predicted
     pupils: NDArray[np.int64]
@@ -86,17 +93,17 @@ class OutOfFold:
 def out_of_fold(
     frame: pd.DataFrame, target: Floats, recipe: Recipe, *, splits: int, seed: int, jobs: int = 1
 ) -> OutOfFold:
-    """Predict every pupil, at every horizon, from the other folds."""
+    """Predict every pupil, at every horizon, with a fit on the other folds."""
     parts = Parallel(n_jobs=jobs)(
         task(_held_out, frame, target, recipe, train, test)
         for train, test in folds(target, splits=splits, seed=seed)
     )
     cdfs = [part.predicted.cdf for part in parts]
-    known = [cdf for cdf in cdfs if cdf is not None]
+    distributions = [cdf for cdf in cdfs if cdf is not None]
     return OutOfFold(
         Predicted(
             np.concatenate([part.predicted.grade for part in parts]),
-            np.concatenate(known) if len(known) == len(parts) else None,
+            np.concatenate(distributions) if len(distributions) == len(parts) else None,
         ),
         np.concatenate([part.pupils for part in parts]),
         np.concatenate([part.horizons for part in parts]),
@@ -121,7 +128,7 @@ def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -
     Parameters
     ----------
     frame
-        One row a pupil, with the columns of `FEATURE_NAMES`; its index tells pupils apart.
+        One row a pupil, with the columns of `FEATURE_NAMES`; its index identifies the pupils.
     target
         Final grades, 0 to 20.
     jobs
@@ -130,11 +137,11 @@ def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -
     held = out_of_fold(frame, target, recipe, splits=INNER_SPLITS, seed=recipe.seed, jobs=jobs)
     tables, alarms = {}, {}
     for horizon in map(str, HORIZONS):
-        here = held.horizons == horizon
-        # A school that has no period grades yet: what is known without them is the best there is.
-        here = here if here.any() else held.horizons == str(HORIZONS[0])
-        predicted, actual = held.predicted.where(here), target[held.pupils[here]]
+        rows = held.horizons == horizon
+        # Without period grades in the data, use the calibration of the horizon without grades.
+        rows = rows if rows.any() else held.horizons == str(HORIZONS[0])
+        predicted, actual = held.predicted.where(rows), target[held.pupils[rows]]
         tables[horizon] = table = calibrate(predicted, actual)
-        alarms[horizon] = alarm_levels(say(predicted, table).probability, actual)
+        alarms[horizon] = alarm_levels(apply_table(predicted, table).probability, actual)
     seen = frame.index.to_numpy(dtype=np.int64)
     return Fitted(recipe, fit_model(frame, target, recipe), seen, tables, alarms)

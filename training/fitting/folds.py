@@ -1,4 +1,4 @@
-"""Folds by pupil: no pupil, in any of the copies that `hide` makes, is on both sides."""
+"""Split pupils into folds: all copies of a pupil (see `hide`) are on the same side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 Indices = NDArray[np.int64]
 
 _BANDS = (0.5, 9.5, 13.5)
-"""Left the course, failed, passed, passed well: shares kept alike in all folds."""
+"""Bounds between left the course, failed, passed, passed well: each fold has equal shares."""
 
 
 def folds(
@@ -25,7 +25,7 @@ def folds(
         Final grade of each pupil, 0 to 20; the folds are stratified on its band.
     """
     bands = np.digitize(target, _BANDS)
-    # A band with fewer pupils than folds joins the others.
+    # A band with fewer pupils than folds is merged into the failed ones.
     counts = np.bincount(bands, minlength=len(_BANDS) + 1)
     bands = np.where(counts[bands] < splits, 1, bands)
     for repeat in range(repeats):

@@ -1,8 +1,8 @@
-"""Choose a recipe: families compete under the same inner folds, by successive halving.
+"""Choose a recipe by successive halving over all families, with the same inner folds.
 
-First all candidates run with few trees on one fold; the better ones then run in full on the other
-folds. How many there are follows from the budget, never from the clock, so the same data, seed and
-budget choose the same recipe on any machine.
+First all candidates are fitted with few trees on one fold; the best are then fitted in full on the
+other folds. The number of candidates follows from the budget, never from elapsed time, so the same
+data, seed and budget choose the same recipe on any machine.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SPLITS = 3
 SMALL = {"n_estimators": 25, "max_iter": 40}
 """Size of a model in the first round, where the family has such a parameter."""
 SECONDS_A_CANDIDATE = 5.0
-"""Budget that one more candidate a family takes, six searches and two cores counted in."""
+"""Budget of one more candidate in each family, for six searches on two cores."""
 FINALISTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a search found; `tried` in the order of their scores, the best first.
+    """The result of a search; `tried` lists the candidates, the best score first.
 
     A score is the mean over the horizons of MAE divided by that of the rule of thumb.
     """
@@ -53,21 +53,21 @@ def choose(
     seed: int,
     jobs: int = 1,
 ) -> Choice:
-    """Return the recipe that does best on folds of these pupils.
+    """Return the recipe with the best score on folds of these pupils.
 
     Parameters
     ----------
     family
         The only family to try; all if None.
     budget_seconds
-        For a whole training; more tries more candidates.
+        For a whole training; a larger budget tries more candidates.
     """
     candidates = _candidates([family] if family else list(FAMILIES), budget_seconds, seed)
     splits = list(folds(target, splits=SPLITS, seed=seed))
     run = Parallel(n_jobs=jobs)
     first = run(task(_score, frame, target, _small(r), *splits[0]) for r in candidates)
     order = sorted(range(len(candidates)), key=lambda i: float(np.mean(first[i])))
-    # The very first candidate is always heard out: the others must beat it, not replace it.
+    # The default candidate is always a finalist: the others must beat it.
     finalists = list(dict.fromkeys([0, *order]))[:FINALISTS]
     full = run(
         task(_score, frame, target, candidates[i], *split)
@@ -80,9 +80,9 @@ def choose(
     }
     ranked = sorted(finalists, key=lambda i: float(per[i].mean()))
     winner = _simplest(ranked, per)
-    tried = [_told(candidates[i], float(per[i].mean()), full=True) for i in ranked]
+    tried = [_entry(candidates[i], float(per[i].mean()), full=True) for i in ranked]
     tried += [
-        _told(candidates[i], float(np.mean(first[i])), full=False)
+        _entry(candidates[i], float(np.mean(first[i])), full=False)
         for i in order
         if i not in finalists
     ]
@@ -91,11 +91,11 @@ def choose(
 
 def _candidates(families: Sequence[str], budget_seconds: float, seed: int) -> list[Recipe]:
     more = max(0, math.floor(budget_seconds / SECONDS_A_CANDIDATE / len(families)))
-    found = []
+    recipes = []
     for number, name in enumerate(families):
         drawn = ParameterSampler(FAMILIES[name].space, n_iter=more, random_state=seed + number)
-        found += [Recipe(name, dict(p), seed) for p in (FAMILIES[name].default, *drawn)]
-    return found
+        recipes += [Recipe(name, dict(p), seed) for p in (FAMILIES[name].default, *drawn)]
+    return recipes
 
 
 def _small(recipe: Recipe) -> Recipe:
@@ -118,15 +118,15 @@ def _score(
     actual = target[test][pupils]
     error = np.abs(predict(model, rows).grade - actual)
     thumb = np.abs(last_known(rows, base=float(np.median(target[train]))) - actual)
-    found = [
+    ratios = [
         error[horizons == h].mean() / max(float(thumb[horizons == h].mean()), 1e-9)
         for h in np.unique(horizons)
     ]
-    return np.asarray(found)
+    return np.asarray(ratios)
 
 
 def _simplest(ranked: Sequence[int], per: dict[int, Floats]) -> int:
-    """Return the earliest candidate that cannot be told from the best: defaults come first."""
+    """Return the first candidate within one standard error of the best: defaults come first."""
     best = ranked[0]
     for other in sorted(ranked):
         behind = per[other] - per[best]
@@ -135,7 +135,7 @@ def _simplest(ranked: Sequence[int], per: dict[int, Floats]) -> int:
     return best
 
 
-def _told(recipe: Recipe, score: float, *, full: bool) -> dict[str, Any]:
+def _entry(recipe: Recipe, score: float, *, full: bool) -> dict[str, Any]:
     return {
         "family": recipe.family,
         "params": dict(recipe.params),

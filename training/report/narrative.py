@@ -1,4 +1,4 @@
-"""What the report says in words: what was asked for, and what was tried on the way."""
+"""The hand-written texts of the model report, and its targets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AIMS: tuple[tuple[Horizon, str, float, bool], ...] = (
     (Horizon.G1, "mae", 1.50, True),
     (Horizon.NONE, "mae", 2.68, True),
 )
-"""Horizon, measure, value, and whether it is a ceiling (else a floor)."""
+"""Horizon, measure, limit, and whether it is a maximum (else a minimum)."""
 
 OPENING = (
     "Written by `python -m training report`; only the words are by hand, the figures are measured.",

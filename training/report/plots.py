@@ -1,4 +1,4 @@
-"""The plots of the model report, drawn from the evaluation alone."""
+"""Draw the plots of the model report from the evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from student_success.domain.students import HORIZONS
-from training.evaluation.evaluate import BASELINE, CANDIDATE, HeldOut
+from training.evaluation.held_out import BASELINE, CANDIDATE, HeldOut
 from training.evaluation.scores import calibration_bins
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ _LABELS = {CANDIDATE: "this model", BASELINE: "rule of thumb"}
 
 
 def draw(held_out: Sequence[HeldOut], folder: Path) -> list[tuple[str, str]]:
-    """Draw all plots into a folder; return file name and caption of each."""
+    """Draw all plots in a folder and return the file name and caption of each."""
     plots = (
         (
             "calibration.png",
-            "Said and seen pass rates, five bins of equally many pupils",
+            "Predicted and observed pass rates, five bins of equally many pupils",
             _reliability,
         ),
         ("errors.png", "Mean absolute error by final grade", _errors),
@@ -47,12 +47,12 @@ def _figure(held_out: Sequence[HeldOut], path: Path, plot: Any) -> None:
         plot(at, here)
         at.set_title(f"known: {horizon}", fontsize=10)
         at.spines[["top", "right"]].set_visible(False)
-    # No software version in the file, so equal data makes an equal picture.
+    # Without the software version, equal data gives an equal file.
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def _together(parts: Sequence[HeldOut], name: str, what: str) -> np.ndarray[Any, Any]:
-    return np.concatenate([getattr(part.said[name], what) for part in parts])
+    return np.concatenate([getattr(part.calibrated[name], what) for part in parts])
 
 
 def _pupils(parts: Sequence[HeldOut]) -> list[int]:
@@ -67,9 +67,9 @@ def _reliability(at: Axes, parts: Sequence[HeldOut]) -> None:
     at.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
     for name, colour in _COLOURS.items():
         bins = calibration_bins(_together(parts, name, "probability"), _actual(parts) >= 10)
-        said, seen = [b["probability"] for b in bins], [b["passed"] for b in bins]
-        at.plot(said, seen, marker="o", color=colour, label=_LABELS[name])
-    at.set_xlabel("pass probability said")
+        predicted, observed = [b["probability"] for b in bins], [b["passed"] for b in bins]
+        at.plot(predicted, observed, marker="o", color=colour, label=_LABELS[name])
+    at.set_xlabel("predicted pass probability")
     at.set_ylabel("share that passed")
     at.legend(fontsize=8, frameon=False)
 

@@ -1,6 +1,6 @@
-"""The protocol of the study that published the data, with our kind of model.
+"""Repeat the protocol of the study that published the data, with our type of model.
 
-Cortez and Silva (2008) judged each subject by 20 runs of 10-fold cross-validation with all of their
+Cortez and Silva (2008) evaluated each subject by 20 runs of 10-fold cross-validation with all
 inputs, in three set-ups: with both period grades, with the first alone, with neither.
 """
 
@@ -24,7 +24,7 @@ from training.data.prepare import MATHEMATICS, PORTUGUESE
 Floats = NDArray[np.float64]
 
 SPLITS = 10
-THEIRS: dict[str, dict[Horizon, float]] = {
+PUBLISHED_RMSE: dict[str, dict[Horizon, float]] = {
     MATHEMATICS: {Horizon.G1_G2: 1.75, Horizon.G1: 2.46, Horizon.NONE: 3.90},
     PORTUGUESE: {Horizon.G1_G2: 1.32, Horizon.G1: 1.78, Horizon.NONE: 2.67},
 }
@@ -33,7 +33,7 @@ THEIRS: dict[str, dict[Horizon, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One cell of their table beside ours: RMSE, in grades, mean over the runs and half a 95 % CI.
+    """One cell of their table next to ours: RMSE in grades, mean over the runs and half a 95 % CI.
 
     Attributes
     ----------
@@ -57,22 +57,22 @@ def follow(folder: Path, *, runs: int, jobs: int) -> list[Published]:
     folder
         Where the two UCI files are.
     runs
-        How often the ten folds are drawn; they drew them 20 times.
+        How often the ten folds are drawn; the study drew them 20 times.
     """
-    found = []
-    for subject, cells in THEIRS.items():
+    cells = []
+    for subject, horizons in PUBLISHED_RMSE.items():
         table = pd.read_csv(folder / subject, sep=";")
-        for horizon, theirs in cells.items():
+        for horizon, theirs in horizons.items():
             results = Parallel(n_jobs=jobs)(
                 delayed(_run)(table, horizon, number) for number in range(runs)
             )
             rmse = np.array([result[0] for result in results])
             half = 1.96 * rmse.std(ddof=1) / math.sqrt(runs) if runs > 1 else math.nan
             accuracy = float(np.mean([result[1] for result in results]))
-            found.append(
+            cells.append(
                 Published(subject, horizon, theirs, float(rmse.mean()), float(half), accuracy)
             )
-    return found
+    return cells
 
 
 def _run(table: pd.DataFrame, horizon: Horizon, number: int) -> tuple[float, float]:
@@ -85,7 +85,7 @@ def _run(table: pd.DataFrame, horizon: Horizon, number: int) -> tuple[float, flo
     actual = table["G3"].to_numpy(dtype=np.float64)
     mean, blend = np.empty(len(table)), np.empty(len(table))
     for train, test in KFold(SPLITS, shuffle=True, random_state=number).split(inputs):
-        # Their measure is squared error, so trees are grown on it and the mean is what counts.
+        # The study measures squared error, so trees minimise it and predict the mean.
         forest = GradeForest(
             power=1.0, late_weight=1.0, min_samples_leaf=1, max_features=0.5, random_state=number
         )

@@ -1,4 +1,4 @@
-"""`python -m training report`: what the model is worth, measured at length on the real data."""
+"""Write the model report: a long evaluation on the real data, with plots."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET
 from training.data.dataset import Dataset, load
-from training.evaluation.evaluate import BASELINE, CANDIDATE, Evaluation, evaluate
+from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.fairness import MEASURES
+from training.evaluation.held_out import BASELINE, CANDIDATE
 from training.evaluation.scores import half_interval, scores
 from training.export.model_card import MEASURE_NAMES
 from training.fitting.families import FAMILIES
@@ -44,7 +45,7 @@ def write(settings: Settings, folder: Path, *, uci: Path | None, quick: bool) ->
     uci
         Folder of the two UCI files; without it the published protocol is left out.
     quick
-        One repeat of each protocol, to see that it works.
+        One repeat of each protocol, as a trial.
 
     Raises
     ------
@@ -134,7 +135,7 @@ def _lines(
 
 def _values(evaluation: Evaluation, horizon: str, name: str, measure: str) -> list[float]:
     return [
-        scores(part.said[name], part.actual)[measure]
+        scores(part.calibrated[name], part.actual)[measure]
         for part in evaluation.held_out
         if part.horizon == horizon
     ]

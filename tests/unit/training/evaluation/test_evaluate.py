@@ -16,8 +16,9 @@ from student_success.lifecycle.gate import decide
 from student_success.lifecycle.promotion import gate_limits
 from student_success.model.predictor import Predictor
 from training.data.dataset import SAMPLE, read
-from training.evaluation.evaluate import CANDIDATE, CHAMPION, Evaluation, evaluate
+from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.fairness import SMALLEST_GROUP
+from training.evaluation.held_out import CANDIDATE, CHAMPION
 from training.fitting.calibration import conformal_quantile, mass_needed
 from training.fitting.families import FAMILIES, hide
 from training.fitting.fit import Recipe
@@ -75,7 +76,8 @@ def test_equal_champion_has_equal_losses(judged: Evaluation) -> None:
 
 def test_intervals_hold_what_they_say(judged: Evaluation) -> None:
     held = [
-        (part.said[CANDIDATE].low <= part.actual) & (part.actual <= part.said[CANDIDATE].high)
+        (part.calibrated[CANDIDATE].low <= part.actual)
+        & (part.actual <= part.calibrated[CANDIDATE].high)
         for part in judged.held_out
     ]
     assert 0.87 <= np.concatenate(held).mean() <= 0.93
@@ -93,7 +95,7 @@ def test_pass_probability_is_calibrated_and_beats_the_base_rate(judged: Evaluati
 
 def test_nothing_said_contradicts_itself(judged: Evaluation) -> None:
     for part in judged.held_out:
-        for said in part.said.values():
+        for said in part.calibrated.values():
             whole = np.floor(said.grade + 0.5)
             assert ((said.low <= whole) & (whole <= said.high)).all()
             assert ((said.probability >= 0.5) == said.passes).all()
@@ -105,7 +107,7 @@ def test_gap_of_a_group_is_its_mean_less_that_of_all_others(judged: Evaluation) 
     )
     parts = [part for part in judged.held_out if part.horizon == group["horizon"]]
     sex = read(SAMPLE).audit["sex"].to_numpy()
-    error = np.concatenate([abs(p.said[CANDIDATE].grade - p.actual) for p in parts])
+    error = np.concatenate([abs(p.calibrated[CANDIDATE].grade - p.actual) for p in parts])
     girls = sex[np.concatenate([p.pupils for p in parts])] == "F"
     assert group["mae"]["gap"] == pytest.approx(error[girls].mean() - error[~girls].mean())
     assert all(g["pupils"] >= SMALLEST_GROUP for g in judged.evidence["groups"])
