@@ -1,6 +1,6 @@
-"""Scoring of files too large for HTTP, on the cores of one machine or on a cluster.
+"""Score files too large for HTTP, on the cores of one machine or on a Dask cluster.
 
-The reader cuts a file into slices of bounded size, whole records each; workers turn a slice into
-the bytes of its answers; the writer puts those down in order and keeps a journal, so that a run
-that was killed goes on where it was. Nothing of it is kept in the history.
+The reader cuts a file into slices of whole records and bounded size, workers score the slices, and
+the writer appends the predictions in order. A journal of the progress lets a killed run continue.
+Nothing is written to the history.
 """

@@ -1,14 +1,14 @@
-"""The work folder of a run: what is done so far, in such a way that a kill loses little of it.
+"""The work folder of a run: what is finished so far, so that a killed run can be continued.
 
-It stands beside the output, so that the last step is a rename within one file system:
+It lies beside the output, so that the last step is a rename within one file system:
 
     .NAME.scoring/
-        lock            held by the run at work
-        plan.json       model, inputs and options that this work belongs to
-        journal.jsonl   how far each file has come; the last line of a file counts
-        000000.out      answers so far; what lies beyond the journal is cut off and done again
-        000000.bad      rows set aside so far
-        ready/          finished files under their names
+        lock                 held by the running process
+        plan.json            model, inputs and options that this work belongs to
+        journal.jsonl        progress of each file; the last line of a file counts
+        000000.predictions   predictions so far; what the journal does not cover is cut off
+        000000.rejects       rejected rows so far
+        ready/               finished files under their final names
 """
 
 from __future__ import annotations
@@ -21,158 +21,161 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from student_success.core.errors import BusyError, ConflictError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a file has come.
+    """Progress of one input file.
 
     Attributes
     ----------
     offset, line
         Position in the input.
-    answers, refused
-        Bytes of the output that belong to it.
+    predictions, rejects
+        Length of the two output files in bytes.
+    scored, rejected, blank
+        Numbers of rows.
     read, finished
-        Whether all of the input is scored, and whether the output is ready.
+        Whether the whole input is scored, and whether the output is ready.
     """
 
     offset: int
     line: int
-    answers: int
-    refused: int
+    predictions: int = 0
+    rejects: int = 0
     scored: int = 0
-    bad: int = 0
+    rejected: int = 0
     blank: int = 0
     read: bool = False
     finished: bool = False
 
 
-class Work:
-    """One run's folder; make it with `working`."""
+class WorkFolder:
+    """The work folder of one run; opened with `open_work_folder`.
+
+    Attributes
+    ----------
+    resumed
+        Whether it continues an interrupted run.
+    discarded
+        Whether it replaced the work of a run with other inputs, model or options.
+    committing
+        Whether an interrupted run had begun to move its files to their final place.
+    """
 
     def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
         self.folder = folder
         self.ready = folder / "ready"
-        self.resumed = False
-        self.discarded = False
+        self.resumed = self.discarded = self.committing = False
         self.progress: dict[int, Progress] = {}
-        self.committing = False
-        """Whether a run before this one had begun to put its files in place."""
-        said = json.dumps({"format": FORMAT, **plan}, sort_keys=True, indent=1)
-        self._plan = folder / "plan.json"
+        text = json.dumps({"format": FORMAT, **plan}, sort_keys=True, indent=1)
+        plan_file, journal = folder / "plan.json", folder / "journal.jsonl"
         with contextlib.suppress(OSError, ValueError):
-            if self._plan.read_text("utf-8") == said:
-                self.resumed = True
-                self._read_journal()
-        if not self.resumed:
-            self.discarded = self._plan.exists()
-            self._clear()
-            self._plan.write_text(said, "utf-8")
-        self.ready.mkdir(exist_ok=True)
-        self._journal = self._journal_path.open("a", encoding="utf-8")
+            self.resumed = plan_file.read_text("utf-8") == text
         if self.resumed:
-            # A line that was cut off must not spoil the next one.
+            self._read_journal(journal)
+        else:
+            self.discarded = plan_file.exists()
+            self._clear()
+            plan_file.write_text(text, "utf-8")
+        self.ready.mkdir(exist_ok=True)
+        self._journal = journal.open("a", encoding="utf-8")
+        if self.resumed:
+            # The kill may have left an incomplete last line.
             self._journal.write("\n")
 
-    @property
-    def _journal_path(self) -> Path:
-        return self.folder / "journal.jsonl"
-
-    def _read_journal(self) -> None:
+    def _read_journal(self, journal: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
-            for text in self._journal_path.read_text("utf-8").splitlines():
+            for text in journal.read_text("utf-8").splitlines():
                 with contextlib.suppress(ValueError):
-                    line = json.loads(text)
-                    if line.pop("commit", False):
+                    entry = json.loads(text)
+                    if entry.pop("commit", False):
                         self.committing = True
                     else:
-                        number = line.pop("file")
-                        self.progress[number] = Progress(**line)
+                        number = entry.pop("file")
+                        self.progress[number] = Progress(**entry)
 
     def _clear(self) -> None:
         for path in self.folder.iterdir():
-            if path.name == "lock":
-                continue
             if path.is_dir():
                 shutil.rmtree(path)
-            else:
+            elif path.name != "lock":
                 path.unlink()
 
-    def answers(self, number: int) -> Path:
-        """Return where the answers of a file gather."""
-        return self.folder / f"{number:06d}.out"
+    def predictions(self, number: int) -> Path:
+        """Return the file of the predictions for an input."""
+        return self.folder / f"{number:06d}.predictions"
 
-    def refused(self, number: int) -> Path:
-        """Return where the rows gather that were set aside of a file."""
-        return self.folder / f"{number:06d}.bad"
+    def rejects(self, number: int) -> Path:
+        """Return the file of the rejected rows of an input."""
+        return self.folder / f"{number:06d}.rejects"
 
-    def note(self, number: int, progress: Progress) -> None:
-        """Put on record how far a file has come; what it counts is on the disk already."""
+    def record(self, number: int, progress: Progress) -> None:
+        """Record the progress of a file. Its output must be on the disk already."""
         self.progress[number] = progress
-        self._say({"file": number, **asdict(progress)})
+        self._append({"file": number, **asdict(progress)})
 
-    def note_commit(self) -> None:
-        """Put on record that from now on finished files are put in place."""
-        self._say({"commit": True})
+    def record_commit(self) -> None:
+        """Record that the finished files are being moved to their final place."""
+        self._append({"commit": True})
 
-    def _say(self, line: Mapping[str, Any]) -> None:
-        self._journal.write(json.dumps(line) + "\n")
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        self._journal.write(json.dumps(entry) + "\n")
         self._journal.flush()
         os.fsync(self._journal.fileno())
 
     def close(self) -> None:
-        """Let the journal go; it stays."""
+        """Close the journal."""
         self._journal.close()
 
 
-class Gathering:
-    """The two files that one input's answers and refusals gather in.
+class OutputFiles:
+    """The files to which predictions and rejected rows of one input are appended.
 
     Parameters
     ----------
-    begun
-        How far the input has come; what lies beyond is cut off.
+    progress
+        Progress of the input so far; output beyond it is cut off.
     """
 
-    def __init__(self, work: Work, number: int, begun: Progress) -> None:
+    def __init__(self, work: WorkFolder, number: int, progress: Progress) -> None:
         self._work = work
         self._number = number
-        self.progress = begun
-        self._answers = _from(work.answers(number), begun.answers)
-        self._refused = _from(work.refused(number), begun.refused)
+        self.progress = progress
+        self._predictions = _open_at(work.predictions(number), progress.predictions)
+        self._rejects = _open_at(work.rejects(number), progress.rejects)
 
-    def add(self, answers: bytes, refused: bytes, **changes: Any) -> None:
-        """Write what became of one more slice; `changes` are those of `Progress`."""
-        self._answers.write(answers)
-        self._refused.write(refused)
+    def add(self, predictions: bytes, rejects: bytes, **changes: Any) -> None:
+        """Append the result of a slice; `changes` are fields of `Progress`."""
+        self._predictions.write(predictions)
+        self._rejects.write(rejects)
         self.progress = replace(
             self.progress,
-            answers=self.progress.answers + len(answers),
-            refused=self.progress.refused + len(refused),
+            predictions=self.progress.predictions + len(predictions),
+            rejects=self.progress.rejects + len(rejects),
             **changes,
         )
 
     def checkpoint(self, **changes: bool) -> None:
-        """Make sure that what was added stays, and put it on record."""
-        for file in (self._answers, self._refused):
+        """Write to the disk what was appended, and record it."""
+        for file in (self._predictions, self._rejects):
             file.flush()
             os.fsync(file.fileno())
         self.progress = replace(self.progress, **changes)
-        self._work.note(self._number, self.progress)
+        self._work.record(self._number, self.progress)
 
     def close(self) -> None:
-        """Let the files go; they stay."""
-        self._answers.close()
-        self._refused.close()
+        """Close the files."""
+        self._predictions.close()
+        self._rejects.close()
 
 
-def _from(path: Path, length: int) -> Any:
+def _open_at(path: Path, length: int) -> IO[bytes]:
     path.touch()
     if path.stat().st_size < length:
         raise ConflictError(f"The work folder {path.parent.name} is damaged: remove it.")
@@ -183,28 +186,25 @@ def _from(path: Path, length: int) -> Any:
 
 
 @contextlib.contextmanager
-def working(output: Path, plan: Mapping[str, Any]) -> Iterator[Work]:
-    """Open the work folder of an output, for one run at a time.
+def open_work_folder(output: Path, plan: Mapping[str, Any]) -> Iterator[WorkFolder]:
+    """Lock and open the work folder of an output.
 
     Raises
     ------
     BusyError
-        If another run is at work on the same output.
+        If another run writes the same output.
     """
-    folder = folder_of(output)
+    folder = work_folder_of(output)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"Another run is writing {output.name} at this moment.") from None
-        work = Work(folder, plan)
-        try:
+            raise BusyError(f"Another run is writing {output.name}. Nothing was changed.") from None
+        with contextlib.closing(WorkFolder(folder, plan)) as work:
             yield work
-        finally:
-            work.close()
 
 
-def folder_of(output: Path) -> Path:
+def work_folder_of(output: Path) -> Path:
     """Return the work folder of an output."""
     return output.with_name(f".{output.name}.scoring")

@@ -1,30 +1,30 @@
-"""`python -m student_success score IN OUT`: answers for whole files of pupils."""
+"""The command ``score IN OUT``: predictions for whole files of pupils."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from student_success.bulk.checkpoint import Work, working
+from student_success.bulk.checkpoint import WorkFolder, open_work_folder, work_folder_of
 from student_success.bulk.csv_reader import SLICE_BYTES, open_csv
-from student_success.bulk.executors import Engine, Here, dask, local
+from student_success.bulk.executors import Executor, dask, default_workers, in_process, local
 from student_success.bulk.model_choice import Model, choose
 from student_success.bulk.run import (
+    OnProgress,
     Source,
     Totals,
-    gather,
-    put_in_place,
-    refused_name,
+    move_to_output,
+    rejects_name,
+    score_files,
     stamp_of,
     totals,
 )
-from student_success.bulk.types import KINDS, Kind, Layout, Position
+from student_success.bulk.types import FORMATS, Format, Layout, Position
 from student_success.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -35,121 +35,148 @@ from student_success.core.errors import (
 from student_success.core.settings import Settings
 
 
-def score(settings: Settings, asked: argparse.Namespace, *, prepare: Callable[[], None]) -> str:
-    """Score a file or a folder; return what to say of it.
+def score(settings: Settings, options: argparse.Namespace, *, prepare: Callable[[], None]) -> str:
+    """Score a file or a folder; return a summary for people.
 
     Raises
     ------
     StudentSuccessError
-        If it cannot be done, in words for whoever asked.
+        If it cannot be done, with a message for people.
     """
     started = time.monotonic()
-    _check(asked)
-    folder = asked.input.is_dir()
-    sources = _sources(asked, folder=folder)
-    model = choose(settings, asked.model, prepare=prepare)
+    _check(options)
+    is_folder = options.input.is_dir()
+    sources = _sources(options) if is_folder else [_single_source(options)]
+    _protect_inputs(options, sources)
+    model = choose(settings, options.model, prepare=prepare)
     plan = {
         "model": [model.version, model.fingerprint, model.alarm_recall],
         "inputs": [[str(s.path), str(s.name), s.output, *s.stamp] for s in sources],
         "encodings": [source.layout.encoding for source in sources],
-        "with_inputs": asked.with_inputs,
+        "with_inputs": options.with_inputs,
     }
-    with working(asked.output, plan) as work:
-        _may_write(asked, work)
-        done = sum(one.scored + one.bad for one in work.progress.values())
+    with open_work_folder(options.output, plan) as work:
+        _check_output(options, work)
+        earlier = totals(work)
+        done = earlier.scored + earlier.rejected
         if done:
-            _say(f"Going on with the run that was interrupted, after {done:,} rows.")
+            _print(f"Continuing the interrupted run after {done:,} rows.")
         elif work.discarded:
-            _say(
-                "The input, the model or the options are not those of the interrupted run: afresh."
-            )
+            _print("Starting again: the interrupted run had another input, model or other options.")
         if not work.committing:
-            with _engine(asked, model, sources) as engine, _bar(sources, work) as told:
-                gather(work, sources, engine, with_inputs=asked.with_inputs, told=told)
-        found = totals(work)
-        put_in_place(work, sources, asked.output, folder=folder)
+            with _executor(options, model, sources) as executor, _bar(sources, work) as advance:
+                score_files(
+                    work,
+                    sources,
+                    executor,
+                    with_inputs=options.with_inputs,
+                    on_progress=advance,
+                )
+        result = totals(work)
+        move_to_output(work, sources, options.output, is_folder=is_folder)
     seconds = time.monotonic() - started
-    rate = (found.scored + found.bad - done) / seconds
-    return _summary(asked.output, model, found, seconds, rate, folder=folder)
+    rate = (result.scored + result.rejected - done) / seconds
+    return _summary(options.output, model, result, seconds, rate, is_folder=is_folder)
 
 
-def _check(asked: argparse.Namespace) -> None:
-    if not asked.input.exists():
-        raise NotFoundError(f"There is no {asked.input.name}.")
-    if asked.workers is not None and asked.workers < 1:
-        raise InvalidInputError("--workers is 1 or more.")
-    if asked.output == asked.input or asked.input in asked.output.parents:
-        raise InvalidInputError("The output would lie within the input.")
-    if asked.encoding is not None:
+def _check(options: argparse.Namespace) -> None:
+    if not options.input.exists():
+        raise NotFoundError(f"There is no {options.input.name}.")
+    if options.workers is not None and options.workers < 1:
+        raise InvalidInputError("--workers must be 1 or more.")
+    if options.encoding is not None:
         try:
-            alike = ',\n"'.encode(asked.encoding) == b',\n"'
+            readable = ',\n"'.encode(options.encoding) == b',\n"'
         except LookupError:
-            alike = False
-        if not alike:
-            raise InvalidInputError("--encoding names no encoding that CSV files are read in.")
+            readable = False
+        if not readable:
+            raise InvalidInputError(
+                "--encoding must name an extension of ASCII, for example utf-8 or cp1252."
+            )
 
 
-def _may_write(asked: argparse.Namespace, work: Work) -> None:
-    if asked.output.exists() and not asked.overwrite and not work.committing:
+def _protect_inputs(options: argparse.Namespace, sources: list[Source]) -> None:
+    """Refuse an output that would replace, delete or contain an input."""
+    source, output = options.input.resolve(), options.output.resolve()
+    inputs = {source, *(each.path.resolve() for each in sources)}
+    replaced = {output, work_folder_of(output)}
+    if not options.input.is_dir():
+        replaced.add(rejects_name(output).resolve())
+    if source in output.parents:
+        raise InvalidInputError("The output is inside the input folder. Choose another output.")
+    for path in inputs:
+        if replaced & {path, *path.parents}:
+            raise InvalidInputError(
+                f"Writing {options.output.name} would replace or delete the input {path.name}. "
+                "Nothing was changed. Choose another output."
+            )
+
+
+def _check_output(options: argparse.Namespace, work: WorkFolder) -> None:
+    output = options.output
+    if output.exists() and not options.overwrite and not work.committing:
         if not work.progress:
-            _forget(work)
-        raise ConflictError(f"{asked.output.name} is there already; --overwrite replaces it.")
-    if asked.output.exists() and asked.output.is_dir() != asked.input.is_dir():
-        raise ConflictError(f"{asked.output.name} is there already, and of another kind.")
+            shutil.rmtree(work.folder)
+        raise ConflictError(
+            f"{output.name} exists already and was not changed; --overwrite replaces it."
+        )
+    if output.exists() and output.is_dir() != options.input.is_dir():
+        raise ConflictError(
+            f"{output.name} exists already and was not changed: a folder cannot replace a file, "
+            "nor a file a folder."
+        )
 
 
-def _forget(work: Work) -> None:
-    shutil.rmtree(work.folder)
+def _single_source(options: argparse.Namespace) -> Source:
+    output = _format(options.output)
+    if options.to not in (None, output):
+        raise InvalidInputError("--to contradicts the file name extension of OUT.")
+    return _source(options, options.input, Path(options.output.name), output)
 
 
-def _sources(asked: argparse.Namespace, *, folder: bool) -> list[Source]:
-    if not folder:
-        kind = _kind(asked.output)
-        if asked.to not in (None, kind):
-            raise InvalidInputError("--to is not what the ending of OUT says.")
-        return [_source(asked, asked.input, Path(asked.output.name), kind)]
-    found: list[Source] = []
-    for path in sorted(asked.input.rglob("*")):
-        own = KINDS.get(path.suffix.lower())
-        if own is not None and path.is_file() and not path.name.startswith("."):
-            name = path.relative_to(asked.input)
-            output: Kind = asked.to or own
-            if output != own:
+def _sources(options: argparse.Namespace) -> list[Source]:
+    sources: list[Source] = []
+    for path in sorted(options.input.rglob("*")):
+        format_ = FORMATS.get(path.suffix.lower())
+        if format_ is not None and path.is_file() and not path.name.startswith("."):
+            name = path.relative_to(options.input)
+            output: Format = options.to or format_
+            if output != format_:
                 name = name.with_suffix(f".{output}")
-            found.append(_source(asked, path, name, output))
-    if not found:
-        raise NotFoundError(f"There is no CSV or Parquet file in {asked.input.name}.")
-    names = [name for one in found for name in (one.name, one.refused)]
+            sources.append(_source(options, path, name, output))
+    if not sources:
+        raise NotFoundError(f"There is no CSV or Parquet file in {options.input.name}.")
+    names = [name for source in sources for name in (source.name, source.rejects)]
     if len(set(names)) < len(names):
         raise ConflictError("Two files of the folder would be written to the same name.")
-    return found
+    return sources
 
 
-def _source(asked: argparse.Namespace, path: Path, name: Path, output: Kind) -> Source:
+def _source(options: argparse.Namespace, path: Path, name: Path, output: Format) -> Source:
     stamp = stamp_of(path)
-    layout, begin = _opened(path, asked.encoding)
-    if "parquet" in (layout.kind, output):
-        _need_parquet()
+    layout, begin = _open(path, options.encoding)
+    if "parquet" in (layout.format, output):
+        _require_pyarrow()
     return Source(path, name, layout, begin, output, stamp)
 
 
-def _opened(path: Path, encoding: str | None) -> tuple[Layout, Position]:
-    if _kind(path) == "csv":
+def _open(path: Path, encoding: str | None) -> tuple[Layout, Position]:
+    if _format(path) == "csv":
         return open_csv(path, encoding=encoding)
-    _need_parquet()
+    _require_pyarrow()
     from student_success.bulk.parquet import open_parquet
 
     return open_parquet(path)
 
 
-def _kind(path: Path) -> Kind:
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        raise DatasetError(f"{path.name} ends neither in .csv nor in .parquet.")
-    return kind
+def _format(path: Path) -> Format:
+    format_ = FORMATS.get(path.suffix.lower())
+    if format_ is None:
+        raise DatasetError(f"The name of {path.name} ends neither in .csv nor in .parquet.")
+    return format_
 
 
-def _need_parquet() -> None:
+def _require_pyarrow() -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
@@ -160,49 +187,51 @@ def _need_parquet() -> None:
 
 
 @contextlib.contextmanager
-def _engine(asked: argparse.Namespace, model: Model, sources: list[Source]) -> Iterator[Engine]:
-    if asked.engine == "dask":
-        with dask(model, asked.scheduler) as cluster:
+def _executor(
+    options: argparse.Namespace, model: Model, sources: list[Source]
+) -> Iterator[Executor]:
+    if options.engine == "dask":
+        with dask(model, options.scheduler) as cluster:
             yield cluster
         return
-    workers = asked.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or default_workers()
     small = sum(source.stamp[0] for source in sources) <= SLICE_BYTES
     if workers == 1 or small:
-        yield Here(model)
+        yield in_process(model)
         return
     with local(model, workers) as processes:
         yield processes
 
 
 @contextlib.contextmanager
-def _bar(sources: list[Source], work: Work) -> Iterator[Callable[[int, int], None]]:
-    """Show how far it is, where somebody can see it; yields what to call with each step."""
+def _bar(sources: list[Source], work: WorkFolder) -> Iterator[OnProgress]:
+    """Show a progress bar on a terminal; yield the function that advances it."""
     try:
         from tqdm import tqdm
     except ImportError:
         yield lambda number, offset: None
         return
-    totals = [_end(source) for source in sources]
-    done = [0] * len(sources)
+    reached = [0] * len(sources)
     for number, progress in work.progress.items():
-        done[number] = progress.offset
+        reached[number] = progress.offset
     with tqdm(
-        total=sum(totals),
-        initial=sum(done),
+        total=sum(map(_size, sources)),
+        initial=sum(reached),
         disable=not sys.stderr.isatty(),
-        unit="B" if all(source.layout.kind == "csv" for source in sources) else "",
+        unit="B" if all(source.layout.format == "csv" for source in sources) else "",
         unit_scale=True,
     ) as bar:
 
-        def told(number: int, offset: int) -> None:
-            bar.update(offset - done[number])
-            done[number] = offset
+        def advance(number: int, offset: int) -> None:
+            bar.update(offset - reached[number])
+            reached[number] = offset
 
-        yield told
+        yield advance
 
 
-def _end(source: Source) -> int:
-    if source.layout.kind == "csv":
+def _size(source: Source) -> int:
+    """Return the largest offset of a file, see `Position`."""
+    if source.layout.format == "csv":
         return source.stamp[0]
     from student_success.bulk.parquet import rows_of
 
@@ -210,19 +239,19 @@ def _end(source: Source) -> int:
 
 
 def _summary(
-    output: Path, model: Model, found: Totals, seconds: float, rate: float, *, folder: bool
+    output: Path, model: Model, result: Totals, seconds: float, rate: float, *, is_folder: bool
 ) -> str:
-    said = (
-        f"{output}: {found.scored:,} pupils, model {model.version}, "
+    text = (
+        f"{output}: {result.scored:,} pupils, model {model.version}, "
         f"in {seconds:.1f} s ({rate:,.0f} rows/s)"
     )
-    if found.bad:
-        where = "*.bad.csv in it" if folder else refused_name(output).name
-        said += f"\n{found.bad:,} rows could not be scored: {where}"
-    if found.blank:
-        said += f"\n{found.blank:,} empty lines were passed over"
-    return said
+    if result.rejected:
+        place = "*.bad.csv in it" if is_folder else rejects_name(output).name
+        text += f"\n{result.rejected:,} rows could not be scored: {place}"
+    if result.blank:
+        text += f"\n{result.blank:,} empty lines were skipped"
+    return text
 
 
-def _say(words: str) -> None:
-    sys.stderr.write(f"{words}\n")
+def _print(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

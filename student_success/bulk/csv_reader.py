@@ -1,7 +1,7 @@
-"""CSV files: cut into slices of whole records, and read by column.
+"""Cut CSV files into slices of whole records, and read slices by column.
 
-A record is what Python's `csv` makes of it: quoted cells may hold delimiters and line ends. The
-lines are counted as editors do, so that a bad row can be found.
+Records are those of Python's `csv` module: quoted cells may hold delimiters and line ends. Lines
+are counted as in an editor, so that a rejected row can be found.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from student_success.bulk.types import Layout, Position, Slice, laid_out
+from student_success.bulk.types import Layout, Position, Slice, make_layout
 from student_success.core.errors import DatasetError
 from student_success.domain.tabular import DELIMITERS
 
 SLICE_BYTES = 2 << 20
 LONGEST_BYTES = 64 << 20
-"""A file without a line end for so long is no table."""
+"""Longest record; a file with a longer one is not a table."""
 _HEADER_BYTES = 1 << 20
-_END = "\0end"
+_SENTINEL = "\0end"
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Reject:
     """A record that cannot be scored."""
 
     line: int
@@ -37,20 +37,20 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """The records of a slice that have the right shape, by column.
+class CsvRows:
+    """The records of a slice that are as wide as the header, by column.
 
     Attributes
     ----------
     lines
         Line of each record.
     columns
-        Cells as they are written.
+        Cells as they stand in the file.
     """
 
     lines: list[int] | range
     columns: list[tuple[str, ...]]
-    refused: list[Refused]
+    rejects: list[Reject]
     blank: int
 
 
@@ -60,12 +60,12 @@ def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
     Parameters
     ----------
     encoding
-        UTF-8, or where the beginning of the file is not that, Windows-1252, if None.
+        If None: UTF-8, or Windows-1252 if the beginning of the file is not UTF-8.
 
     Raises
     ------
     DatasetError
-        If there is none, or a column that is needed is missing.
+        If there is none, or a required column is missing.
     """
     with path.open("rb") as file:
         start = file.read(_HEADER_BYTES)
@@ -73,8 +73,8 @@ def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DatasetError(f"{path.name} is UTF-16: save it as CSV in UTF-8.")
     if start.startswith(b"PK\x03\x04"):
-        raise DatasetError(f"{path.name} is a packed file, as a spreadsheet's: save it as CSV.")
-    encoding = encoding or _guessed(start, whole=whole)
+        raise DatasetError(f"{path.name} is a ZIP file, perhaps a spreadsheet: save it as CSV.")
+    encoding = encoding or _guess_encoding(start, whole=whole)
     mark = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
     text = start[mark:].decode(encoding, "replace")
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -86,7 +86,7 @@ def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
         raise DatasetError(f"The header of {path.name} cannot be read: {error}.") from error
     if titles is None:
         raise DatasetError(f"{path.name} is empty.")
-    layout = laid_out(
+    layout = make_layout(
         path.name,
         "csv",
         tuple(title.strip() for title in titles),
@@ -100,7 +100,7 @@ def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
 def cut_csv(
     path: Path, layout: Layout, start: Position, *, size: int = SLICE_BYTES
 ) -> Iterator[Slice]:
-    """Yield the slices of a file from a position on; an empty one where there is nothing.
+    """Yield the slices of a file from a position on; one empty slice if there are no records.
 
     Raises
     ------
@@ -116,8 +116,8 @@ def cut_csv(
             cut = _last_record_end(rest, layout)
             if cut:
                 data, rest = rest[:cut], rest[cut:]
-                begun, offset, line = line, offset + cut, line + data.count(b"\n")
-                yield Slice(data, begun, Position(offset, line))
+                first, offset, line = line, offset + cut, line + data.count(b"\n")
+                yield Slice(data, first, Position(offset, line))
             elif len(rest) > LONGEST_BYTES:
                 raise DatasetError(
                     f"{path.name} has no line end for {LONGEST_BYTES >> 20} MB from line {line} on."
@@ -126,47 +126,47 @@ def cut_csv(
             yield Slice(rest, line, Position(offset + len(rest), line + rest.count(b"\n")))
 
 
-def read_csv(part: Slice, layout: Layout) -> Cells:
-    """Read a slice by column, and set aside what has not the shape of the header."""
+def read_csv(part: Slice, layout: Layout) -> CsvRows:
+    """Read a slice by column, and reject records that are not as wide as the header."""
     try:
-        text, sound = part.data.decode(layout.encoding), True
+        text, decodable = part.data.decode(layout.encoding), True
     except UnicodeDecodeError:
-        text, sound = part.data.decode(layout.encoding, "surrogateescape"), False
-    rows, lines, refused = _records(text, layout.delimiter, part.line)
+        text, decodable = part.data.decode(layout.encoding, "surrogateescape"), False
+    rows, lines, rejects = _records(text, layout.delimiter, part.line)
     width = len(layout.titles)
     blank = 0
-    if not sound or set(map(len, rows)) != {width} or not all(map(any, rows)):
+    if not decodable or set(map(len, rows)) != {width} or not all(map(any, rows)):
         kept_rows, kept_lines = [], []
         for line, row in zip(lines, rows, strict=True):
-            problem = _misshapen(row, width, layout.encoding, sound=sound)
+            problem = _problem(row, width, layout.encoding, decodable=decodable)
             if not any(row):
                 blank += 1
             elif problem:
-                refused.append(Refused(line, problem, tuple(row)))
+                rejects.append(Reject(line, problem, tuple(row)))
             else:
                 kept_rows.append(row)
                 kept_lines.append(line)
         rows, lines = kept_rows, kept_lines
     columns = list(zip(*rows, strict=True)) or [()] * width
-    return Cells(lines, columns, refused, blank)
+    return CsvRows(lines, columns, rejects, blank)
 
 
-def _misshapen(row: list[str], width: int, encoding: str, *, sound: bool) -> str:
+def _problem(row: list[str], width: int, encoding: str, *, decodable: bool) -> str:
     if len(row) != width:
         return f"has {len(row)} cells where the header has {width}"
-    # An escaped byte is what could not be decoded.
-    if not sound and any(not cell.isprintable() and _escaped(cell) for cell in row):
+    if not decodable and any(not cell.isprintable() and _escaped(cell) for cell in row):
         return f"is not {encoding}"
     return ""
 
 
 def _escaped(cell: str) -> bool:
+    """Tell whether a cell holds a byte that could not be decoded."""
     return any("\udc80" <= letter <= "\udcff" for letter in cell)
 
 
 def _records(
     text: str, delimiter: str, line: int
-) -> tuple[list[list[str]], list[int] | range, list[Refused]]:
+) -> tuple[list[list[str]], list[int] | range, list[Reject]]:
     reader = _reader(text, delimiter)
     if '"' not in text:
         try:
@@ -176,18 +176,18 @@ def _records(
             reader = _reader(text, delimiter)
     rows: list[list[str]] = []
     lines: list[int] = []
-    refused: list[Refused] = []
+    rejects: list[Reject] = []
     while True:
         before = reader.line_num
         try:
             row = next(reader)
         except StopIteration:
-            return rows, lines, refused
+            return rows, lines, rejects
         except csv.Error as error:
-            # The reader goes on with the next line; what it took so far is set aside line by line.
+            # The reader continues with the next line. Reject the lines it has read, one by one.
             broken = text.split("\n")[before : reader.line_num]
-            refused += [
-                Refused(line + before + number, f"is not CSV: {error}", (raw,))
+            rejects += [
+                Reject(line + before + number, f"is not CSV: {error}", (raw,))
                 for number, raw in enumerate(broken)
             ]
         else:
@@ -196,15 +196,15 @@ def _records(
 
 
 def _last_record_end(data: bytes, layout: Layout) -> int:
-    """Return where the last record ends that is surely whole; 0 if none is."""
+    """Return the end of the last record that is certainly complete; 0 if none is."""
     end = data.rfind(b"\n") + 1
     if not end or b'"' not in data:
         return end
-    # Any encoding that is ASCII's superset will do to find quotes and delimiters. One line more
-    # tells whether the last record was whole: if not, it is taken for a part of a quoted cell.
-    text = data[:end].decode("latin-1") + _END
+    # To find quotes and delimiters, every extension of ASCII is alike. A line is appended: if the
+    # last record is incomplete, the reader takes this line for a part of its quoted cell.
+    text = data[:end].decode("latin-1") + _SENTINEL
     with contextlib.suppress(csv.Error):
-        if deque(_reader(text, layout.delimiter), maxlen=1)[0] == [_END]:
+        if deque(_reader(text, layout.delimiter), maxlen=1)[0] == [_SENTINEL]:
             return end
     records = _reader(text, layout.delimiter)
     before, row = 0, [""]
@@ -217,11 +217,11 @@ def _last_record_end(data: bytes, layout: Layout) -> int:
         except csv.Error:
             row = [""]
         before = line
-    return end if row == [_END] else _after_lines(data, before)
+    return end if row == [_SENTINEL] else _after_lines(data, before)
 
 
 def _reader(text: str, delimiter: str) -> Any:
-    # Only a line feed ends a line: a lone carriage return is a fault of its record.
+    # Only a line feed ends a line: a lone carriage return makes its record invalid.
     return csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter)
 
 
@@ -234,7 +234,7 @@ def _after_lines(data: bytes, lines: int) -> int:
     return end
 
 
-def _guessed(start: bytes, *, whole: bool) -> str:
+def _guess_encoding(start: bytes, *, whole: bool) -> str:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start, final=whole)
     except UnicodeDecodeError:

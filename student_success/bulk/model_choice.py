@@ -1,4 +1,4 @@
-"""Which model a bulk run answers with, and how it reaches the workers."""
+"""Choose and verify the model of a bulk run, and load it in the workers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Model:
     fingerprint
         SHA-256 of its manifest.
     folder
-        Where it is on this machine.
+        Its serving folder on this machine.
     files
-        Its content, for workers on another machine; None for those on this one.
+        Its files, for workers on another machine; None for workers on this machine.
     """
 
     version: str
@@ -36,82 +36,84 @@ class Model:
     files: Mapping[str, bytes] | None = field(default=None, compare=False, repr=False)
 
     def packed(self) -> Model:
-        """Return the model with its content."""
+        """Return the model with its files."""
         content = {path.name: path.read_bytes() for path in self.folder.iterdir()}
         return replace(self, files=content)
 
 
-def choose(settings: Settings, asked: str | None, *, prepare: Callable[[], None]) -> Model:
-    """Find, verify and try out the model to answer with.
+def choose(settings: Settings, name: str | None, *, prepare: Callable[[], None]) -> Model:
+    """Find a model, verify its files and check its recorded answers.
 
     Parameters
     ----------
-    asked
-        ``"seed"``, the number of a version that was deployed, or a folder; the version that is
-        served if None.
+    name
+        ``"seed"``, the number of a version that was deployed, or a folder; the served version if
+        None.
     prepare
         Called before the Bento store is opened.
 
     Raises
     ------
     ArtefactError
-        If it is damaged, does not answer as recorded, or cannot be had: nothing stands in for it.
+        If it is damaged or does not answer as recorded. No other model is used instead.
     NotFoundError
         If there is no such version.
     """
-    version, folder, fingerprint = _found(settings, asked, prepare)
+    version, folder, fingerprint = _find(settings, name, prepare)
     predictor = Predictor.load(folder, version=version, alarm_recall=settings.alarm_recall)
     predictor.check_smoke()
     if fingerprint is not None and predictor.fingerprint != fingerprint:
-        raise ArtefactError("The stored version is not the one that was deployed.")
-    name = version or f"folder:{predictor.fingerprint[:12]}"
-    return Model(name, predictor.fingerprint, settings.alarm_recall, folder.resolve())
+        raise ArtefactError(f"The stored version {version} is not the one that was deployed.")
+    label = version or f"folder:{predictor.fingerprint[:12]}"
+    return Model(label, predictor.fingerprint, settings.alarm_recall, folder.resolve())
 
 
 @lru_cache(maxsize=1)
-def opened(model: Model) -> Predictor:
+def load(model: Model) -> Predictor:
     """Load the model in this process, once.
 
     Raises
     ------
     ArtefactError
-        If what is here is not what was asked for.
+        If its files are not those that were chosen.
     """
     if model.files is None:
-        return _same(model, model.folder)
-    with tempfile.TemporaryDirectory(prefix="student-success-model-") as name:
-        for file, content in model.files.items():
-            (Path(name) / file).write_bytes(content)
-        return _same(model, Path(name))
+        return _load_folder(model, model.folder)
+    with tempfile.TemporaryDirectory(prefix="student-success-model-") as folder:
+        for name, content in model.files.items():
+            (Path(folder) / name).write_bytes(content)
+        return _load_folder(model, Path(folder))
 
 
-def _same(model: Model, folder: Path) -> Predictor:
+def _load_folder(model: Model, folder: Path) -> Predictor:
     predictor = Predictor.load(folder, version=model.version, alarm_recall=model.alarm_recall)
     if predictor.fingerprint != model.fingerprint:
-        raise ArtefactError("The model is not the one this run was begun with.")
+        raise ArtefactError("The model is not the one that this run started with.")
     return predictor
 
 
-def _found(
-    settings: Settings, asked: str | None, prepare: Callable[[], None]
+def _find(
+    settings: Settings, name: str | None, prepare: Callable[[], None]
 ) -> tuple[str, Path, str | None]:
-    """Return version ("" of a folder), folder, and the fingerprint of a deployed one."""
-    if asked == SEED:
-        return SEED, settings.seed_model_path, None
-    if asked is not None and not asked.isdecimal():
-        folder = Path(asked)
-        # Of a whole MLflow model, the part that serves.
+    """Return version (empty for a folder), folder, and the fingerprint of a deployed version."""
+    seed = SEED, settings.seed_model_path, None
+    if name == SEED:
+        return seed
+    if name is not None and not name.isdecimal():
+        folder = Path(name)
+        # In a complete MLflow model, the serving files are in a subfolder.
         return "", folder / "serving" if (folder / "serving").is_dir() else folder, None
-    local = Path(settings.database.removeprefix("sqlite:///"))
-    if settings.database.startswith("sqlite:///") and not local.exists():
-        if asked is not None:
-            raise NotFoundError(f"Version {asked} was never deployed here.")
-        return SEED, settings.seed_model_path, None
+    database = Path(settings.database.removeprefix("sqlite:///"))
+    if settings.database.startswith("sqlite:///") and not database.exists():
+        if name is not None:
+            raise NotFoundError(f"Version {name} was never deployed here.")
+        return seed
     prepare()
-    return _deployed(settings, asked)
+    return _find_deployed(settings, name) or seed
 
 
-def _deployed(settings: Settings, asked: str | None) -> tuple[str, Path, str | None]:
+def _find_deployed(settings: Settings, name: str | None) -> tuple[str, Path, str | None] | None:
+    """Return the same for a deployed version; None if that is the seed model."""
     from student_success.registry import bento_store, versions
     from student_success.storage.deployments import Deployments
     from student_success.storage.engine import connect
@@ -119,23 +121,17 @@ def _deployed(settings: Settings, asked: str | None) -> tuple[str, Path, str | N
 
     migrate(settings.database, state_dir=settings.state_dir)
     deployments = Deployments(connect(settings.database))
-    if asked is None:
+    if name is None:
         deployment = deployments.current()
     else:
-        rows = (row for row in deployments.page() if row.to_version == asked)
+        rows = (row for row in deployments.page() if row.to_version == name)
         deployment = next(rows, None)
         if deployment is None:
-            raise NotFoundError(f"Version {asked} was never deployed here.")
+            raise NotFoundError(f"Version {name} was never deployed here.")
     if deployment is None or deployment.to_version == SEED:
-        return SEED, settings.seed_model_path, None
-    if bento_store.stored(settings, deployment.to_version) is None:
-        asyncio.run(
-            versions.ensure_stored(
-                settings, deployment.to_version, fingerprint=deployment.fingerprint
-            )
-        )
-    return (
-        deployment.to_version,
-        versions.folder_of(settings, deployment.to_version),
-        deployment.fingerprint,
-    )
+        return None
+    version, fingerprint = deployment.to_version, deployment.fingerprint
+    # A stored copy that is damaged is reported by `choose`, not fetched again.
+    if bento_store.stored(settings, version) is None:
+        asyncio.run(versions.ensure_stored(settings, version, fingerprint=fingerprint))
+    return version, versions.folder_of(settings, version), fingerprint

@@ -1,4 +1,4 @@
-"""Answers as lines of a CSV file: looked up rather than written, for there are only so many."""
+"""Predictions as lines of a CSV file. The texts of all possible values are looked up, for speed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from student_success.bulk.csv_reader import Refused
-from student_success.bulk.types import ANSWERS, Layout
+from student_success.bulk.csv_reader import Reject
+from student_success.bulk.types import OUTPUT_COLUMNS, Layout
 from student_success.domain.students import HORIZONS
 from student_success.model.grading import CENTS, HIGHEST, TEN_THOUSANDTHS, decide
 from student_success.model.prediction import Predictions
@@ -21,50 +21,57 @@ _SPECIAL = re.compile('[,"\r\n]')
 
 
 def header(layout: Layout, *, with_inputs: bool) -> bytes:
-    """Return the first line of the answers."""
-    names = [*ANSWERS, *(name for _, name in layout.inputs if with_inputs)]
+    """Return the header of the predictions."""
+    names = [*OUTPUT_COLUMNS, *(name for _, name in layout.inputs if with_inputs)]
     return (",".join(_quoted(names)) + "\n").encode()
 
 
 def csv_lines(
     lines: Iterable[int],
     references: Sequence[str],
-    told: Predictions,
+    predictions: Predictions,
     *,
     version: str,
     inputs: Sequence[Sequence[str]] = (),
 ) -> bytes:
-    """Return one line a pupil."""
-    before, chances, after = _texts(version)
-    probability = np.rint(told.pass_probability * TEN_THOUSANDTHS).astype(np.int64)
-    rest = ((told.low * _GRADES + told.high) * len(HORIZONS) + told.known) * 2 + told.at_risk
+    """Return one line a pupil.
+
+    Parameters
+    ----------
+    inputs
+        Columns of the input to repeat.
+    """
+    grades, probabilities, endings = _texts(version)
+    probability = np.rint(predictions.pass_probability * TEN_THOUSANDTHS).astype(np.int64)
+    interval = predictions.low * _GRADES + predictions.high
+    ending = (interval * len(HORIZONS) + predictions.known) * 2 + predictions.at_risk
     columns: list[Iterable[str]] = [
         map(str, lines),
         _quoted(references),
-        map(before.__getitem__, told.cents.tolist()),
-        map(chances.__getitem__, probability.tolist()),
-        map(after.__getitem__, rest.tolist()),
+        map(grades.__getitem__, predictions.cents.tolist()),
+        map(probabilities.__getitem__, probability.tolist()),
+        map(endings.__getitem__, ending.tolist()),
         *map(_quoted, inputs),
     ]
     joined = "\n".join(map(",".join, zip(*columns, strict=True)))
     return (joined + "\n").encode("utf-8", "surrogateescape") if joined else b""
 
 
-def refused_header(layout: Layout) -> bytes:
-    """Return the first line of what was set aside: why, then the row as it is."""
+def rejects_header(layout: Layout) -> bytes:
+    """Return the header of the rejected rows: line, problem, then the columns of the input."""
     return _written([["line", "problem", *layout.titles]])
 
 
-def refused_lines(refused: Iterable[Refused]) -> bytes:
-    """Return one line a row that was set aside, in the order of the input."""
-    ordered = sorted(refused, key=lambda row: row.line)
+def reject_lines(rejects: Iterable[Reject]) -> bytes:
+    """Return one line a rejected row, in the order of the input."""
+    ordered = sorted(rejects, key=lambda row: row.line)
     return _written([[str(row.line), row.problem, *row.cells] for row in ordered])
 
 
 def _written(rows: list[list[str]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    # Bytes that are no text leave as they came.
+    # Write bytes that could not be decoded as they were read.
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -78,16 +85,16 @@ def _quoted(cells: Sequence[str]) -> Sequence[str]:
 
 @lru_cache(maxsize=1)
 def _texts(version: str) -> tuple[list[str], list[str], list[str]]:
-    """Return every grade with its decision, every probability, and every ending there may be."""
-    grades = [cents / CENTS for cents in range(HIGHEST * CENTS + 1)]
-    before = [f"{grade!r},{decide(grade)}" for grade in grades]
-    chances = [repr(number / TEN_THOUSANDTHS) for number in range(TEN_THOUSANDTHS + 1)]
+    """Return each grade with its decision, each probability, and each possible rest of a line."""
+    values = [cents / CENTS for cents in range(HIGHEST * CENTS + 1)]
+    grades = [f"{value!r},{decide(value)}" for value in values]
+    probabilities = [repr(number / TEN_THOUSANDTHS) for number in range(TEN_THOUSANDTHS + 1)]
     name = _quoted([version])[0]
-    after = [
+    endings = [
         f"{low},{high},{horizon},{risk},{name}"
         for low in range(_GRADES)
         for high in range(_GRADES)
         for horizon in HORIZONS
         for risk in ("false", "true")
     ]
-    return before, chances, after
+    return grades, probabilities, endings

@@ -1,7 +1,7 @@
-"""Parquet files: read in batches, answered by column, written in row groups of equal size.
+"""Parquet files: read in batches, scored by column, written in row groups of equal size.
 
-Slices and parts are Arrow streams. A Parquet file can be read only once it is closed, so the
-answers of a run gather as one stream after another, and become a Parquet file in the end.
+A slice and its predictions are Arrow streams. A Parquet file is readable only after it is closed,
+so a run appends one stream after another to a file, and converts it to Parquet at the end.
 """
 
 from __future__ import annotations
@@ -17,17 +17,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from student_success.bulk.csv_reader import Refused
-from student_success.bulk.output import csv_lines, refused_lines
-from student_success.bulk.types import ANSWERS, Layout, Part, Position, Slice, Task, laid_out
+from student_success.bulk.csv_reader import Reject
+from student_success.bulk.output import csv_lines, reject_lines
+from student_success.bulk.types import (
+    OUTPUT_COLUMNS,
+    Layout,
+    Position,
+    ScoredSlice,
+    Slice,
+    Task,
+    make_layout,
+)
 from student_success.bulk.validation import (
     CellTable,
     Floats,
     codes_of_numbers,
-    judge,
-    why,
+    problem_of,
+    validate,
 )
-from student_success.bulk.worker import explained, predict
+from student_success.bulk.worker import predict, require_problem
 from student_success.core.errors import DatasetError
 from student_success.domain.decision import Decision
 from student_success.domain.students import HORIZONS, Feature
@@ -42,22 +50,22 @@ _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def open_parquet(path: Path) -> tuple[Layout, Position]:
-    """Read the columns' names.
+    """Read the names of the columns.
 
     Raises
     ------
     DatasetError
-        If it is no Parquet file, or a column that is needed is missing.
+        If it is not a Parquet file, or a required column is missing.
     """
     try:
         names = pq.read_schema(path).names
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(f"{path.name} is not a Parquet file that can be read.") from error
-    return laid_out(path.name, "parquet", tuple(names)), Position(0, 1)
+        raise DatasetError(f"{path.name} is not a readable Parquet file.") from error
+    return make_layout(path.name, "parquet", tuple(names)), Position(0, 1)
 
 
 def cut_parquet(path: Path, start: Position, *, size: int = SLICE_ROWS) -> Iterator[Slice]:
-    """Yield the slices of a file from a position on; an empty one where there is nothing."""
+    """Yield the slices of a file from a position on; one empty slice if there are no rows."""
     with pq.ParquetFile(path) as file:
         rows = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
         ends = list(accumulate(rows))
@@ -77,61 +85,61 @@ def cut_parquet(path: Path, start: Position, *, size: int = SLICE_ROWS) -> Itera
                 at = before
 
 
-def score_arrow(part: Slice, task: Task, predictor: Predictor) -> Part:
-    """Answer for the pupils of a slice."""
+def score_arrow(part: Slice, task: Task, predictor: Predictor) -> ScoredSlice:
+    """Predict the pupils of a slice."""
     batch = _batch(part.data)
-    places = task.layout.places
-    references = _texts(batch.column(places[REFERENCE])) if REFERENCE in places else None
+    positions = task.layout.positions
+    references = _texts(batch.column(positions[REFERENCE])) if REFERENCE in positions else None
     if references is not None:
         references = [text.strip() for text in references]
     codes = {
-        name: _codes(feature_of(name), batch.column(place))
-        for name, place in places.items()
+        name: _codes(feature_of(name), batch.column(index))
+        for name, index in positions.items()
         if name != REFERENCE
     }
-    judged = judge(codes, references, batch.num_rows)
+    validated = validate(codes, references, batch.num_rows)
     lines: Sequence[int] = range(part.line, part.line + batch.num_rows)
-    refused = []
-    if not judged.right.all():
-        wrong = np.flatnonzero(~judged.right)
-        written = [column.take(pa.array(wrong)).to_pylist() for column in batch.columns]
-        for row, cells in zip(wrong.tolist(), zip(*written, strict=True), strict=True):
+    rejects = []
+    if not validated.valid.all():
+        invalid = np.flatnonzero(~validated.valid)
+        values = [column.take(pa.array(invalid)).to_pylist() for column in batch.columns]
+        for row, cells in zip(invalid.tolist(), zip(*values, strict=True), strict=True):
             reference = references[row] if references is not None else ""
-            refused.append(_refused(lines[row], cells, places, reference))
-        good = np.flatnonzero(judged.right)
-        batch = batch.take(pa.array(good))
-        lines = [lines[row] for row in good.tolist()]
+            rejects.append(_reject(lines[row], cells, positions, reference))
+        valid = np.flatnonzero(validated.valid)
+        batch = batch.take(pa.array(valid))
+        lines = [lines[row] for row in valid.tolist()]
         if references is not None:
-            references = [references[row] for row in good.tolist()]
-    told = predict(predictor, judged)
-    wanted = task.layout.inputs if task.with_inputs else ()
-    columns = [batch.column(place) for place, _ in wanted]
+            references = [references[row] for row in valid.tolist()]
+    predictions = predict(predictor, validated)
+    repeated = task.layout.inputs if task.with_inputs else ()
+    columns = [batch.column(index) for index, _ in repeated]
     version = predictor.version
     if task.output == "parquet":
-        answers = arrow_stream(
-            lines, references, told, version=version, inputs=columns, layout=task.layout
+        output = arrow_stream(
+            lines, references, predictions, version=version, inputs=columns, layout=task.layout
         )
     else:
-        answers = csv_lines(
+        output = csv_lines(
             lines,
             references or [""] * len(lines),
-            told,
+            predictions,
             version=version,
             inputs=[_texts(column) for column in columns],
         )
-    return Part(answers, refused_lines(refused), len(lines), len(refused), 0)
+    return ScoredSlice(output, reject_lines(rejects), len(lines), len(rejects), 0)
 
 
 def arrow_stream(
     lines: Sequence[int],
     references: Sequence[str] | None,
-    told: Predictions,
+    predictions: Predictions,
     *,
     version: str,
     inputs: Sequence[Any],
     layout: Layout,
 ) -> bytes:
-    """Return the answers as an Arrow stream of one batch.
+    """Return the predictions as an Arrow stream of one batch.
 
     Parameters
     ----------
@@ -139,44 +147,44 @@ def arrow_stream(
         Columns to repeat, as Arrow arrays or as text.
     """
     rows = len(lines)
-    horizon = pa.DictionaryArray.from_arrays(told.known, [str(name) for name in HORIZONS])
+    horizon = pa.DictionaryArray.from_arrays(predictions.known, [str(name) for name in HORIZONS])
     decision = pa.DictionaryArray.from_arrays(
-        told.passes.astype(np.int8), [Decision.FAIL.value, Decision.PASS.value]
+        predictions.passes.astype(np.int8), [Decision.FAIL.value, Decision.PASS.value]
     )
     columns = [
         pa.array(lines, pa.int64()),
         pa.array([text or None for text in references or [""] * rows], pa.string()),
-        pa.array(told.cents / CENTS),
+        pa.array(predictions.cents / CENTS),
         decision.dictionary_decode(),
-        pa.array(told.pass_probability),
-        pa.array(told.low, pa.int8()),
-        pa.array(told.high, pa.int8()),
+        pa.array(predictions.pass_probability),
+        pa.array(predictions.low, pa.int8()),
+        pa.array(predictions.high, pa.int8()),
         horizon.dictionary_decode(),
-        pa.array(told.at_risk),
+        pa.array(predictions.at_risk),
         pa.repeat(version, rows),
         *(
             column if isinstance(column, pa.Array) else pa.array(column, pa.string())
             for column in inputs
         ),
     ]
-    names = [*ANSWERS, *(name for _, name in layout.inputs)][: len(columns)]
+    names = [*OUTPUT_COLUMNS, *(name for _, name in layout.inputs)][: len(columns)]
     return _stream(pa.record_batch(columns, names=names))
 
 
-def finish_parquet(source: Path, destination: Path) -> None:
-    """Make one Parquet file of the streams that lie one after another in a file."""
+def write_parquet(source: Path, destination: Path) -> None:
+    """Convert a file of consecutive Arrow streams to a Parquet file."""
     with pa.OSFile(str(source)) as file:
         batches = _streams(file)
-        waiting = [next(batches)]
-        with pq.ParquetWriter(destination, waiting[0].schema) as writer:
+        pending = [next(batches)]
+        with pq.ParquetWriter(destination, pending[0].schema) as writer:
             for batch in batches:
-                waiting.append(batch)
-                while sum(one.num_rows for one in waiting) >= GROUP_ROWS:
-                    table = pa.Table.from_batches(waiting)
+                pending.append(batch)
+                while sum(batch.num_rows for batch in pending) >= GROUP_ROWS:
+                    table = pa.Table.from_batches(pending)
                     writer.write_table(table.slice(0, GROUP_ROWS).combine_chunks())
-                    waiting = table.slice(GROUP_ROWS).to_batches()
-            if waiting:
-                writer.write_table(pa.Table.from_batches(waiting).combine_chunks())
+                    pending = table.slice(GROUP_ROWS).to_batches()
+            if pending:
+                writer.write_table(pa.Table.from_batches(pending).combine_chunks())
 
 
 def _streams(file: Any) -> Iterator[Any]:
@@ -208,13 +216,13 @@ def _codes(feature: Feature, column: Any) -> Floats:
     encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
     table = CellTable(feature)
     codes = [table[_text(value).strip()] for value in encoded.dictionary.to_pylist()]
-    places = pc.fill_null(encoded.indices.cast(pa.int64()), len(codes)).to_numpy()
-    found: Floats = np.array([*codes, table[""]])[places]
-    return found
+    indices = pc.fill_null(encoded.indices.cast(pa.int64()), len(codes)).to_numpy()
+    result: Floats = np.array([*codes, table[""]])[indices]
+    return result
 
 
 def _text(value: Any) -> str:
-    """Write a value as a person would."""
+    """Return a value as a person would write it."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -228,12 +236,14 @@ def _texts(column: Any) -> list[str]:
     return [_text(value) for value in column.to_pylist()]
 
 
-def _refused(line: int, cells: Sequence[Any], places: Mapping[str, int], reference: str) -> Refused:
+def _reject(
+    line: int, cells: Sequence[Any], positions: Mapping[str, int], reference: str
+) -> Reject:
     body: dict[str, Any] = {REFERENCE: reference} if reference else {}
-    for name, place in places.items():
+    for name, index in positions.items():
         if name == REFERENCE:
             continue
-        feature, value = feature_of(name), cells[place]
+        feature, value = feature_of(name), cells[index]
         number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
         if value is None or value != value or not _text(value).strip():
             if feature.nullable:
@@ -242,10 +252,10 @@ def _refused(line: int, cells: Sequence[Any], places: Mapping[str, int], referen
             body[name] = value if isinstance(value, int) else float(value)
         else:
             body[name] = value_of(feature, _text(value))
-    return Refused(line, explained(why(body)), tuple(map(_text, cells)))
+    return Reject(line, require_problem(problem_of(body)), tuple(map(_text, cells)))
 
 
 def rows_of(path: Path) -> int:
-    """Return how many rows a file has."""
-    found: int = pq.read_metadata(path).num_rows
-    return found
+    """Return the number of rows of a file."""
+    rows: int = pq.read_metadata(path).num_rows
+    return rows

@@ -1,4 +1,4 @@
-"""One run: read, score, write in order, and put the files in place at the end."""
+"""Read, score and write the files of one run in order, and move the output to its place."""
 
 from __future__ import annotations
 
@@ -11,119 +11,119 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from student_success.bulk.checkpoint import Gathering, Progress, Work
+from student_success.bulk.checkpoint import OutputFiles, Progress, WorkFolder
 from student_success.bulk.csv_reader import cut_csv
-from student_success.bulk.executors import Engine, Pending
-from student_success.bulk.output import header, refused_header
-from student_success.bulk.types import Kind, Layout, Position, Slice, Task
+from student_success.bulk.executors import Executor, Pending
+from student_success.bulk.output import header, rejects_header
+from student_success.bulk.types import Format, Layout, Position, Slice, Task
 from student_success.core.errors import ConflictError
 
 CHECKPOINT_SECONDS = 1.0
-"""How much of the work a kill may cost; each checkpoint waits for the disk."""
+"""Most work that a kill can cost. Each checkpoint waits for the disk."""
 LARGE_BYTES = 16 << 20
-"""Input a worker, from which on loading Arrow takes less time than it saves."""
-AHEAD = 2
-"""Slices a worker that are read before their turn: bounds the memory taken."""
+"""Input a worker above which importing Arrow takes less time than its CSV reader saves."""
+READ_AHEAD = 2
+"""Slices a worker that are read in advance: bounds the memory."""
+
+OnProgress = Callable[[int, int], None]
+"""Called with the number of a file and the offset reached in it, see `Position`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input file, and what becomes of it.
+    """One input file and its output.
 
     Attributes
     ----------
     name
-        Of the answers, within the output folder; of a single file, its own.
+        Of the output: relative to the output folder, or of the single output file.
     stamp
-        Size and time of change when the run began.
+        Size and modification time at the start of the run.
     """
 
     path: Path
     name: Path
     layout: Layout
     begin: Position
-    output: Kind
+    output: Format
     stamp: tuple[int, int]
 
     @property
-    def refused(self) -> Path:
-        """Name of the rows that are set aside."""
-        return refused_name(self.name)
+    def rejects(self) -> Path:
+        """Name of the file of rejected rows."""
+        return rejects_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a run came to; rows of runs before it counted in."""
+    """Numbers of rows of a whole run, including the parts that interrupted runs finished."""
 
     scored: int
-    bad: int
+    rejected: int
     blank: int
 
 
-def refused_name(name: Path) -> Path:
-    """Return where rows of a file are set aside."""
-    return name.with_name(f"{name.stem}.bad.csv")
+def rejects_name(output: Path) -> Path:
+    """Return where the rejected rows of an output are written."""
+    return output.with_name(f"{output.stem}.bad.csv")
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
-    """Return what changes when a file does."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    """Return size and modification time, to notice a change of the file."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
-def gather(
-    work: Work,
+def score_files(
+    work: WorkFolder,
     sources: list[Source],
-    engine: Engine,
+    executor: Executor,
     *,
     with_inputs: bool,
-    told: Callable[[int, int], None],
+    on_progress: OnProgress,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> None:
-    """Score whatever of the files is not scored yet; all of them are ready afterwards.
-
-    Parameters
-    ----------
-    told
-        Called with the number of a file and how far it has come, see `Position`.
+    """Score what is not scored yet. Afterwards all files are in `work.ready`.
 
     Raises
     ------
     ConflictError
-        If an input changed meanwhile.
+        If an input changed during the run.
     """
     waiting: deque[tuple[int, Slice | None, Pending | None]] = deque()
-    # Closed on the way out too: what is written may be read again after a kill, not before.
+    # Also close the files on an error: a later run continues from what was written.
     with contextlib.ExitStack() as open_files:
-        writer = _Writer(work, sources, open_files, with_inputs, told, checkpoint_seconds)
-        large = sum(source.stamp[0] for source in sources) > LARGE_BYTES * engine.workers
-        for number, part in _slices(work, sources):
+        writer = _Writer(work, sources, open_files, with_inputs, on_progress, checkpoint_seconds)
+        large = sum(source.stamp[0] for source in sources) > LARGE_BYTES * executor.workers
+        for number, part in _unscored_slices(work, sources):
             pending = None
             if part is not None:
                 source = sources[number]
                 task = Task(source.layout, source.output, with_inputs, large)
-                pending = engine.submit(part, task)
+                pending = executor.submit(part, task)
             waiting.append((number, part, pending))
-            while len(waiting) > AHEAD * engine.workers:
-                writer.settle(*waiting.popleft())
+            while len(waiting) > READ_AHEAD * executor.workers:
+                writer.write(*waiting.popleft())
         while waiting:
-            writer.settle(*waiting.popleft())
+            writer.write(*waiting.popleft())
 
 
-def totals(work: Work) -> Totals:
-    """Return what the files came to so far."""
-    found = work.progress.values()
+def totals(work: WorkFolder) -> Totals:
+    """Return the numbers of rows so far."""
+    files = work.progress.values()
     return Totals(
-        sum(one.scored for one in found),
-        sum(one.bad for one in found),
-        sum(one.blank for one in found),
+        sum(file.scored for file in files),
+        sum(file.rejected for file in files),
+        sum(file.blank for file in files),
     )
 
 
-def put_in_place(work: Work, sources: list[Source], output: Path, *, folder: bool) -> None:
-    """Move what is ready to where it belongs; each step is a rename, and can be done again."""
-    work.note_commit()
-    if folder:
+def move_to_output(
+    work: WorkFolder, sources: list[Source], output: Path, *, is_folder: bool
+) -> None:
+    """Move the finished files to their final place; every step is a rename that can be repeated."""
+    work.record_commit()
+    if is_folder:
         if work.ready.exists():
             old = work.folder / "old"
             if output.exists():
@@ -132,126 +132,129 @@ def put_in_place(work: Work, sources: list[Source], output: Path, *, folder: boo
             work.ready.rename(output)
     else:
         (source,) = sources
-        refused = refused_name(output)
+        rejects = rejects_name(output)
         if (work.ready / source.name).exists():
-            if (work.ready / source.refused).exists():
-                (work.ready / source.refused).replace(refused)
-            elif not work.progress[0].bad:
-                # Of a run before this one; nothing is set aside now.
-                refused.unlink(missing_ok=True)
+            if (work.ready / source.rejects).exists():
+                (work.ready / source.rejects).replace(rejects)
+            elif not work.progress[0].rejected:
+                # Rejects of an earlier run into the same output.
+                rejects.unlink(missing_ok=True)
             (work.ready / source.name).replace(output)
-    _to_disk(output.parent)
+    _sync(output.parent)
     shutil.rmtree(work.folder)
 
 
 class _Writer:
+    """Append the scored slices in order."""
+
     def __init__(
         self,
-        work: Work,
+        work: WorkFolder,
         sources: list[Source],
         open_files: contextlib.ExitStack,
         with_inputs: bool,
-        told: Callable[[int, int], None],
+        on_progress: OnProgress,
         checkpoint_seconds: float,
     ) -> None:
         self._work, self._sources, self._open_files = work, sources, open_files
-        self._with_inputs, self._told = with_inputs, told
+        self._with_inputs, self._on_progress = with_inputs, on_progress
         self._checkpoint_seconds = checkpoint_seconds
-        self._gathering: Gathering | None = None
-        self._checked = time.monotonic()
+        self._files: OutputFiles | None = None
+        self._checkpoint_at = time.monotonic()
 
-    def settle(self, number: int, part: Slice | None, pending: Pending | None) -> None:
-        """Write one slice's answers; at the end of a file, make it ready."""
+    def write(self, number: int, part: Slice | None, pending: Pending | None) -> None:
+        """Append the result of one slice; None marks the end of a file."""
         if part is None or pending is None:
-            self._end(number)
+            self._finish(number)
             return
-        gathering = self._gathering or self._begin(number)
-        done, so_far = pending.result(), gathering.progress
-        gathering.add(
-            done.answers,
-            done.refused,
+        files = self._files or self._open(number)
+        scored, progress = pending(), files.progress
+        files.add(
+            scored.predictions,
+            scored.rejects,
             offset=part.end.offset,
             line=part.end.line,
-            scored=so_far.scored + done.scored,
-            bad=so_far.bad + done.bad,
-            blank=so_far.blank + done.blank,
+            scored=progress.scored + scored.scored,
+            rejected=progress.rejected + scored.rejected,
+            blank=progress.blank + scored.blank,
         )
-        if time.monotonic() - self._checked >= self._checkpoint_seconds:
-            gathering.checkpoint()
-            self._checked = time.monotonic()
-        self._told(number, part.end.offset)
+        if time.monotonic() - self._checkpoint_at >= self._checkpoint_seconds:
+            files.checkpoint()
+            self._checkpoint_at = time.monotonic()
+        self._on_progress(number, part.end.offset)
 
-    def _begin(self, number: int) -> Gathering:
-        source, begun = self._sources[number], self._work.progress.get(number)
-        fresh = Progress(source.begin.offset, source.begin.line, 0, 0)
-        gathering = self._gathering = Gathering(self._work, number, begun or fresh)
-        self._open_files.callback(gathering.close)
-        if begun is None:
-            # An Arrow stream brings its own names.
+    def _open(self, number: int) -> OutputFiles:
+        source, progress = self._sources[number], self._work.progress.get(number)
+        start = Progress(source.begin.offset, source.begin.line)
+        files = self._files = OutputFiles(self._work, number, progress or start)
+        self._open_files.callback(files.close)
+        if progress is None:
+            # An Arrow stream holds the names of its columns.
             csv = source.output == "csv"
-            first = header(source.layout, with_inputs=self._with_inputs) if csv else b""
-            gathering.add(first, refused_header(source.layout))
-        return gathering
+            titles = header(source.layout, with_inputs=self._with_inputs) if csv else b""
+            files.add(titles, rejects_header(source.layout))
+        return files
 
-    def _end(self, number: int) -> None:
-        # None where a run before this one had read it all, and was killed after that.
-        if self._gathering is not None:
-            self._gathering.checkpoint(read=True)
-            self._gathering.close()
-            self._gathering = None
+    def _finish(self, number: int) -> None:
+        # No open files: an earlier run had scored the whole input, and was killed after that.
+        if self._files is not None:
+            self._files.checkpoint(read=True)
+            self._files.close()
+            self._files = None
         source, progress = self._sources[number], self._work.progress[number]
         if stamp_of(source.path) != source.stamp:
             raise ConflictError(
-                f"{source.path.name} changed while it was read: run the command again."
+                f"{source.path.name} changed while it was read, and no output was written. Run "
+                "the command again."
             )
-        answers, refused = self._work.answers(number), self._work.refused(number)
+        predictions, rejects = self._work.predictions(number), self._work.rejects(number)
         ready = self._work.ready / source.name
         ready.parent.mkdir(parents=True, exist_ok=True)
-        if progress.bad:
-            _move(refused, self._work.ready / source.refused)
+        if progress.rejected:
+            _move_once(rejects, self._work.ready / source.rejects)
         else:
-            refused.unlink(missing_ok=True)
-        if source.output == "parquet" and answers.exists():
-            from student_success.bulk.parquet import finish_parquet
+            rejects.unlink(missing_ok=True)
+        if source.output == "parquet" and predictions.exists():
+            from student_success.bulk.parquet import write_parquet
 
-            half = answers.with_suffix(".parquet")
-            finish_parquet(answers, half)
-            _to_disk(half)
-            half.replace(ready)
-            answers.unlink()
+            temporary = predictions.with_suffix(".parquet")
+            write_parquet(predictions, temporary)
+            _sync(temporary)
+            temporary.replace(ready)
+            predictions.unlink()
         else:
-            _move(answers, ready)
-        self._work.note(number, replace(progress, finished=True))
+            _move_once(predictions, ready)
+        self._work.record(number, replace(progress, finished=True))
 
 
-def _slices(work: Work, sources: list[Source]) -> Iterator[tuple[int, Slice | None]]:
-    """Yield what is to be scored, file after file, and None at the end of each."""
+def _unscored_slices(work: WorkFolder, sources: list[Source]) -> Iterator[tuple[int, Slice | None]]:
+    """Yield the number of a file and a slice, file after file, and None at the end of each."""
     for number, source in enumerate(sources):
-        begun = work.progress.get(number)
-        if begun is not None and begun.finished:
+        progress = work.progress.get(number)
+        if progress is not None and progress.finished:
             continue
-        if begun is None or not begun.read:
-            start = source.begin if begun is None else Position(begun.offset, begun.line)
+        if progress is None or not progress.read:
+            start = source.begin if progress is None else Position(progress.offset, progress.line)
             for part in _cut(source, start):
                 yield number, part
         yield number, None
 
 
 def _cut(source: Source, start: Position) -> Iterator[Slice]:
-    if source.layout.kind == "csv":
+    if source.layout.format == "csv":
         return cut_csv(source.path, source.layout, start)
     from student_success.bulk.parquet import cut_parquet
 
     return cut_parquet(source.path, start)
 
 
-def _move(path: Path, to: Path) -> None:
-    """Rename; it may have been done before a kill."""
+def _move_once(path: Path, destination: Path) -> None:
+    """Rename a file, unless a run that was killed had done it already."""
     if path.exists():
-        path.replace(to)
+        path.replace(destination)
 
 
-def _to_disk(path: Path) -> None:
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

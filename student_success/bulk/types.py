@@ -1,4 +1,4 @@
-"""What passes between reader, workers and writer: where the columns are, a slice, its answers."""
+"""What passes between reader, workers and writer: the columns, a slice and its predictions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 from student_success.core.errors import DatasetError
 from student_success.domain.tabular import REFERENCE, find_columns
 
-Kind = Literal["csv", "parquet"]
-KINDS: Mapping[str, Kind] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+Format = Literal["csv", "parquet"]
+FORMATS: Mapping[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
-ANSWERS = (
+OUTPUT_COLUMNS = (
     "line",
     REFERENCE,
     "predicted_G3",
@@ -24,7 +24,7 @@ ANSWERS = (
     "at_risk",
     "model_version",
 )
-"""Columns of the output: where the pupil stands in the input, then the words of `/predict`."""
+"""Columns of the output: the line of the pupil in the input, then the fields of `/predict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +35,38 @@ class Layout:
     ----------
     titles
         Of all its columns.
-    places
-        Place among them of each feature, and of the reference, that it has.
+    positions
+        Index of the column of each feature, and of the reference, that the file has.
     delimiter, encoding
         Of a CSV file.
     """
 
-    kind: Kind
+    format: Format
     titles: tuple[str, ...]
-    places: Mapping[str, int]
+    positions: Mapping[str, int]
     delimiter: str = ","
     encoding: str = "utf-8"
 
     @property
     def inputs(self) -> tuple[tuple[int, str], ...]:
-        """Place and name of the columns to repeat beside the answers, where that is asked for."""
+        """Index and output name of the columns that `--with-inputs` repeats."""
         return tuple(
-            (place, f"{title}_input" if title in ANSWERS else title)
-            for place, title in enumerate(self.titles)
-            if place != self.places.get(REFERENCE)
+            (index, f"{title}_input" if title in OUTPUT_COLUMNS else title)
+            for index, title in enumerate(self.titles)
+            if index != self.positions.get(REFERENCE)
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the records begin that are not read yet.
+    """Start of the records that are not read yet.
 
     Attributes
     ----------
     offset
         In bytes of a CSV file, in rows of a Parquet file.
     line
-        As an editor counts a CSV file's lines, from 1; a Parquet file's rows, from 1.
+        Line of a CSV file or row of a Parquet file, from 1.
     """
 
     offset: int
@@ -75,7 +75,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some whole records of a file, in the order of the file.
+    """Consecutive whole records of a file.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Slice:
     line
         Of the first record.
     end
-        Where the next slice begins.
+        Start of the next slice.
     """
 
     data: bytes
@@ -94,54 +94,59 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """How to read a slice, and what to make of it.
+    """How to read a slice, and what to write.
 
     Attributes
     ----------
     large
-        Whether there is so much to do that it pays to load what reads CSV quicker.
+        Whether the input is so large that importing Arrow for its faster CSV reader pays.
     """
 
     layout: Layout
-    output: Kind
+    output: Format
     with_inputs: bool
     large: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What became of a slice.
+class ScoredSlice:
+    """The result of one slice.
 
     Attributes
     ----------
-    answers
+    predictions
         Lines of a CSV file, or an Arrow stream.
-    refused
+    rejects
         Lines of the CSV file of rows that could not be scored.
-    scored, bad, blank
-        How many rows were scored, were set aside, and held nothing at all.
+    scored, rejected, blank
+        Number of rows that were scored, were rejected, and were empty.
     """
 
-    answers: bytes
-    refused: bytes
+    predictions: bytes
+    rejects: bytes
     scored: int
-    bad: int
+    rejected: int
     blank: int
 
 
-def laid_out(
-    name: str, kind: Kind, titles: tuple[str, ...], *, delimiter: str = ",", encoding: str = "utf-8"
+def make_layout(
+    name: str,
+    format: Format,
+    titles: tuple[str, ...],
+    *,
+    delimiter: str = ",",
+    encoding: str = "utf-8",
 ) -> Layout:
     """Find the columns of a file.
 
     Raises
     ------
     DatasetError
-        If one stands there twice, or one that is needed is missing.
+        If a column occurs twice, or a required one is missing.
     """
-    found = find_columns(titles)
-    problems = [f"{title} stands there twice" for title in found.twice]
-    problems += [f"{missing} is missing" for missing in found.missing]
+    columns = find_columns(titles)
+    problems = [f"{title} occurs twice" for title in columns.twice]
+    problems += [f"{missing} is missing" for missing in columns.missing]
     if problems:
-        raise DatasetError(f"The columns of {name} are not right: {'; '.join(problems)}.")
-    return Layout(kind, titles, found.places, delimiter, encoding)
+        raise DatasetError(f"The columns of {name} cannot be used: {'; '.join(problems)}.")
+    return Layout(format, titles, columns.places, delimiter, encoding)

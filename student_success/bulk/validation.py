@@ -1,7 +1,7 @@
-"""Columns of cells into columns of numbers, by the rules of `StudentFeatures`.
+"""Convert columns of cells to columns of numbers, and validate rows by the rules of the API.
 
-Each way of writing a cell is looked at once and then looked up. The rules here only say whether a
-row is right; why it is not, pydantic says, in the words of the API.
+Each distinct text of a column is converted once and then looked up. The checks here decide only
+whether a row is valid; `StudentFeatures` gives the reason, in the words of the API.
 """
 
 from __future__ import annotations
@@ -20,48 +20,57 @@ from student_success.domain.tabular import REFERENCE, body_of, feature_of, value
 
 Floats = NDArray[np.float64]
 
-BAD = math.inf
-"""Stands for a cell that is not right; no feature may be infinite."""
+INVALID = math.inf
+"""Marks an invalid cell; no feature may be infinite."""
 UNKNOWN = math.nan
-_REMEMBERED = 1 << 16
-"""Ways of writing a cell that are kept; a column may have millions of them."""
+_CACHED_TEXTS = 1 << 16
+"""Most texts cached for a column; a column may have millions of distinct ones."""
 
 
-class Judged(NamedTuple):
-    """Pupils as `Predictor.predict_columns` takes them, and which of them are right."""
+class ValidatedRows(NamedTuple):
+    """Rows as `Predictor.predict_columns` takes them, and which of them are valid.
+
+    Attributes
+    ----------
+    codes
+        One number a row for each feature: the index of a category, a value, or NaN for unknown.
+    valid
+        One truth value a row.
+    """
 
     codes: Mapping[str, Floats]
-    right: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
 
 
 class CellTable(dict[str, float]):
-    """The number that each text stands for in the column of one feature."""
+    """Number of each text in the column of one feature, computed once."""
 
     def __init__(self, feature: Feature) -> None:
         super().__init__()
         self._feature = feature
 
     def __missing__(self, text: str) -> float:
-        if len(self) >= _REMEMBERED:
+        if len(self) >= _CACHED_TEXTS:
             self.clear()
-        said = text or self._feature.nullable
-        found = self[text] = code_of(self._feature, value_of(self._feature, text) if said else None)
-        return found
+        given = text or self._feature.nullable
+        value = value_of(self._feature, text) if given else None
+        code = self[text] = code_of(self._feature, value)
+        return code
 
 
 def code_of(feature: Feature, value: object) -> float:
-    """Return a value's number: a category's position, a whole number, a grade, `BAD`."""
+    """Return the number of a value: a category's index, an integer, a grade, or `INVALID`."""
     if value is None:
-        return UNKNOWN if feature.nullable else BAD
+        return UNKNOWN if feature.nullable else INVALID
     if feature.kind == "category":
-        return float(feature.categories.index(value)) if value in feature.categories else BAD
+        return float(feature.categories.index(value)) if value in feature.categories else INVALID
     if not isinstance(value, int | float) or isinstance(value, bool):
-        return BAD
+        return INVALID
     assert feature.low is not None
     assert feature.high is not None
     within = feature.low <= value <= feature.high
     whole = feature.kind == "number" or float(value).is_integer()
-    return float(value) if within and whole else BAD
+    return float(value) if within and whole else INVALID
 
 
 def codes_of_texts(feature: Feature, texts: Sequence[str]) -> Floats:
@@ -69,51 +78,53 @@ def codes_of_texts(feature: Feature, texts: Sequence[str]) -> Floats:
     return np.fromiter(map(_table(feature.name).__getitem__, texts), np.float64, len(texts))
 
 
-def codes_of_dictionary(feature: Feature, texts: Sequence[str], places: Any) -> Floats:
-    """Return the same for a column that names each text once, and then its place."""
+def codes_of_dictionary(feature: Feature, texts: Sequence[str], indices: Any) -> Floats:
+    """Return the numbers of a dictionary-encoded column: distinct texts, and an index a row."""
     table = _table(feature.name)
-    known = np.array([table[text] for text in texts], dtype=np.float64)
-    found: Floats = known[places] if len(known) else np.empty(0)
-    return found
+    distinct = np.array([table[text] for text in texts], dtype=np.float64)
+    codes: Floats = distinct[indices] if len(distinct) else np.empty(0)
+    return codes
 
 
 def codes_of_numbers(feature: Feature, numbers: Floats) -> Floats:
-    """Return the same for the column of a feature that is no category, NaN standing for nothing."""
+    """Return the numbers of a numeric column of a feature without categories; NaN is unknown."""
     assert feature.low is not None
     assert feature.high is not None
-    right = (numbers >= feature.low) & (numbers <= feature.high)
+    valid = (numbers >= feature.low) & (numbers <= feature.high)
     if feature.kind == "integer":
-        right &= np.floor(numbers) == numbers
+        valid &= np.floor(numbers) == numbers
     if feature.nullable:
-        right |= np.isnan(numbers)
-    return np.where(right, numbers, BAD)
+        valid |= np.isnan(numbers)
+    return np.where(valid, numbers, INVALID)
 
 
-def judge(codes: dict[str, Floats], references: Sequence[str] | None, rows: int) -> Judged:
-    """Tell which rows are right, all their cells together."""
+def validate(
+    codes: dict[str, Floats], references: Sequence[str] | None, rows: int
+) -> ValidatedRows:
+    """Check whole rows. A feature without a column is unknown."""
     for feature in FEATURES:
         if feature.name not in codes:
             codes[feature.name] = np.full(rows, UNKNOWN)
-    right = np.ones(rows, dtype=bool)
+    valid = np.ones(rows, dtype=bool)
     for column in codes.values():
-        right &= ~np.isinf(column)
-    right &= ~np.isnan(codes["G1"]) | np.isnan(codes["G2"])
+        valid &= ~np.isinf(column)
+    valid &= ~np.isnan(codes["G1"]) | np.isnan(codes["G2"])
     if references is not None:
-        # Whether one of them is wrong is seldom, and quickly told of all.
+        # Invalid references are rare: check all of them together first.
         field = StudentFeatures.model_fields[REFERENCE]
         longest = next(m.max_length for m in field.metadata if hasattr(m, "max_length"))
         if max(map(len, references), default=0) > longest or "\0" in "".join(references):
-            right &= [len(text) <= longest and "\0" not in text for text in references]
-    return Judged(codes, right)
+            valid &= [len(text) <= longest and "\0" not in text for text in references]
+    return ValidatedRows(codes, valid)
 
 
-def why_texts(texts: Mapping[str, str]) -> str:
-    """Say what is wrong with a row of cells; empty if nothing is."""
-    return why(body_of(texts))
+def problem_of_texts(texts: Mapping[str, str]) -> str:
+    """Return the problem of a row of cells in the API's words; empty if it is valid."""
+    return problem_of(body_of(texts))
 
 
-def why(body: Mapping[str, Any]) -> str:
-    """Say what is wrong with the body of a request, in the API's words; empty if nothing is."""
+def problem_of(body: Mapping[str, Any]) -> str:
+    """Return the problem of a request body in the API's words; empty if it is valid."""
     try:
         StudentFeatures.model_validate(body)
     except ValidationError as error:

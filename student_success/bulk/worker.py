@@ -1,4 +1,4 @@
-"""What a worker does: a slice in, the bytes of its answers out; it remembers only the model."""
+"""Score one slice: what a worker process does. It keeps nothing but the model."""
 
 from __future__ import annotations
 
@@ -7,157 +7,154 @@ from typing import NamedTuple
 
 import numpy as np
 
-from student_success.bulk.csv_arrow import read_quickly
-from student_success.bulk.csv_reader import Refused, read_csv
-from student_success.bulk.model_choice import Model, opened
-from student_success.bulk.output import csv_lines, refused_lines
-from student_success.bulk.types import Part, Slice, Task
-from student_success.bulk.validation import Judged, codes_of_texts, judge, why_texts
+from student_success.bulk.csv_arrow import read_with_arrow
+from student_success.bulk.csv_reader import Reject, read_csv
+from student_success.bulk.model_choice import Model, load
+from student_success.bulk.output import csv_lines, reject_lines
+from student_success.bulk.types import ScoredSlice, Slice, Task
+from student_success.bulk.validation import (
+    ValidatedRows,
+    codes_of_texts,
+    problem_of_texts,
+    validate,
+)
 from student_success.core.errors import StudentSuccessError
 from student_success.core.memory import garbage_collection_paused
 from student_success.domain.tabular import REFERENCE, feature_of
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
 
-ROWS_AT_ONCE = 4096
-"""Rows a run of the model: enough to sort, few enough to stay in the processor's cache."""
+BATCH_ROWS = 4096
+"""Rows of one model call: enough to be vectorised, few enough for the processor's cache."""
 
 
-def score(part: Slice, task: Task, model: Model) -> Part:
-    """Answer for the pupils of a slice."""
-    predictor = opened(model)
+def score(part: Slice, task: Task, model: Model) -> ScoredSlice:
+    """Predict the pupils of a slice."""
+    predictor = load(model)
     with garbage_collection_paused():
-        if task.layout.kind == "parquet":
+        if task.layout.format == "parquet":
             from student_success.bulk.parquet import score_arrow
 
             return score_arrow(part, task, predictor)
         return _score_csv(part, task, predictor)
 
 
-class _Read(NamedTuple):
-    """The rows of a slice.
+class _Rows(NamedTuple):
+    """The rows of a slice; `lines`, `references` and `inputs` are those of the valid rows alone."""
 
-    Attributes
-    ----------
-    right
-        Which of them can be scored; `lines`, `references` and `inputs` are of those alone.
-    """
-
-    judged: Judged
+    validated: ValidatedRows
     lines: Sequence[int]
     references: list[str] | None
     inputs: Sequence[Sequence[str]]
-    refused: list[Refused]
+    rejects: list[Reject]
     blank: int
 
 
-def _score_csv(part: Slice, task: Task, predictor: Predictor) -> Part:
-    wanted = [place for place, _ in task.layout.inputs] if task.with_inputs else []
-    quick = _quickly(part, task, wanted) if task.large else None
-    read = quick or _thoroughly(part, task, wanted)
-    told = predict(predictor, read.judged)
+def _score_csv(part: Slice, task: Task, predictor: Predictor) -> ScoredSlice:
+    indices = [index for index, _ in task.layout.inputs] if task.with_inputs else []
+    rows = _read_with_arrow(part, task, indices) if task.large else None
+    rows = rows or _read(part, task, indices)
+    predictions = predict(predictor, rows.validated)
     if task.output == "parquet":
         from student_success.bulk.parquet import arrow_stream
 
-        answers = arrow_stream(
-            read.lines,
-            read.references,
-            told,
+        output = arrow_stream(
+            rows.lines,
+            rows.references,
+            predictions,
             version=predictor.version,
-            inputs=read.inputs,
+            inputs=rows.inputs,
             layout=task.layout,
         )
     else:
-        answers = csv_lines(
-            read.lines,
-            [""] * len(read.lines) if read.references is None else read.references,
-            told,
+        output = csv_lines(
+            rows.lines,
+            [""] * len(rows.lines) if rows.references is None else rows.references,
+            predictions,
             version=predictor.version,
-            inputs=read.inputs,
+            inputs=rows.inputs,
         )
-    refused = refused_lines(read.refused)
-    return Part(answers, refused, len(read.lines), len(read.refused), read.blank)
+    rejects = reject_lines(rows.rejects)
+    return ScoredSlice(output, rejects, len(rows.lines), len(rows.rejects), rows.blank)
 
 
-def _quickly(part: Slice, task: Task, wanted: list[int]) -> _Read | None:
-    quick = read_quickly(part, task.layout, wanted)
-    if quick is None:
+def _read_with_arrow(part: Slice, task: Task, indices: list[int]) -> _Rows | None:
+    table = read_with_arrow(part, task.layout, indices)
+    if table is None:
         return None
-    judged = judge(quick.codes, quick.references, quick.rows)
-    lines: Sequence[int] = range(part.line, part.line + quick.rows)
-    if judged.right.all():
-        return _Read(judged, lines, quick.references, quick.inputs, [], 0)
-    # The others are lines of their own, and are looked at as if they came alone.
-    raw = part.data.split(b"\n")
-    refused: list[Refused] = []
+    validated = validate(table.codes, table.references, table.rows)
+    lines: Sequence[int] = range(part.line, part.line + table.rows)
+    rejects: list[Reject] = []
     blank = 0
-    for row in np.flatnonzero(~judged.right).tolist():
-        alone = Slice(raw[row] + b"\n", lines[row], part.end)
-        found = _thoroughly(alone, task, [])
-        refused += found.refused
-        blank += found.blank
-    return _of_right(judged, lines, quick.references, quick.inputs, refused, blank)
+    if not validated.valid.all():
+        # Read each invalid row, which is one line, again with Python to explain the problem.
+        raw = part.data.split(b"\n")
+        for row in np.flatnonzero(~validated.valid).tolist():
+            single = _read(Slice(raw[row] + b"\n", lines[row], part.end), task, [])
+            rejects += single.rejects
+            blank += single.blank
+    return _keep_valid(validated, lines, table.references, table.inputs, rejects, blank)
 
 
-def _thoroughly(part: Slice, task: Task, wanted: list[int]) -> _Read:
-    cells = read_csv(part, task.layout)
-    places, columns = task.layout.places, cells.columns
+def _read(part: Slice, task: Task, indices: list[int]) -> _Rows:
+    table = read_csv(part, task.layout)
+    positions, columns = task.layout.positions, table.columns
     references = None
-    if REFERENCE in places:
-        references = [text.strip() for text in columns[places[REFERENCE]]]
+    if REFERENCE in positions:
+        references = [text.strip() for text in columns[positions[REFERENCE]]]
     codes = {
-        name: codes_of_texts(feature_of(name), columns[place])
-        for name, place in places.items()
+        name: codes_of_texts(feature_of(name), columns[index])
+        for name, index in positions.items()
         if name != REFERENCE
     }
-    judged = judge(codes, references, len(cells.lines))
-    refused = cells.refused
-    for row in np.flatnonzero(~judged.right).tolist():
-        texts = {name: columns[place][row].strip() for name, place in places.items()}
-        whole = tuple(column[row] for column in columns)
-        refused.append(Refused(cells.lines[row], explained(why_texts(texts)), whole))
-    inputs = [columns[place] for place in wanted]
-    return _of_right(judged, cells.lines, references, inputs, refused, cells.blank)
+    validated = validate(codes, references, len(table.lines))
+    rejects = table.rejects
+    for row in np.flatnonzero(~validated.valid).tolist():
+        texts = {name: columns[index][row].strip() for name, index in positions.items()}
+        cells = tuple(column[row] for column in columns)
+        rejects.append(Reject(table.lines[row], require_problem(problem_of_texts(texts)), cells))
+    inputs = [columns[index] for index in indices]
+    return _keep_valid(validated, table.lines, references, inputs, rejects, table.blank)
 
 
-def _of_right(
-    judged: Judged,
+def _keep_valid(
+    validated: ValidatedRows,
     lines: Sequence[int],
     references: list[str] | None,
     inputs: Sequence[Sequence[str]],
-    refused: list[Refused],
+    rejects: list[Reject],
     blank: int,
-) -> _Read:
-    if not judged.right.all():
-        right = np.flatnonzero(judged.right).tolist()
-        lines = [lines[row] for row in right]
-        references = None if references is None else [references[row] for row in right]
-        inputs = [[column[row] for row in right] for column in inputs]
-    return _Read(judged, lines, references, inputs, refused, blank)
+) -> _Rows:
+    if not validated.valid.all():
+        valid = np.flatnonzero(validated.valid).tolist()
+        lines = [lines[row] for row in valid]
+        references = None if references is None else [references[row] for row in valid]
+        inputs = [[column[row] for row in valid] for column in inputs]
+    return _Rows(validated, lines, references, inputs, rejects, blank)
 
 
-def explained(problem: str) -> str:
-    """Return a problem's words; there must be some.
+def require_problem(problem: str) -> str:
+    """Return the problem of a rejected row.
 
     Raises
     ------
     StudentSuccessError
-        If the two ways to look at a row disagree: then neither can be trusted.
+        If there is none: the vectorised check and the API disagree, so neither can be trusted.
     """
     if not problem:
-        raise StudentSuccessError("A row was set aside that the API would accept: this is a bug.")
+        raise StudentSuccessError("A row was rejected that the API would accept: this is a bug.")
     return problem
 
 
-def predict(predictor: Predictor, judged: Judged) -> Predictions:
-    """Answer for the rows that are right."""
-    codes, right = judged
-    chosen = codes if right.all() else {name: column[right] for name, column in codes.items()}
-    rows = int(right.sum())
-    parts = [
+def predict(predictor: Predictor, rows: ValidatedRows) -> Predictions:
+    """Predict the valid rows."""
+    codes, valid = rows
+    columns = codes if valid.all() else {name: column[valid] for name, column in codes.items()}
+    count = int(valid.sum())
+    batches = [
         predictor.predict_columns(
-            {name: column[start : start + ROWS_AT_ONCE] for name, column in chosen.items()}
+            {name: column[start : start + BATCH_ROWS] for name, column in columns.items()}
         )
-        for start in range(0, max(rows, 1), ROWS_AT_ONCE)
+        for start in range(0, max(count, 1), BATCH_ROWS)
     ]
-    return Predictions(*map(np.concatenate, zip(*parts, strict=True)))
+    return Predictions(*map(np.concatenate, zip(*batches, strict=True)))

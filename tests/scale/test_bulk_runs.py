@@ -23,7 +23,7 @@ import pytest
 
 from benchmarks.bulk import write_pupils
 from student_success.bulk import executors
-from student_success.bulk.checkpoint import folder_of
+from student_success.bulk.checkpoint import work_folder_of
 from student_success.bulk.model_choice import Model
 from student_success.core import dask_client
 from student_success.core.errors import UnavailableError
@@ -106,7 +106,7 @@ def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
         )
         tree: list[psutil.Process] = []
         if kills < KILLS:
-            journal = folder_of(out) / "journal.jsonl"
+            journal = work_folder_of(out) / "journal.jsonl"
             before = journal.stat().st_size if journal.exists() else 0
             # From the start of the work on: once at once, else after the next step of it.
             end = time.monotonic() + 60
@@ -123,23 +123,23 @@ def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
         # Its workers go with it.
         psutil.wait_procs(tree, timeout=10)
         assert not any(one.is_running() and one.status() != "zombie" for one in tree)
-        resumed += "Going on with the run" in said
+        resumed += "Continuing the interrupted run" in said
         # Nothing of it, or all of it.
         assert not out.exists() or out.read_bytes() == whole[0]
-        if process.returncode == 0 or not folder_of(out).exists():
+        if process.returncode == 0 or not work_folder_of(out).exists():
             break
         assert process.returncode == -signal.SIGKILL, said
     assert kills >= 3
     assert resumed >= 2
     assert both(out) == whole
-    assert not folder_of(out).exists()
+    assert not work_folder_of(out).exists()
 
 
 _EAGER = """
 import sys
 from student_success.bulk import command, run
-gather = command.gather
-command.gather = lambda *a, **k: gather(*a, **k, checkpoint_seconds=0.0)
+score_files = command.score_files
+command.score_files = lambda *a, **k: score_files(*a, **k, checkpoint_seconds=0.0)
 from student_success.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -169,17 +169,17 @@ def test_kill_while_files_are_put_in_place_is_made_good(
     done = run(pupils, out)
     assert done.returncode == 0, done.stderr
     assert both(out) == whole
-    assert not folder_of(out).exists()
+    assert not work_folder_of(out).exists()
 
 
 _STOPPING = """
 import os, pathlib, signal, sys
-from student_success.bulk.checkpoint import Work
+from student_success.bulk.checkpoint import WorkFolder
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-note, replace = Work.note_commit, pathlib.Path.replace
+note, replace = WorkFolder.record_commit, pathlib.Path.replace
 def noting(self):
     note(self)
     if STEP == "commit noted":
@@ -189,7 +189,7 @@ def replacing(self, target):
     if self.parent.name == "ready":
         if STEP == "refused in place" or not target.name.endswith(".bad.csv"):
             die()
-Work.note_commit, pathlib.Path.replace = noting, replacing
+WorkFolder.record_commit, pathlib.Path.replace = noting, replacing
 from student_success.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -205,8 +205,8 @@ def test_cluster_answers_alike_while_a_worker_is_killed(
             cwd=ROOT,
             env=environment(tmp_path),
         )
-        journal = folder_of(out) / "journal.jsonl"
-        parts = folder_of(out) / "000000.out"
+        journal = work_folder_of(out) / "journal.jsonl"
+        parts = work_folder_of(out) / "000000.predictions"
         while process.poll() is None and not (parts.exists() and journal.exists()):
             time.sleep(0.01)
         cluster.kill_worker()
@@ -247,12 +247,12 @@ def test_folder_of_both_kinds_is_scored_file_by_file(run: Any, tmp_path: Path) -
 def test_run_begins_afresh_where_the_input_is_another(run: Any, tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     write_pupils(source, 20)
-    work = folder_of(out)
+    work = work_folder_of(out)
     work.mkdir()
     (work / "plan.json").write_text(json.dumps({"of": "another"}))
-    (work / "000000.out").write_text("left over")
+    (work / "000000.predictions").write_text("left over")
     done = run(source, out)
-    assert "afresh" in done.stderr
+    assert "Starting again" in done.stderr
     assert len(out.read_text().splitlines()) == 21
 
 
@@ -261,8 +261,8 @@ def test_two_runs_do_not_write_the_same_output(run: Any, tmp_path: Path) -> None
 
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     write_pupils(source, 20)
-    folder_of(out).mkdir()
-    with (folder_of(out) / "lock").open("a") as lock:
+    work_folder_of(out).mkdir()
+    with (work_folder_of(out) / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = run(source, out)
     assert done.returncode == 2

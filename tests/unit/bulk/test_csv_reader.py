@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from student_success.bulk.csv_reader import cut_csv, open_csv
-from student_success.bulk.types import Part, Position, Task
+from student_success.bulk.types import Position, ScoredSlice, Task
 from student_success.bulk.worker import score
 from student_success.core.errors import DatasetError
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES
@@ -37,7 +37,7 @@ PIECES = st.sampled_from(
 def whole(path: Path, *, size: int, large: bool) -> tuple[bytes, bytes, int, int, int]:
     layout, begin = open_csv(path, encoding="utf-8")
     task = Task(layout, "csv", True, large)
-    parts: list[Part] = []
+    parts: list[ScoredSlice] = []
     at = begin
     for part in cut_csv(path, layout, begin, size=size):
         assert part.line == at.line
@@ -45,10 +45,10 @@ def whole(path: Path, *, size: int, large: bool) -> tuple[bytes, bytes, int, int
         parts.append(score(part, task, MODEL))
     assert at.offset == path.stat().st_size
     return (
-        b"".join(part.answers for part in parts),
-        b"".join(part.refused for part in parts),
+        b"".join(part.predictions for part in parts),
+        b"".join(part.rejects for part in parts),
         sum(part.scored for part in parts),
-        sum(part.bad for part in parts),
+        sum(part.rejected for part in parts),
         sum(part.blank for part in parts),
     )
 
@@ -81,9 +81,9 @@ def test_any_slice_end_is_a_place_to_go_on_from(tmp_path: Path) -> None:
         (b"", "is empty"),
         (b"\n\n", "is empty"),
         (b"\xff\xfeG\x001\x00", "UTF-16"),
-        (b"PK\x03\x04", "packed"),
+        (b"PK\x03\x04", "ZIP"),
         (b"G1,G2\n1,2\n", "school is missing"),
-        (HEADER.replace(b"\n", b",G1\n"), "G1 stands there twice"),
+        (HEADER.replace(b"\n", b",G1\n"), "G1 occurs twice"),
         (HEADER + b"x" * 20, "no line end"),
     ],
 )
@@ -112,7 +112,7 @@ def test_encoding_is_told_by_the_beginning(tmp_path: Path) -> None:
         (part,) = cut_csv(path, layout, begin)
         for large in (False, True):
             said = score(part, Task(layout, "csv", False, large), MODEL)
-            assert "Élodie".encode() in said.answers
+            assert "Élodie".encode() in said.predictions
 
 
 def test_grades_need_no_column(tmp_path: Path) -> None:
@@ -121,4 +121,4 @@ def test_grades_need_no_column(tmp_path: Path) -> None:
     path.write_text(",".join(names) + "\n" + ",".join(str(EXAMPLE[n]) for n in names) + "\n")
     layout, begin = open_csv(path, encoding=None)
     (part,) = cut_csv(path, layout, begin)
-    assert b",none," in score(part, Task(layout, "csv", False, True), MODEL).answers
+    assert b",none," in score(part, Task(layout, "csv", False, True), MODEL).predictions

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from student_success.bulk.model_choice import Model, choose, opened
+from student_success.bulk.model_choice import Model, choose, load
 from student_success.core import subprocesses
 from student_success.core.errors import ArtefactError, NotFoundError, RegistryUnavailableError
 from student_success.core.settings import ROOT, Settings
@@ -111,7 +111,7 @@ def test_folder_of_a_model_answers_under_its_fingerprint(settings: Settings) -> 
 def test_model_travels_whole_and_is_checked_where_it_arrives(settings: Settings) -> None:
     model = choose(settings, "seed", prepare=nothing).packed()
     elsewhere = replace(model, folder=Path("/nowhere"))
-    assert opened(elsewhere).fingerprint == verify(SEED)
+    assert load(elsewhere).fingerprint == verify(SEED)
     other = Model("seed", "0" * 64, 0.9, model.folder, model.files)
     with pytest.raises(ArtefactError, match="not the one"):
-        opened(other)
+        load(other)

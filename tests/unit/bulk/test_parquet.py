@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from student_success.bulk.types import ANSWERS, Part, Position, Task
+from student_success.bulk.types import OUTPUT_COLUMNS, Position, ScoredSlice, Task
 from student_success.bulk.worker import score
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
 from tests.unit.bulk.test_rows import MODEL, TITLES, line_of, refused, scored
@@ -26,7 +26,7 @@ def table_of(students: list[dict[str, Any]]) -> Any:
 
 def parts_of(
     path: Path, *, output: Any = "csv", with_inputs: bool = False, size: int = 1000, at: int = 0
-) -> list[Part]:
+) -> list[ScoredSlice]:
     from student_success.bulk.parquet import cut_parquet, open_parquet
 
     layout, begin = open_parquet(path)
@@ -37,13 +37,13 @@ def parts_of(
 
 
 def answers_of(path: Path, **options: Any) -> bytes:
-    return b"".join(part.answers for part in parts_of(path, **options))
+    return b"".join(part.predictions for part in parts_of(path, **options))
 
 
 def test_parquet_is_answered_as_csv(tmp_path: Path) -> None:
     students = random_students(700, seed=21)
     text = "".join(line_of(student, f"P{n}") for n, student in enumerate(students))
-    expected = [line.split(b",", 1)[1] for line in scored(text).answers.splitlines()]
+    expected = [line.split(b",", 1)[1] for line in scored(text).predictions.splitlines()]
     table = table_of(students)
     variants = {
         "plain": table,
@@ -56,7 +56,7 @@ def test_parquet_is_answered_as_csv(tmp_path: Path) -> None:
     for name, variant in variants.items():
         path = tmp_path / f"{name}.parquet"
         pq.write_table(variant, path, row_group_size=128)
-        assert parts_of(path)[0].bad == 0
+        assert parts_of(path)[0].rejected == 0
         lines = answers_of(path, size=100).splitlines()
         assert [line.split(b",", 1)[1] for line in lines] == expected, name
         assert [int(line.split(b",")[0]) for line in lines] == list(range(1, 701))
@@ -97,7 +97,7 @@ def test_wrong_row_is_set_aside_in_the_words_of_the_api(
     path = tmp_path / "pupils.parquet"
     pq.write_table(table, path)
     (part,) = parts_of(path)
-    assert (part.scored, part.bad) == (0, 1)
+    assert (part.scored, part.rejected) == (0, 1)
     assert refused(part)[0]["problem"] == words
 
 
@@ -111,13 +111,13 @@ def test_numbers_of_other_types_and_missing_grades_are_understood(tmp_path: Path
     path = tmp_path / "pupils.parquet"
     pq.write_table(pa.table(columns), path)
     (part,) = parts_of(path)
-    assert part.bad == 0
-    seen = [line.split(b",")[7] for line in part.answers.splitlines()]
+    assert part.rejected == 0
+    seen = [line.split(b",")[7] for line in part.predictions.splitlines()]
     assert seen == [b"G1+G2", b"G1", b"none", b"none"]
 
 
 def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
-    from student_success.bulk.parquet import finish_parquet
+    from student_success.bulk.parquet import write_parquet
 
     students = random_students(90, seed=23)
     table = table_of(students).append_column("teacher", pa.array(["Ann"] * 90))
@@ -127,16 +127,16 @@ def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
     for size in (90, 7):
         streams = tmp_path / f"{size}.out"
         parts = parts_of(path, output="parquet", with_inputs=True, size=size)
-        streams.write_bytes(b"".join(part.answers for part in parts))
-        finish_parquet(streams, tmp_path / f"{size}.parquet")
+        streams.write_bytes(b"".join(part.predictions for part in parts))
+        write_parquet(streams, tmp_path / f"{size}.parquet")
         written[size] = (tmp_path / f"{size}.parquet").read_bytes()
     assert written[90] == written[7]
     found = pq.read_table(tmp_path / "7.parquet")
-    assert found.column_names == [*ANSWERS, *FEATURE_NAMES, "teacher"]
+    assert found.column_names == [*OUTPUT_COLUMNS, *FEATURE_NAMES, "teacher"]
     assert found.column("age").to_pylist() == [student["age"] for student in students]
     first = found.slice(0, 1).to_pylist()[0]
     said = _predictor().predict(StudentFeatures.model_validate(students[0]))
-    assert {name: first[name] for name in ANSWERS} == {
+    assert {name: first[name] for name in OUTPUT_COLUMNS} == {
         "line": 1,
         "reference": "P0",
         "predicted_G3": said.predicted_G3,
@@ -151,25 +151,25 @@ def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
 
 
 def test_file_without_rows_gives_a_file_without_rows(tmp_path: Path) -> None:
-    from student_success.bulk.parquet import finish_parquet
+    from student_success.bulk.parquet import write_parquet
 
     path = tmp_path / "pupils.parquet"
     pq.write_table(table_of(random_students(3, seed=1)).slice(0, 0), path)
     (part,) = parts_of(path, output="parquet")
-    (tmp_path / "0.out").write_bytes(part.answers)
-    finish_parquet(tmp_path / "0.out", tmp_path / "0.parquet")
-    assert pq.read_table(tmp_path / "0.parquet").column_names == [*ANSWERS]
+    (tmp_path / "0.out").write_bytes(part.predictions)
+    write_parquet(tmp_path / "0.out", tmp_path / "0.parquet")
+    assert pq.read_table(tmp_path / "0.parquet").column_names == [*OUTPUT_COLUMNS]
 
 
 def _predictor() -> Any:
-    from student_success.bulk.model_choice import opened
+    from student_success.bulk.model_choice import load
 
-    return opened(MODEL)
+    return load(MODEL)
 
 
 def test_csv_can_be_answered_in_parquet(tmp_path: Path) -> None:
     from student_success.bulk.csv_reader import cut_csv, open_csv
-    from student_success.bulk.parquet import finish_parquet
+    from student_success.bulk.parquet import write_parquet
 
     path = tmp_path / "pupils.csv"
     path.write_text(",".join(TITLES) + "\n" + line_of(EXAMPLE, "A") + line_of(EXAMPLE))
@@ -177,8 +177,8 @@ def test_csv_can_be_answered_in_parquet(tmp_path: Path) -> None:
     (part,) = cut_csv(path, layout, begin)
     for large in (False, True):
         told = score(part, Task(layout, "parquet", True, large), MODEL)
-        (tmp_path / "a.out").write_bytes(told.answers)
-        finish_parquet(tmp_path / "a.out", tmp_path / "a.parquet")
+        (tmp_path / "a.out").write_bytes(told.predictions)
+        write_parquet(tmp_path / "a.out", tmp_path / "a.parquet")
         found = pq.read_table(tmp_path / "a.parquet").to_pylist()
         assert [row["reference"] for row in found] == ["A", None]
         assert found[0]["G2"] == "9.8"

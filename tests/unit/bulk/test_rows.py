@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from student_success.bulk.csv_reader import cut_csv, open_csv
-from student_success.bulk.model_choice import Model, opened
-from student_success.bulk.types import ANSWERS, Layout, Part, Position, Slice, Task, laid_out
+from student_success.bulk.model_choice import Model, load
+from student_success.bulk.types import (
+    OUTPUT_COLUMNS,
+    Layout,
+    Position,
+    ScoredSlice,
+    Slice,
+    Task,
+    make_layout,
+)
 from student_success.bulk.worker import score
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
@@ -30,12 +38,12 @@ NOWHERE = Position(0, 0)
 
 
 def layout(titles: Sequence[str] = TITLES, **options: str) -> Layout:
-    return laid_out("test.csv", "csv", tuple(titles), **options)
+    return make_layout("test.csv", "csv", tuple(titles), **options)
 
 
 def scored(
     text: str | bytes, how: Layout | None = None, *, large: bool = False, with_inputs: bool = False
-) -> Part:
+) -> ScoredSlice:
     data = text.encode() if isinstance(text, str) else text
     task = Task(how or layout(), "csv", with_inputs, large)
     return score(Slice(data, 2, NOWHERE), task, MODEL)
@@ -46,12 +54,12 @@ def rows_of(content: bytes, titles: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(titles, row, strict=False)) for row in csv.reader(text)]
 
 
-def answers(part: Part) -> list[dict[str, str]]:
-    return rows_of(part.answers, ANSWERS)
+def answers(part: ScoredSlice) -> list[dict[str, str]]:
+    return rows_of(part.predictions, OUTPUT_COLUMNS)
 
 
-def refused(part: Part) -> list[dict[str, str]]:
-    return rows_of(part.refused, ("line", "problem", "first"))
+def refused(part: ScoredSlice) -> list[dict[str, str]]:
+    return rows_of(part.rejects, ("line", "problem", "first"))
 
 
 def line_of(student: dict[str, Any], reference: str = "") -> str:
@@ -65,8 +73,8 @@ def line_of(student: dict[str, Any], reference: str = "") -> str:
 def test_answers_are_those_of_the_model(large: bool) -> None:
     students = random_students(3000, seed=11)
     part = scored("".join(map(line_of, students)), large=large)
-    assert (part.scored, part.bad, part.blank) == (3000, 0, 0)
-    predictor = opened(MODEL)
+    assert (part.scored, part.rejected, part.blank) == (3000, 0, 0)
+    predictor = load(MODEL)
     for number, (student, row) in enumerate(zip(students, answers(part), strict=True)):
         said = predictor.predict(StudentFeatures.model_validate(student))
         assert row == {
@@ -133,7 +141,7 @@ def test_row_is_refused_exactly_where_the_api_refuses_it_and_in_its_words(
             ]
             expected_bad.append((str(line), "; ".join(words)))
         else:
-            said = opened(MODEL).predict(student)
+            said = load(MODEL).predict(student)
             expected_good.append((str(line), repr(said.predicted_G3), repr(said.pass_probability)))
     found = answers(part)
     assert [
@@ -163,9 +171,9 @@ def test_semicolons_decimal_commas_and_french_words_are_understood() -> None:
     cells = {name: str(EXAMPLE[name]) for name in FEATURE_NAMES}
     cells |= {"G1": "10,0", "G2": "9,8", "famsup": "Oui", "paid": "NON", "school": "gp"}
     row = ["é-1", cells["age"], *(cells[n] for n in FEATURE_NAMES if n != "age")]
-    expected = scored(line_of(EXAMPLE, "é-1")).answers
+    expected = scored(line_of(EXAMPLE, "é-1")).predictions
     for large in (False, True):
-        assert scored(";".join(row) + "\n", how, large=large).answers == expected
+        assert scored(";".join(row) + "\n", how, large=large).predictions == expected
 
 
 def test_uci_file_is_read_as_it_is(tmp_path: Any) -> None:
@@ -177,7 +185,7 @@ def test_uci_file_is_read_as_it_is(tmp_path: Any) -> None:
     how, begin = open_csv(file, encoding=None)
     (part,) = cut_csv(file, how, begin)
     (row,) = answers(score(part, Task(how, "csv", False, True), MODEL))
-    said = opened(MODEL).predict(StudentFeatures.model_validate({**EXAMPLE, "G1": 10, "G2": 9}))
+    said = load(MODEL).predict(StudentFeatures.model_validate({**EXAMPLE, "G1": 10, "G2": 9}))
     assert row["predicted_G3"] == repr(said.predicted_G3)
 
 
@@ -191,28 +199,28 @@ def test_cell_with_delimiter_quote_and_line_end_comes_back_as_it_was() -> None:
 def test_rows_of_another_shape_are_set_aside_whole() -> None:
     good = line_of(EXAMPLE, "A")
     part = scored(good + "B,GP,17\n" + good[:-1] + ",9\n" + "\n" + "," * 17 + "\n" + good)
-    assert (part.scored, part.bad, part.blank) == (2, 2, 2)
+    assert (part.scored, part.rejected, part.blank) == (2, 2, 2)
     assert [(row["line"], row["problem"]) for row in refused(part)] == [
         ("3", "has 3 cells where the header has 18"),
         ("4", "has 19 cells where the header has 18"),
     ]
-    assert b"B,GP,17" in part.refused
+    assert b"B,GP,17" in part.rejects
 
 
 def test_bytes_that_are_no_text_are_set_aside_and_kept() -> None:
     good = line_of(EXAMPLE, "A").encode()
     odd = line_of(EXAMPLE, "M").encode().replace(b"M,", b"M\xfcller,", 1)
     part = scored(good + odd + good, large=True)
-    assert (part.scored, part.bad) == (2, 1)
+    assert (part.scored, part.rejected) == (2, 1)
     assert refused(part)[0]["problem"] == "is not utf-8"
-    assert b"M\xfcller" in part.refused
+    assert b"M\xfcller" in part.rejects
 
 
 def test_quote_that_is_never_closed_spoils_no_more_than_it_must() -> None:
     good = line_of(EXAMPLE, "A")
     many = good * 4000
     part = scored('"open,GP\n' + many)
-    assert part.scored + part.bad == 4001
+    assert part.scored + part.rejected == 4001
     assert part.scored > 1500
     assert "is not CSV" in refused(part)[0]["problem"]
 
@@ -223,6 +231,6 @@ def test_inputs_are_repeated_beside_the_answers_where_asked() -> None:
     part = scored(line_of(EXAMPLE, "A")[:-1] + ',"Ann, B",keep\n', how, with_inputs=True)
     names = [name for _, name in how.inputs]
     assert names == [*FEATURE_NAMES, "teacher", "decision_input"]
-    (row,) = rows_of(part.answers, [*ANSWERS, *names])
+    (row,) = rows_of(part.predictions, [*OUTPUT_COLUMNS, *names])
     assert (row["reference"], row["teacher"], row["decision_input"]) == ("A", "Ann, B", "keep")
     assert row["school"] == "GP"
