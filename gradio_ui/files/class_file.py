@@ -11,7 +11,13 @@ from pydantic import ValidationError
 from gradio_ui.files.rows import InvalidCell, Pupil
 from gradio_ui.files.spreadsheet import Sheet
 from student_success.domain.students import EXAMPLE, FEATURES, Feature, StudentFeatures
-from student_success.domain.tabular import REFERENCE, SHOWN, body_of, feature_of, find_columns
+from student_success.domain.tabular import (
+    REFERENCE,
+    SHOWN,
+    feature_of,
+    find_columns,
+    request_body_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,12 @@ def parse_class_list(sheet: Sheet) -> ClassFile:
     not features are ignored, so that the UCI files can be used unchanged.
     """
     columns = find_columns(sheet.header)
-    invalid = [InvalidCell(None, title, "", "cell.twice", {}) for title in columns.twice]
+    invalid = [InvalidCell(None, title, "", "cell.twice", {}) for title in columns.duplicates]
     invalid += [InvalidCell(None, name, "", "cell.no_column", {}) for name in columns.missing]
     pupils: list[Pupil] = []
     if not invalid:
         for line, cells in sheet.lines:
-            row = _parse_row(line, cells, columns.places)
+            row = _parse_row(line, cells, columns.positions)
             if isinstance(row, Pupil):
                 pupils.append(row)
             else:
@@ -86,7 +92,7 @@ def _reason(feature: Feature, error_type: str) -> tuple[str, dict[str, Any]]:
 
 def _parse_row(line: int, cells: list[str], places: Mapping[str, int]) -> Pupil | list[InvalidCell]:
     texts = {name: cells[place] if place < len(cells) else "" for name, place in places.items()}
-    body = body_of(texts)
+    body = request_body_of(texts)
     try:
         StudentFeatures.model_validate(body)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from openpyxl import load_workbook
 
-from student_success.domain.tabular import DELIMITERS
+from student_success.domain.tabular import guess_delimiter
 
 MAX_ROWS = 10_000
 MAX_COLUMNS = 200
@@ -70,8 +70,7 @@ def read_sheet(data: bytes, name: str) -> Sheet:
 
 def _csv_rows(data: bytes) -> Iterator[tuple[int, list[str]]]:
     text = _decode(data)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(DELIMITERS, key=first.count)
+    delimiter = guess_delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     lines_before = 0
     try:

@@ -12,7 +12,7 @@ from gradio_ui.files.class_file import explain_errors
 from gradio_ui.tabs.base import Updates, add_part
 from gradio_ui.texts import Texts
 from student_success.domain.students import EXAMPLE, FEATURES, Feature, Horizon, StudentFeatures
-from student_success.domain.tabular import value_of
+from student_success.domain.tabular import parse_cell
 
 GROUPS = ("grades", "school", "situation", "support", "life")
 GRADES = ("G1", "G2")
@@ -138,7 +138,7 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
         value = values[feature.name]
         text = "" if value is None else str(value).strip()
         if text:
-            body[feature.name] = value_of(feature, text)
+            body[feature.name] = parse_cell(feature, text)
         if feature.name in GRADES and body.get(feature.name) is None:
             invalid[feature.name] = texts("cell.give_grade")
     if reference := str(values[REFERENCE] or "").strip():

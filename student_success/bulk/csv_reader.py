@@ -18,7 +18,7 @@ from typing import Any
 
 from student_success.bulk.types import Layout, Position, Slice, make_layout
 from student_success.core.errors import DatasetError
-from student_success.domain.tabular import DELIMITERS
+from student_success.domain.tabular import guess_delimiter
 
 SLICE_BYTES = 2 << 20
 LONGEST_BYTES = 64 << 20
@@ -77,8 +77,7 @@ def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
     encoding = encoding or _guess_encoding(start, whole=whole)
     mark = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
     text = start[mark:].decode(encoding, "replace")
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(DELIMITERS, key=first.count)
+    delimiter = guess_delimiter(text)
     reader = _reader(text, delimiter)
     try:
         titles = next((row for row in reader if any(cell.strip() for cell in row)), None)

@@ -39,7 +39,7 @@ from student_success.bulk.worker import predict, require_problem
 from student_success.core.errors import DatasetError
 from student_success.domain.decision import Decision
 from student_success.domain.students import HORIZONS, Feature
-from student_success.domain.tabular import REFERENCE, feature_of, value_of
+from student_success.domain.tabular import REFERENCE, feature_of, parse_cell
 from student_success.model.grading import CENTS
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
@@ -251,7 +251,7 @@ def _reject(
         elif number and feature.kind != "category":
             body[name] = value if isinstance(value, int) else float(value)
         else:
-            body[name] = value_of(feature, _text(value))
+            body[name] = parse_cell(feature, _text(value))
     return Reject(line, require_problem(problem_of(body)), tuple(map(_text, cells)))
 
 

@@ -145,8 +145,8 @@ def make_layout(
         If a column occurs twice, or a required one is missing.
     """
     columns = find_columns(titles)
-    problems = [f"{title} occurs twice" for title in columns.twice]
+    problems = [f"{title} occurs twice" for title in columns.duplicates]
     problems += [f"{missing} is missing" for missing in columns.missing]
     if problems:
         raise DatasetError(f"The columns of {name} cannot be used: {'; '.join(problems)}.")
-    return Layout(format, titles, columns.places, delimiter, encoding)
+    return Layout(format, titles, columns.positions, delimiter, encoding)

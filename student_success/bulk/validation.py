@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from student_success.domain.students import FEATURES, Feature, StudentFeatures
-from student_success.domain.tabular import REFERENCE, body_of, feature_of, value_of
+from student_success.domain.tabular import REFERENCE, feature_of, parse_cell, request_body_of
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class CellTable(dict[str, float]):
         if len(self) >= _CACHED_TEXTS:
             self.clear()
         given = text or self._feature.nullable
-        value = value_of(self._feature, text) if given else None
+        value = parse_cell(self._feature, text) if given else None
         code = self[text] = code_of(self._feature, value)
         return code
 
@@ -120,7 +120,7 @@ def validate(
 
 def problem_of_texts(texts: Mapping[str, str]) -> str:
     """Return the problem of a row of cells in the API's words; empty if it is valid."""
-    return problem_of(body_of(texts))
+    return problem_of(request_body_of(texts))
 
 
 def problem_of(body: Mapping[str, Any]) -> str:

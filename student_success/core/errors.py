@@ -1,4 +1,4 @@
-"""The errors a caller can be told about.
+"""The expected errors, each with a stable code and an HTTP status.
 
     StudentSuccessError
     ├── MalformedRequestError      400 malformed_request
@@ -24,8 +24,8 @@
     ├── TrainingFailedError        500 training_failed
     └── ConfigurationError         the service refuses to start
 
-Each carries its stable code and HTTP status; the edge turns it into the one envelope. What is not
-in this tree is a bug and leaves as a generic 500.
+The API layer writes each of them as the error envelope. Any other exception is a bug, and is
+answered with a generic 500.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from typing import Any, ClassVar
 
 
 class StudentSuccessError(Exception):
-    """Say what went wrong in words that may be shown to the caller.
+    """An error with a message that may be shown to the caller.
 
     Parameters
     ----------
     message
         A plain sentence; never an input value, a token or a path.
     details
-        JSON-ready particulars, e.g. one entry a failing condition.
+        JSON-ready details, e.g. one entry a failed condition.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -59,25 +59,25 @@ class StudentSuccessError(Exception):
         return {}
 
     def to_json(self) -> dict[str, Any]:
-        """Write the error for another process."""
+        """Return the error as JSON-ready values, for another process."""
         return {"code": self.code, "message": self.message, "details": self.details}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> StudentSuccessError:
-        """Read an error of another process, as its own class where the code is known."""
-        known = _by_code(StudentSuccessError).get(data.get("code", ""), StudentSuccessError)
-        return known(str(data.get("message", "")), details=data.get("details") or ())
+        """Return an error of another process, as its own class if the code is known."""
+        error = _by_code(StudentSuccessError).get(data.get("code", ""), StudentSuccessError)
+        return error(str(data.get("message", "")), details=data.get("details") or ())
 
 
 def _by_code(base: type[StudentSuccessError]) -> dict[str, type[StudentSuccessError]]:
-    found: dict[str, type[StudentSuccessError]] = {}
-    for child in base.__subclasses__():
-        found |= _by_code(child)
-    return found | {base.code: base}
+    classes: dict[str, type[StudentSuccessError]] = {}
+    for subclass in base.__subclasses__():
+        classes |= _by_code(subclass)
+    return classes | {base.code: base}
 
 
 class MalformedRequestError(StudentSuccessError):
-    """What came is no HTTP request."""
+    """The received bytes are not a valid HTTP request."""
 
     code = "malformed_request"
     status = 400
@@ -91,19 +91,19 @@ class InvalidInputError(StudentSuccessError):
 
 
 class UnauthenticatedError(StudentSuccessError):
-    """No token, or one that is not known."""
+    """No token, or an unknown one."""
 
     code = "unauthenticated"
     status = 401
 
     @property
     def headers(self) -> dict[str, str]:
-        """Name the scheme, as RFC 9110 asks of a 401."""
+        """Name the authentication scheme, as RFC 9110 requires of a 401."""
         return {"WWW-Authenticate": "Bearer"}
 
 
 class ForbiddenError(StudentSuccessError):
-    """A good token of the wrong role."""
+    """A valid token of another role."""
 
     code = "forbidden"
     status = 403
@@ -117,7 +117,7 @@ class NotFoundError(StudentSuccessError):
 
 
 class MethodNotAllowedError(StudentSuccessError):
-    """The route exists, with another method."""
+    """The route exists, but not for this method."""
 
     code = "method_not_allowed"
     status = 405
@@ -134,7 +134,7 @@ class MethodNotAllowedError(StudentSuccessError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Name the methods, as RFC 9110 asks of a 405."""
+        """Name the allowed methods, as RFC 9110 requires of a 405."""
         return {"Allow": ", ".join(self.allowed)}
 
 
@@ -159,7 +159,7 @@ class BusyError(ConflictError):
 
 
 class PromotionRefusedError(ConflictError):
-    """The gate said no; `details` lists each condition with its value and its limit."""
+    """The gate refused a version; `details` lists each condition with its value and limit."""
 
     code = "promotion_refused"
 
@@ -172,14 +172,14 @@ class BodyTooLargeError(StudentSuccessError):
 
 
 class UnsupportedMediaTypeError(StudentSuccessError):
-    """The body is not JSON."""
+    """The content type of the body is not supported."""
 
     code = "unsupported_media_type"
     status = 415
 
 
 class _RetryLaterError(StudentSuccessError):
-    """An error that may be gone by itself, with the seconds to wait."""
+    """A temporary error, with the seconds after which to retry."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class _RetryLaterError(StudentSuccessError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Tell the client when to come back."""
+        """Tell the client when to retry."""
         return {"Retry-After": str(self.retry_after)}
 
 
@@ -212,7 +212,7 @@ class HeadersTooLargeError(StudentSuccessError):
 
 
 class UnavailableError(_RetryLaterError):
-    """Something the answer needs is away for the moment."""
+    """Something that the response needs is temporarily unavailable."""
 
     code = "unavailable"
     status = 503
@@ -244,7 +244,7 @@ class ArtefactError(StudentSuccessError):
 
 
 class DatasetError(StudentSuccessError):
-    """A data file is missing or has bad cells; `details` lists each of them."""
+    """A data file is missing or has invalid cells; `details` lists each of them."""
 
     code = "dataset_invalid"
     status = 422
@@ -257,6 +257,6 @@ class TrainingFailedError(StudentSuccessError):
 
 
 class ConfigurationError(StudentSuccessError):
-    """The settings do not fit together; the service does not start."""
+    """The settings contradict each other; the service does not start."""
 
     code = "configuration_error"

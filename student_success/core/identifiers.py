@@ -1,4 +1,4 @@
-"""Random identifiers that cannot be guessed: whoever knows a session's may read that session."""
+"""Random identifiers that cannot be guessed: the identifier of a session gives access to it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _pool: list[str] = []
 
 
 def random_hex() -> str:
-    """Return 32 random hexadecimal digits, from the operating system's generator.
+    """Return 32 random hexadecimal digits from the operating system's generator.
 
-    Taken from it a block at a time: a request needs two or three of them.
+    They are read in blocks, because a request needs two or three identifiers.
     """
     while True:
         try:
-            # Whichever thread takes one has it alone.
+            # list.pop is atomic: no two threads get the same identifier.
             return _pool.pop()
         except IndexError:
             digits = os.urandom(_BLOCK * _BYTES).hex()
@@ -25,5 +25,5 @@ def random_hex() -> str:
             )
 
 
-# A child must not give what its parent gives.
+# A forked child must not return the identifiers of its parent.
 os.register_at_fork(after_in_child=_pool.clear)

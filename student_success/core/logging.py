@@ -13,7 +13,7 @@ from student_success.core.settings import Settings
 
 
 def wants_json(settings: Settings) -> bool:
-    """Tell whether log lines are to be JSON."""
+    """Return whether log lines are written as JSON."""
     if settings.log_format == "auto":
         return not sys.stderr.isatty()
     return settings.log_format == "json"
@@ -68,7 +68,7 @@ def configure(settings: Settings) -> None:
             "loggers": {
                 "student_success": {"level": settings.log_level},
                 "training": {"level": settings.log_level},
-                # It says little more than one line for each scan of the port, without a limit.
+                # Each port scan would log a line, without a limit.
                 "uvicorn.error": {"level": "ERROR"},
                 # BentoML's own handlers would print each line a second time.
                 "bentoml": {"handlers": [], "propagate": True, "level": "WARNING"},

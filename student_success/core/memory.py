@@ -8,39 +8,40 @@ import ctypes
 import gc
 from collections.abc import Iterator
 
-SOON_SECONDS = 1.0
-_due = False
+DELAY_SECONDS = 1.0
+_scheduled = False
 
 
 def release_memory() -> None:
-    """Give freed memory back; glibc would keep what a model's loading or a large batch used.
+    """Return freed memory to the operating system.
 
-    Does nothing where the C library has no such call.
+    glibc keeps memory that loading a model or a large batch used. Does nothing with other C
+    libraries.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def release_memory_soon() -> None:
-    """Give freed memory back within a second; call from an event loop, as often as one likes."""
-    global _due
-    if not _due:
-        _due = True
-        asyncio.get_running_loop().call_later(SOON_SECONDS, _begin)
+    """Return freed memory within a second. Call it on an event loop; repeated calls are merged."""
+    global _scheduled
+    if not _scheduled:
+        _scheduled = True
+        asyncio.get_running_loop().call_later(DELAY_SECONDS, _release_in_thread)
 
 
-def _begin() -> None:
-    global _due
-    _due = False
+def _release_in_thread() -> None:
+    global _scheduled
+    _scheduled = False
     asyncio.get_running_loop().run_in_executor(None, release_memory)
 
 
 @contextlib.contextmanager
 def garbage_collection_paused() -> Iterator[None]:
-    """Leave out garbage collections while much is made and little thrown away.
+    """Pause garbage collection during imports and the loading of a model.
 
-    Imports and the loading of a model are such times: collections then find next to nothing, and
-    cost a tenth of a start.
+    They create many objects and discard few: collections free almost nothing then, and take a
+    tenth of the start.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -1,7 +1,7 @@
-"""Every Prometheus collector of the service; nothing but collectors.
+"""All Prometheus metrics of the service.
 
-Base units, `_total` on counters, no unbounded label, an explicit multiprocess mode on every gauge.
-HTTP itself is measured by BentoML (`bentoml_service_request_*`).
+Metrics have base units, `_total` on counters, bounded labels, and an explicit multiprocess mode on
+every gauge. BentoML measures HTTP itself (`bentoml_service_request_*`).
 """
 
 from __future__ import annotations

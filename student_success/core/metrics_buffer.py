@@ -1,8 +1,8 @@
-"""Metrics of the hot path, counted in plain Python and handed over a few times a second.
+"""Buffer metric updates of the request path, and write them to Prometheus five times a second.
 
-With several workers each change of a Prometheus series is a write to a shared file behind a lock;
-ten of them were a fifth of a prediction's time. Counts of the last fifth of a second are lost with
-a killed process; predictions are not, they are in the history.
+With several workers, each update of a Prometheus series writes to a shared file under a lock. Ten
+updates took a fifth of a prediction's time. A killed process loses the counts of the last 0.2 s;
+predictions are not lost, they are in the history.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def observe_each(histogram: Any, values: list[float]) -> None:
 
 
 class MetricsBuffer:
-    """Gather changes on the event loop's thread; not for other threads.
+    """Buffer of metric updates. Use it only on the thread of the event loop.
 
     Attributes
     ----------
     observe_many
-        Adds values to a histogram; the server replaces it by a faster one.
+        Adds values to a histogram; the server replaces it with a faster function.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class MetricsBuffer:
             self._schedule()
 
     def flush(self) -> None:
-        """Hand everything over."""
+        """Write all buffered updates to Prometheus."""
         self._scheduled = False
         counts, self._counts = self._counts, {}
         observed, self._observed = self._observed, {}
@@ -81,4 +81,4 @@ class MetricsBuffer:
 
 
 metrics_buffer = MetricsBuffer()
-"""This process's; a process has one event loop that serves."""
+"""The buffer of this process, which has one event loop for requests."""

@@ -1,4 +1,4 @@
-"""Folders for what is on its way: gone with their block, or with the next one after a crash."""
+"""Temporary directories that are removed after use, or by the next use after a crash."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def scratch_folder(state_dir: Path) -> Iterator[Path]:
-    """Make a folder for the block, and remove what killed processes left behind of theirs."""
-    above = state_dir / "tmp"
-    above.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (state_dir / "tmp.lock").open("w") as making:
-        fcntl.flock(making, fcntl.LOCK_EX)
-        for left in above.iterdir():
-            with contextlib.suppress(BlockingIOError), _locked(left):
-                shutil.rmtree(left, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(dir=above))
-        held = contextlib.ExitStack()
-        held.enter_context(_locked(scratch))
-    with held:
+    """Create a temporary directory for the block, and remove those of killed processes."""
+    parent = state_dir / "tmp"
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (state_dir / "tmp.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for folder in parent.iterdir():
+            with contextlib.suppress(BlockingIOError), _locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(dir=parent))
+        lock_holder = contextlib.ExitStack()
+        lock_holder.enter_context(_locked(scratch))
+    with lock_holder:
         try:
             yield scratch
         finally:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Counts = Mapping[Any, float]
-"""How often each value was seen."""
+"""Number of occurrences of each value."""
 
 
 def kolmogorov_smirnov(first: Counts, second: Counts) -> float:
@@ -88,7 +88,7 @@ def chi_square_p(statistic: float, degrees: int) -> float:
 
 
 def total_variation(first: Counts, second: Counts) -> float:
-    """Return the share of one sample that would have to change to be like the other, 0 to 1."""
+    """Return the share of one sample that must change to match the other, 0 to 1."""
     total_first, total_second = sum(first.values()), sum(second.values())
     return 0.5 * sum(
         abs(first.get(value, 0.0) / total_first - second.get(value, 0.0) / total_second)

@@ -1,4 +1,4 @@
-"""What is said about a grade: the pass mark, the decision, the level of the interval."""
+"""Constants of every prediction: pass mark, decision, interval level, seed version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys by which a caller makes a repeated request count once."""
+"""Idempotency keys: a request that is repeated with the same key has one effect."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ KEY_LIFETIME_US = 24 * 3600 * 1_000_000
 
 
 class IdempotentRequest(NamedTuple):
-    """A request with a key, as it came.
+    """A request with an idempotency key.
 
     Attributes
     ----------
     key, body, session
-        As sent; the session is empty where none was named.
+        As sent; the session is empty if the request names none.
     caller
-        Role that the caller's token has shown.
+        Role of the caller's token.
     """
 
     key: str
@@ -28,19 +28,19 @@ class IdempotentRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A caller's promise that requests with this key are one request.
+    """The hashed key of a request, with its response.
 
     Attributes
     ----------
     key_hash
-        SHA-256 of the key with its route, its caller's role and the session asked for: what others
-        send under the same key is another request.
+        SHA-256 of the key with route, caller's role and requested session, so that the same key of
+        another caller names another request.
     body_hash
         SHA-256 of the body.
     session_id
-        The session of the answer, by which it is erased.
+        Session of the response, by which it is erased.
     answer
-        The body to give again.
+        Body of the response to send again.
     """
 
     key_hash: str
@@ -56,13 +56,13 @@ class IdempotencyKey:
         route: str,
         caller: str,
         body: bytes,
-        asked_session: str,
+        requested_session: str,
         session_id: str,
         answer: bytes,
     ) -> IdempotencyKey:
-        """Hash what identifies the request; the key itself is not kept."""
-        # No part can hold the character between them.
-        scope = "\0".join((route, caller, asked_session, key))
+        """Hash what identifies the request. The key itself is not stored."""
+        # None of the parts can contain NUL.
+        scope = "\0".join((route, caller, requested_session, key))
         return cls(
             key_hash=hashlib.sha256(scope.encode()).hexdigest(),
             body_hash=hashlib.sha256(body).hexdigest(),

@@ -1,4 +1,4 @@
-"""The features of a pupil: the one place where names, bounds, labels and help live.
+"""The features of a pupil: names, bounds, labels and help.
 
 API validation, the dataset check, the training columns, the web form, the drift reference and
 the data dictionary are derived from `StudentFeatures`. To add a feature, add a field here and
@@ -29,7 +29,7 @@ GRADE_MIN = 0.0
 GRADE_MAX = 20.0
 TARGET = "G3"
 WITHOUT_NUL = r"^[^\x00]*$"
-"""PostgreSQL stores no NUL in a text, and one such row would fail the whole commit."""
+"""PostgreSQL cannot store NUL in text: one such row would fail the whole group commit."""
 
 
 class Horizon(StrEnum):
@@ -46,7 +46,7 @@ HORIZONS = tuple(Horizon)
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One text in the two languages a person may read it in."""
+    """One text in both languages."""
 
     fr: str
     en: str
@@ -54,7 +54,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a person needs to know of a feature: its name, help, group on a form, and choices."""
+    """How a feature is presented: label, help, group on the form, and choices."""
 
     label: Text
     help: Text
@@ -64,13 +64,13 @@ class About:
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Carry the English label and help into the JSON schema."""
+        """Add the English label and help to the JSON schema."""
         schema = handler(core_schema)
         return schema | {"title": self.label.en, "description": self.help.en}
 
 
 def _whole(value: object) -> object:
-    """Let 17.0 count as the integer 17; everything else goes on to strict validation."""
+    """Convert 17.0 to the integer 17; leave everything else to strict validation."""
     if type(value) is float and value.is_integer():
         return int(value)
     return value
@@ -112,7 +112,7 @@ EXAMPLE: dict[str, Any] = {
     "G1": 10.0,
     "G2": 9.8,
 }
-"""A pupil to try things with."""
+"""An example pupil."""
 
 
 class StudentFeatures(BaseModel):
@@ -361,7 +361,7 @@ class StudentFeatures(BaseModel):
 
     @property
     def horizon(self) -> Horizon:
-        """Tell which period grades are known."""
+        """Which period grades are known."""
         if self.G2 is not None:
             return Horizon.G1_G2
         return Horizon.NONE if self.G1 is None else Horizon.G1
@@ -413,7 +413,7 @@ def _describe(name: str) -> Feature:
     nullable = NoneType in get_args(annotation)
     if get_origin(annotation) is Literal:
         return Feature(name, "category", about, nullable, categories=get_args(annotation))
-    # Bounds of a nullable grade sit one level down, inside its own annotation.
+    # The bounds of a nullable grade are one level down, in its own annotation.
     bounds: dict[str, float] = {}
     for item in field.metadata:
         for key in ("ge", "le"):

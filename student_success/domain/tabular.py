@@ -1,7 +1,7 @@
-"""How people write pupils down: the names of columns, and what a cell of text means.
+"""Tables of pupils as people write them: titles of columns, and the meaning of a text cell.
 
-The class lists of the web interface and the files of bulk scoring are read by the same rules, so
-that a file means the same to both. Whether a value is right is for `StudentFeatures` to say.
+The class lists of the web interface and the files of bulk scoring are read by the same rules.
+Values are validated by `StudentFeatures`, not here.
 """
 
 from __future__ import annotations
@@ -17,98 +17,104 @@ from student_success.domain.students import FEATURES, Feature
 DELIMITERS = ";,\t|"
 REFERENCE = "reference"
 SHOWN = 40
-"""Characters of a foreign text that are repeated in a message."""
+"""Number of characters of a text that a message repeats."""
 _REFERENCES = {"reference", "ref", "id", "code", "pupil", "eleve"}
 _UNKNOWN = {"", "-", "?", "na", "n/a", "nan", "null", "none", "inconnu", "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the titles of a table stand for.
+    """The columns of a table.
 
     Attributes
     ----------
-    places
-        Place of each feature, and of `REFERENCE`, that has a column.
+    positions
+        Index of the column of each feature, and of `REFERENCE`, that the table has.
     ignored
-        Titles that mean nothing here.
-    twice, missing
-        What makes the table unreadable: titles of a column that stands there already, and features
-        without a column that cannot do without.
+        Titles that name no feature.
+    duplicates, missing
+        Problems of the table: titles of a feature that has a column already, and required features
+        without a column.
     """
 
-    places: Mapping[str, int]
+    positions: Mapping[str, int]
     ignored: tuple[str, ...]
-    twice: tuple[str, ...]
+    duplicates: tuple[str, ...]
     missing: tuple[str, ...]
 
 
 def find_columns(titles: Iterable[str]) -> Columns:
-    """Find the features among titles, by name or by French or English label, in any order."""
+    """Find the columns of the features, by name or by French or English label, in any order."""
     names = _names()
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     ignored: list[str] = []
-    twice: list[str] = []
-    for place, title in enumerate(titles):
-        name = names.get(folded(title))
+    duplicates: list[str] = []
+    for index, title in enumerate(titles):
+        name = names.get(normalise(title))
         if name is None:
             if title:
                 ignored.append(title[:SHOWN])
-        elif name in places:
-            twice.append(title[:SHOWN])
+        elif name in positions:
+            duplicates.append(title[:SHOWN])
         else:
-            places[name] = place
-    missing = [f.name for f in FEATURES if f.name not in places and not f.nullable]
-    return Columns(places, tuple(ignored), tuple(twice), tuple(missing))
+            positions[name] = index
+    missing = [f.name for f in FEATURES if f.name not in positions and not f.nullable]
+    return Columns(positions, tuple(ignored), tuple(duplicates), tuple(missing))
 
 
-def value_of(feature: Feature, text: str) -> Any:
-    """Read what a person wrote for a feature; what is not understood stays text.
+def parse_cell(feature: Feature, text: str) -> Any:
+    """Convert the text of a cell to the value of a feature; a text that cannot be converted stays.
 
-    A decimal comma is a point, 17.0 is 17, and an unknown grade is None.
+    A decimal comma counts as a point, 17.0 as 17, and an unknown grade as None.
     """
-    written = text.strip()
-    if feature.nullable and folded(written) in _UNKNOWN:
+    stripped = text.strip()
+    if feature.nullable and normalise(stripped) in _UNKNOWN:
         return None
     if feature.about.choices is not None:
         choices = _choices(feature.name)
-        chosen = folded(written)
+        chosen = normalise(stripped)
         if chosen.endswith(".0") and chosen[:-2] in choices:
             chosen = chosen[:-2]
         if chosen in choices or feature.kind == "category":
-            return choices.get(chosen, written)
-    if "_" in written:
-        # A number to Python alone.
-        return written
+            return choices.get(chosen, stripped)
+    if "_" in stripped:
+        # Only Python reads 1_0 as a number.
+        return stripped
     try:
-        number = float(written.replace(",", ".").replace("\u202f", "").replace("\u00a0", ""))
+        number = float(stripped.replace(",", ".").replace("\u202f", "").replace("\u00a0", ""))
     except ValueError:
-        return written
+        return stripped
     if feature.kind == "integer" and number.is_integer() and abs(number) < 1e9:
         return int(number)
     return number
 
 
-def body_of(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the body of ``POST /predict`` that a row of cells stands for, right or wrong."""
+def request_body_of(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the body of ``POST /predict`` for a row of cells; it is not validated."""
     body: dict[str, Any] = {}
     for name, text in texts.items():
         if name == REFERENCE:
             if text:
                 body[REFERENCE] = text
         elif text or feature_of(name).nullable:
-            body[name] = value_of(feature_of(name), text)
+            body[name] = parse_cell(feature_of(name), text)
     return body
 
 
 @cache
 def feature_of(name: str) -> Feature:
-    """Return a feature by its name."""
+    """Return the feature with a name."""
     return next(feature for feature in FEATURES if feature.name == name)
 
 
-def folded(word: str) -> str:
-    """Compare words without regard to case, accents or the blanks around them."""
+def guess_delimiter(text: str) -> str:
+    """Return the delimiter that occurs most often in the first line that is not blank."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max(DELIMITERS, key=first.count)
+
+
+def normalise(word: str) -> str:
+    """Return a word without case, accents and surrounding blanks, for comparison."""
     plain = unicodedata.normalize("NFKD", word.replace("–", "-").replace("’", "'"))
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
 
@@ -119,19 +125,19 @@ def _names() -> Mapping[str, str]:
     for feature in FEATURES:
         label = feature.about.label
         for word in (feature.name, label.fr, label.en):
-            names[folded(word)] = feature.name
+            names[normalise(word)] = feature.name
     return names
 
 
 @cache
 def _choices(name: str) -> Mapping[str, Any]:
-    """Every way to write a choice: its code, or its words in either language."""
+    """Return the value of each way to write a choice: its code, or its text in either language."""
     feature = feature_of(name)
-    ways: dict[str, Any] = {folded(code): code for code in feature.categories}
+    values: dict[str, Any] = {normalise(code): code for code in feature.categories}
     for value, text in (feature.about.choices or {}).items():
         for word in (str(value), text.fr, text.en):
-            ways[folded(word)] = value
+            values[normalise(word)] = value
     if set(feature.categories) == {"yes", "no"}:
         short = {"y": "yes", "o": "yes", "1": "yes", "true": "yes", "vrai": "yes"}
-        ways |= short | {"n": "no", "0": "no", "false": "no", "faux": "no"}
-    return ways
+        values |= short | {"n": "no", "0": "no", "false": "no", "faux": "no"}
+    return values

@@ -160,7 +160,7 @@ def _key(
         route=route,
         caller=request.caller,
         body=request.body,
-        asked_session=request.session,
+        requested_session=request.session,
         session_id=session_id,
         answer=answer,
     )

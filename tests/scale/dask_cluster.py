@@ -1,4 +1,4 @@
-"""A Dask scheduler and its workers, each a process of its own."""
+"""Start a Dask scheduler and its workers, one process each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READY_SECONDS = 60.0
 
 
 class DaskCluster:
-    """Start it with `dask_cluster`."""
+    """A running cluster; started with `dask_cluster`."""
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.address = f"tcp://127.0.0.1:{free_port()}"
@@ -65,7 +65,7 @@ class DaskCluster:
         raise AssertionError(self.log())
 
     def kill_worker(self, number: int = 0) -> None:
-        """End a worker without a word to anybody."""
+        """Kill a worker."""
         self.workers[number].kill()
         self.workers[number].wait(10)
 

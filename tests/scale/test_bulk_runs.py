@@ -1,4 +1,4 @@
-"""Whole runs: killed and begun again, on processes and on a cluster, and put in place at once."""
+"""Whole bulk runs: killed and continued, on local processes and on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def both(out: Path) -> tuple[bytes, bytes]:
     return out.read_bytes(), out.with_name(f"{out.stem}.bad.csv").read_bytes()
 
 
-def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
+def test_score_writes_same_bytes_after_repeated_kills(
     pupils: Path, whole: tuple[bytes, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
@@ -151,7 +151,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("step", ["commit noted", "refused in place", "answers in place"])
-def test_kill_while_files_are_put_in_place_is_made_good(
+def test_score_finishes_when_killed_while_moving_the_output(
     pupils: Path, whole: tuple[bytes, bytes], run: Any, tmp_path: Path, step: str
 ) -> None:
     out = tmp_path / "out.csv"
@@ -195,7 +195,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_cluster_answers_alike_while_a_worker_is_killed(
+def test_score_on_dask_writes_same_bytes_when_a_worker_is_killed(
     pupils: Path, whole: tuple[bytes, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.csv"
@@ -215,7 +215,7 @@ def test_cluster_answers_alike_while_a_worker_is_killed(
     assert both(out) == whole
 
 
-def test_folder_of_both_kinds_is_scored_file_by_file(run: Any, tmp_path: Path) -> None:
+def test_score_writes_one_output_for_each_file_of_a_folder(run: Any, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     from pyarrow import csv as arrow_csv
 
@@ -244,7 +244,7 @@ def test_folder_of_both_kinds_is_scored_file_by_file(run: Any, tmp_path: Path) -
     assert not (tmp_path / "out" / "d.parquet").exists()
 
 
-def test_run_begins_afresh_where_the_input_is_another(run: Any, tmp_path: Path) -> None:
+def test_score_starts_again_when_the_input_changed(run: Any, tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     write_pupils(source, 20)
     work = work_folder_of(out)
@@ -256,7 +256,7 @@ def test_run_begins_afresh_where_the_input_is_another(run: Any, tmp_path: Path) 
     assert len(out.read_text().splitlines()) == 21
 
 
-def test_two_runs_do_not_write_the_same_output(run: Any, tmp_path: Path) -> None:
+def test_score_refuses_output_that_another_run_writes(run: Any, tmp_path: Path) -> None:
     import fcntl
 
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -280,7 +280,7 @@ def test_two_runs_do_not_write_the_same_output(run: Any, tmp_path: Path) -> None
         (["--encoding=utf-16"], "--encoding"),
     ],
 )
-def test_what_cannot_be_is_said_in_plain_words(
+def test_score_explains_invalid_options(
     run: Any, tmp_path: Path, options: list[str], words: str
 ) -> None:
     source = tmp_path / "in.csv"
@@ -302,7 +302,7 @@ def test_train_command_names_unreachable_scheduler(monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_csv_needs_no_arrow_and_parquet_says_that_it_does(tmp_path: Path) -> None:
+def test_score_needs_pyarrow_for_parquet_only(tmp_path: Path) -> None:
     write_pupils(tmp_path / "in.csv", 200_000 // 10)
     hidden = "import sys; sys.modules['pyarrow'] = sys.modules['tqdm'] = None\n"
     code = hidden + "from student_success.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -322,7 +322,7 @@ def test_csv_needs_no_arrow_and_parquet_says_that_it_does(tmp_path: Path) -> Non
     assert "requirements/full.txt" in told["out.parquet"].stderr
 
 
-def test_bar_is_drawn_on_a_terminal_alone(run: Any, tmp_path: Path) -> None:
+def test_score_shows_progress_bar_only_on_a_terminal(run: Any, tmp_path: Path) -> None:
     write_pupils(tmp_path / "in.csv", 100)
     assert run(tmp_path / "in.csv", tmp_path / "quiet.csv").stderr == ""
     ours, theirs = pty.openpty()
@@ -345,7 +345,7 @@ def test_bar_is_drawn_on_a_terminal_alone(run: Any, tmp_path: Path) -> None:
     assert b"100%" in seen
 
 
-def test_answers_are_those_of_the_service_on_the_same_state(run: Any, tmp_path: Path) -> None:
+def test_score_returns_predictions_of_the_running_service(run: Any, tmp_path: Path) -> None:
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     write_pupils(source, 400)
     with serving(tmp_path / "state") as server:

@@ -1,4 +1,4 @@
-"""Where a file is cut changes nothing of what is said of it."""
+"""CSV files give the same result wherever they are cut into slices."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def whole(path: Path, *, size: int, large: bool) -> tuple[bytes, bytes, int, int
 
 
 @given(st.lists(PIECES, max_size=12), st.integers(1, 400))
-def test_slices_of_any_size_are_answered_alike(
+def test_score_returns_same_rows_for_any_slice_size(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], size: int
 ) -> None:
     path = tmp_path_factory.mktemp("slices") / "pupils.csv"
@@ -64,7 +64,7 @@ def test_slices_of_any_size_are_answered_alike(
     assert whole(path, size=size, large=True) == expected
 
 
-def test_any_slice_end_is_a_place_to_go_on_from(tmp_path: Path) -> None:
+def test_cut_csv_resumes_at_any_slice_end(tmp_path: Path) -> None:
     path = tmp_path / "pupils.csv"
     path.write_bytes(HEADER + GOOD * 3 + line_of(EXAMPLE, "x\ny").encode() + GOOD * 3)
     layout, begin = open_csv(path, encoding=None)
@@ -87,7 +87,7 @@ def test_any_slice_end_is_a_place_to_go_on_from(tmp_path: Path) -> None:
         (HEADER + b"x" * 20, "no line end"),
     ],
 )
-def test_what_is_no_table_of_pupils_is_refused_in_plain_words(
+def test_open_csv_refuses_files_that_are_not_tables_of_pupils(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, words: str
 ) -> None:
     path = tmp_path / "pupils.csv"
@@ -102,7 +102,7 @@ def test_what_is_no_table_of_pupils_is_refused_in_plain_words(
         read()
 
 
-def test_encoding_is_told_by_the_beginning(tmp_path: Path) -> None:
+def test_open_csv_guesses_encoding_from_beginning_of_file(tmp_path: Path) -> None:
     path = tmp_path / "pupils.csv"
     row = line_of(EXAMPLE, "Élodie")
     for encoding, seen in (("utf-8", "utf-8"), ("utf-8-sig", "utf-8"), ("cp1252", "cp1252")):
@@ -115,7 +115,7 @@ def test_encoding_is_told_by_the_beginning(tmp_path: Path) -> None:
             assert "Élodie".encode() in said.predictions
 
 
-def test_grades_need_no_column(tmp_path: Path) -> None:
+def test_score_accepts_file_without_grade_columns(tmp_path: Path) -> None:
     path = tmp_path / "pupils.csv"
     names = [name for name in FEATURE_NAMES if name not in ("G1", "G2")]
     path.write_text(",".join(names) + "\n" + ",".join(str(EXAMPLE[n]) for n in names) + "\n")

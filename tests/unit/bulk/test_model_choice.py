@@ -1,4 +1,4 @@
-"""A bulk run answers with what the service of the same state serves, and with nothing else."""
+"""A bulk run uses the version that the service of the same state serves, and no other."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def deploy(
     return put
 
 
-def test_seed_answers_where_nothing_was_deployed_and_no_database_is_made(
+def test_choose_returns_seed_without_creating_database_when_nothing_is_deployed(
     settings: Settings,
 ) -> None:
     assert choose(settings, None, prepare=nothing).version == "seed"
     assert not settings.state_dir.exists()
 
 
-def test_version_that_is_served_answers(
+def test_choose_returns_served_or_named_version(
     settings: Settings, deploy: Callable[[str, str], None]
 ) -> None:
     deploy("3", "promote")
@@ -80,7 +80,7 @@ def test_version_that_is_served_answers(
         choose(settings, "9", prepare=nothing)
 
 
-def test_nothing_stands_in_for_the_version_that_is_served(
+def test_choose_never_replaces_served_version_when_it_is_damaged_or_missing(
     settings: Settings,
     deploy: Callable[[str, str], None],
     tmp_path: Path,
@@ -103,12 +103,12 @@ def test_nothing_stands_in_for_the_version_that_is_served(
     assert "--version=3" in asked
 
 
-def test_folder_of_a_model_answers_under_its_fingerprint(settings: Settings) -> None:
+def test_choose_names_model_folder_by_its_fingerprint(settings: Settings) -> None:
     model = choose(settings, str(SEED), prepare=nothing)
     assert model.version == f"folder:{verify(SEED)[:12]}"
 
 
-def test_model_travels_whole_and_is_checked_where_it_arrives(settings: Settings) -> None:
+def test_load_verifies_packed_model_on_another_machine(settings: Settings) -> None:
     model = choose(settings, "seed", prepare=nothing).packed()
     elsewhere = replace(model, folder=Path("/nowhere"))
     assert load(elsewhere).fingerprint == verify(SEED)

@@ -1,4 +1,4 @@
-"""Parquet files mean what the same pupils in a CSV file, or in a request, mean."""
+"""Parquet files give the same result as the same pupils in a CSV file or in a request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def answers_of(path: Path, **options: Any) -> bytes:
     return b"".join(part.predictions for part in parts_of(path, **options))
 
 
-def test_parquet_is_answered_as_csv(tmp_path: Path) -> None:
+def test_score_returns_same_predictions_for_parquet_and_csv(tmp_path: Path) -> None:
     students = random_students(700, seed=21)
     text = "".join(line_of(student, f"P{n}") for n, student in enumerate(students))
     expected = [line.split(b",", 1)[1] for line in scored(text).predictions.splitlines()]
@@ -66,7 +66,7 @@ def _coded(column: Any) -> Any:
     return column.dictionary_encode() if pa.types.is_string(column.type) else column
 
 
-def test_reading_goes_on_from_any_row(tmp_path: Path) -> None:
+def test_cut_parquet_resumes_at_any_row(tmp_path: Path) -> None:
     path = tmp_path / "pupils.parquet"
     pq.write_table(table_of(random_students(50, seed=22)), path, row_group_size=16)
     lines = answers_of(path).splitlines()
@@ -89,7 +89,7 @@ def test_reading_goes_on_from_any_row(tmp_path: Path) -> None:
         ("reference", "x" * 65, "reference: String should have at most 64 characters"),
     ],
 )
-def test_wrong_row_is_set_aside_in_the_words_of_the_api(
+def test_parquet_row_is_rejected_with_message_of_the_api(
     tmp_path: Path, name: str, value: Any, words: str
 ) -> None:
     good = {"reference": "A", **EXAMPLE}
@@ -101,7 +101,7 @@ def test_wrong_row_is_set_aside_in_the_words_of_the_api(
     assert refused(part)[0]["problem"] == words
 
 
-def test_numbers_of_other_types_and_missing_grades_are_understood(tmp_path: Path) -> None:
+def test_parquet_accepts_other_number_types_and_missing_grades(tmp_path: Path) -> None:
     rows = 4
     columns: dict[str, Any] = {n: pa.array([EXAMPLE[n]] * rows) for n in FEATURE_NAMES}
     columns["age"] = pa.array([Decimal("17")] * rows, pa.decimal128(5, 2))
@@ -150,7 +150,7 @@ def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
     }
 
 
-def test_file_without_rows_gives_a_file_without_rows(tmp_path: Path) -> None:
+def test_parquet_output_is_empty_when_input_has_no_rows(tmp_path: Path) -> None:
     from student_success.bulk.parquet import write_parquet
 
     path = tmp_path / "pupils.parquet"
@@ -167,7 +167,7 @@ def _predictor() -> Any:
     return load(MODEL)
 
 
-def test_csv_can_be_answered_in_parquet(tmp_path: Path) -> None:
+def test_csv_input_is_written_as_parquet(tmp_path: Path) -> None:
     from student_success.bulk.csv_reader import cut_csv, open_csv
     from student_success.bulk.parquet import write_parquet
 

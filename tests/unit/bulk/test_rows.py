@@ -1,4 +1,4 @@
-"""A row of a file is right exactly where the API says so, and is answered as the API answers."""
+"""Rows of a file are accepted, rejected and scored exactly as by the API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from student_success.bulk.types import (
 from student_success.bulk.worker import score
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
-from student_success.domain.tabular import body_of
+from student_success.domain.tabular import request_body_of
 from student_success.model.artefact import verify
 from training.export.artefact import random_students
 
@@ -70,7 +70,7 @@ def line_of(student: dict[str, Any], reference: str = "") -> str:
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["python", "arrow"])
-def test_answers_are_those_of_the_model(large: bool) -> None:
+def test_score_returns_predictions_of_the_model(large: bool) -> None:
     students = random_students(3000, seed=11)
     part = scored("".join(map(line_of, students)), large=large)
     assert (part.scored, part.rejected, part.blank) == (3000, 0, 0)
@@ -125,14 +125,14 @@ REFERENCES = st.one_of(
 
 @limits(max_examples=300)
 @given(st.lists(st.tuples(REFERENCES, ROW), min_size=1, max_size=8))
-def test_row_is_refused_exactly_where_the_api_refuses_it_and_in_its_words(
+def test_row_is_rejected_exactly_when_the_api_refuses_it_with_its_message(
     rows: list[tuple[str, dict[str, str]]],
 ) -> None:
     part = scored("".join(line_of(row, reference) for reference, row in rows))
     expected_good, expected_bad = [], []
     for line, (reference, row) in enumerate(rows, start=2):
         texts = {name: text.strip() for name, text in row.items()}
-        body = body_of({"reference": reference.strip()} | texts)
+        body = request_body_of({"reference": reference.strip()} | texts)
         try:
             student = StudentFeatures.model_validate(body)
         except ValidationError as error:
@@ -157,7 +157,7 @@ def test_row_is_refused_exactly_where_the_api_refuses_it_and_in_its_words(
     st.lists(st.sampled_from(["", ",,", "a,b\r", "\x00", '"', "," * 17, " " * 3]), max_size=2),
     st.booleans(),
 )
-def test_arrow_and_python_read_the_same(
+def test_arrow_and_python_readers_return_same_rows(
     rows: list[tuple[str, dict[str, str]]], end: str, between: list[str], with_inputs: bool
 ) -> None:
     lines = [line_of(row, reference)[:-1] for reference, row in rows]
@@ -166,7 +166,7 @@ def test_arrow_and_python_read_the_same(
     assert quick == scored(text, large=False, with_inputs=with_inputs)
 
 
-def test_semicolons_decimal_commas_and_french_words_are_understood() -> None:
+def test_csv_accepts_semicolons_decimal_commas_and_french_words() -> None:
     how = layout(["Référence", "Âge", *(n for n in FEATURE_NAMES if n != "age")], delimiter=";")
     cells = {name: str(EXAMPLE[name]) for name in FEATURE_NAMES}
     cells |= {"G1": "10,0", "G2": "9,8", "famsup": "Oui", "paid": "NON", "school": "gp"}
@@ -176,7 +176,7 @@ def test_semicolons_decimal_commas_and_french_words_are_understood() -> None:
         assert scored(";".join(row) + "\n", how, large=large).predictions == expected
 
 
-def test_uci_file_is_read_as_it_is(tmp_path: Any) -> None:
+def test_csv_accepts_unchanged_uci_file(tmp_path: Any) -> None:
     file = tmp_path / "student-mat.csv"
     names = ["school", "sex", *FEATURE_NAMES[1:], "G3"]
     values = {**EXAMPLE, "sex": "F", "G3": 11, "G1": "10", "G2": "9"}
@@ -189,14 +189,14 @@ def test_uci_file_is_read_as_it_is(tmp_path: Any) -> None:
     assert row["predicted_G3"] == repr(said.predicted_G3)
 
 
-def test_cell_with_delimiter_quote_and_line_end_comes_back_as_it_was() -> None:
+def test_csv_reference_keeps_delimiter_quote_and_line_end() -> None:
     reference = 'room 5", "blue"\nsecond line'
     part = scored(line_of(EXAMPLE, reference) + line_of(EXAMPLE, "next"))
     assert [row["reference"] for row in answers(part)] == [reference, "next"]
     assert [row["line"] for row in answers(part)] == ["2", "4"]
 
 
-def test_rows_of_another_shape_are_set_aside_whole() -> None:
+def test_csv_rejects_rows_of_another_width() -> None:
     good = line_of(EXAMPLE, "A")
     part = scored(good + "B,GP,17\n" + good[:-1] + ",9\n" + "\n" + "," * 17 + "\n" + good)
     assert (part.scored, part.rejected, part.blank) == (2, 2, 2)
@@ -207,7 +207,7 @@ def test_rows_of_another_shape_are_set_aside_whole() -> None:
     assert b"B,GP,17" in part.rejects
 
 
-def test_bytes_that_are_no_text_are_set_aside_and_kept() -> None:
+def test_csv_rejects_and_keeps_undecodable_bytes() -> None:
     good = line_of(EXAMPLE, "A").encode()
     odd = line_of(EXAMPLE, "M").encode().replace(b"M,", b"M\xfcller,", 1)
     part = scored(good + odd + good, large=True)
@@ -216,7 +216,7 @@ def test_bytes_that_are_no_text_are_set_aside_and_kept() -> None:
     assert b"M\xfcller" in part.rejects
 
 
-def test_quote_that_is_never_closed_spoils_no_more_than_it_must() -> None:
+def test_csv_rejects_few_rows_when_a_quote_is_never_closed() -> None:
     good = line_of(EXAMPLE, "A")
     many = good * 4000
     part = scored('"open,GP\n' + many)
@@ -225,7 +225,7 @@ def test_quote_that_is_never_closed_spoils_no_more_than_it_must() -> None:
     assert "is not CSV" in refused(part)[0]["problem"]
 
 
-def test_inputs_are_repeated_beside_the_answers_where_asked() -> None:
+def test_csv_repeats_input_columns_when_with_inputs_is_set() -> None:
     titles = [*TITLES, "teacher", "decision"]
     how = layout(titles)
     part = scored(line_of(EXAMPLE, "A")[:-1] + ',"Ann, B",keep\n', how, with_inputs=True)

@@ -1,4 +1,4 @@
-"""The clock by which things grow old: it is not in a hurry."""
+"""The clock for deletion by age accepts a jump forward only after a day."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-def test_leap_forward_is_not_followed_before_it_has_lasted(clocks: Clocks) -> None:
+def test_clock_ignores_jump_forward_for_a_day(clocks: Clocks) -> None:
     assert clocks.after(SECOND_US, wrong=YEAR_US) == 0
     assert clocks.after(TRUSTED_AFTER_US - 1, wrong=YEAR_US) == 0
     assert clocks.after(1, wrong=YEAR_US) == YEAR_US
 
 
-def test_leap_that_is_taken_back_leaves_no_trace(clocks: Clocks) -> None:
+def test_clock_is_unchanged_after_jump_is_reverted(clocks: Clocks) -> None:
     assert clocks.after(SECOND_US, wrong=YEAR_US) == 0
     assert clocks.after(TRUSTED_AFTER_US // 2, wrong=0) == 0
     assert clocks.after(TRUSTED_AFTER_US // 2, wrong=YEAR_US) == 0
     assert clocks.after(TRUSTED_AFTER_US // 2, wrong=YEAR_US) == 0
 
 
-def test_leap_back_is_followed_at_once_and_its_end_later(clocks: Clocks) -> None:
+def test_clock_follows_jump_back_at_once_and_its_correction_after_a_day(clocks: Clocks) -> None:
     assert clocks.after(SECOND_US, wrong=-YEAR_US) == -YEAR_US
     assert clocks.after(SECOND_US) == -YEAR_US
     assert clocks.after(TRUSTED_AFTER_US) == 0
 
 
-def test_small_steps_are_followed(clocks: Clocks) -> None:
+def test_clock_follows_small_steps(clocks: Clocks) -> None:
     assert clocks.after(SECOND_US, wrong=TOLERATED_STEP_US) == TOLERATED_STEP_US
     assert clocks.after(SECOND_US) == 0
 
 
-def test_it_is_the_wall_clock_where_nothing_leaps() -> None:
+def test_clock_equals_wall_clock_without_jumps() -> None:
     assert abs(cautious_now_us() - now_us()) < TOLERATED_STEP_US

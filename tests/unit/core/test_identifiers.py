@@ -23,12 +23,12 @@ assert not any(random_hex() in theirs for _ in range(1000))
 """
 
 
-def test_no_identifier_is_given_twice_whoever_asks() -> None:
+def test_identifiers_are_unique_across_threads() -> None:
     with ThreadPoolExecutor(8) as threads:
         taken = list(threads.map(lambda _: random_hex(), range(20_000)))
     assert len(set(taken)) == 20_000
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in taken)
 
 
-def test_child_gives_other_identifiers_than_its_parent() -> None:
+def test_forked_child_returns_other_identifiers_than_its_parent() -> None:
     subprocess.run([sys.executable, "-c", FORK], check=True)

@@ -45,7 +45,7 @@ def speak(**settings: str) -> str:
     return done.stderr
 
 
-def test_lines_are_json_where_no_terminal_reads_them() -> None:
+def test_log_lines_are_json_without_terminal() -> None:
     lines = [json.loads(line) for line in speak().splitlines()]
     assert [line["event"] for line in lines] == ["hello", "seen once", "failed"]
     assert lines[0]["level"] == "info"
@@ -58,12 +58,12 @@ def test_lines_are_json_where_no_terminal_reads_them() -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_traceback_shows_no_local_variable(form: str) -> None:
+def test_traceback_omits_local_variables(form: str) -> None:
     said = speak(LOG_FORMAT=form)
     assert "went wrong" in said
     assert "7.25" not in said.replace('fail("a pupil\'s grade: 7.25")', "")
 
 
-def test_level_can_be_set() -> None:
+def test_log_level_follows_setting() -> None:
     lines = [json.loads(line)["event"] for line in speak(LOG_LEVEL="ERROR").splitlines()]
     assert lines == ["seen once", "failed"]

@@ -1,4 +1,4 @@
-"""Counts gathered in plain Python reach Prometheus as if each had been made there."""
+"""Buffered metric updates reach Prometheus unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from student_success.core.metrics_buffer import FLUSH_SECONDS, MetricsBuffer
 
 
-def test_counts_arrive_together_a_moment_later() -> None:
+def test_buffer_writes_all_updates_after_flush_interval() -> None:
     registry = CollectorRegistry()
     counter = Counter("c", "c", ["who"], registry=registry)
     gauge = Gauge("g", "g", registry=registry)
@@ -33,7 +33,7 @@ def test_counts_arrive_together_a_moment_later() -> None:
     assert registry.get_sample_value("h_count") == 3
 
 
-def test_without_an_event_loop_nothing_waits() -> None:
+def test_buffer_writes_at_once_without_event_loop() -> None:
     registry = CollectorRegistry()
     counter = Counter("c", "c", registry=registry)
     MetricsBuffer().count(counter)

@@ -1,4 +1,4 @@
-"""Tests of two samples, held against scipy."""
+"""Statistical tests agree with scipy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def samples(first: int, second: int, *, shift: float) -> tuple[np.ndarray, np.nd
 
 @pytest.mark.parametrize(("first", "second"), SIZES)
 @pytest.mark.parametrize("shift", [0.0, 0.3, 2.0])
-def test_kolmogorov_smirnov_is_scipys(first: int, second: int, shift: float) -> None:
+def test_kolmogorov_smirnov_agrees_with_scipy(first: int, second: int, shift: float) -> None:
     one, two = samples(first, second, shift=shift)
     expected = stats.ks_2samp(one, two, method="asymp")
     found = statistics.kolmogorov_smirnov(Counter(one.tolist()), Counter(two.tolist()))
@@ -32,7 +32,7 @@ def test_kolmogorov_smirnov_is_scipys(first: int, second: int, shift: float) -> 
     assert p == pytest.approx(expected.pvalue, rel=0.1, abs=0.01)
 
 
-def test_kolmogorovs_tail_is_scipys() -> None:
+def test_kolmogorov_tail_agrees_with_scipy() -> None:
     values = np.linspace(0.01, 4, 400)
     found = [statistics.kolmogorov_tail(float(value)) for value in values]
     np.testing.assert_allclose(found, special.kolmogorov(values), rtol=1e-9, atol=1e-15)
@@ -41,7 +41,7 @@ def test_kolmogorovs_tail_is_scipys() -> None:
 
 @pytest.mark.parametrize(("first", "second"), SIZES)
 @pytest.mark.parametrize("categories", [2, 4, 9])
-def test_chi_square_is_scipys(first: int, second: int, categories: int) -> None:
+def test_chi_square_agrees_with_scipy(first: int, second: int, categories: int) -> None:
     rng = np.random.default_rng(categories)
     shares = rng.dirichlet(np.full(categories, 5.0), size=2)
     tables = [rng.multinomial(n, p) for n, p in zip((first, second), shares, strict=True)]
@@ -54,33 +54,33 @@ def test_chi_square_is_scipys(first: int, second: int, categories: int) -> None:
     assert p == pytest.approx(expected.pvalue, rel=1e-9, abs=1e-300)
 
 
-def test_chi_squares_tail_is_scipys() -> None:
+def test_chi_square_p_agrees_with_scipy() -> None:
     for degrees in range(1, 25):
         for statistic in (0.0, 0.01, 1.0, 10.0, 100.0, 1500.0):
             p = statistics.chi_square_p(statistic, degrees)
             assert p == pytest.approx(stats.chi2.sf(statistic, degrees), rel=1e-9, abs=1e-300)
 
 
-def test_category_that_nobody_has_takes_no_freedom() -> None:
+def test_chi_square_ignores_category_without_samples() -> None:
     assert statistics.chi_square({"a": 5, "b": 5, "c": 0}, {"a": 6, "b": 4})[1] == 1
     statistic, degrees = statistics.chi_square({"a": 5}, {"a": 6})
     assert (statistic, degrees) == (0, 0)
     assert statistics.chi_square_p(statistic, degrees) == 1
 
 
-def test_total_variation_is_the_share_that_differs() -> None:
+def test_total_variation_returns_share_that_differs() -> None:
     assert statistics.total_variation({"a": 1, "b": 1}, {"a": 10, "b": 10}) == 0
     assert statistics.total_variation({"a": 3, "b": 1}, {"a": 1, "b": 3}) == pytest.approx(0.5)
     assert statistics.total_variation({"a": 2}, {"b": 2}) == 1
 
 
-def test_holm_adjusts_step_by_step() -> None:
+def test_holm_agrees_with_calculation_by_hand() -> None:
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
     assert statistics.holm([]) == []
 
 
-def test_holm_leaves_out_a_test_that_was_not_made() -> None:
+def test_holm_skips_nan() -> None:
     adjusted = statistics.holm([math.nan, 0.01, 0.04])
     assert math.isnan(adjusted[0])
     assert adjusted[1:] == pytest.approx([0.02, 0.04])

@@ -1,4 +1,4 @@
-"""Child processes: what they report, how they end, and that none outlives its parent."""
+"""Child processes: events, failures, and that none outlives its parent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_progress_and_result_come_through(child: Started) -> None:
+def test_run_returns_progress_and_result(child: Started) -> None:
     seen: list[dict[str, Any]] = []
     result = run(
         child(
@@ -67,7 +67,7 @@ def test_progress_and_result_come_through(child: Started) -> None:
 
 
 @pytest.mark.parametrize("chatter", ["hello", "5", "null", "[1]", '"event"', "", '{"event": "x"}'])
-def test_chatter_on_standard_output_is_ignored(child: Started, chatter: str) -> None:
+def test_run_ignores_other_output_of_child(child: Started, chatter: str) -> None:
     result = run(
         child(
             f"""
@@ -81,7 +81,7 @@ def test_chatter_on_standard_output_is_ignored(child: Started, chatter: str) -> 
     assert result["answer"] == 1
 
 
-def test_known_error_arrives_as_its_own_class_with_details(child: Started) -> None:
+def test_run_raises_error_of_child_with_class_and_details(child: Started) -> None:
     with pytest.raises(errors.PromotionRefusedError, match="no good") as caught:
         run(
             child(
@@ -106,7 +106,7 @@ def test_known_error_arrives_as_its_own_class_with_details(child: Started) -> No
         ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by SIGKILL"),
     ],
 )
-def test_end_without_a_word_is_a_failure_that_says_how(
+def test_run_raises_child_failure_when_child_ends_without_result(
     child: Started, body: str, words: str
 ) -> None:
     with pytest.raises(ChildFailure, match=words) as caught:
@@ -114,9 +114,7 @@ def test_end_without_a_word_is_a_failure_that_says_how(
     assert "secret" not in str(caught.value)
 
 
-def test_child_that_runs_too_long_is_killed_with_all_it_started(
-    child: Started, tmp_path: Path
-) -> None:
+def test_run_kills_child_and_its_children_after_timeout(child: Started, tmp_path: Path) -> None:
     with pytest.raises(ChildFailure, match="stopped after"):
         run(
             child(
@@ -135,7 +133,7 @@ def test_child_that_runs_too_long_is_killed_with_all_it_started(
     assert not any(is_alive(pid) for pid in pids)
 
 
-def test_cancelled_wait_kills_the_child(child: Started, tmp_path: Path) -> None:
+def test_run_kills_child_when_cancelled(child: Started, tmp_path: Path) -> None:
     async def cancelled() -> int:
         said = asyncio.Event()
         pid = 0
@@ -164,12 +162,12 @@ def test_cancelled_wait_kills_the_child(child: Started, tmp_path: Path) -> None:
     assert not is_alive(asyncio.run(cancelled()))
 
 
-def test_memory_over_the_limit_is_a_named_failure(child: Started) -> None:
+def test_run_raises_training_failed_when_child_exceeds_memory_limit(child: Started) -> None:
     with pytest.raises(errors.TrainingFailedError, match="more memory"):
         run(child("with report_to_parent(): bytearray(600 << 20)", memory_mb=512))
 
 
-def test_child_runs_at_lower_priority_and_without_the_servers_metrics(child: Started) -> None:
+def test_child_has_lower_priority_and_no_server_metrics(child: Started) -> None:
     result = run(
         child(
             """
@@ -183,7 +181,7 @@ def test_child_runs_at_lower_priority_and_without_the_servers_metrics(child: Sta
     assert result["metrics"] == ""
 
 
-def test_grandchild_is_bound_to_the_child_that_started_it(child: Started) -> None:
+def test_grandchild_ends_with_the_child_that_started_it(child: Started) -> None:
     result = run(
         child(
             """
@@ -203,7 +201,7 @@ def test_grandchild_is_bound_to_the_child_that_started_it(child: Started) -> Non
     assert result["depth"] == 2
 
 
-def test_child_dies_with_its_killed_parent(tmp_path: Path) -> None:
+def test_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     script = tmp_path / "child.py"
     script.write_text(
@@ -240,7 +238,7 @@ def test_child_dies_with_its_killed_parent(tmp_path: Path) -> None:
     assert gone
 
 
-def test_every_error_survives_the_way_between_processes() -> None:
+def test_every_error_is_equal_after_json_round_trip() -> None:
     for code, kind in errors._by_code(errors.StudentSuccessError).items():
         made = errors.StudentSuccessError.from_json({"code": code, "message": "m", "details": []})
         assert type(made) is kind
@@ -249,7 +247,7 @@ def test_every_error_survives_the_way_between_processes() -> None:
     assert type(unknown) is errors.StudentSuccessError
 
 
-def test_what_a_killed_child_started_ends_with_it(tmp_path: Path) -> None:
+def test_children_of_a_killed_child_end_with_it(tmp_path: Path) -> None:
     """As the processes of a parallel search do not by themselves; here nobody tidies up."""
     body = f"""
     import signal, subprocess
@@ -277,7 +275,7 @@ def test_what_a_killed_child_started_ends_with_it(tmp_path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_work_that_is_waited_for_is_finished_at_sigterm(child: Started) -> None:
+def test_child_ignores_sigterm_when_its_result_is_awaited(child: Started) -> None:
     body = """
     import signal
     with report_to_parent() as stream:
@@ -287,7 +285,7 @@ def test_work_that_is_waited_for_is_finished_at_sigterm(child: Started) -> None:
     assert run(child(body))["answer"] == 42
 
 
-def test_training_ends_at_sigterm(child: Started) -> None:
+def test_background_child_ends_at_sigterm(child: Started) -> None:
     body = """
     import signal
     with report_to_parent(background=True) as stream:

@@ -34,7 +34,7 @@ def problem(**changed: Any) -> str:
     return str(found["type"])
 
 
-def test_features_are_those_of_the_contract_in_its_order() -> None:
+def test_features_have_names_and_order_of_the_contract() -> None:
     assert (
         *("school", "age", "reason", "nursery", "traveltime", "studytime", "failures"),
         *("schoolsup", "famsup", "paid", "activities", "higher", "freetime", "goout"),
@@ -58,7 +58,7 @@ def test_features_are_those_of_the_contract_in_its_order() -> None:
         ("G2", 0, 20),
     ],
 )
-def test_bounds_are_those_of_the_contract(name: str, low: int, high: int) -> None:
+def test_features_have_bounds_of_the_contract(name: str, low: int, high: int) -> None:
     feature = next(f for f in FEATURES if f.name == name)
     assert (feature.low, feature.high) == (low, high)
     for bound in (low, high):
@@ -88,12 +88,12 @@ def test_grade_of_another_type_or_out_of_range_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("name", CATEGORICAL)
 @pytest.mark.parametrize("value", ["", "YES", "gp", 1, True, None, ["yes"], "yes "])
-def test_category_that_is_not_one_of_them_is_refused(name: str, value: Any) -> None:
+def test_unknown_category_is_refused(name: str, value: Any) -> None:
     assert problem(**{name: value}) == "literal_error"
 
 
 @pytest.mark.parametrize("name", [f.name for f in FEATURES if not f.nullable])
-def test_required_feature_may_not_be_left_out(name: str) -> None:
+def test_missing_required_feature_is_refused(name: str) -> None:
     body = {key: value for key, value in EXAMPLE.items() if key != name}
     with pytest.raises(ValidationError, match="Field required"):
         StudentFeatures.model_validate_json(json.dumps(body))
@@ -110,7 +110,7 @@ def test_required_feature_may_not_be_left_out(name: str) -> None:
         ({"G1": 0, "G2": 0}, Horizon.G1_G2),
     ],
 )
-def test_horizon_says_which_grades_are_known(grades: dict[str, Any], horizon: Horizon) -> None:
+def test_horizon_follows_known_grades(grades: dict[str, Any], horizon: Horizon) -> None:
     body = {k: v for k, v in EXAMPLE.items() if k not in ("G1", "G2")} | grades
     assert StudentFeatures.model_validate_json(json.dumps(body)).horizon is horizon
 
@@ -130,7 +130,7 @@ def test_unknown_field_is_refused() -> None:
     assert problem(sex="F") == "extra_forbidden"
 
 
-def test_pupil_cannot_be_changed() -> None:
+def test_pupil_is_immutable() -> None:
     with pytest.raises(ValidationError):
         read().age = 18  # type: ignore[misc]
 
@@ -147,12 +147,12 @@ def test_pupil_cannot_be_changed() -> None:
         }
     )
 )
-def test_whatever_the_table_allows_is_valid_and_comes_back_as_sent(body: dict[str, Any]) -> None:
+def test_every_allowed_value_is_valid_and_returned_unchanged(body: dict[str, Any]) -> None:
     found = StudentFeatures.model_validate_json(json.dumps(body))
     assert found.model_dump(exclude={"reference"}) == body
 
 
-def test_every_feature_is_explained_in_both_languages() -> None:
+def test_every_feature_has_label_and_help_in_both_languages() -> None:
     for feature in FEATURES:
         said = feature.public()
         for texts in (said["labels"], said["help"]):

@@ -71,7 +71,7 @@ def key(
         route="predict",
         caller=caller,
         body=body,
-        asked_session=asked,
+        requested_session=asked,
         session_id="s",
         answer=answer,
     )
@@ -446,7 +446,7 @@ def marked(history: History) -> History:
             route="predict",
             caller="api",
             body=b"{}",
-            asked_session=MARK,
+            requested_session=MARK,
             session_id=MARK,
             answer=ANSWER,
         )
