@@ -25,6 +25,7 @@ from benchmarks.bulk import write_pupils
 from student_success.bulk import executors
 from student_success.bulk.checkpoint import work_folder_of
 from student_success.bulk.model_choice import Model
+from student_success.cli.output import ExitCode
 from student_success.core import dask_client
 from student_success.core.errors import UnavailableError
 from student_success.core.settings import ROOT
@@ -237,7 +238,7 @@ def test_score_writes_one_output_for_each_file_of_a_folder(run: Any, tmp_path: P
     table = parquet.read_table(tmp_path / "out" / "d.parquet").to_pylist()
     assert [float(row["predicted_G3"]) for row in rows] == [row["predicted_G3"] for row in table]
     again = run(source, tmp_path / "out")
-    assert again.returncode == 2
+    assert again.returncode == ExitCode.REFUSED
     assert "--overwrite" in again.stderr
     assert run(source, tmp_path / "out", "--overwrite", "--to=csv").returncode == 0
     assert (tmp_path / "out" / "d.csv").exists()
@@ -265,29 +266,29 @@ def test_score_refuses_output_that_another_run_writes(run: Any, tmp_path: Path) 
     with (work_folder_of(out) / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = run(source, out)
-    assert done.returncode == 2
+    assert done.returncode == ExitCode.REFUSED
     assert "Another run" in done.stderr
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "code", "message"),
     [
-        (["--engine=dask"], "--scheduler"),
-        (["--model=7"], "never deployed"),
-        (["--model=/nowhere"], "incomplete or damaged"),
-        (["--workers=0"], "1 or more"),
-        (["--encoding=utf-16"], "--encoding"),
+        (["--engine=dask"], ExitCode.USAGE, "--scheduler"),
+        (["--model=7"], ExitCode.REFUSED, "never deployed"),
+        (["--model=/nowhere"], ExitCode.REFUSED, "incomplete or damaged"),
+        (["--workers=0"], ExitCode.USAGE, "1 or more"),
+        (["--encoding=utf-16"], ExitCode.USAGE, "--encoding"),
     ],
 )
 def test_score_explains_invalid_options(
-    run: Any, tmp_path: Path, options: list[str], words: str
+    run: Any, tmp_path: Path, options: list[str], code: ExitCode, message: str
 ) -> None:
     source = tmp_path / "in.csv"
     write_pupils(source, 5)
     done = run(source, tmp_path / "out.csv", *options)
-    assert done.returncode == 2
-    assert words in done.stderr
+    assert done.returncode == code
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out.csv").exists()
 
@@ -318,7 +319,7 @@ def test_score_needs_pyarrow_for_parquet_only(tmp_path: Path) -> None:
             check=False,
         )
     assert told["out.csv"].returncode == 0, told["out.csv"].stderr
-    assert told["out.parquet"].returncode == 2
+    assert told["out.parquet"].returncode == ExitCode.USAGE
     assert "requirements/full.txt" in told["out.parquet"].stderr
 
 
