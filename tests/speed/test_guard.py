@@ -9,12 +9,21 @@ from __future__ import annotations
 import contextlib
 import shutil
 import statistics
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.load import WrkReport, parse_wrk_report, random_pupils, run_wrk, write_bodies
+from benchmarks.load import (
+    Load,
+    WrkReport,
+    parse_wrk_report,
+    random_pupils,
+    run_wrk,
+    write_bodies,
+)
 from benchmarks.servers_under_test import running, servers_under_test
+from tests.server import free_port
 
 pytestmark = [
     pytest.mark.e2e,
@@ -90,3 +99,14 @@ def test_wrk_is_not_started_beyond_loopback_or_limits(tmp_path: Path) -> None:
     for connections, seconds in ((1, 1e9), (10**6, 1.0), (0, 1.0), (1, 0.0)):
         with pytest.raises(ValueError, match="at most"):
             run_wrk("http://127.0.0.1:1/", bodies=bodies, connections=connections, seconds=seconds)
+
+
+@pytest.mark.parametrize("limit", [{"max_requests": 1}, {"max_seconds": 0.01}])
+def test_load_fails_the_test_when_it_reaches_its_limit(limit: dict[str, float]) -> None:
+    with (
+        pytest.raises(AssertionError, match="reached its limit"),
+        Load(free_port(), clients=2, **limit) as load,  # type: ignore[arg-type]
+    ):
+        time.sleep(0.2)
+    assert load.result.requests == 0
+    assert load.result.refused_connections >= 2
