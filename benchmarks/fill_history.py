@@ -17,7 +17,7 @@ from student_success.domain.students import StudentFeatures
 from student_success.model.predictor import Predictor
 from student_success.services.prediction import make_answer
 from student_success.storage.engine import connect
-from student_success.storage.inference_log.group_commit import COLUMNS
+from student_success.storage.inference_log.prediction_rows import COLUMNS, PredictionRow
 from student_success.storage.migrate import migrate
 from student_success.storage.tables import outcomes
 
@@ -91,7 +91,7 @@ def session_name(number: int) -> str:
     return f"class-{number:06d}"
 
 
-def _different_rows() -> list[tuple[Any, ...]]:
+def _different_rows() -> list[PredictionRow]:
     """Return rows as the service makes them; each is written many times."""
     predictor = Predictor.load(ROOT / "student_success" / "seed", version="17")
     different_rows = []
@@ -99,7 +99,7 @@ def _different_rows() -> list[tuple[Any, ...]]:
         student = StudentFeatures.model_validate(pupil)
         prediction = predictor.predict(student)
         _, row = make_answer(student, prediction, predictor, session_id="s", now=0)
-        different_rows.append(row[3:4] + row[5:])
+        different_rows.append(row)
     return different_rows
 
 
@@ -118,8 +118,13 @@ def _chunks(rows: int, first_us: int, last_us: int, seed: int) -> Iterator[tuple
             prediction_id = f"{at // 1000:012x}{bits(80):020x}"
             session = sessions[int(draw() * len(sessions))] if number % 1000 else LARGE_SESSION
             reference = names[int(draw() * 2000)] if draw() < WITH_REFERENCE else None
-            template = templates[int(draw() * _DIFFERENT_ROWS)]
-            predictions.append((prediction_id, session, at, template[0], reference, *template[1:]))
+            row = templates[int(draw() * _DIFFERENT_ROWS)]._replace(
+                prediction_id=prediction_id,
+                session_id=session,
+                created_us=at,
+                reference=reference,
+            )
+            predictions.append(row)
             if at < newest_outcome_us and draw() < WITH_OUTCOME:
                 outcome_rows.append((prediction_id, session, int(draw() * 21), at + 1_000_000))
         yield predictions, outcome_rows

@@ -66,7 +66,7 @@ async def _commits(folder: Path, rows: Sequence[Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=folder) as temporary_folder:
         url = f"sqlite:///{temporary_folder}/micro.db"
         migrate(url, state_dir=Path(temporary_folder))
-        history = History(connect(url), quick_engine=connect(url, busy_seconds=0, pool_size=1))
+        history = History(connect(url), loop_engine=connect(url, busy_seconds=0, pool_size=1))
         history.start()
         costs_by_name = {}
         unique_rows = _with_new_ids(rows)

@@ -62,23 +62,18 @@ def align_alias(settings: Settings, deployments: Deployments, *, may_adopt: bool
 
 def _align(settings: Settings, deployments: Deployments, *, may_adopt: bool) -> None:
     alias = mlflow_client.alias(settings)
-    last_set = deployments.known_alias(settings.model_alias)
-    being_set = deployments.known_alias(_moving(settings))
-    expected = (last_set, being_set, wanted_alias(deployments))
+    known = deployments.alias_state(settings.model_alias)
+    expected = (known.version, known.moving_to, wanted_alias(deployments))
     if may_adopt and alias is not None and alias not in expected:
         _adopt(settings, deployments, alias)
     wanted = wanted_alias(deployments)
     if wanted != alias:
         # Recorded before the alias is moved: if this process ends in between, or MLflow moves the
         # alias without answering, it must not look as if somebody had moved it.
-        deployments.remember_alias(_moving(settings), wanted)
+        deployments.set_alias_moving_to(settings.model_alias, wanted)
         mlflow_client.move_alias(settings, wanted)
-    if wanted != last_set:
-        deployments.remember_alias(settings.model_alias, wanted)
-
-
-def _moving(settings: Settings) -> str:
-    return f"{settings.model_alias} (moving)"
+    if wanted != known.version:
+        deployments.set_alias_version(settings.model_alias, wanted)
 
 
 def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:

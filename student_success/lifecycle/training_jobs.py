@@ -1,4 +1,4 @@
-"""Training jobs: one at a time, each in a process of its own, with its progress on record."""
+"""Training jobs: one at a time, each in a child process, with its progress in the database."""
 
 from __future__ import annotations
 
@@ -11,44 +11,40 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Update, func, insert, select, update
-
 from student_success.core import metrics, subprocesses
-from student_success.core.clock import iso, now_us
+from student_success.core.clock import now_us
 from student_success.core.errors import (
     BusyError,
     DatabaseUnavailableError,
-    NotFoundError,
     StudentSuccessError,
     TrainingFailedError,
 )
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import TrainRequest
-from student_success.storage.engine import reading, writing
+from student_success.storage.jobs import JobTable
 from student_success.storage.locks import Operation, exclusive
-from student_success.storage.tables import jobs
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 0.5
-END_PATIENCE_SECONDS = 60.0
-"""How long the end of a training waits for a database that is away."""
+END_RETRY_SECONDS = 60.0
+"""How long the end of a training is retried while the database is unavailable."""
 INTERRUPTED = "The server stopped during the training."
 
 
-class Jobs:
-    """Start trainings and tell how they go."""
+class TrainingJobs:
+    """Start trainings and record their progress."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, table: JobTable) -> None:
         self._settings = settings
-        self._engine = engine
+        self._table = table
         self._running: set[asyncio.Task[dict[str, Any]]] = set()
 
     def recover(self) -> None:
-        """Mark trainings as failed that a stopped server left behind."""
-        with contextlib.suppress(BusyError), self._lock(), writing(self._engine) as connection:
-            connection.execute(_interrupted(jobs.c.state == "running"))
+        """Mark the trainings of a stopped server as failed."""
+        with contextlib.suppress(BusyError), self._lock():
+            self._table.fail_running(INTERRUPTED)
 
     async def start(
         self, request: TrainRequest, *, champion: Path
@@ -71,56 +67,24 @@ class Jobs:
             If a training or a promotion is under way.
         """
         job_id = uuid.uuid4().hex
-        held = await asyncio.to_thread(self._begin, job_id)
-        task = asyncio.create_task(self._run(job_id, request, champion, held))
+        lock = await asyncio.to_thread(self._begin, job_id)
+        task = asyncio.create_task(self._run(job_id, request, champion, lock))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return job_id, task
 
     def _begin(self, job_id: str) -> contextlib.ExitStack:
-        """Take the lock and put the job on record; the lock is the caller's to let go."""
-        with contextlib.ExitStack() as undo:
-            undo.enter_context(self._lock())
-            with writing(self._engine) as connection:
-                # The lock is ours, so whatever still says "running" is not.
-                connection.execute(_interrupted(jobs.c.state == "running"))
-                # The newest job stays the newest, whatever the clock says.
-                newest = connection.execute(select(func.max(jobs.c.created_us))).scalar() or 0
-                connection.execute(
-                    insert(jobs).values(
-                        id=job_id,
-                        kind="training",
-                        state="running",
-                        created_us=max(now_us(), newest + 1),
-                        progress_json="{}",
-                    )
-                )
-            return undo.pop_all()
+        """Take the lock and add the job; the caller releases the lock."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._lock())
+            # This process holds the lock, so no other job can still be running.
+            self._table.fail_running(INTERRUPTED)
+            self._table.add(job_id)
+            return stack.pop_all()
 
     def get(self, job_id: str | None) -> dict[str, Any]:
-        """Return the fields of `JobAnswer`; of the newest job for None.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such job.
-        """
-        with reading(self._engine) as connection:
-            query = select(jobs).order_by(jobs.c.created_us.desc()).limit(1)
-            if job_id is not None:
-                query = query.where(jobs.c.id == job_id)
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise NotFoundError("There is no such training job.")
-        return {
-            "job_id": row.id,
-            "state": row.state,
-            "created_at": iso(row.created_us),
-            "finished_at": None if row.finished_us is None else iso(row.finished_us),
-            "progress": json.loads(row.progress_json),
-            "result": None if row.result_json is None else json.loads(row.result_json),
-            "error": row.error,
-        }
+        """Return the fields of `JobAnswer`, see `JobTable.get`."""
+        return self._table.get(job_id)
 
     async def close(self) -> None:
         """Stop the training under way, if there is one, and say so on its record."""
@@ -129,20 +93,20 @@ class Jobs:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _run(
-        self, job_id: str, request: TrainRequest, champion: Path, held: contextlib.ExitStack
+        self, job_id: str, request: TrainRequest, champion: Path, lock: contextlib.ExitStack
     ) -> dict[str, Any]:
         settings = self._settings
         started = time.monotonic()
-        last_said = 0.0
-        noting: list[asyncio.Future[None]] = []
+        recorded_at = 0.0
+        updates: list[asyncio.Future[None]] = []
 
-        def note(message: dict[str, Any]) -> None:
-            nonlocal last_said
-            if time.monotonic() - last_said >= PROGRESS_SECONDS:
-                last_said = time.monotonic()
+        def record_progress(message: dict[str, Any]) -> None:
+            nonlocal recorded_at
+            if time.monotonic() - recorded_at >= PROGRESS_SECONDS:
+                recorded_at = time.monotonic()
                 message.pop("event", None)
                 values: dict[str, Any] = {"progress_json": json.dumps(message)}
-                noting.append(asyncio.ensure_future(self._record(job_id, **values)))
+                updates.append(asyncio.ensure_future(self._update(job_id, **values)))
 
         arguments = ["-m", "training", "run", f"--champion={champion}"]
         if request.family is not None:
@@ -154,14 +118,14 @@ class Jobs:
                 *arguments,
                 timeout=settings.train_timeout_seconds,
                 memory_mb=settings.train_memory_mb,
-                on_progress=note,
+                on_progress=record_progress,
             )
             result.pop("event")
             answer = {"status": "ok", "job_id": job_id, **result}
-            await asyncio.gather(*noting)
-            await self._record(
+            await asyncio.gather(*updates)
+            await self._update(
                 job_id,
-                patience=END_PATIENCE_SECONDS,
+                retry_seconds=END_RETRY_SECONDS,
                 state="done",
                 result_json=json.dumps(answer),
                 finished_us=now_us(),
@@ -172,8 +136,8 @@ class Jobs:
                 raise TrainingFailedError(f"The training {error}.") from error
             raise
         finally:
-            # In a thread: a server that keeps the lock may take its time.
-            await asyncio.shield(asyncio.to_thread(held.close))
+            # On a thread: releasing a lock of a database server may take a while.
+            await asyncio.shield(asyncio.to_thread(lock.close))
         metrics.training_runs_total.labels("ok").inc()
         metrics.training_duration_seconds.observe(time.monotonic() - started)
         metrics.training_last_success_timestamp_seconds.set_to_current_time()
@@ -184,54 +148,46 @@ class Jobs:
 
     async def _failed(self, job_id: str, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
-            words = INTERRUPTED
+            reason = INTERRUPTED
         elif isinstance(error, StudentSuccessError):
-            words = error.message
+            reason = error.message
         else:
-            words = f"The training {error}."
+            reason = f"The training {error}."
         metrics.training_runs_total.labels("failed").inc()
-        logger.error("training_failed", extra={"job_id": job_id, "reason": words})
-        patience = 0.0 if words is INTERRUPTED else END_PATIENCE_SECONDS
-        await self._record(
-            job_id, patience=patience, state="failed", error=words, finished_us=now_us()
+        logger.error("training_failed", extra={"job_id": job_id, "reason": reason})
+        retry_seconds = 0.0 if reason is INTERRUPTED else END_RETRY_SECONDS
+        await self._update(
+            job_id,
+            retry_seconds=retry_seconds,
+            state="failed",
+            error=reason,
+            finished_us=now_us(),
         )
 
-    async def _record(self, job_id: str, *, patience: float = 0.0, **values: Any) -> None:
-        """Put it on record; a database that is away for the moment does not end a training.
+    async def _update(self, job_id: str, *, retry_seconds: float = 0.0, **values: Any) -> None:
+        """Update the job; an unavailable database does not end a training.
 
         Parameters
         ----------
-        patience
-            Seconds to go on trying while it is away.
+        retry_seconds
+            How long to retry while the database is unavailable.
         """
-        give_up = time.monotonic() + patience
-
-        def record() -> None:
-            with writing(self._engine) as connection:
-                connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-
+        deadline = time.monotonic() + retry_seconds
         while True:
             try:
-                return await asyncio.to_thread(record)
+                return await asyncio.to_thread(self._table.update, job_id, **values)
             except DatabaseUnavailableError:
-                if time.monotonic() >= give_up:
+                if time.monotonic() >= deadline:
                     return None
             await asyncio.sleep(PROGRESS_SECONDS)
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return exclusive(
-            Operation.TRAINING, engine=self._engine, state_dir=self._settings.state_dir
+            Operation.TRAINING, engine=self._table.engine, state_dir=self._settings.state_dir
         )
 
     def _ended(self, task: asyncio.Task[dict[str, Any]]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # Recorded already; an unread one would be logged a second time.
-
-
-def _interrupted(condition: ColumnElement[bool]) -> Update:
-    return (
-        update(jobs)
-        .where(condition)
-        .values(state="failed", error=INTERRUPTED, finished_us=now_us())
-    )
+            # Read it, or asyncio would log the recorded exception a second time.
+            task.exception()

@@ -1,8 +1,8 @@
-"""Pure rules: whether the pupils of today look like those the served model was trained on.
+"""Compare current pupils with the training data of the served model (no database, no clock).
 
-Numbers are compared by Kolmogorov-Smirnov, categories by chi-square, and all p-values are adjusted
-together. With thousands of pupils any trifle is significant, so drift is only what is significant
-and large enough to matter.
+Numbers are compared by the Kolmogorov-Smirnov test, categories by the chi-square test, and all
+p-values are adjusted together. With thousands of pupils every small difference is significant, so a
+difference counts as drift only if it is also large.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from student_success.core.statistics import (
     total_variation,
 )
 from student_success.domain.students import FEATURES
-from student_success.storage.observations import Seen, Values
+from student_success.storage.observations import CurrentPupils, Values
 
 Kind = Literal["ks", "chi-square"]
 
 
-class Verdict(StrEnum):
+class DriftVerdict(StrEnum):
     """What a comparison found."""
 
     TOO_FEW = "insufficient_data"
@@ -35,17 +35,17 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """When a difference is called drift.
+class DriftLimits:
+    """When a difference counts as drift.
 
     Attributes
     ----------
     minimum_count
-        Fewer pupils than this, now or in training, are not compared.
+        Smallest number of pupils, in training and now, that are compared.
     significance
-        Highest adjusted p.
+        Largest adjusted p-value of a drift.
     distance
-        Least distance, 0 to 1.
+        Smallest distance of a drift, 0 to 1.
     """
 
     minimum_count: int
@@ -54,13 +54,13 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """One sample beside its reference.
+class DriftComparison:
+    """A current sample compared with its reference.
 
     Attributes
     ----------
     statistic, p
-        None where there are too few pupils to test.
+        None if there are too few pupils to test.
     distance
         0 to 1: the Kolmogorov-Smirnov statistic, or the share of pupils that would have to change
         category.
@@ -74,8 +74,10 @@ class Comparison:
     distance: float | None = None
 
 
-def compare(reference: Mapping[str, Any], seen: Seen, limits: Limits) -> dict[str, Any]:
-    """Compare the pupils of today with the reference of the served model.
+def compare(
+    reference: Mapping[str, Any], current: CurrentPupils, limits: DriftLimits
+) -> dict[str, Any]:
+    """Compare current pupils with the reference of the served model.
 
     Parameters
     ----------
@@ -89,12 +91,10 @@ def compare(reference: Mapping[str, Any], seen: Seen, limits: Limits) -> dict[st
         test, statistic, p, p_adjusted, distance, count and verdict. The verdict on ``predictions``
         is drift if any horizon's is; its figures are those of the horizon that differs most.
     """
-    made = dict(_comparisons(reference, seen, limits))
-    tested = [key for key, comparison in made.items() if comparison.p is not None]
-    adjusted = dict(zip(tested, holm([made[key].p or 0.0 for key in tested]), strict=True))
-    entries = {
-        key: _entry(comparison, adjusted.get(key), limits) for key, comparison in made.items()
-    }
+    comparisons = dict(_comparisons(reference, current, limits))
+    p_values = {key: item.p for key, item in comparisons.items() if item.p is not None}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    entries = {key: _entry(item, adjusted.get(key), limits) for key, item in comparisons.items()}
     horizons = {name: entry for (group, name), entry in entries.items() if group == "predictions"}
     return {
         "features": {
@@ -105,24 +105,24 @@ def compare(reference: Mapping[str, Any], seen: Seen, limits: Limits) -> dict[st
 
 
 def _comparisons(
-    reference: Mapping[str, Any], seen: Seen, limits: Limits
-) -> Iterator[tuple[tuple[str, str], Comparison]]:
+    reference: Mapping[str, Any], current: CurrentPupils, limits: DriftLimits
+) -> Iterator[tuple[tuple[str, str], DriftComparison]]:
     for feature in FEATURES:
         kind: Kind = "chi-square" if feature.kind == "category" else "ks"
-        known = reference.get("features", {}).get(feature.name)
-        now = seen.features.get(feature.name, {})
-        yield ("features", feature.name), _compared(kind, known, now, limits)
-    for horizon in reference.get("predictions", {}):
-        known, now = reference["predictions"][horizon], seen.predictions.get(horizon, {})
-        yield ("predictions", horizon), _compared("ks", known, now, limits)
+        expected = reference.get("features", {}).get(feature.name)
+        values = current.features.get(feature.name, {})
+        yield ("features", feature.name), _comparison(kind, expected, values, limits)
+    for horizon, expected in reference.get("predictions", {}).items():
+        values = current.predictions.get(horizon, {})
+        yield ("predictions", horizon), _comparison("ks", expected, values, limits)
 
 
-def _compared(
-    kind: Kind, reference: Mapping[str, Any] | None, now: Values, limits: Limits
-) -> Comparison:
+def _comparison(
+    kind: Kind, reference: Mapping[str, Any] | None, now: Values, limits: DriftLimits
+) -> DriftComparison:
     size, count = 0 if reference is None else int(reference["n"]), int(sum(now.values()))
     if reference is None or min(size, count) < limits.minimum_count:
-        return Comparison(kind, count, size)
+        return DriftComparison(kind, count, size)
     before = reference_values(kind, reference)
     if kind == "chi-square":
         statistic, degrees = chi_square(before, now)
@@ -130,20 +130,22 @@ def _compared(
     else:
         statistic = distance = kolmogorov_smirnov(before, now)
         p = kolmogorov_smirnov_p(statistic, first=size, second=count)
-    return Comparison(kind, count, size, statistic, p, distance)
+    return DriftComparison(kind, count, size, statistic, p, distance)
 
 
 def reference_values(kind: Kind, reference: Mapping[str, Any]) -> dict[Any, float]:
-    """Read a distribution of ``drift_reference.json`` as how often each value was seen."""
+    """Return the counts of a distribution of ``drift_reference.json`` by value."""
     counts: Mapping[str, int] = reference["counts"]
     return {float(value) if kind == "ks" else value: float(n) for value, n in counts.items()}
 
 
-def _entry(comparison: Comparison, adjusted: float | None, limits: Limits) -> dict[str, Any]:
-    verdict = Verdict.TOO_FEW
+def _entry(
+    comparison: DriftComparison, adjusted: float | None, limits: DriftLimits
+) -> dict[str, Any]:
+    verdict = DriftVerdict.TOO_FEW
     if adjusted is not None and comparison.distance is not None:
-        moved = adjusted < limits.significance and comparison.distance >= limits.distance
-        verdict = Verdict.DRIFT if moved else Verdict.STABLE
+        drifted = adjusted < limits.significance and comparison.distance >= limits.distance
+        verdict = DriftVerdict.DRIFT if drifted else DriftVerdict.STABLE
     return {
         "test": comparison.test,
         "statistic": _rounded(comparison.statistic),
@@ -161,10 +163,10 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _worst(horizons: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Let the horizon that differs most stand for all of them."""
-    order = (Verdict.TOO_FEW, Verdict.STABLE, Verdict.DRIFT)
+    """Return the entry of the horizon that differs most, with the counts of all horizons."""
+    order = (DriftVerdict.TOO_FEW, DriftVerdict.STABLE, DriftVerdict.DRIFT)
     if not horizons:
-        return _entry(Comparison("ks", 0, 0), None, Limits(1, 1.0))
+        return _entry(DriftComparison("ks", 0, 0), None, DriftLimits(1, 1.0))
     worst = max(
         horizons.values(),
         key=lambda entry: (order.index(entry["verdict"]), entry["distance"] or 0.0, entry["count"]),

@@ -11,7 +11,7 @@ import logging
 from student_success.core.errors import StudentSuccessError
 from student_success.core.settings import Settings
 from student_success.lifecycle.champion import Champion
-from student_success.lifecycle.training_jobs import Jobs
+from student_success.lifecycle.training_jobs import TrainingJobs
 from student_success.monitoring.monitor import Monitor
 from student_success.services.explanation import ExplanationService
 from student_success.services.health import Health
@@ -21,8 +21,8 @@ from student_success.services.prediction import PredictionService
 from student_success.services.registry_watch import RegistryWatch
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect
-from student_success.storage.inference_log.group_commit import LOCK_SECONDS
 from student_success.storage.inference_log.history import History
+from student_success.storage.jobs import JobTable
 from student_success.storage.migrate import migrate
 from student_success.storage.outcomes import Outcomes
 
@@ -50,8 +50,8 @@ class Application:
         self._control = connect(settings.database, synchronous="FULL")
         self._monitoring = connect(settings.database, pool_size=1)
         deployments = Deployments(self._control)
-        self._history = _history(settings)
-        self._jobs = Jobs(settings, self._control)
+        self._history = History.open(settings)
+        self._jobs = TrainingJobs(settings, JobTable(self._control))
         self._champion = champion = Champion(settings, deployments)
         self._registry = RegistryWatch(
             settings=settings, deployments=deployments, champion=champion
@@ -111,20 +111,3 @@ class Application:
     async def _await_database(self) -> None:
         while not await asyncio.to_thread(self._prepare_database):
             await asyncio.sleep(DATABASE_RETRY_SECONDS)
-
-
-def _history(settings: Settings) -> History:
-    sqlite = settings.database.startswith("sqlite")
-    synchronous = settings.history_synchronous
-    quick = sqlite and synchronous == "NORMAL"
-    return History(
-        connect(settings.database, synchronous=synchronous),
-        commit_engine=connect(
-            settings.database,
-            synchronous=synchronous,
-            busy_seconds=0 if sqlite else LOCK_SECONDS,
-            pool_size=1,
-        ),
-        quick_engine=connect(settings.database, busy_seconds=0, pool_size=1) if quick else None,
-        retention_days=settings.history_retention_days,
-    )

@@ -26,7 +26,7 @@ from student_success.domain.schemas.lifecycle import (
 from student_success.domain.students import FEATURE_NAMES, FEATURES
 from student_success.lifecycle import promotion
 from student_success.lifecycle.champion import Champion
-from student_success.lifecycle.training_jobs import Jobs
+from student_success.lifecycle.training_jobs import TrainingJobs
 from student_success.registry.child_process import run_command
 from student_success.storage.deployments import Deployments
 from student_success.storage.locks import Operation, exclusive
@@ -36,7 +36,12 @@ class ModelLifecycle:
     """The life of the model's versions. Everything that needs MLflow runs in a child process."""
 
     def __init__(
-        self, *, settings: Settings, deployments: Deployments, jobs: Jobs, champion: Champion
+        self,
+        *,
+        settings: Settings,
+        deployments: Deployments,
+        jobs: TrainingJobs,
+        champion: Champion,
     ) -> None:
         self._settings = settings
         self._deployments = deployments

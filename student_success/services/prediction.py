@@ -27,8 +27,9 @@ from student_success.domain.students import StudentFeatures
 from student_success.lifecycle.champion import Champion
 from student_success.model.prediction import Prediction
 from student_success.model.predictor import Predictor
-from student_success.storage.inference_log.group_commit import MAX_ROWS_IN_LOOP, Row
+from student_success.storage.inference_log.group_commit import MAX_ROWS_ON_LOOP
 from student_success.storage.inference_log.history import History
+from student_success.storage.inference_log.prediction_rows import PredictionRow
 
 _REFERENCE = {"reference"}
 _set = object.__setattr__  # The models are frozen.
@@ -104,7 +105,7 @@ class PredictionService:
         predictor = self._champion.serving().predictor
         version = predictor.version
 
-        def compute() -> tuple[bytes, list[Row], list[Prediction]]:
+        def compute() -> tuple[bytes, list[PredictionRow], list[Prediction]]:
             predictions = predictor.predict_many(students)
             now = now_us()
             answers_rows = [
@@ -119,7 +120,7 @@ class PredictionService:
             )
 
         # Computing a small batch takes less time than a switch to a thread and back.
-        small = len(students) <= MAX_ROWS_IN_LOOP
+        small = len(students) <= MAX_ROWS_ON_LOOP
         body, rows, predictions = compute() if small else await asyncio.to_thread(compute)
         key = _key("predict_batch", idempotency, session_id, body)
         try:
@@ -133,7 +134,7 @@ class PredictionService:
         return answered
 
     async def _commit(
-        self, rows: Sequence[Row], answer: Answered, *, key: IdempotencyKey | None
+        self, rows: Sequence[PredictionRow], answer: Answered, *, key: IdempotencyKey | None
     ) -> Answered:
         """Commit rows; return `answer`, the earlier answer of the key, or `answer` as unlogged."""
         try:
@@ -178,7 +179,7 @@ def make_answer(
     *,
     session_id: str,
     now: int,
-) -> tuple[PredictionAnswer, Row]:
+) -> tuple[PredictionAnswer, PredictionRow]:
     """Return a prediction as a response and as the row that records it.
 
     Parameters
@@ -205,20 +206,21 @@ def make_answer(
             "timestamp": iso(now),
         },
     )
-    row = (
-        prediction_id,
-        session_id,
-        now,
-        student.__pydantic_serializer__.to_json(student, exclude=_REFERENCE).decode(),
-        student.reference,
-        prediction.predicted_G3,
-        prediction.decision.value,
-        prediction.pass_probability,
-        prediction.low,
-        prediction.high,
-        prediction.horizon.value,
-        prediction.at_risk,
-        version,
+    row = PredictionRow(
+        prediction_id=prediction_id,
+        session_id=session_id,
+        created_us=now,
+        inputs_json=student.__pydantic_serializer__.to_json(student, exclude=_REFERENCE).decode(),
+        reference=student.reference,
+        predicted_g3=prediction.predicted_G3,
+        decision=prediction.decision.value,
+        pass_probability=prediction.pass_probability,
+        interval_low=prediction.low,
+        interval_high=prediction.high,
+        interval_level=predictor.interval_level,
+        horizon=prediction.horizon.value,
+        at_risk=prediction.at_risk,
+        model_version=version,
     )
     return answer, row
 

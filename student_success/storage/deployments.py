@@ -10,19 +10,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select
+from sqlalchemy import Connection, Engine, Row, insert, select
 
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import BusyError, ConflictError
 from student_success.domain.decision import SEED
-from student_success.storage.engine import insert_or, one_writer, reading, writing
-from student_success.storage.tables import alias_state, deployments, snapshots
+from student_success.storage.engine import one_writer, reading, upsert, writing
+from student_success.storage.tables import alias_state, deployments, deployments_head
 
 Action = Literal["promote", "rollback", "adopt"]
 _GENESIS = "0" * 64
-_LAST = "last-deployment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,15 @@ class Deployment:
         }
 
 
+class AliasState(NamedTuple):
+    """Where MLflow's alias pointed when last set or accepted, and where it was to be moved."""
+
+    version: str | None = None
+    moving_to: str | None = None
+
+
 class Deployments:
-    """Read and extend the record."""
+    """Read and extend the audit log of deployments."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -142,7 +148,7 @@ class Deployments:
             }
             values["hash"] = _chain(before.hash if before else _GENESIS, values)
             connection.execute(insert(deployments).values(values))
-            _remember_last(connection, values["hash"], at=values["created_us"])
+            connection.execute(upsert(connection, deployments_head, {"id": 1}, hash=values["hash"]))
             newest = _newest(connection)
             assert newest is not None
             return newest
@@ -175,7 +181,8 @@ class Deployments:
         hash_before, version_before, id_before = _GENESIS, SEED, 0
         with reading(self.engine) as connection:
             rows = connection.execute(select(deployments).order_by(deployments.c.id)).all()
-            last = _last_remembered(connection)
+            # None in a record that began before the head was kept.
+            head = connection.execute(select(deployments_head.c.hash)).scalar()
         for row in rows:
             if row.id != id_before + 1 and self.engine.dialect.name == "sqlite":
                 problems.append(f"between rows {id_before} and {row.id} a row is missing")
@@ -184,43 +191,33 @@ class Deployments:
             if row.from_version != version_before:
                 problems.append(f"row {row.id} does not start from the version before it")
             hash_before, version_before, id_before = row.hash, row.to_version, row.id
-        if last not in (None, hash_before):
-            # No hash comes after the newest row.
+        if head not in (None, hash_before):
             problems.append(f"after row {id_before} a row is missing")
         return problems
 
-    def known_alias(self, name: str) -> str | None:
-        """Return the version MLflow's alias had when it was last set or accepted."""
+    def alias_state(self, name: str) -> AliasState:
+        """Return what is known of MLflow's alias."""
         with reading(self.engine) as connection:
-            found: str | None = connection.execute(
-                select(alias_state.c.version).where(alias_state.c.name == name)
-            ).scalar()
-            return found
+            row = connection.execute(
+                select(alias_state.c.version, alias_state.c.moving_to).where(
+                    alias_state.c.name == name
+                )
+            ).one_or_none()
+        return AliasState() if row is None else AliasState(row.version, row.moving_to)
 
-    def remember_alias(self, name: str, version: str | None) -> None:
-        """Keep what MLflow's alias was set to."""
+    def set_alias_version(self, name: str, version: str | None) -> None:
+        """Record the version that MLflow's alias points to."""
+        self._set_alias(name, version=version)
+
+    def set_alias_moving_to(self, name: str, version: str | None) -> None:
+        """Record where the service is about to move MLflow's alias."""
+        self._set_alias(name, moving_to=version)
+
+    def _set_alias(self, name: str, **values: str | None) -> None:
         with writing(self.engine) as connection:
-            connection.execute(delete(alias_state).where(alias_state.c.name == name))
             connection.execute(
-                insert(alias_state).values(name=name, version=version, updated_us=now_us())
+                upsert(connection, alias_state, {"name": name}, updated_us=now_us(), **values)
             )
-
-
-def _remember_last(connection: Connection, last: str, *, at: int) -> None:
-    values = {"created_us": at, "content_json": json.dumps({"hash": last})}
-    connection.execute(
-        insert_or(connection, snapshots)
-        .values(name=_LAST, **values)
-        .on_conflict_do_update(index_elements=[snapshots.c.name], set_=values)
-    )
-
-
-def _last_remembered(connection: Connection) -> str | None:
-    """Return the hash of the row that was added last; None in a record of before this was kept."""
-    found = connection.execute(
-        select(snapshots.c.content_json).where(snapshots.c.name == _LAST)
-    ).scalar()
-    return None if found is None else str(json.loads(found)["hash"])
 
 
 def _newest(connection: Connection) -> Deployment | None:

@@ -175,6 +175,15 @@ def insert_or(connection: Connection, table: Table) -> Any:
     return insert_sqlite(table)
 
 
+def upsert(connection: Connection, table: Table, key: dict[str, Any], **values: Any) -> Any:
+    """Return a statement that inserts the row of `key`, or updates `values` if it exists."""
+    return (
+        insert_or(connection, table)
+        .values(**key, **values)
+        .on_conflict_do_update(index_elements=list(key), set_=values)
+    )
+
+
 def is_locked(error: BaseException) -> bool:
     """Tell whether a failure was another's lock, which may be gone at the next try."""
     cause = getattr(error, "orig", None) or error

@@ -1,7 +1,7 @@
-"""What the history says of the model served: the pupils of today, and how wrong it was.
+"""Read the history for monitoring: current pupils, errors, and outcomes to learn from.
 
-All of it is bounded: the newest rows, read page by page with a pause after each, so that neither a
-database lock nor the interpreter is held for long.
+Only the newest rows are read, page by page with a pause after each, so that neither a database lock
+nor the interpreter is held for long.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _PAGE = 200
 _PAUSE_SECONDS = 0.01
 
 Values = Mapping[Any, float]
-"""How often each value was seen; numbers as numbers, categories as text."""
+"""Count of each value; numbers as numbers, categories as text."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The pupils of today, counted.
+class CurrentPupils:
+    """Pupils of the newest predictions, counted.
 
     Attributes
     ----------
     features
-        For each feature how often each of its values was seen; grades not known are not counted.
+        Counts by feature; unknown grades are not counted.
     predictions
-        For each horizon how often each predicted grade was seen, rounded.
+        Counts of the rounded predicted grades by horizon.
     """
 
     features: Mapping[str, Values] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """How predictions of one horizon compare with the grades really obtained.
+    """Error of the predictions of one horizon, by the grades obtained.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Live:
 def live(engine: Engine, *, limit: int) -> dict[str, Live]:
     """Compare the newest outcomes with what was predicted, by horizon.
 
-    Of several predictions of a pupil with the same grades known the last one counts.
+    Of several predictions of a pupil with the same known grades, the last one counts.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def live(engine: Engine, *, limit: int) -> dict[str, Live]:
     return {row[0]: Live(int(row[1]), float(row[2]), float(row[3])) for row in rows}
 
 
-def seen(engine: Engine, *, limit: int, model_version: str) -> tuple[Seen, int]:
+def current_pupils(engine: Engine, *, limit: int, model_version: str) -> tuple[CurrentPupils, int]:
     """Count the pupils of the newest predictions, each pupil once.
 
     Parameters
@@ -128,7 +128,7 @@ def seen(engine: Engine, *, limit: int, model_version: str) -> tuple[Seen, int]:
     limit
         Newest predictions to look at.
     model_version
-        Only this version's predicted grades are counted: those of another would differ by nature.
+        Only predictions of this version are counted: another version predicts differently.
 
     Returns
     -------
@@ -143,22 +143,22 @@ def seen(engine: Engine, *, limit: int, model_version: str) -> tuple[Seen, int]:
     features: dict[str, Counter[Any]] = {}
     predictions: dict[str, Counter[Any]] = {}
     pupils: set[int] = set()
-    outlooks: set[int] = set()
-    looked_at = 0
+    horizons_seen: set[int] = set()
+    rows_read = 0
     for row in _newest(engine, limit):
-        looked_at += 1
-        # A hash will do: this is counting, and the texts would take ten times the memory.
+        rows_read += 1
+        # Hashes are enough for counting and take a tenth of the memory of the texts.
         pupil = hash((row.session_id, row.reference or row.inputs_json))
         if pupil not in pupils:
             pupils.add(pupil)
             for name, value in json.loads(row.inputs_json).items():
                 if value is not None:
                     features.setdefault(name, Counter())[rounded(value)] += 1
-        outlook = hash((pupil, row.horizon))
-        if row.model_version == model_version and outlook not in outlooks:
-            outlooks.add(outlook)
+        horizon_key = hash((pupil, row.horizon))
+        if row.model_version == model_version and horizon_key not in horizons_seen:
+            horizons_seen.add(horizon_key)
             predictions.setdefault(row.horizon, Counter())[rounded(row.predicted_g3)] += 1
-    return Seen(features, predictions), looked_at
+    return CurrentPupils(features, predictions), rows_read
 
 
 def _newest(engine: Engine, limit: int) -> Iterator[Any]:
@@ -188,14 +188,13 @@ def _newest(engine: Engine, limit: int) -> Iterator[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Obtained:
-    """A pupil with the grade really obtained.
+class PupilWithOutcome:
+    """A pupil with the grade obtained.
 
     Attributes
     ----------
     inputs_json
-        The 17 features as they were sent, of the prediction that knew the most of the year; of
-        several such the last.
+        Features of the prediction with the most known grades; of several such, the last one.
     actual_g3
         0 to 20.
     """
@@ -204,14 +203,14 @@ class Obtained:
     actual_g3: int
 
 
-def obtained(engine: Engine, *, until_us: int) -> list[Obtained]:
-    """Return every pupil whose outcome is known, each once, in the order of their predictions.
+def pupils_with_outcomes(engine: Engine, *, until_us: int) -> list[PupilWithOutcome]:
+    """Return every pupil with an outcome, each once, in the order of their predictions.
 
     Parameters
     ----------
     until_us
-        Only outcomes recorded up to then: the same pupils whenever it is asked again, unless some
-        were erased.
+        Only outcomes recorded up to then, so that a repeated call returns the same pupils, except
+        those erased since.
 
     Raises
     ------
@@ -226,11 +225,11 @@ def obtained(engine: Engine, *, until_us: int) -> list[Obtained]:
         .order_by(log.id)
     )
     order = list(Horizon)
-    best: dict[tuple[str, str], tuple[int, Obtained]] = {}
+    best: dict[tuple[str, str], tuple[int, PupilWithOutcome]] = {}
     with reading(engine) as connection:
         for row in connection.execute(query):
             pupil = row.session_id, row.reference or row.inputs_json
             known = order.index(Horizon(row.horizon))
             if pupil not in best or known >= best[pupil][0]:
-                best[pupil] = known, Obtained(row.inputs_json, row.actual_g3)
-    return [found for _, found in best.values()]
+                best[pupil] = known, PupilWithOutcome(row.inputs_json, row.actual_g3)
+    return [pupil for _, pupil in best.values()]

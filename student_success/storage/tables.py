@@ -43,6 +43,8 @@ inference_logs = Table(
     Column("horizon", String(8), nullable=False),
     Column("at_risk", Boolean, nullable=False),
     Column("model_version", String(20), nullable=False),
+    # Rows of before this column were all computed at this level.
+    Column("interval_level", Float, nullable=False, server_default=text("0.9")),
     Index("ix_inference_logs_session", "session_id", "id"),
     # A row without a reference is not in it, so that it costs those predictions nothing. So it is
     # on PostgreSQL, by the migration; said here, it would have every start import that dialect.
@@ -72,7 +74,7 @@ snapshots = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("content_json", Text, nullable=False),
 )
-"""What one worker found for all of them to see; aggregates only."""
+"""Reports that one worker computes and all workers read; aggregates only."""
 
 idempotency_keys = Table(
     "idempotency_keys",
@@ -100,14 +102,32 @@ deployments = Table(
     sqlite_autoincrement=True,
 )
 
+deployments_head = Table(
+    "deployments_head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
+)
+"""One row with the hash of the newest deployment, so that a removed newest row is detected."""
+
+health_probe = Table(
+    "health_probe",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("checked_us", BigInteger, nullable=False),
+)
+"""One row that the health check writes, to show that the database accepts writes."""
+
 alias_state = Table(
     "alias_state",
     metadata,
     Column("name", String(128), primary_key=True),
     Column("version", String(20)),
     Column("updated_us", BigInteger, nullable=False),
+    Column("moving_to", String(20)),
 )
-"""Where MLflow's alias was when last set or accepted: what differs was moved by hand."""
+"""Where MLflow's alias pointed when it was last set or accepted, and where the service was about to
+move it. An alias that points anywhere else was moved by somebody."""
 
 jobs = Table(
     "jobs",

@@ -79,15 +79,14 @@ def _write_anew(database: sqlite3.Connection) -> None:
     for row in database.execute("SELECT * FROM deployments ORDER BY id").fetchall():
         before = _chain(before, dict(row))
         database.execute("UPDATE deployments SET hash = ? WHERE id = ?", (before, row["id"]))
-    database.execute("UPDATE snapshots SET content_json = json_object('hash', ?)", (before,))
+    database.execute("UPDATE deployments_head SET hash = ?", (before,))
 
 
 def _remove_newest_and_its_traces(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM deployments WHERE id >= 3")
     database.execute("UPDATE sqlite_sequence SET seq = 2 WHERE name = 'deployments'")
     database.execute(
-        "UPDATE snapshots SET content_json = json_object('hash', "
-        "(SELECT hash FROM deployments WHERE id = 2))"
+        "UPDATE deployments_head SET hash = (SELECT hash FROM deployments WHERE id = 2)"
     )
 
 
@@ -106,7 +105,7 @@ TAMPERED: dict[str, Tamper] = {
     "newest removed": _execute("DELETE FROM deployments WHERE id = 4"),
     "newest two removed, and every trace in the database": _remove_newest_and_its_traces,
     "all removed": _execute(
-        "DELETE FROM deployments", "DELETE FROM sqlite_sequence", "DELETE FROM snapshots"
+        "DELETE FROM deployments", "DELETE FROM sqlite_sequence", "DELETE FROM deployments_head"
     ),
     "reordered": _reorder,
     "one slipped in": _execute(

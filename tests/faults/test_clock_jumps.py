@@ -16,8 +16,8 @@ from student_success.core import clock
 from student_success.domain.students import EXAMPLE
 from student_success.services.prediction import new_prediction_id
 from student_success.storage.engine import connect, writing
-from student_success.storage.inference_log.group_commit import COLUMNS
 from student_success.storage.inference_log.history import History
+from student_success.storage.inference_log.prediction_rows import PredictionRow
 from student_success.storage.migrate import migrate
 from student_success.storage.tables import inference_logs
 from tests.faults.database_file import count_predictions
@@ -163,11 +163,11 @@ def test_retention_keeps_young_rows_when_clock_jumps(
         return [row["session_id"] for row in history.page(limit=10)]
 
     for ahead in (-YEAR_US, YEAR_US, -2 * YEAR_US, 2 * YEAR_US):
-        history._forget()
+        history._erase_old()
         assert "today" in left(), ahead
     ahead = 0
     monkeypatch.setattr(clock, "_cautious", clock.CautiousClock())
-    history._forget()
+    history._erase_old()
     assert left() == ["today"]
     history.close()
 
@@ -190,10 +190,11 @@ def record(session_id: str, created_us: int) -> dict[str, object]:
             0.5,
             8,
             12,
+            0.9,
         ),
         *("G1", False, "seed"),
     )
-    return dict(zip(COLUMNS, values, strict=True))
+    return PredictionRow(*values)._asdict()
 
 
 def test_newest_training_stays_newest_when_clock_jumps(
@@ -201,12 +202,14 @@ def test_newest_training_stays_newest_when_clock_jumps(
 ) -> None:
     from student_success.core.settings import Settings
     from student_success.lifecycle import training_jobs as module
+    from student_success.storage import jobs as table
+    from student_success.storage.jobs import JobTable
 
     settings = Settings(state_dir=tmp_path, database_url=f"sqlite:///{tmp_path / 'jobs.db'}")
     migrate(settings.database, state_dir=tmp_path)
-    jobs = module.Jobs(settings, connect(settings.database))
+    jobs = module.TrainingJobs(settings, JobTable(connect(settings.database)))
     for number, wrong in enumerate((0, -YEAR_US, YEAR_US, -YEAR_US, 0)):
-        monkeypatch.setattr(module, "now_us", lambda wrong=wrong: clock.now_us() + wrong)
+        monkeypatch.setattr(table, "now_us", lambda wrong=wrong: clock.now_us() + wrong)
         jobs._begin(f"job-{number}").close()
         assert jobs.get(None)["job_id"] == f"job-{number}"
     asyncio.run(jobs.close())

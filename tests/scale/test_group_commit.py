@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from student_success.storage.engine import connect
-from student_success.storage.inference_log.group_commit import Row
 from student_success.storage.inference_log.history import History
+from student_success.storage.inference_log.prediction_rows import PredictionRow
 from student_success.storage.migrate import migrate
 from tests.scale.postgresql import PostgreSQL
 from tests.unit.storage.inference_log.test_history import row
@@ -41,7 +41,7 @@ def test_simultaneous_requests_share_a_commit(postgresql: PostgreSQL, name: str)
 
     async def client(number: int) -> None:
         for turn in range(TURNS):
-            rows: list[Row] = [row(number * TURNS + turn)]
+            rows: list[PredictionRow] = [row(number * TURNS + turn)]
             await history.append(rows)
 
     async def all_clients() -> None:

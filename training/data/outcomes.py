@@ -17,7 +17,7 @@ from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatur
 from student_success.storage import observations
 from student_success.storage.engine import connect
 from student_success.storage.migrate import migrate
-from student_success.storage.observations import Obtained
+from student_success.storage.observations import PupilWithOutcome
 from training.data.dataset import COLUMNS, Dataset, content_sha256, load
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def load_with_outcomes(settings: Settings, *, until_us: int | None = None) -> Da
     migrate(settings.database, state_dir=settings.state_dir)
     engine = connect(settings.database)
     try:
-        pupils = observations.obtained(engine, until_us=until)
+        pupils = observations.pupils_with_outcomes(engine, until_us=until)
     finally:
         engine.dispose()
     return add(load(settings), pupils, until_us=until)
@@ -66,7 +66,7 @@ def load_again(settings: Settings, described: Mapping[str, Any]) -> Dataset:
     return load_with_outcomes(settings, until_us=int(known["until_us"]))
 
 
-def add(data: Dataset, pupils: Sequence[Obtained], *, until_us: int) -> Dataset:
+def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> Dataset:
     """Add pupils of the history to a dataset; its name, hash and size change.
 
     A pupil who is already in the dataset is not added: the copies could be on both sides of a fold,

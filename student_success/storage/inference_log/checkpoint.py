@@ -1,9 +1,8 @@
-"""SQLite's write-ahead log: moving it into the database file while nobody waits.
+"""Checkpoints of SQLite's write-ahead log, made outside of requests.
 
-What moves the log waits for the disk, and some of that with the lock that all writers need. So the
-log is moved often and little at a time; and the database file, for which SQLite waits only when it
-has moved everything, is brought to the disk first, without a lock. On a database that is not SQLite
-there is nothing to do.
+A checkpoint waits for the disk, partly while it holds the lock that all writers need. So the log is
+moved into the database file often and in small parts, and the database file is synchronised to the
+disk first, without the lock. On a database other than SQLite these functions do nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from sqlalchemy import Engine
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.storage.engine import SQLITE_PAGE_BYTES, unavailable_on_failure
 
-LONGEST_BYTES = 64 << 20
-"""A longer log makes writers wait until it is moved: it must not fill the disk."""
+MAX_LOG_BYTES = 64 << 20
+"""If the log is longer, writers wait for a checkpoint, so that it does not fill the disk."""
 
 
 def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] = "PASSIVE") -> int:
@@ -28,14 +27,14 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
     Parameters
     ----------
     mode
-        ``PASSIVE`` makes nobody wait, but under steady writing the log then grows for ever;
-        ``RESTART`` makes writers wait until it can be written from its start again; ``TRUNCATE``
-        also empties it, so that erased rows are gone from it.
+        ``PASSIVE`` blocks nobody, but under steady writing the log then grows for ever; ``RESTART``
+        blocks writers until the log can be written from its start again; ``TRUNCATE`` also empties
+        the log, so that it holds no erased rows.
 
     Returns
     -------
     int
-        Bytes in the log; after ``TRUNCATE``, more than 0 if somebody was in the way of emptying it.
+        Bytes in the log; after ``TRUNCATE``, more than 0 if a reader prevented it.
 
     Raises
     ------
@@ -52,38 +51,38 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
             finally:
                 cursor.close()
     except engine.dialect.loaded_dbapi.Error as error:
-        # The driver was asked directly, so SQLAlchemy has not made the error one of its own.
+        # The driver was called directly, so the error is not one of SQLAlchemy's.
         raise DatabaseUnavailableError("The database does not answer.") from error
     return int(max(busy, frames) * SQLITE_PAGE_BYTES)
 
 
-def shorten(engine: Engine) -> None:
-    """Move the log, and have it begin anew where it is too long; for who does so often.
+def limit_log_size(engine: Engine) -> None:
+    """Checkpoint, and restart the log if it is longer than `MAX_LOG_BYTES`; call it often.
 
     Raises
     ------
     DatabaseUnavailableError
         If the database cannot be read or written.
     """
-    if checkpoint(engine) <= LONGEST_BYTES:
+    if checkpoint(engine) <= MAX_LOG_BYTES:
         return
-    # Done by the restart itself this would be ten times its length, with the writers' lock held.
-    _bring_to_disk(engine)
+    # Otherwise the restart waits for the disk with the writers' lock held, ten times as long.
+    _sync_to_disk(engine)
     checkpoint(engine)
     checkpoint(engine, "RESTART")
 
 
-def _bring_to_disk(engine: Engine) -> None:
-    """Have the disk take the database file; it is only sooner than SQLite would have it taken."""
+def _sync_to_disk(engine: Engine) -> None:
+    """Synchronise the database file; SQLite does it again later, and then it is fast."""
     path = engine.url.database
     with contextlib.suppress(OSError):
         if path:
-            there = os.stat(path)
-            os.fdatasync(_descriptor(path, there.st_dev, there.st_ino))
+            stat = os.stat(path)
+            os.fdatasync(_descriptor(path, stat.st_dev, stat.st_ino))
 
 
 @cache
 def _descriptor(path: str, _device: int, _inode: int) -> int:
-    # Never closed: with any descriptor of a file that a process closes it loses all its locks on
-    # that file, SQLite's too (POSIX; https://www.sqlite.org/howtocorrupt.html, 2.2).
+    # Never closed: when a process closes any descriptor of a file, it loses all its POSIX locks on
+    # that file, SQLite's as well (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,8 +1,8 @@
-"""Erasure from the history: piece by piece, so that predictions get their turn in between.
+"""Erase rows of the history in batches, so that predictions are committed in between.
 
-A piece holds the lock of the database for some milliseconds; the next one waits as long again. How
-many rows that is depends on how far apart they lie, and is found out on the way. Each piece begins
-where the last one ended: what was erased is not looked at a second time.
+A batch holds the database's lock for a few milliseconds, and the next batch waits as long again.
+The number of rows per batch is adjusted to the measured time. Each batch begins where the last one
+ended, so that erased rows are not read again.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from student_success.storage.engine import one_writer, writing
 from student_success.storage.tables import idempotency_keys, inference_logs, outcomes
 
 HOLD_SECONDS = 0.01
-FIRST_PIECE_ROWS = 100
-PIECE_ROWS = 20, 1000
-"""At least and at most."""
+FIRST_BATCH_ROWS = 100
+MIN_BATCH_ROWS, MAX_BATCH_ROWS = 20, 1000
 
 _log = inference_logs.c
 
 
 def erase_session(engine: Engine, session_id: str) -> int:
-    """Erase a session's predictions, outcomes and kept answers; return how many predictions.
+    """Erase a session's predictions, outcomes and kept responses; return how many predictions.
 
     Raises
     ------
     DatabaseUnavailableError
-        If the database cannot be written; what was erased before stays erased.
+        If the database cannot be written; the batches before that are erased.
     """
     erased = _erase(engine, _log.session_id == session_id, order=_log.id)
     with writing(engine) as connection:
@@ -42,64 +41,64 @@ def erase_session(engine: Engine, session_id: str) -> int:
 
 
 def erase_before(
-    engine: Engine, limit_us: int, *, between: Callable[[], bool] = lambda: True
+    engine: Engine, limit_us: int, *, keep_going: Callable[[], bool] = lambda: True
 ) -> int:
     """Erase predictions made before a moment, and their outcomes; return how many.
 
-    They are found through their ids, which begin with the time in milliseconds: an index by time
-    would cost every prediction, and say the same.
+    They are found by prediction id, which begins with the time in milliseconds: an index by time
+    would slow down every prediction.
 
     Parameters
     ----------
     limit_us
         Microseconds since 1970.
-    between
-        Called after each piece; False ends it there.
+    keep_going
+        Called after each batch; if it returns False, the erasure ends.
     """
     old = and_(_log.prediction_id < f"{max(0, limit_us) // 1000:012x}", _log.created_us < limit_us)
-    return _erase(engine, old, order=_log.prediction_id, between=between)
+    return _erase(engine, old, order=_log.prediction_id, keep_going=keep_going)
 
 
-def forget_keys(engine: Engine, limit_us: int) -> None:
-    """Forget the answers kept for repeated requests that were given before a moment."""
+def erase_keys_before(engine: Engine, limit_us: int) -> None:
+    """Erase idempotency keys, with their kept responses, that are older than `limit_us`."""
     keys = idempotency_keys.c
     old = select(keys.key_hash).where(keys.created_us < limit_us).order_by(keys.created_us)
-    piece = _Piece()
+    batch = _Batch()
     while True:
-        with piece.taken(engine) as connection:
-            found = connection.execute(old.limit(piece.rows)).scalars().all()
-            if found:
+        with batch.transaction(engine) as connection:
+            hashes = connection.execute(old.limit(batch.rows)).scalars().all()
+            if hashes:
                 connection.execute(
                     delete(idempotency_keys).where(
-                        keys.key_hash.in_(found),
-                        # Another process may have taken it anew meanwhile.
+                        keys.key_hash.in_(hashes),
+                        # Another process may have claimed it again meanwhile.
                         keys.created_us < limit_us,
                     )
                 )
-        if len(found) < piece.rows:
+        if len(hashes) < batch.rows:
             return
-        piece.rest()
+        batch.pause()
 
 
-class _Piece:
-    """How many rows to take at once, and when."""
+class _Batch:
+    """Size of the next batch, adjusted to the time of the last one."""
 
     def __init__(self) -> None:
-        self.rows = FIRST_PIECE_ROWS
-        self._took = 0.0
+        self.rows = FIRST_BATCH_ROWS
+        self._seconds = 0.0
 
     @contextlib.contextmanager
-    def taken(self, engine: Engine) -> Iterator[Connection]:
+    def transaction(self, engine: Engine) -> Iterator[Connection]:
         started = time.monotonic()
         with writing(engine) as connection:
             yield connection
-        self._took = time.monotonic() - started
+        self._seconds = time.monotonic() - started
 
-    def rest(self) -> None:
-        """Let others have their turn, and choose the next piece by how long this one took."""
-        time.sleep(self._took)
-        fitting = int(self.rows * HOLD_SECONDS / max(self._took, 0.001))
-        self.rows = min(max(fitting, PIECE_ROWS[0]), 2 * self.rows, PIECE_ROWS[1])
+    def pause(self) -> None:
+        """Let other writers in, and adjust the size of the next batch."""
+        time.sleep(self._seconds)
+        rows = int(self.rows * HOLD_SECONDS / max(self._seconds, 0.001))
+        self.rows = min(max(rows, MIN_BATCH_ROWS), 2 * self.rows, MAX_BATCH_ROWS)
 
 
 def _erase(
@@ -107,24 +106,26 @@ def _erase(
     condition: ColumnElement[bool],
     *,
     order: Column[Any],
-    between: Callable[[], bool] = lambda: True,
+    keep_going: Callable[[], bool] = lambda: True,
 ) -> int:
     query = select(_log.id, _log.prediction_id).where(condition).order_by(order)
-    left = query
-    piece = _Piece()
+    remaining = query
+    batch = _Batch()
     erased = 0
     while True:
-        with piece.taken(engine) as connection:
-            # An outcome on its way goes with its prediction, or comes too late.
+        with batch.transaction(engine) as connection:
+            # An outcome that is being recorded is erased with its prediction, or refused.
             one_writer(connection, outcomes)
-            chosen = connection.execute(left.limit(piece.rows)).all()
-            if chosen:
-                ids = [row.id for row in chosen]
-                known = [row.prediction_id for row in chosen]
+            rows = connection.execute(remaining.limit(batch.rows)).all()
+            if rows:
+                ids = [row.id for row in rows]
+                prediction_ids = [row.prediction_id for row in rows]
                 connection.execute(delete(inference_logs).where(_log.id.in_(ids)))
-                connection.execute(delete(outcomes).where(outcomes.c.prediction_id.in_(known)))
-        erased += len(chosen)
-        if len(chosen) < piece.rows or not between():
+                connection.execute(
+                    delete(outcomes).where(outcomes.c.prediction_id.in_(prediction_ids))
+                )
+        erased += len(rows)
+        if len(rows) < batch.rows or not keep_going():
             return erased
-        left = query.where(order > getattr(chosen[-1], order.name))
-        piece.rest()
+        remaining = query.where(order > getattr(rows[-1], order.name))
+        batch.pause()

@@ -1,41 +1,41 @@
-"""The inference log: append, page, erase, keep tidy.
+"""The inference log: append predictions, page through them, erase them, check that it is writable.
 
-Predictions are written by the group commit of `committer`. A second thread moves SQLite's
-write-ahead log into the database file, so that no request pays for it, and forgets what is too old.
+`group_commit` writes the predictions. A background thread moves SQLite's write-ahead log into the
+database file, so that no request has to, and erases what is older than the retention period.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine, select
 
-from student_success.core.clock import cautious_now_us, iso
+from student_success.core.clock import cautious_now_us, now_us
 from student_success.core.errors import DatabaseUnavailableError
-from student_success.domain.decision import INTERVAL_LEVEL
+from student_success.core.settings import Settings
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
-from student_success.storage.engine import insert_or, reading, writing
+from student_success.storage.engine import connect, reading, upsert, writing
 from student_success.storage.inference_log import erasure
-from student_success.storage.inference_log.checkpoint import checkpoint, shorten
-from student_success.storage.inference_log.group_commit import Committer, Row
-from student_success.storage.tables import idempotency_keys, inference_logs, outcomes
+from student_success.storage.inference_log.checkpoint import checkpoint, limit_log_size
+from student_success.storage.inference_log.group_commit import LOCK_SECONDS, GroupCommitter
+from student_success.storage.inference_log.prediction_rows import PredictionRow, public
+from student_success.storage.tables import health_probe, inference_logs, outcomes
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 0.05
-"""While there is something to move. Moving waits for the disk, and for part of that time whoever
-commits waits too; the less there is to move at once, the shorter."""
+"""Pause between checkpoints while rows are written. A checkpoint waits for the disk, and for part
+of that time commits wait too; frequent small ones keep that short."""
 UPKEEP_SECONDS = 1.0
 RETENTION_SECONDS = 20.0
 CHECK_SECONDS = 1.0
-"""Whoever asks for our health more often than this costs nothing more."""
-_PROBE = "probe"
+"""How long the result of a health check is reused."""
+_DAY_US = 86_400 * 1_000_000
 
 
 class History:
@@ -45,9 +45,9 @@ class History:
     ----------
     engine
         Database to write to and read from.
-    commit_engine, quick_engine
-        The same database for commits in the thread and in the event loop, see `Committer`; None for
-        the first is `engine`, None for the second is to do without.
+    commit_engine, loop_engine
+        The same database for commits on the thread and on the event loop, see `GroupCommitter`;
+        None for the first uses `engine`, None for the second commits on the thread alone.
     retention_days
         Age at which predictions are erased; None keeps them.
     """
@@ -57,109 +57,89 @@ class History:
         engine: Engine,
         *,
         commit_engine: Engine | None = None,
-        quick_engine: Engine | None = None,
+        loop_engine: Engine | None = None,
         retention_days: int | None = None,
     ) -> None:
         self._engine = engine
-        self._engines = [one for one in (engine, commit_engine, quick_engine) if one is not None]
+        self._engines = [used for used in (engine, commit_engine, loop_engine) if used is not None]
         self._retention_days = retention_days
-        self._committer = Committer(commit_engine or engine, quick_engine=quick_engine)
+        self._committer = GroupCommitter(commit_engine or engine, loop_engine=loop_engine)
         self._stopping = threading.Event()
-        self._checking = threading.Lock()
-        self._checked = -CHECK_SECONDS
-        self._fault: str | None = None
-        self._to_overwrite = threading.Event()
-        self._to_move = threading.Event()
-        self._shortened = 0.0
-        self._keeper = threading.Thread(target=self._keep_loop, name="history-keeper", daemon=True)
+        self._written = threading.Event()
+        self._erased = threading.Event()
+        self._checkpointed_at = 0.0
+        self._check_lock = threading.Lock()
+        self._checked_at = -CHECK_SECONDS
+        self._check_error: str | None = None
+        self._upkeep = threading.Thread(target=self._run_upkeep, name="history-upkeep", daemon=True)
+
+    @classmethod
+    def open(cls, settings: Settings) -> History:
+        """Make the log of the database in the settings."""
+        url, synchronous = settings.database, settings.history_synchronous
+        sqlite = url.startswith("sqlite")
+        return cls(
+            connect(url, synchronous=synchronous),
+            commit_engine=connect(
+                url,
+                synchronous=synchronous,
+                busy_seconds=0 if sqlite else LOCK_SECONDS,
+                pool_size=1,
+            ),
+            # A commit that waits for the disk is too slow for the event loop.
+            loop_engine=connect(url, busy_seconds=0, pool_size=1)
+            if sqlite and synchronous == "NORMAL"
+            else None,
+            retention_days=settings.history_retention_days,
+        )
 
     def start(self) -> None:
         """Start the background threads; call once, in the process that serves."""
         self._committer.start()
-        self._keeper.start()
+        self._upkeep.start()
 
     def close(self) -> None:
-        """Commit what waits and stop; nothing acknowledged is lost, nothing waiting is dropped."""
+        """Commit everything that is queued and stop; no acknowledged or queued row is lost."""
         self._stopping.set()
-        self._to_move.set()
+        self._written.set()
         self._committer.close()
-        if self._keeper.is_alive():
-            self._keeper.join()
+        if self._upkeep.is_alive():
+            self._upkeep.join()
         try:
-            checkpoint(self._engine, "TRUNCATE" if self._to_overwrite.is_set() else "PASSIVE")
+            checkpoint(self._engine, "TRUNCATE" if self._erased.is_set() else "PASSIVE")
         except DatabaseUnavailableError:
             logger.warning("checkpoint_failed", exc_info=True)
         for engine in self._engines:
             engine.dispose()
 
     def append(
-        self, rows: Sequence[Row], *, key: IdempotencyKey | None = None
+        self, rows: Sequence[PredictionRow], *, key: IdempotencyKey | None = None
     ) -> asyncio.Future[bytes | None]:
         """Queue rows for the next commit.
 
         Parameters
         ----------
-        rows
-            Values in the order of `committer.COLUMNS`.
         key
             Makes the append happen once, however often it is repeated within a day.
 
         Returns
         -------
         asyncio.Future
-            Done once the rows are committed. Its result is None, or the body answered the first
-            time when the key was seen before.
+            Done once the rows are committed. Its result is None, or the response of the first
+            request if the key is known.
 
         Raises
         ------
         TooManyRequestsError
-            If too many requests wait for the database already.
+            If too many requests wait for the database.
         DatabaseUnavailableError
             Through the future, if the commit fails.
         ConflictError
             Through the future, if the key came with another body before.
         """
-        if not self._to_move.is_set():
-            self._to_move.set()
+        if not self._written.is_set():
+            self._written.set()
         return self._committer.append(rows, key=key)
-
-    def _keep_loop(self) -> None:
-        pause = CHECKPOINT_SECONDS
-        next_upkeep = next_retention = 0.0
-        while True:
-            self._to_move.wait(UPKEEP_SECONDS)
-            if self._stopping.wait(pause):
-                return
-            pause = CHECKPOINT_SECONDS
-            self._to_move.clear()
-            try:
-                self._shorten_log()
-                if self._to_overwrite.is_set() and time.monotonic() >= next_upkeep:
-                    next_upkeep = time.monotonic() + UPKEEP_SECONDS
-                    self._overwrite()
-                if time.monotonic() >= next_retention:
-                    next_retention = time.monotonic() + RETENTION_SECONDS
-                    self._forget()
-            except Exception as error:
-                # Tried again in a second; a full disk or a lock shows in the commits themselves.
-                # A keeper that ended would let the log grow for ever.
-                pause = UPKEEP_SECONDS
-                logger.warning("history_upkeep_failed", extra={"reason": str(error)})
-
-    def _shorten_log(self) -> None:
-        shorten(self._engine)
-        self._shortened = time.monotonic()
-
-    def _forget(self) -> None:
-        erasure.forget_keys(self._engine, cautious_now_us() - KEY_LIFETIME_US)
-        if self._retention_days is not None:
-            self.erase_before(cautious_now_us() - self._retention_days * 86_400 * 1_000_000)
-
-    def _tend(self) -> bool:
-        """Between pieces of a long erasure, keep the log short; False when it is time to stop."""
-        if time.monotonic() - self._shortened >= CHECKPOINT_SECONDS:
-            self._shorten_log()
-        return not self._stopping.is_set()
 
     def page(
         self, *, limit: int, session_id: str | None = None, before_id: int | None = None
@@ -169,9 +149,9 @@ class History:
         Parameters
         ----------
         limit
-            At most this many, 1 to 1000.
+            Number of rows, 1 to 1000.
         session_id
-            Only of this session.
+            Only rows of this session.
         before_id
             Only rows with a smaller id: the next page starts below the last id of this one.
         """
@@ -186,81 +166,89 @@ class History:
         if before_id is not None:
             query = query.where(inference_logs.c.id < before_id)
         with reading(self._engine) as connection:
-            return [_public(dict(row._mapping)) for row in connection.execute(query)]
+            return [public(dict(row._mapping)) for row in connection.execute(query)]
 
     def erase_session(self, session_id: str) -> int:
-        """Erase a session's predictions, outcomes and kept answers for good; return how many."""
+        """Erase a session's predictions, outcomes and kept responses; return how many rows."""
         erased = erasure.erase_session(self._engine, session_id)
-        self._overwrite()
+        self._overwrite_log()
         return erased
 
     def erase_before(self, limit_us: int) -> int:
-        """Erase predictions made before `limit_us` and their outcomes; return how many."""
-        erased = erasure.erase_before(self._engine, limit_us, between=self._tend)
+        """Erase predictions made before `limit_us` and their outcomes; return how many rows."""
+        erased = erasure.erase_before(self._engine, limit_us, keep_going=self._between_erasures)
         if erased:
-            self._overwrite()
+            self._overwrite_log()
         return erased
 
-    def _overwrite(self) -> None:
-        """Take erased rows out of SQLite's log; the keeper tries again if somebody is reading."""
-        self._to_overwrite.set()
-        # Most of it without anybody waiting.
-        checkpoint(self._engine)
-        if checkpoint(self._engine, "TRUNCATE") == 0:
-            self._to_overwrite.clear()
-
     def check(self) -> None:
-        """Show that a prediction could be committed now, or a second ago.
+        """Show that a prediction could be committed, at most `CHECK_SECONDS` ago.
 
         Raises
         ------
         DatabaseUnavailableError
             If the database cannot be written.
         """
-        with self._checking:
-            if time.monotonic() - self._checked >= CHECK_SECONDS:
-                self._fault = None
+        with self._check_lock:
+            if time.monotonic() - self._checked_at >= CHECK_SECONDS:
+                self._check_error = None
                 try:
-                    self._write_probe()
+                    # Taking the lock alone would not detect a full disk.
+                    with writing(self._engine) as connection:
+                        connection.execute(
+                            upsert(connection, health_probe, {"id": 1}, checked_us=now_us())
+                        )
                 except DatabaseUnavailableError as error:
-                    self._fault = error.message
-                # A fault is good for as long, too: those who wait here must not find it one by one.
-                self._checked = time.monotonic()
-            if self._fault is not None:
-                raise DatabaseUnavailableError(self._fault)
+                    self._check_error = error.message
+                # Failures are reused as well: those who wait here must not try one after another.
+                self._checked_at = time.monotonic()
+            if self._check_error is not None:
+                raise DatabaseUnavailableError(self._check_error)
 
-    def _write_probe(self) -> None:
-        with writing(self._engine) as connection:
-            # A row is really written: taking the lock alone does not show a full disk. No key's
-            # hash is this word, and an answer of 1970 is forgotten by the keeper. Other processes
-            # write it too, maybe at this moment.
-            connection.execute(
-                insert_or(connection, idempotency_keys)
-                .values(key_hash=_PROBE, body_hash="", session_id="", answer=b"", created_us=0)
-                .on_conflict_do_update(
-                    index_elements=[idempotency_keys.c.key_hash], set_={"created_us": 0}
-                )
-            )
+    # On the upkeep thread
 
+    def _run_upkeep(self) -> None:
+        pause = CHECKPOINT_SECONDS
+        next_overwrite = next_retention = 0.0
+        while True:
+            self._written.wait(UPKEEP_SECONDS)
+            if self._stopping.wait(pause):
+                return
+            pause = CHECKPOINT_SECONDS
+            self._written.clear()
+            try:
+                self._checkpoint()
+                if self._erased.is_set() and time.monotonic() >= next_overwrite:
+                    next_overwrite = time.monotonic() + UPKEEP_SECONDS
+                    self._overwrite_log()
+                if time.monotonic() >= next_retention:
+                    next_retention = time.monotonic() + RETENTION_SECONDS
+                    self._erase_old()
+            except Exception as error:
+                # Tried again after a second; commits report a full disk or a lock themselves. If
+                # this thread ended, the write-ahead log would grow for ever.
+                pause = UPKEEP_SECONDS
+                logger.warning("history_upkeep_failed", extra={"reason": str(error)})
 
-def _public(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "prediction_id": row["prediction_id"],
-        "session_id": row["session_id"],
-        "timestamp": iso(row["created_us"]),
-        "inputs_json": json.loads(row["inputs_json"]),
-        "reference": row["reference"],
-        "predicted_G3": row["predicted_g3"],
-        "decision": row["decision"],
-        "pass_probability": row["pass_probability"],
-        "interval": {
-            "low": row["interval_low"],
-            "high": row["interval_high"],
-            "level": INTERVAL_LEVEL,
-        },
-        "horizon": row["horizon"],
-        "at_risk": bool(row["at_risk"]),
-        "model_version": row["model_version"],
-        "actual_G3": row["actual_g3"],
-    }
+    def _checkpoint(self) -> None:
+        limit_log_size(self._engine)
+        self._checkpointed_at = time.monotonic()
+
+    def _erase_old(self) -> None:
+        erasure.erase_keys_before(self._engine, cautious_now_us() - KEY_LIFETIME_US)
+        if self._retention_days is not None:
+            self.erase_before(cautious_now_us() - self._retention_days * _DAY_US)
+
+    def _between_erasures(self) -> bool:
+        """Keep the log short during a long erasure; return whether to go on."""
+        if time.monotonic() - self._checkpointed_at >= CHECKPOINT_SECONDS:
+            self._checkpoint()
+        return not self._stopping.is_set()
+
+    def _overwrite_log(self) -> None:
+        """Remove erased rows from SQLite's log; the thread retries while a reader prevents it."""
+        self._erased.set()
+        # Moves most of the log without blocking commits.
+        checkpoint(self._engine)
+        if checkpoint(self._engine, "TRUNCATE") == 0:
+            self._erased.clear()

@@ -68,7 +68,7 @@ def _install_pauses():
     _pause_around(deployments, "_chain", after="half recorded")
     _pause_around(promotion.Anchor, "add", before="committed")
     _pause_around(mlflow_client, "move_alias", before="moving", after="moved")
-    _pause_around(deployments.Deployments, "remember_alias", after="remembered")
+    _pause_around(deployments.Deployments, "set_alias_version", after="remembered")
 
 
 if "PAUSE_FILE" in os.environ and "promote" in sys.orig_argv:

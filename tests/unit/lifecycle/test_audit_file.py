@@ -11,7 +11,7 @@ from student_success.lifecycle.audit_file import Anchor
 from student_success.storage.deployments import Deployment, Deployments
 from student_success.storage.engine import writing
 from student_success.storage.tables import deployments as table
-from student_success.storage.tables import snapshots
+from student_success.storage.tables import deployments_head
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_newest_rows_that_are_gone_are_missed(record: Deployments, tmp_path: Pat
         anchor.add(row)
     with writing(record.engine) as connection:
         connection.execute(table.delete().where(table.c.id > rows[0].id))
-        connection.execute(snapshots.delete())
+        connection.execute(deployments_head.delete())
     assert record.verify() == []
     assert len(anchor.check(record.hashes())) == 2
 
@@ -64,7 +64,7 @@ def test_record_that_was_written_anew_is_not_the_one_that_was_seen(
     anchor.add(add(record, "1"))
     with writing(record.engine) as connection:
         connection.execute(table.delete())
-        connection.execute(snapshots.delete())
+        connection.execute(deployments_head.delete())
         if connection.dialect.name == "sqlite":
             connection.execute(text("DELETE FROM sqlite_sequence"))
     add(record, "2")

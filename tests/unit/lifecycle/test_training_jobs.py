@@ -23,8 +23,9 @@ from student_success.core.errors import (
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import TrainRequest
-from student_success.lifecycle.training_jobs import Jobs
+from student_success.lifecycle.training_jobs import TrainingJobs
 from student_success.storage.engine import connect, writing
+from student_success.storage.jobs import JobTable
 from student_success.storage.locks import Operation, exclusive
 from student_success.storage.tables import jobs as table
 from tests.databases import locked
@@ -45,8 +46,8 @@ Child = Callable[..., Any]
 
 
 @pytest.fixture
-def jobs(engine: Engine, tmp_path: Path) -> Jobs:
-    return Jobs(Settings(state_dir=tmp_path), engine)
+def jobs(engine: Engine, tmp_path: Path) -> TrainingJobs:
+    return TrainingJobs(Settings(state_dir=tmp_path), JobTable(engine))
 
 
 @pytest.fixture
@@ -78,12 +79,12 @@ def failing(error: BaseException) -> Child:
     return fail
 
 
-async def train(jobs: Jobs, **request: Any) -> tuple[str, dict[str, Any]]:
+async def train(jobs: TrainingJobs, **request: Any) -> tuple[str, dict[str, Any]]:
     job_id, task = await jobs.start(TrainRequest(**request), champion=Path("/seed"))
     return job_id, await task
 
 
-def test_training_ends_with_its_answer_on_record(jobs: Jobs, child: Any) -> None:
+def test_training_ends_with_its_answer_on_record(jobs: TrainingJobs, child: Any) -> None:
     asked = child(succeed)
     job_id, answer = asyncio.run(train(jobs, family="random_forest", budget_seconds=5.0))
     assert answer == {
@@ -115,7 +116,7 @@ def test_training_ends_with_its_answer_on_record(jobs: Jobs, child: Any) -> None
     ],
 )
 def test_failure_is_told_and_recorded_and_frees_the_lock(
-    jobs: Jobs, child: Any, error: Exception, told: type[StudentSuccessError], words: str
+    jobs: TrainingJobs, child: Any, error: Exception, told: type[StudentSuccessError], words: str
 ) -> None:
     child(failing(error))
     with pytest.raises(told) as caught:
@@ -128,7 +129,7 @@ def test_failure_is_told_and_recorded_and_frees_the_lock(
     asyncio.run(train(jobs))
 
 
-def test_second_training_is_refused_while_one_runs(jobs: Jobs, child: Any) -> None:
+def test_second_training_is_refused_while_one_runs(jobs: TrainingJobs, child: Any) -> None:
     async def work() -> None:
         go = asyncio.Event()
 
@@ -149,7 +150,7 @@ def test_second_training_is_refused_while_one_runs(jobs: Jobs, child: Any) -> No
 
 
 def test_training_is_refused_while_a_promotion_runs(
-    jobs: Jobs, engine: Engine, child: Any, tmp_path: Path
+    jobs: TrainingJobs, engine: Engine, child: Any, tmp_path: Path
 ) -> None:
     child(succeed)
     with (
@@ -161,7 +162,7 @@ def test_training_is_refused_while_a_promotion_runs(
         jobs.get(None)
 
 
-def test_stopping_the_server_ends_the_training_and_says_so(jobs: Jobs, child: Any) -> None:
+def test_stopping_the_server_ends_the_training_and_says_so(jobs: TrainingJobs, child: Any) -> None:
     async def work() -> None:
         begun = asyncio.Event()
 
@@ -186,7 +187,7 @@ def test_end_of_a_training_waits_for_the_database(
 ) -> None:
     monkeypatch.setattr("student_success.lifecycle.training_jobs.PROGRESS_SECONDS", 0.05)
     engine = connect(database_url, busy_seconds=0.05)
-    jobs = Jobs(Settings(state_dir=tmp_path), engine)
+    jobs = TrainingJobs(Settings(state_dir=tmp_path), JobTable(engine))
 
     async def work() -> None:
         with contextlib.ExitStack() as away:
@@ -207,7 +208,7 @@ def test_end_of_a_training_waits_for_the_database(
     engine.dispose()
 
 
-def test_client_that_goes_away_does_not_end_the_training(jobs: Jobs, child: Any) -> None:
+def test_client_that_goes_away_does_not_end_the_training(jobs: TrainingJobs, child: Any) -> None:
     async def work() -> None:
         go = asyncio.Event()
 
@@ -227,7 +228,7 @@ def test_client_that_goes_away_does_not_end_the_training(jobs: Jobs, child: Any)
     assert jobs.get(None)["state"] == "done"
 
 
-def test_progress_can_be_asked_for(jobs: Jobs, child: Any) -> None:
+def test_progress_can_be_asked_for(jobs: TrainingJobs, child: Any) -> None:
     async def work() -> None:
         go = asyncio.Event()
 
@@ -258,7 +259,9 @@ def leave_behind(engine: Engine) -> None:
         )
 
 
-def test_job_of_a_stopped_server_is_marked_at_the_next_start(jobs: Jobs, engine: Engine) -> None:
+def test_job_of_a_stopped_server_is_marked_at_the_next_start(
+    jobs: TrainingJobs, engine: Engine
+) -> None:
     leave_behind(engine)
     jobs.recover()
     job = jobs.get("a" * 32)
@@ -268,7 +271,7 @@ def test_job_of_a_stopped_server_is_marked_at_the_next_start(jobs: Jobs, engine:
 
 
 def test_job_of_another_living_server_is_left_alone(
-    jobs: Jobs, engine: Engine, tmp_path: Path
+    jobs: TrainingJobs, engine: Engine, tmp_path: Path
 ) -> None:
     leave_behind(engine)
     with exclusive(Operation.TRAINING, engine=engine, state_dir=tmp_path):
@@ -276,6 +279,6 @@ def test_job_of_another_living_server_is_left_alone(
     assert jobs.get("a" * 32)["state"] == "running"
 
 
-def test_unknown_job_is_not_found(jobs: Jobs) -> None:
+def test_unknown_job_is_not_found(jobs: TrainingJobs) -> None:
     with pytest.raises(NotFoundError):
         jobs.get("0" * 32)

@@ -13,12 +13,12 @@ import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import FEATURE_NAMES
-from student_success.monitoring.drift import Limits, Verdict, compare
-from student_success.storage.observations import Seen
+from student_success.monitoring.drift import DriftLimits, DriftVerdict, compare
+from student_success.storage.observations import CurrentPupils
 from training.data.dataset import SAMPLE, read
 from training.export.artefact import drift_reference
 
-LIMITS = Limits(minimum_count=50, distance=0.1)
+LIMITS = DriftLimits(minimum_count=50, distance=0.1)
 HORIZONS = ("none", "G1", "G1+G2")
 
 
@@ -35,8 +35,8 @@ def reference(pupils: pd.DataFrame) -> dict[str, Any]:
     return made
 
 
-def seen(pupils: pd.DataFrame, horizon: str = "G1+G2") -> Seen:
-    return Seen(
+def seen(pupils: pd.DataFrame, horizon: str = "G1+G2") -> CurrentPupils:
+    return CurrentPupils(
         {name: Counter(pupils[name].dropna().tolist()) for name in FEATURE_NAMES},
         {horizon: Counter(pupils["G3"].tolist())},
     )
@@ -68,8 +68,8 @@ def test_random_halves_are_seldom_called_drift(pupils: pd.DataFrame) -> None:
         half = pupils.sample(frac=0.5, random_state=seed)
         rest = pupils.drop(half.index)
         known = drift_reference(half[list(FEATURE_NAMES)], {"G1+G2": half["G3"].to_numpy()})
-        found = compare(json.loads(json.dumps(known)), seen(rest), Limits(50, distance=0.0))
-        alarms += Verdict.DRIFT in verdicts(found).values()
+        found = compare(json.loads(json.dumps(known)), seen(rest), DriftLimits(50, distance=0.0))
+        alarms += DriftVerdict.DRIFT in verdicts(found).values()
     # Holm keeps it within 5 % of the time; grades have ties, which makes it less.
     assert alarms <= 5
 
@@ -95,7 +95,7 @@ def test_significant_trifle_is_no_drift(pupils: pd.DataFrame, reference: dict[st
     known["features"] = {
         "paid": {"kind": "counts", "n": 10**7, "counts": {"no": 6 * 10**6, "yes": 4 * 10**6}}
     }
-    entry = compare(known, Seen({"paid": many}), LIMITS)["features"]["paid"]
+    entry = compare(known, CurrentPupils({"paid": many}), LIMITS)["features"]["paid"]
     assert entry["p_adjusted"] < 1e-12
     assert entry["distance"] == pytest.approx(0.03)
     assert entry["verdict"] == "stable"

@@ -15,7 +15,7 @@ from student_success.storage import deployments as module
 from student_success.storage.deployments import Action, Deployment, Deployments
 from student_success.storage.engine import writing
 from student_success.storage.tables import deployments as table
-from student_success.storage.tables import snapshots
+from student_success.storage.tables import deployments_head
 
 Add = Callable[..., Deployment]
 
@@ -183,7 +183,7 @@ def test_record_of_before_its_end_was_remembered_is_whole(
 ) -> None:
     add("1")
     with writing(engine) as connection:
-        connection.execute(delete(snapshots))
+        connection.execute(delete(deployments_head))
     assert record.verify() == []
     add("2")
     assert record.verify() == []
@@ -226,10 +226,22 @@ def test_failed_write_adds_nothing(record: Deployments, add: Add) -> None:
 
 
 def test_alias_is_remembered_and_forgotten(record: Deployments) -> None:
-    assert record.known_alias("meilleur") is None
-    record.remember_alias("meilleur", "3")
-    record.remember_alias("other", "4")
-    assert record.known_alias("meilleur") == "3"
-    record.remember_alias("meilleur", None)
-    assert record.known_alias("meilleur") is None
-    assert record.known_alias("other") == "4"
+    assert record.alias_state("meilleur").version is None
+    record.set_alias_version("meilleur", "3")
+    record.set_alias_version("other", "4")
+    assert record.alias_state("meilleur").version == "3"
+    record.set_alias_version("meilleur", None)
+    assert record.alias_state("meilleur").version is None
+    assert record.alias_state("other").version == "4"
+
+
+def test_alias_state_keeps_where_the_alias_is_moving_beside_its_version(
+    record: Deployments,
+) -> None:
+    record.set_alias_version("meilleur", "3")
+    record.set_alias_moving_to("meilleur", "4")
+    assert record.alias_state("meilleur") == ("3", "4")
+    record.set_alias_version("meilleur", "4")
+    assert record.alias_state("meilleur") == ("4", "4")
+    record.set_alias_moving_to("other", "5")
+    assert record.alias_state("other") == (None, "5")

@@ -216,7 +216,7 @@ def test_pupils_of_today_are_counted_once(engine: Engine) -> None:
     add(engine, "again")
     add(engine, "d", session_id="another", predicted_g3=11.26)
     add(engine, "e", session_id="third", model_version="1")
-    seen, rows = observations.seen(engine, limit=1000, model_version="seed")
+    seen, rows = observations.current_pupils(engine, limit=1000, model_version="seed")
     assert rows == 6
     assert set(seen.features) == set(EXAMPLE)
     assert seen.features["school"] == {EXAMPLE["school"]: 4}
@@ -232,7 +232,7 @@ def test_window_is_bounded_and_newest_first(
     for number in range(30):
         inputs = json.dumps({**EXAMPLE, "age": 15 + number % 3})
         add(engine, f"p{number}", session_id=f"s{number}", inputs_json=inputs)
-    seen, rows = observations.seen(engine, limit=20, model_version="seed")
+    seen, rows = observations.current_pupils(engine, limit=20, model_version="seed")
     assert rows == 20
     assert seen.features["age"] == {15: 6, 16: 7, 17: 7}
-    assert observations.seen(engine, limit=1000, model_version="seed")[1] == 30
+    assert observations.current_pupils(engine, limit=1000, model_version="seed")[1] == 30

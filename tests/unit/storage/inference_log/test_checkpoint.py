@@ -18,7 +18,7 @@ from sqlalchemy import Engine, insert, select
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.storage.engine import connect, reading, writing
 from student_success.storage.inference_log import checkpoint as wal
-from student_success.storage.inference_log.checkpoint import checkpoint, shorten
+from student_success.storage.inference_log.checkpoint import checkpoint, limit_log_size
 from student_success.storage.tables import outcomes
 from tests.databases import is_sqlite
 
@@ -59,7 +59,7 @@ def test_checkpoint_of_a_broken_database_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailableError):
         checkpoint(engine)
     with pytest.raises(DatabaseUnavailableError):
-        shorten(engine)
+        limit_log_size(engine)
     engine.dispose()
 
 
@@ -71,7 +71,7 @@ def anew(lengths: Sequence[int]) -> int:
 def test_log_stays_short_under_steady_writing(
     path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wal, "LONGEST_BYTES", 1 << 18)
+    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 1 << 18)
     engine = connect(database_url)
     enough = threading.Event()
 
@@ -88,7 +88,7 @@ def test_log_stays_short_under_steady_writing(
     try:
         # The file keeps its length; how far into it the last commit went is what counts.
         while anew(lengths) < 5 and time.monotonic() < end:
-            shorten(engine)
+            limit_log_size(engine)
             lengths.append(checkpoint(engine))
     finally:
         enough.set()
@@ -101,7 +101,7 @@ def test_log_stays_short_under_steady_writing(
 def test_nobody_waits_while_the_disk_takes_the_database(
     path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wal, "LONGEST_BYTES", 0)
+    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 0)
     engine, impatient = connect(database_url), connect(database_url, busy_seconds=0)
     real, synced = os.fdatasync, []
 
@@ -112,7 +112,7 @@ def test_nobody_waits_while_the_disk_takes_the_database(
 
     write(engine, "a")
     monkeypatch.setattr(os, "fdatasync", slow)
-    shorten(engine)
+    limit_log_size(engine)
     assert synced == [True]
     engine.dispose()
     impatient.dispose()
@@ -120,12 +120,12 @@ def test_nobody_waits_while_the_disk_takes_the_database(
 
 def test_locks_outlast_it(path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing any descriptor of the file would let others take the log away from under us."""
-    monkeypatch.setattr(wal, "LONGEST_BYTES", 0)
+    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 0)
     engine = connect(database_url)
     with engine.connect():
         write(engine, "a")
-        shorten(engine)
-        shorten(engine)
+        limit_log_size(engine)
+        limit_log_size(engine)
         other = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0)"
         said = subprocess.run(
             [sys.executable, "-c", f"{other}.execute('PRAGMA journal_mode=DELETE')", path],

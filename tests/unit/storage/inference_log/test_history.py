@@ -28,8 +28,10 @@ from student_success.storage.engine import connect, reading, writing
 from student_success.storage.inference_log import erasure
 from student_success.storage.inference_log import group_commit as committer_module
 from student_success.storage.inference_log import history as history_module
-from student_success.storage.inference_log.group_commit import COLUMNS, Committer, Row
+from student_success.storage.inference_log import idempotency_keys as idempotency
+from student_success.storage.inference_log.group_commit import GroupCommitter
 from student_success.storage.inference_log.history import History
+from student_success.storage.inference_log.prediction_rows import PredictionInsert, PredictionRow
 from student_success.storage.tables import idempotency_keys, outcomes
 from tests.databases import file_of, ids, is_sqlite, locked
 
@@ -39,23 +41,23 @@ DAY_US = 86_400_000_000
 
 def row(
     number: int, *, session: str = "s", at: int = 1_000_000, reference: str | None = None
-) -> Row:
-    made = {
-        "prediction_id": f"{number:032x}",
-        "session_id": session,
-        "created_us": at,
-        "inputs_json": '{"age":17}',
-        "reference": reference,
-        "predicted_g3": 12.5,
-        "decision": "reussite",
-        "pass_probability": 0.9,
-        "interval_low": 10,
-        "interval_high": 14,
-        "horizon": "G1+G2",
-        "at_risk": False,
-        "model_version": "seed",
-    }
-    return tuple(made[name] for name in COLUMNS)
+) -> PredictionRow:
+    return PredictionRow(
+        prediction_id=f"{number:032x}",
+        session_id=session,
+        created_us=at,
+        inputs_json='{"age":17}',
+        reference=reference,
+        predicted_g3=12.5,
+        decision="reussite",
+        pass_probability=0.9,
+        interval_low=10,
+        interval_high=14,
+        interval_level=0.9,
+        horizon="G1+G2",
+        at_risk=False,
+        model_version="seed",
+    )
 
 
 def key(
@@ -85,7 +87,7 @@ def make(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     def start(*, quick: bool = True, busy_seconds: float = 0.2, **options: Any) -> History:
         history = History(
             connect(database_url, busy_seconds=busy_seconds),
-            quick_engine=connect(database_url, busy_seconds=0, pool_size=1)
+            loop_engine=connect(database_url, busy_seconds=0, pool_size=1)
             if quick and is_sqlite(database_url)
             else None,
             **options,
@@ -123,13 +125,13 @@ def test_requests_of_one_moment_share_a_commit(
     history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits: list[int] = []
-    real = committer_module._Statements.commit
+    real = PredictionInsert.commit
 
-    def counted(self: Any, raw: Any, rows: list[Row]) -> None:
+    def counted(self: Any, raw: Any, rows: list[PredictionRow]) -> None:
         commits.append(len(rows))
         real(self, raw, rows)
 
-    monkeypatch.setattr(committer_module._Statements, "commit", counted)
+    monkeypatch.setattr(PredictionInsert, "commit", counted)
 
     async def append() -> None:
         await asyncio.gather(*(history.append([row(number)]) for number in range(100)))
@@ -189,13 +191,13 @@ def test_lock_of_a_moment_does_not_send_later_commits_to_the_thread(
         pytest.skip("commits in the event loop are for SQLite alone")
     history = make()
     handed: list[int] = []
-    real = history._committer._hand_over
+    real = history._committer._queue_group
 
     def seen(group: Any) -> None:
         handed.append(len(group))
         real(group)
 
-    monkeypatch.setattr(history._committer, "_hand_over", seen)
+    monkeypatch.setattr(history._committer, "_queue_group", seen)
 
     async def append() -> None:
         with locked(database_url):
@@ -273,8 +275,8 @@ def test_key_counts_for_a_day(
     history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 10 * DAY_US
-    monkeypatch.setattr(committer_module, "now_us", lambda: now)
-    monkeypatch.setattr(committer_module, "cautious_now_us", lambda: now)
+    monkeypatch.setattr(idempotency, "now_us", lambda: now)
+    monkeypatch.setattr(idempotency, "cautious_now_us", lambda: now)
 
     async def append(number: int, answer: bytes) -> bytes | None:
         return await history.append([row(number)], key=key(answer=answer))
@@ -321,7 +323,7 @@ def test_closing_commits_what_waits(make: Make, database_url: str) -> None:
 def test_too_many_waiting_are_turned_away(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(committer_module, "MAX_WAITING", 0)
+    monkeypatch.setattr(committer_module, "MAX_QUEUED", 0)
 
     async def append() -> None:
         with pytest.raises(TooManyRequestsError) as caught:
@@ -337,9 +339,10 @@ import asyncio, itertools
 from tests.unit.storage.inference_log.test_history import row
 from student_success.storage.engine import connect
 from student_success.storage.inference_log.history import History
+from student_success.storage.inference_log.prediction_rows import PredictionInsert, PredictionRow
 url = {database_url!r}
 quick = connect(url, busy_seconds=0, pool_size=1) if {is_sqlite(database_url)} else None
-history = History(connect(url), quick_engine=quick)
+history = History(connect(url), loop_engine=quick)
 history.start()
 async def client(first):
     for number in itertools.count(first, 8):
@@ -386,7 +389,7 @@ def test_two_workers_write_side_by_side(make: Make, database_url: str) -> None:
     assert sorted(ids(database_url)) == [*range(100), *range(1000, 1100)]
 
 
-def fill(history: History, *rows: Row) -> None:
+def fill(history: History, *rows: PredictionRow) -> None:
     async def append() -> None:
         await history.append(rows)
 
@@ -555,10 +558,10 @@ def test_old_predictions_are_found_by_index_and_a_younger_one_stays(
 def test_long_erasure_ends_with_the_service(
     history: History, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "_tend", lambda: False)
+    monkeypatch.setattr(history, "_between_erasures", lambda: False)
     fill(history, *(row(number, at=1) for number in range(1000)))
     erased = history.erase_before(DAY_US)
-    assert erased == erasure.FIRST_PIECE_ROWS
+    assert erased == erasure.FIRST_BATCH_ROWS
     assert len(ids(database_url)) == 1000 - erased
 
 
@@ -572,7 +575,7 @@ def test_nothing_is_erased_by_age_unless_asked(
         await history.append([row(1, at=0)], key=key())
 
     asyncio.run(append())
-    history._forget()
+    history._erase_old()
     assert ids(database_url) == [1]
     assert left(history, idempotency_keys) == 0, "an answer is kept for a day"
 
@@ -589,17 +592,17 @@ def test_keeper_lives_through_trouble(
     make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = threading.Event()
-    real = history_module.shorten
+    real = history_module.limit_log_size
 
     def failing(*arguments: Any) -> None:
         tried.set()
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(history_module, "shorten", failing)
+    monkeypatch.setattr(history_module, "limit_log_size", failing)
     monkeypatch.setattr(history_module, "UPKEEP_SECONDS", 0.05)
     history = make()
     assert tried.wait(10)
-    monkeypatch.setattr(history_module, "shorten", real)
+    monkeypatch.setattr(history_module, "limit_log_size", real)
     test_log_is_moved_into_the_database_by_itself(history, path)
 
 
@@ -614,7 +617,7 @@ def test_check_says_whether_a_prediction_could_be_saved(
 
 
 def test_committer_of_another_loop_is_told_in_its_own(database_url: str) -> None:
-    committer = Committer(connect(database_url), quick_engine=None)
+    committer = GroupCommitter(connect(database_url), loop_engine=None)
     committer.start()
 
     async def append(number: int) -> bool:

@@ -15,7 +15,7 @@ from student_success.core.settings import Settings
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, TARGET
 from student_success.storage import observations
-from student_success.storage.observations import Obtained
+from student_success.storage.observations import PupilWithOutcome
 from student_success.storage.outcomes import Outcomes
 from tests.unit.storage.test_outcomes import add as predict
 from training.data import outcomes
@@ -27,8 +27,8 @@ def data() -> Dataset:
     return read(SAMPLE)
 
 
-def pupil(grade: int = 12, **changed: Any) -> Obtained:
-    return Obtained(json.dumps({**EXAMPLE, **changed}), grade)
+def pupil(grade: int = 12, **changed: Any) -> PupilWithOutcome:
+    return PupilWithOutcome(json.dumps({**EXAMPLE, **changed}), grade)
 
 
 def test_pupils_are_added_as_the_file_has_them(data: Dataset) -> None:
@@ -67,10 +67,12 @@ def test_pupil_of_the_file_is_not_added_again(data: Dataset, hidden: tuple[str, 
     row = data.frame.iloc[7]
     inputs = {name: row[name] for name in FEATURE_NAMES} | dict.fromkeys(hidden)
     text = json.dumps(inputs, default=lambda value: value.item())
-    assert outcomes.add(data, [Obtained(text, int(row[TARGET]))], until_us=5).rows == data.rows
+    assert (
+        outcomes.add(data, [PupilWithOutcome(text, int(row[TARGET]))], until_us=5).rows == data.rows
+    )
     other = (int(row[TARGET]) + 1) % 21
     if not hidden:
-        assert outcomes.add(data, [Obtained(text, other)], until_us=5).rows == data.rows + 1
+        assert outcomes.add(data, [PupilWithOutcome(text, other)], until_us=5).rows == data.rows + 1
 
 
 def test_pupil_accepted_under_other_bounds_is_left_out(data: Dataset) -> None:
@@ -94,9 +96,9 @@ def test_pupil_counts_once_with_what_was_known_last(engine: Engine) -> None:
         Outcome(prediction_id="nobody's again", actual_G3=9),
     ]
     assert Outcomes(engine).record(items).accepted == 3
-    found = observations.obtained(engine, until_us=now_us())
-    assert found == [Obtained(known, 12), Obtained(json.dumps(EXAMPLE), 9)]
-    assert observations.obtained(engine, until_us=1) == []
+    found = observations.pupils_with_outcomes(engine, until_us=now_us())
+    assert found == [PupilWithOutcome(known, 12), PupilWithOutcome(json.dumps(EXAMPLE), 9)]
+    assert observations.pupils_with_outcomes(engine, until_us=1) == []
 
 
 def test_same_data_is_found_again_after_more_outcomes(

@@ -1,0 +1,125 @@
+"""One row of the inference log: its columns, the insert, and its form in `GET /history`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, insert
+
+from student_success.core.clock import iso
+from student_success.storage.tables import inference_logs
+
+_ROWS_PER_STATEMENT = 64
+
+
+class PredictionRow(NamedTuple):
+    """One prediction; the fields are the columns of `inference_logs`.
+
+    Attributes
+    ----------
+    created_us
+        Microseconds since 1970.
+    inputs_json
+        The pupil's features as JSON, without the reference.
+    predicted_g3, interval_low, interval_high
+        Grades, 0 to 20.
+    interval_level
+        Share of grades that the interval is made to hold, 0 to 1.
+    """
+
+    prediction_id: str
+    session_id: str
+    created_us: int
+    inputs_json: str
+    reference: str | None
+    predicted_g3: float
+    decision: str
+    pass_probability: float
+    interval_low: int
+    interval_high: int
+    interval_level: float
+    horizon: str
+    at_risk: bool
+    model_version: str
+
+
+COLUMNS = PredictionRow._fields
+
+
+def public(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a row of `inference_logs` with its outcome as `GET /history` shows it."""
+    return {
+        "id": row["id"],
+        "prediction_id": row["prediction_id"],
+        "session_id": row["session_id"],
+        "timestamp": iso(row["created_us"]),
+        "inputs_json": json.loads(row["inputs_json"]),
+        "reference": row["reference"],
+        "predicted_G3": row["predicted_g3"],
+        "decision": row["decision"],
+        "pass_probability": row["pass_probability"],
+        "interval": {
+            "low": row["interval_low"],
+            "high": row["interval_high"],
+            "level": row["interval_level"],
+        },
+        "horizon": row["horizon"],
+        "at_risk": bool(row["at_risk"]),
+        "model_version": row["model_version"],
+        "actual_G3": row["actual_g3"],
+    }
+
+
+class PredictionInsert:
+    """Insert rows through the database driver, with statements compiled once.
+
+    SQLAlchemy's own work around a transaction holds the interpreter for longer than the database
+    takes to commit.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._sqlite = engine.dialect.name == "sqlite"
+        self.driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
+        self._copy = f"COPY {inference_logs.name} ({', '.join(COLUMNS)}) FROM STDIN"
+        compiled = insert(inference_logs).values(dict.fromkeys(COLUMNS)).compile(engine)
+        head, _, self._placeholders = str(compiled).partition(" VALUES ")
+        self._head = f"{head} VALUES "
+        self._statements: dict[int, str] = {}
+
+    def commit(self, connection: Any, rows: Sequence[PredictionRow]) -> None:
+        """Insert rows in one transaction on a driver connection and commit it."""
+        cursor = connection.cursor()
+        if self._sqlite:
+            # The driver of PostgreSQL begins the transaction itself.
+            cursor.execute("BEGIN IMMEDIATE")
+        try:
+            self.insert(cursor, rows)
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        finally:
+            cursor.close()
+
+    def insert(self, cursor: Any, rows: Sequence[PredictionRow]) -> None:
+        """Insert rows, many with each statement.
+
+        On PostgreSQL `COPY` holds the interpreter for a third of the time of inserts.
+        """
+        if not self._sqlite:
+            with cursor.copy(self._copy) as copy:
+                for row in rows:
+                    copy.write_row(row)
+            return
+        for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+            part = rows[start : start + _ROWS_PER_STATEMENT]
+            cursor.execute(self._statement(len(part)), [value for row in part for value in row])
+
+    def _statement(self, count: int) -> str:
+        statement = self._statements.get(count)
+        if statement is None:
+            statement = self._head + ", ".join([self._placeholders] * count)
+            self._statements[count] = statement
+        return statement
