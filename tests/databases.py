@@ -1,7 +1,7 @@
 """Databases for the tests: SQLite, or a PostgreSQL server where one is named.
 
-With TEST_DATABASE_SERVER=postgresql+psycopg://user@host:port the tests that have a database get one
-of their own on that server, made for each and dropped after it.
+With TEST_DATABASE_SERVER=postgresql+psycopg://user@host:port, each test that needs a database gets
+its own on that server, which is dropped after the test.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def file_of(url: str) -> Path:
 
 
 def connected(url: str) -> psycopg.Connection[Any]:
-    """Connect with the driver alone, which knows nothing of ours; each statement commits."""
+    """Connect with the database driver, without SQLAlchemy; each statement commits."""
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.connect(plain, autocommit=True)
 
 
 @contextlib.contextmanager
 def database(template: str | None = None) -> Iterator[str]:
-    """Make a database on the named server for the block, as a copy where a template is given."""
+    """Create a database on the server for the block, as a copy of the template if one is given."""
     assert SERVER is not None
     name = f"test_{uuid.uuid4().hex}"
     source = f" TEMPLATE {make_url(template).database}" if template else ""
@@ -49,7 +49,7 @@ def database(template: str | None = None) -> Iterator[str]:
 
 
 def ids(url: str) -> list[int]:
-    """Read which predictions are in the history, oldest first."""
+    """Return the numbers of the predictions in the history, oldest first."""
     query = "SELECT prediction_id FROM inference_logs ORDER BY id"
     if not is_sqlite(url):
         with connected(url) as server:
@@ -60,7 +60,7 @@ def ids(url: str) -> list[int]:
 
 @contextlib.contextmanager
 def locked(url: str) -> Iterator[None]:
-    """Keep everybody else from writing for the block."""
+    """Prevent all other connections from writing during the block."""
     if not is_sqlite(url):
         tables = "inference_logs, outcomes, idempotency_keys, jobs, deployments"
         with connected(url) as server, server.transaction():

@@ -1,8 +1,8 @@
-"""What this machine saw of the record of deployments, kept outside the database.
+"""Append the hash of each deployment to a local file, outside the database.
 
-A chain of hashes shows a row that was changed, removed or moved, but not that its newest rows are
-gone, nor that all of it was written anew. So each row's hash is also added to a file of the state
-directory; the record must still hold every row that stands there.
+The chain of hashes in the database reveals a row that was changed, removed or moved, but not the
+removal of the newest rows, nor a log that was written anew. So each row's hash is also appended to
+a file in the state directory, and every hash in the file must still be in the database.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from student_success.storage.deployments import Deployment
 
 logger = logging.getLogger(__name__)
 
-_TAIL = 256
-"""More than one line takes."""
+_TAIL_BYTES = 256
+"""More than the length of a line."""
 
 
-class Anchor:
-    """The file; it is only ever added to.
+class AuditFile:
+    """The local file of hashes; lines are only ever appended.
 
     Parameters
     ----------
     state_dir
-        Of this machine.
+        State directory of this machine.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "deployments.anchor"
 
-    def add(self, deployment: Deployment | None) -> None:
-        """Keep the hash of a row that was written or is followed.
+    def append(self, deployment: Deployment | None) -> None:
+        """Append the hash of a deployment, unless the last line holds it.
 
-        A file that cannot be written is logged: the row is committed already.
+        A failure is logged, not raised: the deployment is committed already.
         """
         if deployment is None:
             return
@@ -43,39 +43,38 @@ class Anchor:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                # Several workers follow the same row.
+                # Several workers append the same deployment.
                 end = os.fstat(descriptor).st_size
-                before = os.pread(descriptor, _TAIL, max(0, end - _TAIL))
-                if not before.endswith(b"\n" + line) and before != line:
-                    # A line that was cut off by a crash must not spoil this one.
-                    os.write(
-                        descriptor, line if before.endswith(b"\n") or not end else b"\n" + line
-                    )
+                tail = os.pread(descriptor, _TAIL_BYTES, max(0, end - _TAIL_BYTES))
+                if not tail.endswith(b"\n" + line) and tail != line:
+                    # A crash may have left an incomplete line.
+                    complete = not end or tail.endswith(b"\n")
+                    os.write(descriptor, line if complete else b"\n" + line)
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
         except OSError:
-            logger.error("anchor_not_written", exc_info=True)
+            logger.error("audit_file_not_written", exc_info=True)
 
     def check(self, hashes: Mapping[int, str]) -> list[str]:
-        """Say, in words, which rows that were seen are not in the record any more.
+        """Return a message for each deployment in the file that the database does not hold.
 
         Parameters
         ----------
         hashes
-            Of all rows, by id.
+            Hashes of all deployments in the database, by id.
         """
         if not self._path.exists():
-            # Before the first promotion; and where it was removed, nothing shows that it was.
+            # No deployment yet; a deleted file cannot be told apart from that.
             return []
         problems = {}
         for line in self._path.read_text("ascii", "replace").splitlines():
             number, _, digest = line.partition(" ")
             if not number.isdigit() or len(digest) != 64:
                 continue
-            there = hashes.get(int(number))
-            if there is None:
+            stored = hashes.get(int(number))
+            if stored is None:
                 problems[number] = f"row {number} was seen on this machine and is missing"
-            elif there != digest:
+            elif stored != digest:
                 problems[number] = f"row {number} is not the one that was seen on this machine"
         return list(problems.values())

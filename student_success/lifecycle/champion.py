@@ -17,7 +17,7 @@ from student_success.core import metrics
 from student_success.core.errors import ModelUnavailableError, StudentSuccessError
 from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
-from student_success.lifecycle.audit_file import Anchor
+from student_success.lifecycle.audit_file import AuditFile
 from student_success.lifecycle.worker_status import WorkerStatus
 from student_success.model.predictor import Predictor
 from student_success.registry import versions
@@ -59,7 +59,7 @@ class Champion:
         self._swapping = asyncio.Lock()
         self._retry_at = 0.0
         self._started = False
-        self._anchor = Anchor(settings.state_dir)
+        self._audit_file = AuditFile(settings.state_dir)
         self._worker_status = WorkerStatus(settings.state_dir / "workers")
         self.served: Served | None = None
         """Read it once per request, so that the whole response comes from one version."""
@@ -110,7 +110,7 @@ class Champion:
         try:
             current = self._deployments.current()
             self._swap(self._load(current), current)
-            self._anchor.add(current)
+            self._audit_file.append(current)
         except StudentSuccessError:
             logger.error("deployed_version_not_loaded", exc_info=True)
             metrics.model_reloads_total.labels("failed").inc()
@@ -138,7 +138,7 @@ class Champion:
                     )
                 self._swap(await asyncio.to_thread(self._load, current), current)
                 self._retry_at = 0.0
-                await asyncio.to_thread(self._anchor.add, current)
+                await asyncio.to_thread(self._audit_file.append, current)
             except StudentSuccessError as error:
                 metrics.model_reloads_total.labels("failed").inc()
                 logger.error("reload_failed", extra={"reason": str(error)})

@@ -25,7 +25,7 @@ from student_success.core.subprocesses import ChildFailure
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import gate
-from student_success.lifecycle.audit_file import Anchor
+from student_success.lifecycle.audit_file import AuditFile
 from student_success.lifecycle.evidence import Evidence
 from student_success.model.artefact import finite_json, verify
 from student_success.registry import bento_store, checksums, mlflow_client, versions
@@ -211,7 +211,7 @@ def id_of(deployment: Deployment | None) -> int:
 
 def log_deployment(settings: Settings, row: Deployment) -> None:
     """Keep the hash of a new row outside the database: in the audit file and in the log."""
-    Anchor(settings.state_dir).add(row)
+    AuditFile(settings.state_dir).append(row)
     extra = {"deployment": row.id, "hash": row.hash, "model_version": row.to_version}
     logger.info("deployed", extra=extra)
 

@@ -1,7 +1,7 @@
-"""The grades really obtained: recorded once for each pupil, beside what was predicted.
+"""Record the grades that pupils obtained, once for each pupil.
 
-A pupil is known by session and reference, and all predictions made of one pupil, however much of
-the year was known then, get the same outcome. What is recorded is never changed by another request.
+Session and reference identify a pupil. All predictions of a pupil, at whatever horizon, get the
+same outcome. A recorded outcome is never changed by a later request.
 """
 
 from __future__ import annotations
@@ -18,29 +18,31 @@ from student_success.domain.schemas.history import Outcome, OutcomesAnswer, Reje
 from student_success.storage.engine import one_writer, writing
 from student_success.storage.tables import inference_logs, outcomes
 
-_AT_ONCE = 500
-"""Outcomes in one transaction: predictions get their turn in between."""
-_CHUNK = 1000
-"""Values in one condition; every database takes this many."""
+_BATCH = 500
+"""Outcomes per transaction; predictions are committed in between."""
+_MAX_VALUES = 1000
+"""Values in one condition; every database accepts this many."""
 
 UNKNOWN = "not_found", "There is no such prediction."
 REPEATED = "repeated", "This outcome is recorded already."
 CONFLICT = "conflict", "Another grade is recorded for this pupil."
 
 Pupil = tuple[str, str]
-"""Session and reference; or a prediction without a reference, by its id and nothing."""
+"""Session and reference; the prediction id and an empty text if there is no reference."""
 
 
 @dataclass(slots=True)
-class _Known:
-    """Predictions that outcomes may be about.
+class _Predictions:
+    """The predictions of the pupils in a request.
 
     Attributes
     ----------
     sessions
         Session of each prediction.
-    pupils
-        Pupil of each prediction, and the predictions of each pupil.
+    pupil_of
+        Pupil of each prediction.
+    of_pupil
+        Predictions of each pupil.
     grades
         Outcome of each prediction that has one.
     """
@@ -75,7 +77,7 @@ class Outcomes:
         self._engine = engine
 
     def record(self, items: Sequence[Outcome]) -> OutcomesAnswer:
-        """Record outcomes, as if they had been sent one after another.
+        """Record outcomes in the order given, each as if it had been sent alone.
 
         Returns
         -------
@@ -85,32 +87,32 @@ class Outcomes:
         Raises
         ------
         DatabaseUnavailableError
-            If the database cannot be written. What was recorded before stays; sent again, it is
-            refused as repeated and the rest is recorded.
+            If the database cannot be written. Earlier batches stay recorded: if the request is
+            repeated, they are rejected as repeated and the rest is recorded.
         """
         rejected: list[RejectedOutcome] = []
-        for start in range(0, len(items), _AT_ONCE):
-            rejected += self._record(items[start : start + _AT_ONCE], first=start)
+        for start in range(0, len(items), _BATCH):
+            rejected += self._record(items[start : start + _BATCH], first=start)
         return OutcomesAnswer(accepted=len(items) - len(rejected), rejected=rejected)
 
     def _record(self, items: Sequence[Outcome], *, first: int) -> list[RejectedOutcome]:
-        """Record some outcomes in one transaction; return those refused, numbered from `first`."""
+        """Record a batch in one transaction; return the rejected ones, numbered from `first`."""
         rejected: list[RejectedOutcome] = []
         with writing(self._engine) as connection:
-            # Also against an erasure: an outcome goes with its prediction, or waits for its end.
+            # An erasure takes this lock too, so no outcome is added to an erased prediction.
             one_writer(connection, outcomes)
             known = _look_up(connection, items)
-            made: list[dict[str, Any]] = []
+            rows: list[dict[str, Any]] = []
             now = now_us()
             for index, item in enumerate(items, first):
-                named, problem = _judge(item, known)
+                prediction_ids, problem = _match(item, known)
                 if problem is not None:
                     code, message = problem
                     rejected.append(RejectedOutcome(index=index, error=code, message=message))
                     continue
-                for prediction_id in named:
+                for prediction_id in prediction_ids:
                     known.grades[prediction_id] = item.actual_G3
-                    made.append(
+                    rows.append(
                         {
                             "prediction_id": prediction_id,
                             "session_id": known.sessions[prediction_id],
@@ -118,13 +120,13 @@ class Outcomes:
                             "created_us": now,
                         }
                     )
-            if made:
-                connection.execute(insert(outcomes), made)
+            if rows:
+                connection.execute(insert(outcomes), rows)
         return rejected
 
 
-def _judge(item: Outcome, known: _Known) -> tuple[list[str], tuple[str, str] | None]:
-    """Return the predictions that get this outcome, or why none does."""
+def _match(item: Outcome, known: _Predictions) -> tuple[list[str], tuple[str, str] | None]:
+    """Return the predictions that get this outcome, or the reason why none does."""
     if item.prediction_id is not None:
         pupil = known.pupil_of.get(item.prediction_id)
         named = [item.prediction_id]
@@ -134,29 +136,29 @@ def _judge(item: Outcome, known: _Known) -> tuple[list[str], tuple[str, str] | N
     if pupil is None or not named:
         return [], UNKNOWN
     predictions = known.of_pupil[pupil]
-    if any(known.grades.get(one, item.actual_G3) != item.actual_G3 for one in predictions):
+    if any(known.grades.get(id_, item.actual_G3) != item.actual_G3 for id_ in predictions):
         return [], CONFLICT
-    if all(one in known.grades for one in named):
+    if all(id_ in known.grades for id_ in named):
         return [], REPEATED
-    return [one for one in predictions if one not in known.grades], None
+    return [id_ for id_ in predictions if id_ not in known.grades], None
 
 
-def _look_up(connection: Connection, items: Sequence[Outcome]) -> _Known:
-    """Find every prediction of every pupil that the items name."""
-    known = _Known()
+def _look_up(connection: Connection, items: Sequence[Outcome]) -> _Predictions:
+    """Read every prediction of every pupil in the request."""
+    predictions = _Predictions()
     named = [item.prediction_id for item in items if item.prediction_id is not None]
     for part in _chunks(named):
-        known.add(connection.execute(_rows().where(inference_logs.c.prediction_id.in_(part))))
-    pupils = [pupil for pupil in known.of_pupil if pupil[1]]
+        predictions.add(connection.execute(_rows().where(inference_logs.c.prediction_id.in_(part))))
+    pupils = [pupil for pupil in predictions.of_pupil if pupil[1]]
     pupils += [
         (item.session_id, item.reference) for item in items if item.session_id and item.reference
     ]
     references: dict[str, set[str]] = {}
     for session_id, reference in pupils:
         references.setdefault(session_id, set()).add(reference)
-    for session_id, wanted in references.items():
-        for part in _chunks(sorted(wanted)):
-            known.add(
+    for session_id, names in references.items():
+        for part in _chunks(sorted(names)):
+            predictions.add(
                 connection.execute(
                     _rows().where(
                         inference_logs.c.session_id == session_id,
@@ -164,7 +166,7 @@ def _look_up(connection: Connection, items: Sequence[Outcome]) -> _Known:
                     )
                 )
             )
-    return known
+    return predictions
 
 
 def _rows() -> Select[Any]:
@@ -177,6 +179,6 @@ def _rows() -> Select[Any]:
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(values)
-    while part := list(islice(rest, _CHUNK)):
+    iterator = iter(values)
+    while part := list(islice(iterator, _MAX_VALUES)):
         yield part

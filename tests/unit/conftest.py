@@ -1,4 +1,4 @@
-"""Databases for the tests of the rooms that have one."""
+"""Databases for the unit tests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests import databases
 
 @pytest.fixture(scope="session")
 def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a migrated database: a migration costs more than most tests."""
+    """Return the URL of a migrated database to copy: a migration takes longer than most tests."""
     folder = tmp_path_factory.mktemp("database")
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         url = f"sqlite:///{folder}/empty.db"
         if databases.SERVER is not None:
-            url = held.enter_context(databases.database())
+            url = stack.enter_context(databases.database())
         migrate(url, state_dir=folder)
         if databases.is_sqlite(url):
             engine = connect(url)
@@ -34,7 +34,7 @@ def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(tmp_path: Path, _empty_database: str) -> Iterator[str]:
-    """Return the URL of a database with all tables and nothing in them."""
+    """Return the URL of a database with all tables and no rows."""
     if databases.SERVER is not None:
         with databases.database(_empty_database) as url:
             yield url
@@ -46,15 +46,15 @@ def database_url(tmp_path: Path, _empty_database: str) -> Iterator[str]:
 
 @pytest.fixture
 def path(database_url: str) -> Path:
-    """Return the database's file, for what is about SQLite alone."""
+    """Return the database's file; skip the test on a database server."""
     if not databases.is_sqlite(database_url):
-        pytest.skip("about the file of SQLite")
+        pytest.skip("only SQLite keeps the database in a file")
     return databases.file_of(database_url)
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    """Return an engine on that database."""
-    made = connect(database_url)
-    yield made
-    made.dispose()
+    """Return an engine of that database."""
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()

@@ -66,7 +66,7 @@ def _install_pauses():
     _pause_around(mlflow_client, "find", before="begun")
     _pause_around(bento_store, "keep", before="keeping")
     _pause_around(deployments, "_chain", after="half recorded")
-    _pause_around(promotion.Anchor, "add", before="committed")
+    _pause_around(promotion.AuditFile, "append", before="committed")
     _pause_around(mlflow_client, "move_alias", before="moving", after="moved")
     _pause_around(deployments.Deployments, "set_alias_version", after="remembered")
 
