@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
 from student_success.core.clock import iso
 from student_success.storage.tables import inference_logs
@@ -83,9 +83,9 @@ class PredictionInsert:
         self._sqlite = engine.dialect.name == "sqlite"
         self.driver_error: type[Exception] = engine.dialect.loaded_dbapi.Error
         self._copy = f"COPY {inference_logs.name} ({', '.join(COLUMNS)}) FROM STDIN"
-        compiled = insert(inference_logs).values(dict.fromkeys(COLUMNS)).compile(engine)
-        head, _, self._placeholders = str(compiled).partition(" VALUES ")
-        self._head = f"{head} VALUES "
+        # In the order of the fields, which need not be that of the table's columns.
+        self._head = f"INSERT INTO {inference_logs.name} ({', '.join(COLUMNS)}) VALUES "  # noqa: S608 -- names of columns, no values
+        self._placeholders = f"({', '.join('?' * len(COLUMNS))})"
         self._statements: dict[int, str] = {}
 
     def commit(self, connection: Any, rows: Sequence[PredictionRow]) -> None:
