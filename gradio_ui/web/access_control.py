@@ -7,9 +7,8 @@ page does not use answers 404.
 from __future__ import annotations
 
 import secrets
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
 
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,47 +65,27 @@ class AccessControl:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        cookie = _cookie(scope)
-        send = _with_headers(scope, send, cookie)
-        status = self._refusal(scope, cookie)
+        request = Request(scope)
+        # Gradio reads cookies in the same way, so that both see the same visitor.
+        cookie = request.cookies.get(COOKIE, "")
+        send = _with_headers(request, send, cookie)
+        status = self._refusal(request, cookie)
         if status is None:
             await self._app(scope, _limit_body(receive, self._max_body_bytes), send)
         else:
             response = PlainTextResponse(_REFUSALS[status], status_code=status)
             await response(scope, receive, send)
 
-    def _refusal(self, scope: Scope, cookie: str) -> int | None:
-        path, method = str(scope["path"]), str(scope["method"])
+    def _refusal(self, request: Request, cookie: str) -> int | None:
+        path, method = request.scope["path"], request.method
         allowed = _WRITE if method == "POST" else _READ
         if method not in ("GET", "HEAD", "POST") or not allowed.fullmatch(path):
             return 404
-        if not self._owns_session(scope, path, cookie):
+        sessions = [session_of_heartbeat(path), *request.query_params.getlist("session_hash")]
+        if not all(self._visits.allows(name, cookie) for name in sessions if name is not None):
             return 403
-        return 413 if _content_length(scope) > self._max_body_bytes else None
-
-    def _owns_session(self, scope: Scope, path: str, cookie: str) -> bool:
-        """Whether this browser opened the page that the request names."""
-        session_hash = session_of_heartbeat(path)
-        if session_hash is not None:
-            return self._visits.allows(session_hash, cookie)
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
-        return all(self._visits.allows(name, cookie) for name in query.get("session_hash", ()))
-
-
-def _cookie(scope: Scope) -> str:
-    header = b"; ".join(value for name, value in scope["headers"] if name == b"cookie")
-    try:
-        morsel = SimpleCookie(header.decode("latin-1")).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel is not None else ""
-
-
-def _content_length(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else 1 << 62
-    return 0
+        length = request.headers.get("content-length", "0")
+        return None if length.isdigit() and int(length) <= self._max_body_bytes else 413
 
 
 def _limit_body(receive: Receive, max_bytes: int) -> Receive:
@@ -122,9 +101,9 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
     return limited
 
 
-def _with_headers(scope: Scope, send: Send, cookie: str) -> Send:
+def _with_headers(request: Request, send: Send, cookie: str) -> Send:
     """Add the security headers, and a cookie for a browser that has none."""
-    is_page = str(scope["path"]).rstrip("/") in _PAGES
+    is_page = request.scope["path"].rstrip("/") in _PAGES
 
     async def sender(message: Message) -> None:
         if message["type"] == "http.response.start":
