@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from student_success.bulk.checkpoint import WorkFolder, open_work_folder, work_folder_of
 from student_success.bulk.csv_reader import SLICE_BYTES, open_csv
@@ -35,7 +36,23 @@ from student_success.core.errors import (
 from student_success.core.settings import Settings
 
 
-def score(settings: Settings, options: argparse.Namespace, *, prepare: Callable[[], None]) -> str:
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """Options of the command, as `student-success score --help` describes them."""
+
+    input: Path
+    output: Path
+    engine: Literal["local", "dask"] = "local"
+    scheduler: str | None = None
+    workers: int | None = None
+    model: str | None = None
+    with_inputs: bool = False
+    to: Literal["csv", "parquet"] | None = None
+    encoding: str | None = None
+    overwrite: bool = False
+
+
+def score(settings: Settings, options: ScoreOptions) -> str:
     """Score a file or a folder; return a summary for people.
 
     Raises
@@ -48,7 +65,7 @@ def score(settings: Settings, options: argparse.Namespace, *, prepare: Callable[
     is_folder = options.input.is_dir()
     sources = _sources(options) if is_folder else [_single_source(options)]
     _protect_inputs(options, sources)
-    model = choose(settings, options.model, prepare=prepare)
+    model = choose(settings, options.model)
     plan = {
         "model": [model.version, model.fingerprint, model.alarm_recall],
         "inputs": [[str(s.path), str(s.name), s.output, *s.stamp] for s in sources],
@@ -79,7 +96,7 @@ def score(settings: Settings, options: argparse.Namespace, *, prepare: Callable[
     return _summary(options.output, model, result, seconds, rate, is_folder=is_folder)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: ScoreOptions) -> None:
     if not options.input.exists():
         raise NotFoundError(f"There is no {options.input.name}.")
     if options.workers is not None and options.workers < 1:
@@ -95,7 +112,7 @@ def _check(options: argparse.Namespace) -> None:
             )
 
 
-def _protect_inputs(options: argparse.Namespace, sources: list[Source]) -> None:
+def _protect_inputs(options: ScoreOptions, sources: list[Source]) -> None:
     """Refuse an output that would replace, delete or contain an input."""
     source, output = options.input.resolve(), options.output.resolve()
     inputs = {source, *(each.path.resolve() for each in sources)}
@@ -112,7 +129,7 @@ def _protect_inputs(options: argparse.Namespace, sources: list[Source]) -> None:
             )
 
 
-def _check_output(options: argparse.Namespace, work: WorkFolder) -> None:
+def _check_output(options: ScoreOptions, work: WorkFolder) -> None:
     output = options.output
     if output.exists() and not options.overwrite and not work.committing:
         if not work.progress:
@@ -127,14 +144,14 @@ def _check_output(options: argparse.Namespace, work: WorkFolder) -> None:
         )
 
 
-def _single_source(options: argparse.Namespace) -> Source:
+def _single_source(options: ScoreOptions) -> Source:
     output = _format(options.output)
     if options.to not in (None, output):
         raise InvalidInputError("--to contradicts the file name extension of OUT.")
     return _source(options, options.input, Path(options.output.name), output)
 
 
-def _sources(options: argparse.Namespace) -> list[Source]:
+def _sources(options: ScoreOptions) -> list[Source]:
     sources: list[Source] = []
     for path in sorted(options.input.rglob("*")):
         format_ = FORMATS.get(path.suffix.lower())
@@ -152,7 +169,7 @@ def _sources(options: argparse.Namespace) -> list[Source]:
     return sources
 
 
-def _source(options: argparse.Namespace, path: Path, name: Path, output: Format) -> Source:
+def _source(options: ScoreOptions, path: Path, name: Path, output: Format) -> Source:
     stamp = stamp_of(path)
     layout, begin = _open(path, options.encoding)
     if "parquet" in (layout.format, output):
@@ -187,9 +204,7 @@ def _require_pyarrow() -> None:
 
 
 @contextlib.contextmanager
-def _executor(
-    options: argparse.Namespace, model: Model, sources: list[Source]
-) -> Iterator[Executor]:
+def _executor(options: ScoreOptions, model: Model, sources: list[Source]) -> Iterator[Executor]:
     if options.engine == "dask":
         with dask(model, options.scheduler) as cluster:
             yield cluster

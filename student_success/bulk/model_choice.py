@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +41,7 @@ class Model:
         return replace(self, files=content)
 
 
-def choose(settings: Settings, name: str | None, *, prepare: Callable[[], None]) -> Model:
+def choose(settings: Settings, name: str | None) -> Model:
     """Find a model, verify its files and check its recorded answers.
 
     Parameters
@@ -49,8 +49,6 @@ def choose(settings: Settings, name: str | None, *, prepare: Callable[[], None])
     name
         ``"seed"``, the number of a version that was deployed, or a folder; the served version if
         None.
-    prepare
-        Called before the Bento store is opened.
 
     Raises
     ------
@@ -59,7 +57,7 @@ def choose(settings: Settings, name: str | None, *, prepare: Callable[[], None])
     NotFoundError
         If there is no such version.
     """
-    version, folder, fingerprint = _find(settings, name, prepare)
+    version, folder, fingerprint = _find(settings, name)
     predictor = Predictor.load(folder, version=version, alarm_recall=settings.alarm_recall)
     predictor.check_smoke()
     if fingerprint is not None and predictor.fingerprint != fingerprint:
@@ -92,9 +90,7 @@ def _load_folder(model: Model, folder: Path) -> Predictor:
     return predictor
 
 
-def _find(
-    settings: Settings, name: str | None, prepare: Callable[[], None]
-) -> tuple[str, Path, str | None]:
+def _find(settings: Settings, name: str | None) -> tuple[str, Path, str | None]:
     """Return version (empty for a folder), folder, and the fingerprint of a deployed version."""
     seed = SEED, settings.seed_model_path, None
     if name == SEED:
@@ -108,7 +104,6 @@ def _find(
         if name is not None:
             raise NotFoundError(f"Version {name} was never deployed here.")
         return seed
-    prepare()
     return _find_deployed(settings, name) or seed
 
 

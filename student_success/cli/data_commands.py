@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,10 +50,11 @@ def score(
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Predict whole files of pupils, larger than memory too; an interrupted run is continued."""
+    from student_success.bulk.command import ScoreOptions
     from student_success.bulk.command import score as score_files
 
     settings = open_settings()
-    options = argparse.Namespace(
+    options = ScoreOptions(
         input=source,
         output=target,
         engine=engine,
@@ -68,7 +68,7 @@ def score(
     )
     set_bentoml_environment(settings)
     try:
-        typer.echo(score_files(settings, options, prepare=lambda: None))
+        typer.echo(score_files(settings, options))
     except KeyboardInterrupt:
         typer.echo("Interrupted; run the same command again to continue.", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None

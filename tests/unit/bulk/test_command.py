@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from student_success.bulk.command import score
+from student_success.bulk.command import ScoreOptions, score
 from student_success.bulk.executors import default_workers
 from student_success.core.errors import ConflictError, InvalidInputError
 from student_success.core.settings import Settings
@@ -20,18 +19,9 @@ TABLE = ",".join(TITLES) + "\n" + line_of(EXAMPLE, "A")
 
 
 def run(source: Path, target: Path, **options: Any) -> str:
-    defaults = {
-        "engine": "local",
-        "scheduler": None,
-        "workers": 1,
-        "model": "seed",
-        "with_inputs": False,
-        "to": None,
-        "encoding": None,
-        "overwrite": True,
-    }
-    namespace = argparse.Namespace(input=source, output=target, **{**defaults, **options})
-    return score(Settings(database_url=None), namespace, prepare=lambda: None)
+    defaults: dict[str, Any] = {"workers": 1, "model": "seed", "overwrite": True}
+    chosen = ScoreOptions(input=source, output=target, **{**defaults, **options})
+    return score(Settings(database_url=None), chosen)
 
 
 def content_of(folder: Path) -> dict[str, bytes]:

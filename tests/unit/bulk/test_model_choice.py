@@ -22,10 +22,6 @@ from student_success.storage.migrate import migrate
 SEED = ROOT / "student_success" / "seed"
 
 
-def nothing() -> None:
-    pass
-
-
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state", database_url=None)
@@ -62,7 +58,7 @@ def deploy(
 def test_choose_returns_seed_without_creating_database_when_nothing_is_deployed(
     settings: Settings,
 ) -> None:
-    assert choose(settings, None, prepare=nothing).version == "seed"
+    assert choose(settings, None).version == "seed"
     assert not settings.state_dir.exists()
 
 
@@ -71,13 +67,13 @@ def test_choose_returns_served_or_named_version(
 ) -> None:
     deploy("3", "promote")
     deploy("4", "promote")
-    assert choose(settings, None, prepare=nothing).version == "4"
-    assert choose(settings, "3", prepare=nothing).version == "3"
-    assert choose(settings, "seed", prepare=nothing).version == "seed"
+    assert choose(settings, None).version == "4"
+    assert choose(settings, "3").version == "3"
+    assert choose(settings, "seed").version == "seed"
     deploy("3", "rollback")
-    assert choose(settings, None, prepare=nothing).version == "3"
+    assert choose(settings, None).version == "3"
     with pytest.raises(NotFoundError, match="never deployed"):
-        choose(settings, "9", prepare=nothing)
+        choose(settings, "9")
 
 
 def test_choose_never_replaces_served_version_when_it_is_damaged_or_missing(
@@ -89,7 +85,7 @@ def test_choose_never_replaces_served_version_when_it_is_damaged_or_missing(
     deploy("3", "promote")
     (tmp_path / "store" / "3" / "card.md").write_text("altered")
     with pytest.raises(ArtefactError, match=r"card\.md"):
-        choose(settings, None, prepare=nothing)
+        choose(settings, None)
     shutil.rmtree(tmp_path / "store" / "3")
     asked: list[str] = []
 
@@ -99,17 +95,17 @@ def test_choose_never_replaces_served_version_when_it_is_damaged_or_missing(
 
     monkeypatch.setattr(subprocesses, "run", away)
     with pytest.raises(RegistryUnavailableError):
-        choose(settings, None, prepare=nothing)
+        choose(settings, None)
     assert "--version=3" in asked
 
 
 def test_choose_names_model_folder_by_its_fingerprint(settings: Settings) -> None:
-    model = choose(settings, str(SEED), prepare=nothing)
+    model = choose(settings, str(SEED))
     assert model.version == f"folder:{verify(SEED)[:12]}"
 
 
 def test_load_verifies_packed_model_on_another_machine(settings: Settings) -> None:
-    model = choose(settings, "seed", prepare=nothing).packed()
+    model = choose(settings, "seed").packed()
     elsewhere = replace(model, folder=Path("/nowhere"))
     assert load(elsewhere).fingerprint == verify(SEED)
     other = Model("seed", "0" * 64, 0.9, model.folder, model.files)
