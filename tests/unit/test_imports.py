@@ -19,7 +19,7 @@ READ_THE_ENVIRONMENT = {
     # What a parent tells its child, BentoML's folder, and whether to show a traceback.
     "student_success/core/subprocesses",
     "student_success/cli/context",
-    "student_success/cli/main",
+    "student_success/cli/output",
 }
 
 
