@@ -143,11 +143,13 @@ def versions(settings: Settings) -> list[dict[str, Any]]:
     """Return every registered version with its metrics, newest first."""
     with open_client(settings) as client:
         items = client.search_model_versions(f"name = '{settings.model_name}'")
-        rows = [_version_answer(client, item, alias=settings.model_alias) for item in items]
+        # The search leaves the aliases of each version empty; the registered model has them.
+        promoted = _alias_version(client, settings)
+        rows = [_version_answer(client, item, promoted=promoted) for item in items]
     return sorted(rows, key=lambda row: -row["version"])
 
 
-def _version_answer(client: MlflowClient, item: Any, *, alias: str) -> dict[str, Any]:
+def _version_answer(client: MlflowClient, item: Any, *, promoted: str | None) -> dict[str, Any]:
     """Return the fields of `VersionAnswer` that the registry knows."""
     run = client.get_run(item.run_id) if item.run_id else None
     tags = dict(item.tags)
@@ -162,7 +164,7 @@ def _version_answer(client: MlflowClient, item: Any, *, alias: str) -> dict[str,
             "sha256": tags.get("dataset_sha256"),
             "synthetic": tags.get("synthetic") == "true",
         },
-        "alias": alias in (item.aliases or ()),
+        "alias": str(item.version) == promoted,
     }
 
 
@@ -199,16 +201,20 @@ def downloaded(settings: Settings, version: int) -> Iterator[tuple[RegisteredVer
 def alias(settings: Settings) -> str | None:
     """Return the version MLflow's alias points to, or None if there is no alias."""
     with open_client(settings) as client:
-        from mlflow.exceptions import MlflowException
+        return _alias_version(client, settings)
 
-        try:
-            model = client.get_registered_model(settings.model_name)
-        except MlflowException as error:
-            if error.error_code == MISSING:
-                return None
-            raise
-        version = dict(model.aliases).get(settings.model_alias)
-        return None if version is None else str(version)
+
+def _alias_version(client: MlflowClient, settings: Settings) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = client.get_registered_model(settings.model_name)
+    except MlflowException as error:
+        if error.error_code == MISSING:
+            return None
+        raise
+    version = dict(model.aliases).get(settings.model_alias)
+    return None if version is None else str(version)
 
 
 def move_alias(settings: Settings, version: str | None) -> None:
@@ -216,5 +222,5 @@ def move_alias(settings: Settings, version: str | None) -> None:
     with open_client(settings) as client:
         if version is not None:
             client.set_registered_model_alias(settings.model_name, settings.model_alias, version)
-        elif alias(settings) is not None:
+        elif _alias_version(client, settings) is not None:
             client.delete_registered_model_alias(settings.model_name, settings.model_alias)
