@@ -15,7 +15,8 @@ Each setting is an environment variable. It may also stand in a file `.env`, one
 line. Two such files are read, if they exist: `.env` in the folder where the command is started, and
 `STATE_DIR/.env`. The environment wins over the first file, and the first file over the second.
 Relative paths start at the folder where the command is started. An empty value means the default.
-A setting that is not valid is named when the service starts, and nothing is started.
+A setting that is not valid is named when the service starts, and nothing is started. A name in
+`.env` that is no setting but similar to one causes a warning, for example `API_TOKN`.
 
 `student-success serve` creates a missing `ADMIN_TOKEN`: in `.env` of the checkout if it is started
 there, else in `STATE_DIR/.env`. The names of the compose stack are in `.env.example`.

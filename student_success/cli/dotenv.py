@@ -19,9 +19,13 @@ STACK_SECRETS = (
 """Names without which `docker-compose.yml` does not start."""
 
 
-def names(path: Path) -> set[str]:
-    """Return the names that have a value in the file; an absent file has none."""
-    return {name for name, value in dotenv_values(path, interpolate=False).items() if value}
+def names(path: Path, *, with_value: bool = True) -> set[str]:
+    """Return the names in the file, only those that have a value by default.
+
+    An absent file has no names.
+    """
+    values = dotenv_values(path, interpolate=False)
+    return {name for name, value in values.items() if value or not with_value}
 
 
 def add_secrets(path: Path, wanted: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import subprocess
 import sys
@@ -17,14 +18,18 @@ from student_success.core.settings import REMOVED, RENAMED, Settings, env_files
 GRACEFUL_SECONDS = 25
 KEEP_ALIVE_SECONDS = 65
 """Longer than the minute that reverse proxies keep idle connections, so that they close first."""
+MISSPELT_SIMILARITY = 0.85
+"""How similar an unknown name must be to a setting to count as misspelt, as difflib's ratio.
+
+All names of the compose stack and `MLFLOW_TRACKING_USERNAME` are below it.
+"""
 
 
 def serve() -> None:
     """Serve the API, and the web interface beside it, with the settings of the environment."""
     settings = open_settings()
+    _warn_of_names()
     settings.check_exposure(settings.host)
-    for warning in _name_warnings():
-        typer.echo(warning, err=True)
     token = _ensure_token(settings)
     home = set_bentoml_environment(settings)
     base = f"http://{settings.bind_address}:{settings.port}"
@@ -48,6 +53,7 @@ def ui() -> None:
     """Serve the web interface alone; `UI_API_URL` says where the API is."""
     require_extra("ui", "gradio")
     open_settings()
+    _warn_of_names()
     from gradio_ui.__main__ import main
 
     raise typer.Exit(main())
@@ -97,8 +103,13 @@ def configuration() -> None:
     typer.echo(markdown(), nl=False)
 
 
+def _warn_of_names() -> None:
+    for warning in _name_warnings():
+        typer.echo(warning, err=True)
+
+
 def _name_warnings() -> Iterator[str]:
-    """Warn of old names in the environment and in the `.env` files."""
+    """Warn of old names in the environment and `.env` files, and of misspelt ones in the files."""
     present = {*os.environ, *(name for path in env_files() for name in dotenv.names(path))}
     for old, new in RENAMED.items():
         if old in present:
@@ -106,6 +117,13 @@ def _name_warnings() -> Iterator[str]:
     for name in REMOVED:
         if name in present:
             yield f"{name} is no longer a setting and has no effect; remove it."
+    settings = [name.upper() for name in Settings.model_fields]
+    known = {*settings, *RENAMED, *REMOVED, *dotenv.STACK_SECRETS}
+    for path in env_files():
+        for name in sorted(dotenv.names(path, with_value=False)):
+            similar = difflib.get_close_matches(name.upper(), settings, 1, MISSPELT_SIMILARITY)
+            if similar and name.upper() not in known:
+                yield f"{name} in {path} is not a setting and has no effect; use {similar[0]}."
 
 
 def _start_interface(settings: Settings) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from student_success.cli import context, dotenv
 from student_success.cli.main import main
-from student_success.core.settings import REMOVED, RENAMED, Settings
+from student_success.core.settings import REMOVED, RENAMED, ROOT, Settings
 from student_success.server import supervisor
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, writing
@@ -122,6 +122,59 @@ def test_removed_setting_causes_a_warning(
     assert main(["serve"]) == 0
     assert f"{name} is no longer a setting" in capsys.readouterr().err
     assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("API_TOKN", "API_TOKEN"), ("WORKER", "WORKERS"), ("mlflow_tracking_url", "TRACKING_URI")],
+)
+@pytest.mark.parametrize("folder", ["", "state"])
+@pytest.mark.parametrize("value", ["", SECRET])
+def test_serve_names_a_misspelt_setting_and_the_closest_one(
+    started: Started,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    setting: str,
+    folder: str,
+    value: str,
+) -> None:
+    path = tmp_path / folder / ".env"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{name}={value}\n")
+    assert main(["serve"]) == 0
+    warning = capsys.readouterr().err
+    assert f"{name} in {path} is not a setting and has no effect" in warning
+    assert setting in warning
+    assert SECRET not in warning
+    assert len(started) == 1
+
+
+def test_misspelt_token_is_named_when_the_start_is_refused_without_it(
+    started: Started, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text(f"HOST=0.0.0.0\nAPI_TOKN={SECRET}\n")
+    assert main(["serve"]) != 0
+    assert "use API_TOKEN" in capsys.readouterr().err
+    assert started == []
+
+
+def test_serve_does_not_warn_of_names_of_other_programs(
+    started: Started,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    stack = set(re.findall(r"\$\{([A-Z0-9_]+)", compose)) - {*RENAMED}
+    own = {name.upper() for name in Settings.model_fields}
+    others = {"API_KEY", "EXPORT", "GITHUB_TOKEN", "MLFLOW_TRACKING_USERNAME", "POSTGRES_USER"}
+    assert stack - own
+    (tmp_path / ".env").write_text("".join(f"{name}=1\n" for name in others | (stack - own)))
+    # A variable of the environment may belong to any program.
+    monkeypatch.setenv("API_TOKN", "1")
+    assert main(["serve"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_serve_of_an_installed_package_writes_to_the_state_folder_alone(
