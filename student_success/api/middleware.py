@@ -15,12 +15,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from student_success.api.access_log import AccessLog
 from student_success.api.auth import AccessControl, Role
 from student_success.api.endpoints import STATIC_FILES, Endpoint
-from student_success.api.request import RequestContext, current, parse_query, request_id
+from student_success.api.request import (
+    RequestContext,
+    check_single_headers,
+    current,
+    parse_query,
+    request_id,
+)
 from student_success.api.request_body import BodyReader, ClientDisconnectedError, replay
 from student_success.api.responses import ResponseSender, log_server_error, unexpected_error
 from student_success.core import metrics
 from student_success.core.errors import (
     HeadersTooLargeError,
+    MalformedRequestError,
     MethodNotAllowedError,
     NotFoundError,
     StudentSuccessError,
@@ -151,6 +158,10 @@ class ApiMiddleware:
         """Check everything about a request that can be checked before it is handled."""
         if len(scope["headers"]) > MAX_HEADERS:
             raise HeadersTooLargeError(f"A request may have at most {MAX_HEADERS} headers.")
+        if len(scope["headers"]) > len(request.headers):
+            check_single_headers(scope["headers"])
+        if b"host" not in request.headers and scope.get("http_version") == "1.1":
+            raise MalformedRequestError("Send the header Host, as HTTP/1.1 requires.")
         authorization = request.headers.get(b"authorization")
         client = scope["client"][0] if scope.get("client") else ""
         request.role = self._access.authorise(
@@ -162,5 +173,6 @@ class ApiMiddleware:
         if scope["query_string"]:
             request.query = parse_query(scope["query_string"])
         await self._bodies.read(endpoint, request, receive)
+        request.check_sessions()
         if endpoint.session_or_admin and not request.names_session:
             self._access.authorise(authorization, needed=Role.ADMIN, client=client)

@@ -14,15 +14,16 @@ from student_success.api.endpoints import ENDPOINTS, STATIC_FILES, Endpoint
 from student_success.domain.schemas.base import ErrorAnswer
 
 _REF = "#/components/schemas/{model}"
-_ALWAYS_POSSIBLE = (431, 500)
+_ALWAYS_POSSIBLE = (400, 431, 500)
 _MEANING = {
+    400: "Not a valid HTTP request, or a header is repeated",
     401: "No token, or a wrong one",
     403: "A token of the wrong role",
     404: "Not found",
     408: "The request took too long to arrive",
     409: "In conflict with recorded data or with a running operation",
     413: "The body is too large",
-    415: "The body is not JSON",
+    415: "The body is not JSON in UTF-8",
     422: "The request does not match the contract",
     429: "Too many requests",
     431: "Too many headers",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
 from student_success.api.auth import Role
-from student_success.core.errors import InvalidInputError, StudentSuccessError
+from student_success.core.errors import (
+    InvalidInputError,
+    MalformedRequestError,
+    StudentSuccessError,
+)
 from student_success.core.identifiers import random_hex
 from student_success.domain.idempotency import IdempotentRequest
 
@@ -19,6 +23,13 @@ _SESSION_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _MAX_QUERY_PARAMETERS = 20
+_SINGLE_HEADERS = {
+    b"authorization": "Authorization",
+    b"host": "Host",
+    b"idempotency-key": "Idempotency-Key",
+    b"x-session-id": "X-Session-Id",
+}
+"""Headers that a request may have only once: two servers could each read another one."""
 
 
 @dataclass(slots=True)
@@ -82,6 +93,25 @@ class RequestContext:
             self.named_session is not None or getattr(self.payload, "session_id", None) is not None
         )
 
+    def check_sessions(self) -> None:
+        """Reject a request whose header, query and body do not name the same session.
+
+        Raises
+        ------
+        InvalidInputError
+            If two of them name different sessions.
+        """
+        header = self.headers.get(b"x-session-id")
+        named = {
+            None if header is None else header.decode("latin-1"),
+            self.query.get("session_id"),
+            getattr(self.payload, "session_id", None),
+        }
+        if len(named - {None}) > 1:
+            raise invalid_field(
+                "session_id", "Header, query and body name different sessions; name only one"
+            )
+
     @property
     def idempotency(self) -> IdempotentRequest | None:
         """The idempotent request, if the header ``Idempotency-Key`` was sent.
@@ -124,6 +154,20 @@ def invalid_field(name: str, message: str) -> InvalidInputError:
 def _check_session(session: str) -> None:
     if not _SESSION_ID.fullmatch(session):
         raise invalid_field("session_id", "Must be 1 to 128 printable ASCII characters")
+
+
+def check_single_headers(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Reject a header that is repeated although a request may have it only once.
+
+    Raises
+    ------
+    MalformedRequestError
+        If `Authorization`, `Host`, `Idempotency-Key` or `X-Session-Id` is repeated.
+    """
+    names = [name for name, _ in headers if name in _SINGLE_HEADERS]
+    for name in names:
+        if names.count(name) > 1:
+            raise MalformedRequestError(f"Send the header {_SINGLE_HEADERS[name]} only once.")
 
 
 def request_id(header: bytes | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from email.message import Message as MimeHeaders
 
 from starlette.types import Message, Receive
 
@@ -21,7 +21,9 @@ MAX_LARGEST_BODIES = 8
 """A worker buffers this many of the largest bodies at once, or as many bytes of smaller ones."""
 _TRIM_BYTES = 4 << 20
 """After a body of this size, freed memory is returned to the operating system."""
-_JSON_TYPE = re.compile(rb"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MAX_CONTENT_TYPE_BYTES = 256
+"""Parsing takes time that grows with the square of the length."""
 
 
 class ClientDisconnectedError(Exception):
@@ -57,13 +59,14 @@ class BodyReader:
             return
         if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise UnsupportedMediaTypeError("Send the body without a content encoding.")
-        request.body = await self._receive_all(request, receive, limit)
+        body = await self._receive_all(request, receive, limit)
+        request.body = body.removeprefix(_BYTE_ORDER_MARK)
         if not request.body and endpoint.body_optional:
             request.payload = endpoint.body()
             return
         content_type = request.headers.get(b"content-type", b"")
-        if request.body and not _JSON_TYPE.fullmatch(content_type):
-            raise UnsupportedMediaTypeError("Send the body as application/json.")
+        if request.body and content_type != b"application/json":
+            _check_content_type(content_type)
         request.payload = validate_json(endpoint.body, request.body)
 
     async def _receive_all(self, request: RequestContext, receive: Receive, limit: int) -> bytes:
@@ -93,6 +96,18 @@ class BodyReader:
         self._buffered -= request.buffered_bytes
         if request.buffered_bytes >= _TRIM_BYTES:
             release_memory_soon()
+
+
+def _check_content_type(content_type: bytes) -> None:
+    """Reject all but JSON in UTF-8; parameters other than the charset do not matter."""
+    headers = MimeHeaders()
+    if len(content_type) <= _MAX_CONTENT_TYPE_BYTES and content_type.isascii():
+        headers["Content-Type"] = content_type.decode("ascii")
+    if headers.get_content_type() != "application/json":
+        raise UnsupportedMediaTypeError("Send the body as application/json.")
+    charset = headers.get_content_charset("utf-8")
+    if charset.replace("-", "").replace("_", "") != "utf8":
+        raise UnsupportedMediaTypeError("Send the body in UTF-8, without another charset.")
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

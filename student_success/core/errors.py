@@ -77,7 +77,7 @@ def _by_code(base: type[StudentSuccessError]) -> dict[str, type[StudentSuccessEr
 
 
 class MalformedRequestError(StudentSuccessError):
-    """The received bytes are not a valid HTTP request."""
+    """Not a valid HTTP request, or one with a repeated header that it may have only once."""
 
     code = "malformed_request"
     status = 400

@@ -211,6 +211,57 @@ def test_erasure_needs_session_in_query_or_header(
     assert response.json() == {"session_id": session_id, "erased": 1}
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/predict", EXAMPLE),
+        ("POST", "/predict_batch", {"students": [EXAMPLE]}),
+        ("POST", "/explain", EXAMPLE),
+        ("POST", "/outcomes", {"outcomes": [{"prediction_id": "none", "actual_G3": 10}]}),
+        ("GET", "/history", None),
+        ("POST", "/history", {}),
+        ("DELETE", "/history", None),
+        ("GET", "/health", None),
+    ],
+)
+def test_every_route_rejects_two_different_sessions_and_changes_nothing(
+    http: httpx.Client, admin: httpx.Client, session_id: str, method: str, path: str, body: Any
+) -> None:
+    other = f"{session_id}-other"
+    fill(http, session_id, 1)
+    fill(http, other, 1)
+    options: dict[str, Any] = {} if body is None else {"json": body}
+    response = admin.request(
+        method,
+        path,
+        params={"session_id": session_id},
+        headers={"X-Session-Id": other},
+        **options,
+    )
+    [detail] = assert_error(response, 422, "validation_error")["details"]
+    assert detail["loc"] == ["session_id"]
+    for session in (session_id, other):
+        assert len(ids(http.get("/history", params={"session_id": session}))) == 1
+
+
+def test_post_history_rejects_another_session_in_the_body(
+    http: httpx.Client, session_id: str
+) -> None:
+    fill(http, session_id, 1)
+    body = {"session_id": session_id}
+    for options in ({"headers": {"X-Session-Id": "other"}}, {"params": {"session_id": "other"}}):
+        response = http.post("/history", json=body, **options)  # type: ignore[arg-type]
+        [detail] = assert_error(response, 422, "validation_error")["details"]
+        assert detail["loc"] == ["session_id"]
+    response = http.post(
+        "/history",
+        json=body,
+        headers={"X-Session-Id": session_id},
+        params={"session_id": session_id},
+    )
+    assert len(ids(response)) == 1
+
+
 def test_history_ids_are_not_reused_after_erasure(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:

@@ -140,7 +140,7 @@ def test_predict_reports_invalid_field_without_its_value(
         json.dumps({**EXAMPLE, "G1": float("inf")}).encode(),
         json.dumps(EXAMPLE).encode().replace(b"17", b"1" + b"0" * 5000),
         json.dumps({**EXAMPLE, "reference": "\ud800"}).encode(),
-        b"\xef\xbb\xbf" + json.dumps(EXAMPLE).encode(),
+        b"\xef\xbb\xbf" * 2 + json.dumps(EXAMPLE).encode(),
         json.dumps(EXAMPLE).encode("utf-16"),
         json.dumps(EXAMPLE).encode()[:-1] + b', "reference": "\xff"}',
         b'{"x":' * 100 + b"1" + b"}" * 100,
@@ -186,6 +186,10 @@ def test_post_returns_415_if_content_type_is_not_json(
         "APPLICATION/JSON",
         "application/json; charset=utf-8",
         'application/json;charset="UTF-8"',
+        "application/json; charset=UTF8",
+        "application/json; charset=utf_8;",
+        'application/json; profile="a;b"; charset=utf-8; q=1',
+        "application/json;",
     ],
 )
 def test_predict_accepts_content_type_with_utf8_charset(
@@ -197,15 +201,31 @@ def test_predict_accepts_content_type_with_utf8_charset(
     assert response.status_code == 200
 
 
+def test_predict_names_charset_when_it_is_not_utf8(http: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json; charset=utf-16"}
+    response = http.post("/predict", content=json.dumps(EXAMPLE).encode("utf-16"), headers=headers)
+    assert "UTF-8" in assert_error(response, 415, "unsupported_media_type")["message"]
+
+
+@pytest.mark.parametrize(("path", "body"), [("/predict", EXAMPLE), ("/explain", EXAMPLE)])
+def test_post_ignores_byte_order_mark(http: httpx.Client, path: str, body: dict[str, Any]) -> None:
+    content = b"\xef\xbb\xbf" + json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    response = http.post(path, content=content, headers=headers)
+    assert response.status_code == 200, response.text
+
+
 def test_predict_takes_session_from_query(http: httpx.Client, session_id: str) -> None:
     response = http.post("/predict", params={"session_id": session_id}, json=EXAMPLE)
     assert response.json()["session_id"] == session_id
 
 
-def test_predict_prefers_session_of_header_to_query(http: httpx.Client, session_id: str) -> None:
+def test_predict_accepts_the_same_session_in_header_and_query(
+    http: httpx.Client, session_id: str
+) -> None:
     response = http.post(
         "/predict",
-        params={"session_id": "other"},
+        params={"session_id": session_id},
         json=EXAMPLE,
         headers={"X-Session-Id": session_id},
     )

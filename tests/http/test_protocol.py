@@ -323,6 +323,23 @@ def test_incomplete_body_stores_no_row(server: Server, http: httpx.Client, sessi
     assert http.get("/history", params={"session_id": session_id}).json() == []
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"",
+        b"Host: x\r\nHost: x\r\n",
+        b"Host: x\r\nX-Session-Id: a\r\nx-session-id: b\r\n",
+        b"Host: x\r\nIdempotency-Key: a\r\nIdempotency-Key: a\r\n",
+        b"Host: x\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n",
+    ],
+)
+def test_missing_host_or_repeated_header_returns_400(server: Server, headers: bytes) -> None:
+    request = b"GET /health HTTP/1.1\r\nConnection: close\r\n" + headers + b"\r\n"
+    response = send_raw(server, request)
+    assert status(response) == 400
+    assert json.loads(response.split(b"\r\n\r\n", 1)[1])["error"] == "malformed_request"
+
+
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     one = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: %d\r\n\r\n"
     last = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-Id: 3\r\nConnection: close\r\n\r\n"
