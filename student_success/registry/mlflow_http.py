@@ -8,11 +8,11 @@ child process instead.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sqlite3
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -33,29 +33,24 @@ PEEK_BYTES = 1 << 20
 
 
 class MlflowServer:
-    """MLflow's HTTP interface, limited in time and in bytes.
+    """MLflow's HTTP interface, limited in bytes; `connect` limits the time.
 
     Parameters
     ----------
-    seconds
-        Time for all requests together.
     max_bytes
         Size of all responses together.
     """
 
-    def __init__(
-        self, client: httpx.Client, settings: Settings, *, seconds: float, max_bytes: int
-    ) -> None:
+    def __init__(self, client: httpx.AsyncClient, settings: Settings, *, max_bytes: int) -> None:
         self._client = client
         self._url = settings.tracking_uri.rstrip("/")
         self._name = settings.model_name
-        self._deadline = time.monotonic() + seconds
         self._bytes_left = max_bytes
 
-    def alias(self, name: str) -> str | None:
+    async def alias(self, name: str) -> str | None:
         """Return the version an alias of the model points to, or None if there is none."""
         try:
-            model = self._get_json("registered-models/get", name=self._name)["registered_model"]
+            response = await self._get_json("registered-models/get", name=self._name)
         except httpx.HTTPStatusError as error:
             if (
                 error.response.status_code == 404
@@ -63,13 +58,14 @@ class MlflowServer:
             ):
                 return None
             raise
+        model = response["registered_model"]
         aliases = {item["alias"]: str(item["version"]) for item in model.get("aliases", [])}
         return aliases.get(name)
 
-    def version(self, version: int) -> RegisteredVersion:
+    async def version(self, version: int) -> RegisteredVersion:
         """Return a version with its recorded checksums."""
-        item = self._get_json("model-versions/get", name=self._name, version=str(version))
-        item = item["model_version"]
+        response = await self._get_json("model-versions/get", name=self._name, version=str(version))
+        item = response["model_version"]
         tags = {tag["key"]: tag["value"] for tag in item.get("tags", [])}
         return RegisteredVersion(
             version=version,
@@ -79,7 +75,7 @@ class MlflowServer:
             metrics={},
         )
 
-    def download(self, version: RegisteredVersion, folder: Path) -> None:
+    async def download(self, version: RegisteredVersion, folder: Path) -> None:
         """Download the recorded files of a version into a folder.
 
         Raises
@@ -87,8 +83,8 @@ class MlflowServer:
         ArtefactError
             If the list of files is not the one that was recorded, or names a path outside `folder`.
         """
-        source = self._artefact_path(version.version)
-        content = self._get_artefact(source, checksums.CHECKSUMS)
+        source = await self._artefact_path(version.version)
+        content = await self._get_artefact(source, checksums.CHECKSUMS)
         names = checksums.parse(content, version)
         if len(names) > MAX_FILES:
             raise ArtefactError("The model has too many files.")
@@ -98,39 +94,37 @@ class MlflowServer:
             if path.is_absolute() or ".." in path.parts:
                 raise ArtefactError("A file of the model has a path outside the model's folder.")
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(self._get_artefact(source, name))
+            (folder / path).write_bytes(await self._get_artefact(source, name))
 
-    def _artefact_path(self, version: int) -> str:
-        response = self._get_json(
+    async def _artefact_path(self, version: int) -> str:
+        response = await self._get_json(
             "model-versions/get-download-uri", name=self._name, version=str(version)
         )
         uri = urlsplit(response["artifact_uri"])
         if uri.scheme == "runs":
             run_id, _, path = uri.path.strip("/").partition("/")
-            run = self._get_json("runs/get", run_id=run_id)["run"]
-            uri = urlsplit(f"{run['info']['artifact_uri']}/{path}")
+            run = await self._get_json("runs/get", run_id=run_id)
+            uri = urlsplit(f"{run['run']['info']['artifact_uri']}/{path}")
         if uri.scheme != "mlflow-artifacts":
             raise RegistryUnavailableError("The artefacts are not behind MLflow's server.")
         return str(uri.path).strip("/")
 
-    def _get_artefact(self, folder: str, name: str) -> bytes:
-        return self._get("mlflow-artifacts/artifacts/" + quote(f"{folder}/{name}"))
+    async def _get_artefact(self, folder: str, name: str) -> bytes:
+        return await self._get("mlflow-artifacts/artifacts/" + quote(f"{folder}/{name}"))
 
-    def _get_json(self, path: str, **query: str) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self._get(f"mlflow/{path}", **query))
+    async def _get_json(self, path: str, **query: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(await self._get(f"mlflow/{path}", **query))
         return content
 
-    def _get(self, path: str, **query: str) -> bytes:
+    async def _get(self, path: str, **query: str) -> bytes:
         content = bytearray()
         url = f"{self._url}/api/2.0/{path}"
-        with self._client.stream("GET", url, params=query or None) as response:
+        async with self._client.stream("GET", url, params=query or None) as response:
             # Raw bytes: a stored .gz file must not be unpacked on the way.
-            for part in response.iter_raw():
+            async for part in response.aiter_raw():
                 self._bytes_left -= len(part)
-                if self._bytes_left < 0 or time.monotonic() > self._deadline:
-                    raise RegistryUnavailableError(
-                        "The model registry sends too much or too slowly."
-                    )
+                if self._bytes_left < 0:
+                    raise RegistryUnavailableError("The model registry sends too much.")
                 content += part
         if response.is_error:
             raise httpx.HTTPStatusError(
@@ -141,16 +135,28 @@ class MlflowServer:
         return bytes(content)
 
 
-@contextlib.contextmanager
-def connect(settings: Settings, *, seconds: float, max_bytes: int) -> Iterator[MlflowServer]:
-    """Open the HTTP interface; any failure within the block is a `RegistryUnavailableError`."""
+@contextlib.asynccontextmanager
+async def connect(
+    settings: Settings, *, seconds: float, max_bytes: int
+) -> AsyncIterator[MlflowServer]:
+    """Open the HTTP interface; any failure within the block is a `RegistryUnavailableError`.
+
+    Parameters
+    ----------
+    seconds
+        Time for the whole block. The timeouts of httpx apply to each read, so that a server that
+        sends a byte a second would never reach one.
+    """
     try:
-        with httpx.Client(
-            timeout=min(seconds, WAIT_SECONDS),
-            follow_redirects=True,
-            headers={"Accept-Encoding": "identity"},
-        ) as client:
-            yield MlflowServer(client, settings, seconds=seconds, max_bytes=max_bytes)
+        async with (
+            asyncio.timeout(seconds),
+            httpx.AsyncClient(
+                timeout=min(seconds, WAIT_SECONDS),
+                follow_redirects=True,
+                headers={"Accept-Encoding": "identity"},
+            ) as client,
+        ):
+            yield MlflowServer(client, settings, max_bytes=max_bytes)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise RegistryUnavailableError("The model registry does not answer.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -169,12 +175,17 @@ def downloaded(settings: Settings, version: int) -> Iterator[tuple[RegisteredVer
         If a file is missing, altered, or was never recorded.
     """
     with scratch_folder(settings.state_dir) as folder:
-        seconds = settings.registry_timeout_seconds
-        with connect(settings, seconds=seconds, max_bytes=MAX_BYTES) as server:
-            registered = server.version(version)
-            server.download(registered, folder)
+        registered = asyncio.run(_download(settings, version, folder))
         checksums.check(folder, registered)
         yield registered, folder
+
+
+async def _download(settings: Settings, version: int, folder: Path) -> RegisteredVersion:
+    seconds = settings.registry_timeout_seconds
+    async with connect(settings, seconds=seconds, max_bytes=MAX_BYTES) as server:
+        registered = await server.version(version)
+        await server.download(registered, folder)
+        return registered
 
 
 def peek(settings: Settings) -> tuple[bool, str | None]:
@@ -188,10 +199,14 @@ def peek(settings: Settings) -> tuple[bool, str | None]:
     if settings.registry_is_local:
         return _peek_database(settings)
     try:
-        with connect(settings, seconds=PEEK_SECONDS, max_bytes=PEEK_BYTES) as server:
-            return True, server.alias(settings.model_alias)
+        return True, asyncio.run(_alias(settings))
     except RegistryUnavailableError:
         return False, None
+
+
+async def _alias(settings: Settings) -> str | None:
+    async with connect(settings, seconds=PEEK_SECONDS, max_bytes=PEEK_BYTES) as server:
+        return await server.alias(settings.model_alias)
 
 
 def _peek_database(settings: Settings) -> tuple[bool, str | None]:

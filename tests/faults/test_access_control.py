@@ -312,4 +312,5 @@ def test_right_token_is_accepted_while_others_guess_from_same_address(server: Se
     assert len(waits) >= 4 * guesses - 6
     # Doubling with each wrong token, up to a minute; four threads may note them out of order.
     assert min(waits) <= 2
-    assert set(waits[10:]) <= {58, 59, 60}
+    assert sum(wait < 58 for wait in waits) <= 10
+    assert max(waits) <= 60

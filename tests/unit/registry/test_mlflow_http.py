@@ -20,6 +20,7 @@ from student_success.core.errors import ArtefactError, RegistryUnavailableError
 from student_success.core.settings import ROOT, Settings
 from student_success.model.predictor import Predictor
 from student_success.registry import bento_store, mlflow_http, versions
+from tests.faults.broken_registry import broken_registry
 
 # BentoML warns about its own code when its store is first used.
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")
@@ -289,3 +290,15 @@ def test_peek_ends_in_time_when_the_server_sends_byte_by_byte(
     started = time.monotonic()
     assert mlflow_http.peek(settings) == (False, None)
     assert time.monotonic() - started < 5
+
+
+def test_peek_ends_in_time_when_server_sends_a_byte_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each byte arrives within the timeout of a read: only a limit on the whole request ends it.
+    monkeypatch.setattr(mlflow_http, "PEEK_SECONDS", 1.5)
+    with broken_registry("byte a second") as registry:
+        settings = Settings(state_dir=tmp_path, mlflow_tracking_uri=registry.url)
+        started = time.monotonic()
+        assert mlflow_http.peek(settings) == (False, None)
+        assert time.monotonic() - started < 10
