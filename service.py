@@ -17,6 +17,7 @@ from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.logging import configure
 from student_success.core.metrics_buffer import metrics_buffer
 from student_success.core.settings import Settings
+from student_success.core.state_files import protect
 from student_success.core.subprocesses import die_with_parent
 from student_success.domain.schemas.history import HistoryQuery, OutcomesAnswer, OutcomesRequest
 from student_success.domain.schemas.lifecycle import (
@@ -78,6 +79,7 @@ class StudentSuccess:
     def __init__(self) -> None:
         die_with_parent()
         configure(settings)
+        protect(settings.state_dir)
 
     @bentoml.on_startup
     async def open(self) -> None:

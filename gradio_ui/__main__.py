@@ -31,6 +31,8 @@ def main() -> int:
     except ConfigurationError as error:
         print(error.message, file=sys.stderr)
         return 2
+    # Temporary files hold class lists of pupils.
+    os.umask(0o077)
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )

@@ -20,6 +20,10 @@ A setting that is not valid is named when the service starts, and nothing is sta
 
 `student-success serve` creates a missing `ADMIN_TOKEN`: in `.env` of the checkout if it is started
 there, else in `STATE_DIR/.env`. The names of the compose stack are in `.env.example`.
+
+`STATE_DIR` must be a folder of its own. Only its owner can read it: folders have mode 0700 and
+files 0600, whatever the umask. Wider modes are corrected at the start of the server and of most
+commands, with a warning.
 """
 _SHOWN_DEFAULTS = {"seed_model_path": "the one that ships", "state_dir": "XDG state folder"}
 

@@ -18,6 +18,7 @@ from student_success.core.errors import (
     RegistryUnavailableError,
 )
 from student_success.core.settings import IS_CHECKOUT, ROOT, Settings, enter_root, start_folder
+from student_success.core.state_files import private_folder, protect
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -27,10 +28,20 @@ REGISTRY_MEMORY_MB = 4096
 Request = TypeVar("Request", bound=BaseModel)
 
 
-def open_settings() -> Settings:
-    """Read the settings and enter `ROOT`; paths of arguments must be absolute by then."""
+def open_settings(*, private: bool = True) -> Settings:
+    """Read the settings and enter `ROOT`; paths of arguments must be absolute by then.
+
+    Parameters
+    ----------
+    private
+        Keep other users from the state directory and from the files that this process creates.
+        False for commands whose output files get the mode that the user's umask gives.
+    """
     enter_root()
-    return Settings()
+    settings = Settings()
+    if private:
+        protect(settings.state_dir)
+    return settings
 
 
 def require_extra(extra: str, *modules: str) -> None:
@@ -74,7 +85,7 @@ def set_bentoml_environment(settings: Settings) -> Path:
     # Without it each thread gets a heap of its own, which keeps memory that it used once.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     home = Path(os.environ["BENTOML_HOME"])
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(home)
     return home
 
 

@@ -13,6 +13,7 @@ from student_success.cli.context import (
     set_bentoml_environment,
 )
 from student_success.cli.output import ExitCode, Json, print_json
+from student_success.core.state_files import narrow
 
 
 def score(
@@ -53,7 +54,8 @@ def score(
     from student_success.bulk.command import ScoreOptions
     from student_success.bulk.command import score as score_files
 
-    settings = open_settings()
+    # Workers of a Dask cluster may run as other users and share the folder of the output.
+    settings = open_settings(private=False)
     options = ScoreOptions(
         input=source,
         output=target,
@@ -72,6 +74,8 @@ def score(
     except KeyboardInterrupt:
         typer.echo("Interrupted; run the same command again to continue.", err=True)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
+    finally:
+        narrow(settings.state_dir)
 
 
 def erase(

@@ -14,6 +14,7 @@ import typer
 from student_success.cli import context, dotenv
 from student_success.cli.context import open_settings, require_extra, set_bentoml_environment
 from student_success.core.settings import REMOVED, RENAMED, Settings, env_files
+from student_success.core.state_files import private_folder
 
 GRACEFUL_SECONDS = 25
 KEEP_ALIVE_SECONDS = 65
@@ -67,7 +68,7 @@ def mlflow() -> None:
         return
     # The client alone has no server: that is in the full package.
     require_extra("mlflow", "flask")
-    settings.artefact_root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(settings.artefact_root)
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
     typer.echo(f"MLflow   http://127.0.0.1:{settings.mlflow_ui_port}")
     sys.stdout.flush()
@@ -85,7 +86,7 @@ def mlflow() -> None:
 def secrets() -> None:
     """Write random values for missing secrets of the compose stack into `.env`."""
     path = context.env_file_to_write(open_settings())
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(path.parent)
     if added := dotenv.add_secrets(path, dotenv.STACK_SECRETS):
         typer.echo(f"Random values for {', '.join(added)} were written to {path}")
 
@@ -149,7 +150,7 @@ def _ensure_token(settings: Settings) -> str:
         return f"ADMIN_TOKEN in {last}"
     path = context.env_file_to_write(settings)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         dotenv.add_secrets(path, ["ADMIN_TOKEN"])
     except OSError:
         # As in a container with a read-only file system.

@@ -42,7 +42,7 @@ def prepare(
     url: Annotated[str | None, typer.Option(help="Another address of the UCI archive.")] = None,
 ) -> None:
     """Download the two UCI files, or read local copies, and merge them into `final.csv`."""
-    settings = _settings()
+    settings = _settings(private=_in_state_folder(to))
     facts = commands.prepare(
         source=source, destination=to or settings.data_dir / "final.csv", url=url
     )
@@ -54,7 +54,7 @@ def prepare(
 @app.command()
 def sample(to: Target = None) -> None:
     """Generate the synthetic sample, identical to the file that ships with the project."""
-    settings = _settings()
+    settings = _settings(private=_in_state_folder(to))
     facts = commands.sample(destination=to or settings.data_dir / "sample.csv")
     typer.echo("{path}: {rows} synthetic pupils".format_map(facts))
 
@@ -62,7 +62,7 @@ def sample(to: Target = None) -> None:
 @app.command()
 def dictionary(to: Target = None) -> None:
     """Write the data dictionary from the features."""
-    settings = _settings()
+    settings = _settings(private=_in_state_folder(to))
     facts = commands.dictionary(destination=to or settings.data_dir / "README.md")
     typer.echo("{path}: written".format_map(facts))
 
@@ -70,7 +70,7 @@ def dictionary(to: Target = None) -> None:
 @app.command()
 def seed() -> None:
     """Train the seed model on the real data, into the folder `SEED_MODEL_PATH`."""
-    settings = _settings()
+    settings = _settings(private=False)
     if not IS_CHECKOUT and settings.seed_model_path.is_relative_to(ROOT):
         raise ConfigurationError(
             "No seed model was made: it would replace the one of the installed package. Set "
@@ -92,7 +92,7 @@ def report(
 ) -> None:
     """Measure the model at length on the real data, and write `model-report.md`."""
     require_extra("dev", "matplotlib")
-    settings = _settings()
+    settings = _settings(private=False)
     if to is None and not IS_CHECKOUT:
         raise ConfigurationError("No report was written: name a folder for it with --to.")
     facts = commands.report(settings, destination=to or ROOT / "docs", uci=source, quick=quick)
@@ -140,11 +140,16 @@ def compare(candidate: ServingFolder, champion: ServingFolder) -> None:
     )
 
 
-def _settings() -> Settings:
+def _in_state_folder(to: Path | None) -> bool:
+    """Return whether prepared data is written to the state directory, not for other users."""
+    return to is None and not IS_CHECKOUT
+
+
+def _settings(*, private: bool = True) -> Settings:
     # Before the slow imports: a parent that ends during them must take its child along.
     bind_to_parent()
     require_extra("train", "sklearn", "pandera")
-    return open_settings()
+    return open_settings(private=private)
 
 
 def _report_json(

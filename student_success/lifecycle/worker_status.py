@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from student_success.core.state_files import private_folder
+
 _BYTES = 32
 """Length of a file, so that a shorter number overwrites a longer one."""
 
@@ -51,7 +53,7 @@ class WorkerStatus:
             self._descriptor = None
 
     def _create(self) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self._folder)
         name = uuid.uuid4().hex
         hidden = self._folder / f".{name}"
         descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -14,8 +14,8 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 
 from student_success.core.errors import ArtefactError
-from student_success.core.scratch import scratch_folder
 from student_success.core.settings import Settings
+from student_success.core.state_files import close_to_others, private_folder, scratch_folder
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion
 
@@ -51,7 +51,7 @@ def keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
     from filelock import FileLock, Timeout
 
     locks = settings.state_dir / "locks"
-    locks.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(locks)
     try:
         # Several workers of this machine may fetch the same version at the same time.
         with FileLock(locks / "bento-store.lock", timeout=LOCK_TIMEOUT_SECONDS):
@@ -86,6 +86,7 @@ def _keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
             ) as model,
         ):
             shutil.copytree(folder, model.path_of(MODEL_FOLDER))
+            close_to_others(Path(model.path_of(MODEL_FOLDER)))
     except BentoMLException as error:
         raise ArtefactError(f"The Bento store did not keep version {version.version}.") from error
     path = stored(settings, str(version.version))

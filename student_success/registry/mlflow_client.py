@@ -20,8 +20,8 @@ from student_success.core.errors import (
     RegistryUnavailableError,
     StudentSuccessError,
 )
-from student_success.core.scratch import scratch_folder
 from student_success.core.settings import Settings
+from student_success.core.state_files import private_folder, scratch_folder
 from student_success.core.subprocesses import deadline
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion
@@ -94,7 +94,7 @@ def _tables_lock(settings: Settings) -> Iterator[None]:
     from filelock import FileLock
 
     folder = settings.state_dir / "locks"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     with FileLock(folder / "registry.lock"):
         yield
 

@@ -19,6 +19,7 @@ from typing import Any
 from student_success.core.logging import configure
 from student_success.core.memory import garbage_collection_paused
 from student_success.core.settings import ROOT, Settings
+from student_success.core.state_files import private_folder
 
 SERVICE = "service:StudentSuccess"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a directory with mode 0700 is made in it
@@ -80,7 +81,7 @@ def listen_in(directory: Path) -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(directory)
     # Imported late, because circus configures logging when it is imported.
     from bentoml._internal.utils.circus import Arbiter
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from student_success.core.errors import DatabaseUnavailableError
+from student_success.core.state_files import private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def connect(
     if parsed.get_backend_name() != "sqlite":
         return _connect_to_server(parsed, busy_seconds=busy_seconds, pool_size=pool_size)
     if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(Path(parsed.database).parent)
     engine = create_engine(
         parsed,
         # Parameters are pupils' values: they must not get into an error message.

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from student_success.core.errors import BusyError
+from student_success.core.state_files import private_folder
 from student_success.storage.engine import unavailable_on_failure
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def _file_lock(operation: Operation, _engine: Engine, state_dir: Path) -> Iterat
     from filelock import FileLock, Timeout
 
     folder = state_dir / "locks"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     lock = FileLock(
         folder / f"{operation}.lock",
         mode=0o600,

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Engine, inspect, select, text
 
 from student_success.core.errors import DatabaseUnavailableError
+from student_success.core.state_files import private_folder
 from student_success.storage.engine import connect, unavailable_on_failure
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def _migration_lock(engine: Engine, state_dir: Path) -> Iterator[None]:
             finally:
                 connection.exec_driver_sql(f"SELECT pg_advisory_unlock({MIGRATION_LOCK_KEY})")
         return
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(state_dir)
     with (state_dir / "migration.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from student_success.core.scratch import scratch_folder
 from student_success.core.settings import ROOT, Settings
+from student_success.core.state_files import close_to_others, scratch_folder
 from student_success.model.artefact import MANIFEST
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion
@@ -73,6 +73,7 @@ def register_candidate(settings: Settings, candidate: Candidate) -> RegisteredVe
     with open_client(settings) as client, scratch_folder(settings.state_dir) as scratch:
         folder = scratch / MODEL_FOLDER
         _save(candidate, folder)
+        close_to_others(folder)
         checksum = checksums.write(folder)
         fingerprint = checksums.digest(folder / checksums.SERVING / MANIFEST)
         run_id = client.create_run(_experiment_id(client, settings)).info.run_id

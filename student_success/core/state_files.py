@@ -1,0 +1,126 @@
+"""Files of the state directory: only their owner can read them, and temporary ones are removed.
+
+The state directory holds pupils' data. Its folders have mode 0700 and its files 0600, whatever the
+umask of the process that first creates it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from student_success.core.settings import ROOT
+
+logger = logging.getLogger(__name__)
+
+_OTHER_USERS = 0o077
+
+
+def private_folder(folder: Path) -> Path:
+    """Create a folder and its missing parents with mode 0700, and return it.
+
+    `Path.mkdir` creates parents with the mode of the umask. Folders that exist do not change.
+    """
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    for path in (*reversed(missing), folder):
+        path.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def protect(state_dir: Path) -> None:
+    """Keep other users from the state directory and from all that this process creates later."""
+    os.umask(_OTHER_USERS)
+    narrow(state_dir)
+
+
+def narrow(state_dir: Path) -> None:
+    """Remove the access of other users from all existing files of the state directory.
+
+    A directory that clearly has other uses does not change: one with the sticky bit, such as
+    ``/tmp``, and one that contains the home directory or the source code.
+    """
+    if not state_dir.is_dir():
+        return
+    others = (Path(os.path.expanduser("~")).resolve(), ROOT)
+    sticky = state_dir.stat().st_mode & stat.S_ISVTX
+    if sticky or any(other.is_relative_to(state_dir) for other in others):
+        logger.warning(
+            "Other users may read the files in STATE_DIR %s: its mode was not changed, because it "
+            "has other uses too. Set STATE_DIR to a folder of its own.",
+            state_dir,
+        )
+        return
+    changed = close_to_others(state_dir)
+    if changed:
+        logger.warning(
+            "Other users could access %d files and folders of STATE_DIR %s. Their modes are 0700 "
+            "and 0600 now.",
+            changed,
+            state_dir,
+        )
+
+
+def close_to_others(folder: Path) -> int:
+    """Remove the access of other users from a folder and all in it; return how many changed.
+
+    Copies of files have the mode of their source, whatever the umask.
+    """
+    paths = [folder]
+    for parent, folders, files in os.walk(folder):
+        paths.extend(Path(parent, name) for name in (*folders, *files))
+    return sum(map(_narrow, paths))
+
+
+def _narrow(path: Path) -> bool:
+    """Remove the access of other users; return whether there was any."""
+    try:
+        status = path.lstat()
+        # Only the owner may change the mode, and a link may point to a file outside.
+        if stat.S_ISLNK(status.st_mode) or status.st_uid != os.getuid():
+            return False
+        if not status.st_mode & _OTHER_USERS:
+            return False
+        path.chmod(stat.S_IMODE(status.st_mode) & ~_OTHER_USERS)
+    except FileNotFoundError:
+        # Another process has removed it.
+        return False
+    except OSError as error:
+        logger.warning("The mode of %s cannot be changed: %s", path, error.strerror)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def scratch_folder(state_dir: Path) -> Iterator[Path]:
+    """Create a temporary directory for the block, and remove those of killed processes."""
+    parent = private_folder(state_dir / "tmp")
+    with (state_dir / "tmp.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for folder in parent.iterdir():
+            with contextlib.suppress(BlockingIOError), _locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(dir=parent))
+        lock_holder = contextlib.ExitStack()
+        lock_holder.enter_context(_locked(scratch))
+    with lock_holder:
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
