@@ -62,7 +62,7 @@ def ids(url: str) -> list[int]:
 def locked(url: str) -> Iterator[None]:
     """Prevent all other connections from writing during the block."""
     if not is_sqlite(url):
-        tables = "inference_logs, outcomes, idempotency_keys, jobs, deployments"
+        tables = "inference_logs, outcomes, idempotency_keys, jobs, deployments, health_probe"
         with connected(url) as server, server.transaction():
             server.execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE".encode())
             yield

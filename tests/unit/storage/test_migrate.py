@@ -11,7 +11,6 @@ from alembic.config import Config
 from sqlalchemy import Engine, text
 
 from student_success.storage.deployments import _GENESIS, Deployments, _chain
-from student_success.storage.engine import connect
 from student_success.storage.inference_log.history import History
 from student_success.storage.migrate import MIGRATIONS, migrate, schema_revision
 from tests.unit.storage.inference_log.test_history import row as prediction_row
@@ -88,7 +87,7 @@ def test_old_database_keeps_its_rows_audit_log_and_alias(
 ) -> None:
     migrate(database_url, state_dir=tmp_path)
 
-    [shown] = History(connect(database_url)).page(limit=10)
+    [shown] = History(old).page(limit=10)
     assert shown["interval"] == {"low": 10, "high": 14, "level": 0.9}
     record = Deployments(old)
     assert record.verify() == []
