@@ -124,4 +124,6 @@ def test_image_has_the_versions_that_were_tested() -> None:
 
 
 def test_mlflow_server_is_of_the_version_of_its_clients() -> None:
-    assert locked("mlflow")["mlflow"] == locked("image")["mlflow-skinny"] == locked("api")["mlflow"]
+    assert (
+        locked("mlflow")["mlflow"] == locked("image")["mlflow-skinny"] == locked("full")["mlflow"]
+    )
