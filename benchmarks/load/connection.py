@@ -38,14 +38,18 @@ class HttpResponse:
 def http_request(
     method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return the bytes of a request; a body that is not bytes is sent as JSON."""
+    """Return the bytes of a request; a body that is not bytes is sent as JSON.
+
+    A `Host` among the headers replaces the default.
+    """
+    headers = {"Host": "localhost", **(headers or {})}
     content = (
         b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     )
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}"]
+    lines = [f"{method} {path} HTTP/1.1", f"Content-Length: {len(content)}"]
     if body is not None:
         lines.append("Content-Type: application/json")
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
 
