@@ -15,6 +15,7 @@ COPY gradio_ui gradio_ui
 COPY student_success/__init__.py student_success/
 COPY student_success/core student_success/core
 COPY student_success/domain student_success/domain
+COPY student_success/profiles student_success/profiles
 RUN /app/.venv/bin/python -m compileall -q .
 ENV PATH=/app/.venv/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \

@@ -7,9 +7,9 @@ from typing import Any
 
 from gradio_ui.html.markup import Html, badge
 from gradio_ui.texts import Texts
-from student_success.domain.students import Horizon
+from student_success.domain.students import HORIZONS, Horizon
 
-_HORIZON_KEYS = {Horizon.NONE: "none", Horizon.G1: "g1", Horizon.G1_G2: "g1_g2"}
+_HORIZON_KEYS = {HORIZONS[0]: "none", HORIZONS[1]: "g1", HORIZONS[2]: "g1_g2"}
 
 
 def horizon_key(horizon: str) -> str:

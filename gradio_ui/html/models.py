@@ -19,9 +19,9 @@ from gradio_ui.html.markup import (
     table,
 )
 from gradio_ui.texts import Texts
-from student_success.domain.students import Horizon
+from student_success.domain.students import HORIZONS
 
-_BOTH_GRADES = Horizon.G1_G2
+_BOTH_GRADES = HORIZONS[2]
 """Versions are compared on the predictions made with both period grades known."""
 _BOTH_GRADES_IN_MLFLOW = "G1_G2"
 """The same horizon in MLflow, whose metric names allow no plus sign."""

@@ -11,7 +11,13 @@ from pydantic import ValidationError
 from gradio_ui.files.class_file import explain_errors
 from gradio_ui.tabs.base import Updates, add_part
 from gradio_ui.texts import Texts
-from student_success.domain.students import EXAMPLE, FEATURES, Feature, Horizon, StudentFeatures
+from student_success.domain.students import (
+    EXAMPLE,
+    FEATURES,
+    HORIZONS,
+    Feature,
+    StudentFeatures,
+)
 from student_success.domain.tabular import parse_cell
 
 GROUPS = ("grades", "school", "situation", "support", "life")
@@ -20,8 +26,8 @@ REFERENCE = "reference"
 KNOWN = "known"
 _MAX_RADIO_CHOICES = 3
 """Up to this many choices are shown side by side; more go into a list."""
-_HORIZONS = {"g1_g2": Horizon.G1_G2, "g1": Horizon.G1, "none": Horizon.NONE}
-_KNOWN_GRADES = {Horizon.G1_G2.value: GRADES, Horizon.G1.value: ("G1",), Horizon.NONE.value: ()}
+_HORIZONS = {"g1_g2": HORIZONS[2], "g1": HORIZONS[1], "none": HORIZONS[0]}
+_KNOWN_GRADES = {HORIZONS[2].value: GRADES, HORIZONS[1].value: ("G1",), HORIZONS[0].value: ()}
 _CHOICE_FIELDS = {KNOWN} | {f.name for f in FEATURES if f.about.choices is not None}
 _TEXT_FIELDS = {f.name for f in FEATURES if f.about.choices is None}
 
@@ -73,11 +79,11 @@ class PupilForm:
     def example(self) -> Updates:
         """Fill in an example."""
         grades = {name: self._texts.number(EXAMPLE[name], 2, short=True) for name in GRADES}
-        return self.fill({**EXAMPLE, **grades, KNOWN: Horizon.G1_G2.value, REFERENCE: ""})
+        return self.fill({**EXAMPLE, **grades, KNOWN: HORIZONS[2].value, REFERENCE: ""})
 
     def clear(self) -> Updates:
         """Clear every field."""
-        return self.fill({KNOWN: Horizon.G1_G2.value})
+        return self.fill({KNOWN: HORIZONS[2].value})
 
     def fill(self, values: Mapping[str, Any]) -> Updates:
         """Put values into the fields; fields without a value are cleared."""
@@ -102,7 +108,7 @@ class PupilForm:
         self._help[KNOWN] = texts("form.known_help")
         self.fields[KNOWN] = gr.Radio(
             [(texts(f"known.{name}"), horizon.value) for name, horizon in _HORIZONS.items()],
-            value=Horizon.G1_G2.value,
+            value=HORIZONS[2].value,
             info=self._help[KNOWN],
             **self._common(KNOWN, texts("form.known"), "pills"),
         )

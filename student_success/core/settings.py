@@ -25,6 +25,7 @@ from student_success.core.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout; ``site-packages`` when the package is installed."""
+SHIPPED_PROFILE = ROOT / "student_success" / "profiles" / "uci.toml"
 IS_CHECKOUT = (ROOT / "pyproject.toml").is_file()
 
 RENAMED = {
@@ -49,7 +50,7 @@ GROUPS = {
     "History and deployments": "database_url",
     "Registry": "mlflow_tracking_uri",
     "Monitoring": "monitor_seconds",
-    "Training": "data_path",
+    "Training": "profile_path",
     "Promotion": "gate_max_mae",
     "Requests": "max_body_bytes",
     "Logging": "log_level",
@@ -85,6 +86,14 @@ def env_files() -> tuple[Path, Path]:
     state_dir = os.environ.get("STATE_DIR") or dotenv_values(here).get("STATE_DIR")
     folder = Path(state_dir) if state_dir else user_state_path("student-success")
     return start_folder() / folder.expanduser() / ".env", here
+
+
+def profile_path() -> Path:
+    """Return the profile in use, without reading the other settings."""
+    value = os.environ.get("PROFILE_PATH") or next(
+        (v for path in env_files()[::-1] if (v := dotenv_values(path).get("PROFILE_PATH"))), None
+    )
+    return (start_folder() / Path(value).expanduser()).resolve() if value else SHIPPED_PROFILE
 
 
 def _renamed(old: str) -> AliasChoices:
@@ -241,6 +250,11 @@ class Settings(BaseSettings):
         description="Smallest distance from the training data that counts as drift.",
     )
 
+    profile_path: Path | None = Field(
+        None,
+        description="TOML file that describes the school: grades, features and words; the one that "
+        "ships if empty.",
+    )
     data_path: Path | None = Field(
         None, description="CSV file to train on; else `data/final.csv`, else `data/sample.csv`."
     )
@@ -333,7 +347,7 @@ class Settings(BaseSettings):
             )
         return path
 
-    @field_validator("state_dir", "data_path", "seed_model_path", mode="after")
+    @field_validator("state_dir", "profile_path", "data_path", "seed_model_path", mode="after")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and (start_folder() / path.expanduser()).resolve()

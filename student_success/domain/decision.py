@@ -1,11 +1,9 @@
-"""Constants of every prediction: pass mark, decision, interval level, seed version."""
+"""Constants of every prediction: decision, interval level, seed version."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-PASS_GRADE = 10
-"""Lowest whole grade that passes."""
 INTERVAL_LEVEL = 0.9
 """Share of pupils whose final grade the interval is to hold."""
 SEED = "seed"

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from student_success.domain.students import FEATURES, HORIZONS, Feature, StudentFeatures
+from student_success.domain.students import (
+    FEATURES,
+    HORIZONS,
+    PERIODS,
+    Feature,
+    StudentFeatures,
+)
 from student_success.model.artefact import trees_file
 from student_success.model.explanation_text import NOTE, sentence_en, sentence_fr
 from student_success.model.grading import (
@@ -164,7 +170,7 @@ class Explainer:
         by_column = trees.shares(inputs)
         by_feature = np.zeros((len(FEATURES), self._targets))
         np.add.at(by_feature, self._owner, by_column)
-        last = (self._serving["base"], student.G1, student.G2)[known]
+        last = student.__dict__[PERIODS[known - 1]] if known else self._serving["base"]
         assert last is not None
         average_last, at = float(average["last"]), _FEATURE_AT[("G1", "G1", "G2")[known]]
         share = self._serving["median_share"]

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from student_success.domain.decision import PASS_GRADE, Decision
-from student_success.domain.students import GRADE_MAX, GRADE_MIN
+from student_success.domain.decision import Decision
+from student_success.domain.students import GRADE_MAX, GRADE_MIN, PASS_LEVEL
 
 CENTS = 100
 """A grade is displayed in hundredths."""
@@ -32,7 +32,7 @@ HIGHEST = int(GRADE_MAX)
 CHANGES = 2 * HIGHEST + 2
 """Outputs of a distribution model: the share who end at 0, then that of each change, −20 to 20."""
 
-_LOWEST_PASS = PASS_GRADE - 0.5
+_LOWEST_PASS = PASS_LEVEL - 0.5
 _HIGHEST_FAIL = _LOWEST_PASS - 1 / CENTS
 _HALF = 0.5 - 1e-4
 """A grade is the median once this share lies at or below it; see `grade_models.HALF`."""
@@ -62,7 +62,7 @@ def whole_grade(grade: float) -> int:
 
 def decide(grade: float) -> Decision:
     """Decide on the displayed grade, rounded half up."""
-    return Decision.PASS if whole_grade(grade) >= PASS_GRADE else Decision.FAIL
+    return Decision.PASS if whole_grade(grade) >= PASS_LEVEL else Decision.FAIL
 
 
 def pass_probability(cdf_before: float, *, passes: bool) -> float:
@@ -149,7 +149,7 @@ def grade_of_cdf(cdf: Sequence[float], median_share: float) -> float:
         mean += 1.0 - share
     median = bisect_left(cdf, _HALF)
     grade = (1.0 - median_share) * mean + median_share * median
-    return max(grade, _LOWEST_PASS) if median >= PASS_GRADE else min(grade, _HIGHEST_FAIL)
+    return max(grade, _LOWEST_PASS) if median >= PASS_LEVEL else min(grade, _HIGHEST_FAIL)
 
 
 def grades_of_cdfs(cdf: Floats, median_share: float) -> Floats:
@@ -159,7 +159,7 @@ def grades_of_cdfs(cdf: Floats, median_share: float) -> Floats:
     median = (cdf < _HALF).sum(axis=1)
     grade = (1.0 - median_share) * mean + median_share * median
     sided: Floats = np.where(
-        median >= PASS_GRADE, np.maximum(grade, _LOWEST_PASS), np.minimum(grade, _HIGHEST_FAIL)
+        median >= PASS_LEVEL, np.maximum(grade, _LOWEST_PASS), np.minimum(grade, _HIGHEST_FAIL)
     )
     return sided
 

@@ -18,8 +18,14 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from student_success.core.errors import ArtefactError
-from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE, Decision
-from student_success.domain.students import HORIZONS, Horizon, StudentFeatures
+from student_success.domain.decision import INTERVAL_LEVEL, Decision
+from student_success.domain.students import (
+    HORIZONS,
+    PASS_GRADE,
+    PASS_LEVEL,
+    Horizon,
+    StudentFeatures,
+)
 from student_success.model.artefact import Artefact, trees_file
 from student_success.model.grading import (
     CENTS,
@@ -88,16 +94,14 @@ class Predictor:
     def __init__(self, artefact: Artefact, *, version: str, alarm_recall: float) -> None:
         serving = artefact.serving
         self.artefact = artefact
-        self.folder, self.fingerprint = artefact.folder, artefact.fingerprint
-        self.version = version
+        self.folder, self.fingerprint, self.version = artefact.folder, artefact.fingerprint, version
         # Artefacts of the first releases do not record these two.
         self.interval_level = float(serving.get("level", INTERVAL_LEVEL))
         self.threshold = float(serving.get("threshold", PASS_GRADE))
         if self.threshold != PASS_GRADE or not 0 < self.interval_level < 1:
-            raise ArtefactError("The model was made for another pass mark or an unusable interval.")
+            raise ArtefactError("The model has another pass mark or an unusable interval.")
         self._encoder = Encoder(serving["inputs"])
         self._base = float(serving["base"])
-        # None: the trees return one number, the change, instead of a distribution of changes.
         self._median_share: float | None = serving["median_share"]
         self._models = [
             self._horizon_model(horizon, serving["horizons"][horizon], alarm_recall)
@@ -169,8 +173,8 @@ class Predictor:
         cdf = cdf_of_changes(raw[0].tolist(), last)
         grade = grid_index(grade_of_cdf(cdf, self._median_share)) / CENTS
         whole = int(grade + 0.5)
-        passes = whole >= PASS_GRADE
-        probability = pass_probability(cdf[PASS_GRADE - 1], passes=passes)
+        passes = whole >= PASS_LEVEL
+        probability = pass_probability(cdf[PASS_LEVEL - 1], passes=passes)
         low, high = interval(cdf, whole, model.mass)
         return Prediction(
             grade,
@@ -201,7 +205,7 @@ class Predictor:
         return self._predict(self._encoder.columns(columns))
 
     def estimate(self, students: Sequence[StudentFeatures]) -> Floats:
-        """Return the grades before rounding, as the scikit-learn estimator returns them."""
+        """Return grades before rounding, as the scikit-learn estimator returns them."""
         return self._grades(self._encoder.many(students))[0]
 
     def inputs(self, student: StudentFeatures) -> NDArray[np.float32]:
@@ -274,8 +278,8 @@ def _predictions(
 ) -> Predictions:
     """Derive every column from the grades and their distributions, one entry a pupil."""
     whole = (cents / CENTS + 0.5).astype(np.int64)
-    passes = whole >= PASS_GRADE
-    probability = pass_probabilities(cdf[:, PASS_GRADE - 1], passes)
+    passes = whole >= PASS_LEVEL
+    probability = pass_probabilities(cdf[:, PASS_LEVEL - 1], passes)
     low, high = intervals(cdf, whole, mass)
     return Predictions(cents, passes, probability, low, high, known, probability < alarm)
 
@@ -287,7 +291,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     # With a single operator there is nothing to optimise; trying takes a tenth of the load time.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # A session created from bytes would keep them in memory as long as it exists.
+    # A session created from bytes would keep them in memory.
     with tempfile.NamedTemporaryFile(prefix="trees-", suffix=".onnx") as unpacked:
         unpacked.write(gzip.decompress(path.read_bytes()))
         unpacked.flush()

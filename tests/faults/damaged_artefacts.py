@@ -17,13 +17,13 @@ import onnx
 import yaml
 from onnx import TensorProto, helper
 
-from student_success.domain.students import Horizon
+from student_success.domain.students import HORIZONS
 from student_success.model.artefact import trees_file
 from student_success.model.grading import CHANGES
 from tests.faults.registered_versions import SEED_FOLDER, Alter, edit, write_manifest
 from training.export.onnx_writer import Nodes
 
-TREES = trees_file(Horizon.G1_G2)
+TREES = trees_file(HORIZONS[2])
 MODEL = "model.skops"
 INPUTS = len(json.loads((SEED_FOLDER / "serving.json").read_text("utf-8"))["inputs"]["names"])
 EMPTY_OBJECTS = 25_000_000

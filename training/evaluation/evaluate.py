@@ -15,8 +15,7 @@ import pandas as pd
 from joblib import Parallel
 from numpy.typing import NDArray
 
-from student_success.domain.decision import PASS_GRADE
-from student_success.domain.students import HORIZONS
+from student_success.domain.students import HORIZONS, PASS_LEVEL
 from student_success.model.grading import alarm_level
 from training.evaluation.fairness import audit_groups, gaps
 from training.evaluation.held_out import BASELINE, CANDIDATE, CHAMPION, HeldOut, leaks
@@ -160,7 +159,7 @@ def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float]]:
     for horizon in dict.fromkeys(part.horizon for part in held_out):
         parts = [part for part in held_out if part.horizon == horizon]
         alarm = np.concatenate([part.alarm for part in parts])
-        failed = np.concatenate([part.actual for part in parts]) < PASS_GRADE
+        failed = np.concatenate([part.actual for part in parts]) < PASS_LEVEL
         rates[horizon] = {
             "recall": float(alarm[failed].mean()) if failed.any() else 1.0,
             "false_alarms": float(alarm[~failed].mean()) if (~failed).any() else 0.0,
@@ -214,7 +213,7 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
 
 def _calibration(held_out: list[HeldOut]) -> dict[str, Any]:
     probability = np.concatenate([part.calibrated[CANDIDATE].probability for part in held_out])
-    passed = np.concatenate([part.actual for part in held_out]) >= PASS_GRADE
+    passed = np.concatenate([part.actual for part in held_out]) >= PASS_LEVEL
     return {
         "ece": expected_calibration_error(probability, passed),
         "bins": calibration_bins(probability, passed),

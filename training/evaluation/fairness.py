@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from student_success.domain.decision import PASS_GRADE
+from student_success.domain.students import PASS_LEVEL
 from training.evaluation.held_out import HeldOut
 
 Floats = NDArray[np.float64]
@@ -77,7 +77,7 @@ def _per_pupil(parts: Sequence[HeldOut], candidate: str) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "pupil": np.concatenate([part.pupils for part in parts]),
-            "failed": actual < PASS_GRADE,
+            "failed": actual < PASS_LEVEL,
             "mae": np.abs(np.concatenate([each.grade for each in predictions]) - actual),
             "alarm": np.concatenate([part.alarm for part in parts]).astype(np.float64),
             "covered": (np.concatenate([each.low for each in predictions]) <= actual)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from student_success.domain.decision import PASS_GRADE
+from student_success.domain.students import PASS_LEVEL
 from training.fitting.calibration import Calibrated
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ def crps(cdf: Floats, actual: Floats) -> Floats:
 def scores(predictions: Calibrated, actual: Floats) -> dict[str, float]:
     """Compare calibrated predictions with the final grades."""
     error = predictions.grade - actual
-    passed = actual >= PASS_GRADE
+    passed = actual >= PASS_LEVEL
     expected_pass = predictions.passes
     spread = float(((actual - actual.mean()) ** 2).mean())
     rate = passed.mean()

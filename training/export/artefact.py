@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from student_success.core.statistics import rounded
-from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE
-from student_success.domain.students import EXAMPLE, FEATURES, StudentFeatures
+from student_success.domain.decision import INTERVAL_LEVEL
+from student_success.domain.students import EXAMPLE, FEATURES, PASS_GRADE, StudentFeatures
 from student_success.model.artefact import FORMAT, MANIFEST, finite_json, trees_file
 from student_success.model.predictor import Predictor
 from training.export.compile import compile_model

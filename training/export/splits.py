@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.compose import ColumnTransformer
 
 from grade_models import FILL, GRADES, LOGGED
-from student_success.domain.students import FEATURES, GRADE_MAX, GRADE_MIN, Horizon
+from student_success.domain.students import FEATURES, GRADE_MAX, GRADE_MIN, HORIZONS, Horizon
 
 INTEGERS = tuple(f.name for f in FEATURES if f.kind == "integer")
 TREND = "trend"
@@ -22,12 +22,12 @@ CUT = (*GRADES, TREND)
 """Inputs that are encoded as the number of cut points below them."""
 RANGES = {"G1": (GRADE_MIN, GRADE_MAX), "G2": (GRADE_MIN, GRADE_MAX), TREND: (-20.0, 20.0)}
 CONSTANT: Mapping[Horizon, Mapping[str, float]] = {
-    Horizon.NONE: {"G1": FILL, "G2": FILL, "last": FILL, TREND: 0.0, "known": 0.0},
-    Horizon.G1: {"G2": FILL, TREND: 0.0, "known": 1.0},
-    Horizon.G1_G2: {"known": 2.0},
+    HORIZONS[0]: {"G1": FILL, "G2": FILL, "last": FILL, TREND: 0.0, "known": 0.0},
+    HORIZONS[1]: {"G2": FILL, TREND: 0.0, "known": 1.0},
+    HORIZONS[2]: {"known": 2.0},
 }
 """Values of derived columns and unknown grades that are the same for all pupils of a horizon."""
-LAST: Mapping[Horizon, str] = {Horizon.G1: "G1", Horizon.G1_G2: "G2"}
+LAST: Mapping[Horizon, str] = {HORIZONS[1]: "G1", HORIZONS[2]: "G2"}
 """Which grade is the last known one."""
 
 _BY_NAME = {feature.name: feature for feature in FEATURES}

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from student_success.domain.decision import INTERVAL_LEVEL, PASS_GRADE
+from student_success.domain.decision import INTERVAL_LEVEL
+from student_success.domain.students import PASS_LEVEL
 from student_success.model.grading import (
     CENTS,
     grid_indices,
@@ -80,7 +81,7 @@ class Calibrated:
     @property
     def passes(self) -> NDArray[np.bool_]:
         """Whether each pupil is predicted to pass."""
-        return np.asarray(np.floor(self.grade + 0.5) >= PASS_GRADE)
+        return np.asarray(np.floor(self.grade + 0.5) >= PASS_LEVEL)
 
 
 def calibrate(predicted: Predicted, actual: Floats, *, level: float = INTERVAL_LEVEL) -> Table:
@@ -132,7 +133,7 @@ def apply_table(predicted: Predicted, table: Table) -> Calibrated:
     low, high = intervals(cdf, whole, np.full(len(cdf), table.mass))
     return Calibrated(
         grade=grades,
-        probability=pass_probabilities(cdf[:, PASS_GRADE - 1], whole >= PASS_GRADE),
+        probability=pass_probabilities(cdf[:, PASS_LEVEL - 1], whole >= PASS_LEVEL),
         low=low.astype(np.float64),
         high=high.astype(np.float64),
         cdf=cdf,
@@ -160,8 +161,8 @@ def alarm_levels(probability: Floats, actual: Floats) -> dict[str, Any]:
     dict
         `recall`, `level` and `false_alarms` (share of the passing pupils), lists of equal length.
     """
-    failing = np.sort(probability[actual < PASS_GRADE])
-    passing = probability[actual >= PASS_GRADE]
+    failing = np.sort(probability[actual < PASS_LEVEL])
+    passing = probability[actual >= PASS_LEVEL]
     levels, costs = [], []
     for recall in ALARM_RECALLS:
         needed = int(np.ceil(recall * len(failing)))

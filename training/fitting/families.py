@@ -17,7 +17,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import HuberRegressor
 
 from grade_models import GRADES, GradeForest, GradeRegressor
-from student_success.domain.students import FEATURE_NAMES, Horizon
+from student_success.domain.students import FEATURE_NAMES, HORIZONS, Horizon
 
 Floats = NDArray[np.float64]
 Model = GradeForest | GradeRegressor
@@ -122,14 +122,14 @@ def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[
     parts, pupils, horizons = [], [], []
     position = np.arange(len(frame))
     known = {
-        Horizon.NONE: np.ones(len(frame), dtype=bool),
-        Horizon.G1: frame["G1"].notna().to_numpy(),
-        Horizon.G1_G2: frame["G2"].notna().to_numpy(),
+        HORIZONS[0]: np.ones(len(frame), dtype=bool),
+        HORIZONS[1]: frame["G1"].notna().to_numpy(),
+        HORIZONS[2]: frame["G2"].notna().to_numpy(),
     }
     hidden: dict[Horizon, tuple[str, ...]] = {
-        Horizon.NONE: GRADES,
-        Horizon.G1: ("G2",),
-        Horizon.G1_G2: (),
+        HORIZONS[0]: GRADES,
+        HORIZONS[1]: ("G2",),
+        HORIZONS[2]: (),
     }
     for horizon, has in known.items():
         part = frame.loc[has, list(FEATURE_NAMES)].copy()

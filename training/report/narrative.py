@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from student_success.domain.students import Horizon
+from student_success.domain.students import HORIZONS, Horizon
 
 AIMS: tuple[tuple[Horizon, str, float, bool], ...] = (
-    (Horizon.G1_G2, "mae", 0.86, True),
-    (Horizon.G1_G2, "mae_rounded", 0.84, True),
-    (Horizon.G1_G2, "rmse", 1.56, True),
-    (Horizon.G1_G2, "accuracy", 0.905, False),
-    (Horizon.G1, "mae", 1.50, True),
-    (Horizon.NONE, "mae", 2.68, True),
+    (HORIZONS[2], "mae", 0.86, True),
+    (HORIZONS[2], "mae_rounded", 0.84, True),
+    (HORIZONS[2], "rmse", 1.56, True),
+    (HORIZONS[2], "accuracy", 0.905, False),
+    (HORIZONS[1], "mae", 1.50, True),
+    (HORIZONS[0], "mae", 2.68, True),
 )
 """Horizon, measure, limit, and whether it is a maximum (else a minimum)."""
 

@@ -18,15 +18,15 @@ from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 
 from grade_models import GradeForest, grade_of
-from student_success.domain.students import Horizon
+from student_success.domain.students import HORIZONS, Horizon
 from training.data.prepare import MATHEMATICS, PORTUGUESE
 
 Floats = NDArray[np.float64]
 
 SPLITS = 10
 PUBLISHED_RMSE: dict[str, dict[Horizon, float]] = {
-    MATHEMATICS: {Horizon.G1_G2: 1.75, Horizon.G1: 2.46, Horizon.NONE: 3.90},
-    PORTUGUESE: {Horizon.G1_G2: 1.32, Horizon.G1: 1.78, Horizon.NONE: 2.67},
+    MATHEMATICS: {HORIZONS[2]: 1.75, HORIZONS[1]: 2.46, HORIZONS[0]: 3.90},
+    PORTUGUESE: {HORIZONS[2]: 1.32, HORIZONS[1]: 1.78, HORIZONS[0]: 2.67},
 }
 """RMSE of their best model, in grades."""
 
@@ -78,9 +78,9 @@ def follow(folder: Path, *, runs: int, jobs: int) -> list[Published]:
 def _run(table: pd.DataFrame, horizon: Horizon, number: int) -> tuple[float, float]:
     """Return RMSE and pass/fail accuracy of one run of ten folds."""
     inputs = table.drop(columns="G3").astype({"G1": np.float64, "G2": np.float64})
-    if horizon is not Horizon.G1_G2:
+    if horizon is not HORIZONS[2]:
         inputs["G2"] = np.nan
-    if horizon is Horizon.NONE:
+    if horizon is HORIZONS[0]:
         inputs["G1"] = np.nan
     actual = table["G3"].to_numpy(dtype=np.float64)
     mean, blend = np.empty(len(table)), np.empty(len(table))

@@ -15,6 +15,7 @@ from student_success.domain.students import (
     EXAMPLE,
     FEATURE_NAMES,
     FEATURES,
+    HORIZONS,
     NUMERIC,
     Horizon,
     StudentFeatures,
@@ -102,12 +103,12 @@ def test_missing_required_feature_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("grades", "horizon"),
     [
-        ({}, Horizon.NONE),
-        ({"G1": None}, Horizon.NONE),
-        ({"G1": None, "G2": None}, Horizon.NONE),
-        ({"G1": 0}, Horizon.G1),
-        ({"G1": 10.5, "G2": None}, Horizon.G1),
-        ({"G1": 0, "G2": 0}, Horizon.G1_G2),
+        ({}, HORIZONS[0]),
+        ({"G1": None}, HORIZONS[0]),
+        ({"G1": None, "G2": None}, HORIZONS[0]),
+        ({"G1": 0}, HORIZONS[1]),
+        ({"G1": 10.5, "G2": None}, HORIZONS[1]),
+        ({"G1": 0, "G2": 0}, HORIZONS[2]),
     ],
 )
 def test_horizon_follows_known_grades(grades: dict[str, Any], horizon: Horizon) -> None:
@@ -169,4 +170,4 @@ def test_every_feature_has_label_and_help_in_both_languages() -> None:
 
 def test_example_covers_every_feature() -> None:
     assert set(EXAMPLE) == set(FEATURE_NAMES)
-    assert read().horizon is Horizon.G1_G2
+    assert read().horizon is HORIZONS[2]

@@ -17,7 +17,7 @@ from scipy import stats
 
 from student_success.core.errors import InvalidInputError
 from student_success.core.settings import Settings
-from student_success.domain.students import Horizon
+from student_success.domain.students import HORIZONS, Horizon
 from student_success.lifecycle.evidence import Evidence, FairnessGap, FoldLosses
 from student_success.lifecycle.gate import GateLimits, decide
 from student_success.lifecycle.promotion import gate_limits
@@ -109,12 +109,12 @@ def test_baseline_itself_is_refused_when_mae_and_r2_are_good() -> None:
 
 def test_bad_horizon_is_refused_when_the_mean_is_good() -> None:
     worse = FoldLosses(losses(0.75, seed=1), losses(0.70, seed=11))
-    assert failed(with_horizon(good(), Horizon.G1, worse)) == {"not_below_baseline.G1"}
+    assert failed(with_horizon(good(), HORIZONS[1], worse)) == {"not_below_baseline.G1"}
 
 
 def test_horizon_within_noise_of_its_baseline_passes() -> None:
     level = FoldLosses(losses(0.702, seed=1), losses(0.70, seed=11))
-    assert failed(with_horizon(good(), Horizon.G1, level)) == set()
+    assert failed(with_horizon(good(), HORIZONS[1], level)) == set()
 
 
 def test_skill_by_chance_of_overlapping_folds_is_refused() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from student_success.domain.decision import PASS_GRADE, Decision
+from student_success.domain.decision import Decision
+from student_success.domain.students import PASS_LEVEL
 from student_success.model.grading import (
     CENTS,
     CHANGES,
@@ -59,15 +60,15 @@ def test_nothing_said_contradicts_itself(
 ) -> None:
     cdf = cdf_of_changes(share.tolist(), last)
     shown = grid_index(grade_of_cdf(cdf, median_share)) / CENTS
-    passes = whole_grade(shown) >= PASS_GRADE
-    probability = pass_probability(cdf[PASS_GRADE - 1], passes=passes)
+    passes = whole_grade(shown) >= PASS_LEVEL
+    probability = pass_probability(cdf[PASS_LEVEL - 1], passes=passes)
     low, high = interval(cdf, whole_grade(shown), mass)
     assert 0 <= low <= whole_grade(shown) <= high <= HIGHEST
     assert 0 <= probability <= 1
     assert (probability >= 0.5) == passes
-    if low >= PASS_GRADE:
+    if low >= PASS_LEVEL:
         assert passes
-    if high < PASS_GRADE:
+    if high < PASS_LEVEL:
         assert not passes
 
 
@@ -86,9 +87,9 @@ def test_many_are_answered_bit_for_bit_as_one_is(
     assert list(zip(low.tolist(), high.tolist(), strict=True)) == [
         interval(cdf, w, mass) for cdf, w in zip(one, whole.tolist(), strict=True)
     ]
-    passes = whole >= PASS_GRADE
-    assert pass_probabilities(cdfs[:, PASS_GRADE - 1], passes).tolist() == [
-        pass_probability(cdf[PASS_GRADE - 1], passes=bool(yes))
+    passes = whole >= PASS_LEVEL
+    assert pass_probabilities(cdfs[:, PASS_LEVEL - 1], passes).tolist() == [
+        pass_probability(cdf[PASS_LEVEL - 1], passes=bool(yes))
         for cdf, yes in zip(one, passes, strict=True)
     ]
 
