@@ -12,7 +12,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-SKIPPED = {"prometheus_multiproc_dir", "locks", "migration.lock", "tmp"}
+SKIPPED = {"metrics", "prometheus_multiproc_dir", "locks", "server.lock", "migration.lock", "tmp"}
 
 
 def main(folder: Path) -> None:

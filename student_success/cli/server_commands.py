@@ -14,7 +14,7 @@ import typer
 from student_success.cli import context, dotenv
 from student_success.cli.context import open_settings, require_extra, set_bentoml_environment
 from student_success.core.settings import REMOVED, RENAMED, Settings, env_files
-from student_success.core.state_files import private_folder
+from student_success.core.state_files import private_folder, served_alone
 
 GRACEFUL_SECONDS = 25
 KEEP_ALIVE_SECONDS = 65
@@ -31,23 +31,21 @@ def serve() -> None:
     settings = open_settings()
     _warn_of_names()
     settings.check_exposure(settings.host)
-    token = _ensure_token(settings)
-    home = set_bentoml_environment(settings)
+    set_bentoml_environment(settings)
     base = f"http://{settings.bind_address}:{settings.port}"
-    typer.echo(f"API      {base}\nDocs     {base}/docs")
-    if settings.ui_enabled:
-        _start_interface(settings)
-    typer.echo(f"Token    {token}\nState    {settings.state_dir}")
-    sys.stdout.flush()
-    # In this process: signals reach the server, and nothing is imported twice.
-    from student_success.server.supervisor import supervise
+    with served_alone(settings.state_dir, f"the server {base} (process {os.getpid()})"):
+        token = _ensure_token(settings)
+        typer.echo(f"API      {base}\nDocs     {base}/docs")
+        if settings.ui_enabled:
+            _start_interface(settings)
+        typer.echo(f"Token    {token}\nState    {settings.state_dir}")
+        sys.stdout.flush()
+        # In this process: signals reach the server, and nothing is imported twice.
+        from student_success.server.supervisor import supervise
 
-    supervise(
-        settings,
-        home=home,
-        graceful_seconds=GRACEFUL_SECONDS,
-        keep_alive_seconds=KEEP_ALIVE_SECONDS,
-    )
+        supervise(
+            settings, graceful_seconds=GRACEFUL_SECONDS, keep_alive_seconds=KEEP_ALIVE_SECONDS
+        )
 
 
 def ui() -> None:

@@ -6,9 +6,50 @@ every gauge. BentoML measures HTTP itself (`bentoml_service_request_*`).
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge, Histogram, values
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "student_success"
+_FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+"""Folder of the metrics of all workers; empty or absent in other processes."""
+_files_name = str(os.getpid())
+
+
+def restore_lost_files() -> None:
+    """Write the files of this process again if they were removed while they were in use.
+
+    A logout removes them, for example, if `RemoveIPC=yes` is set for systemd-logind. On systems
+    other than Linux the counts start again from 0.
+    """
+    global _files_name
+    if not _FOLDER or os.path.exists(f"{_FOLDER}/counter_{_files_name}.db"):
+        return
+    Path(_FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+    _, _, number = _files_name.partition("-")
+    new_name = f"{os.getpid()}-{int(number or 0) + 1}"
+    removed = f"_{_files_name}.db (deleted)"
+    with contextlib.suppress(OSError):
+        for descriptor in Path("/proc/self/fd").iterdir():
+            name = Path(os.readlink(descriptor)).name
+            if name.endswith(removed):
+                new_file = Path(_FOLDER, name.replace(removed, f"_{new_name}.db"))
+                new_file.write_bytes(descriptor.read_bytes())
+    _files_name = new_name
+    logger.warning("metrics_files_restored")
+
+
+# Before the first metric is made. The values open new files when the name of the files changes.
+values.ValueClass = (
+    values.MultiProcessValue(lambda: _files_name)  # type: ignore[no-untyped-call]
+    if _FOLDER
+    else values.MutexValue
+)
 
 predictions_total = Counter(
     f"{_PREFIX}_predictions_total",

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from student_success.core.errors import ConfigurationError
 from student_success.core.settings import ROOT
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,45 @@ def _narrow(path: Path) -> bool:
         logger.warning("The mode of %s cannot be changed: %s", path, error.strerror)
         return False
     return True
+
+
+@contextlib.contextmanager
+def served_alone(state_dir: Path, server: str) -> Iterator[None]:
+    """Hold the lock of a served state directory during the block.
+
+    The operating system releases the lock when this process ends, however it ends.
+
+    Parameters
+    ----------
+    server
+        Name of this server, for the message that a second one gets.
+
+    Raises
+    ------
+    ConfigurationError
+        If another server holds the lock, or the lock cannot be taken.
+    """
+    path = state_dir / "server.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The service was not started: {path} cannot be opened ({error.strerror}). Remove it, "
+            "or set STATE_DIR to a folder of its own."
+        ) from error
+    with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"The service was not started: STATE_DIR {state_dir} is served by "
+                f"{file.read().strip() or 'another server'}. Stop that server, or set STATE_DIR to "
+                "another folder; several servers can share one DATABASE_URL."
+            ) from None
+        file.truncate()
+        file.write(f"{server}\n")
+        file.flush()
+        yield
 
 
 @contextlib.contextmanager

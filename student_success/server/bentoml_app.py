@@ -39,6 +39,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from student_success.api.endpoints import ENDPOINTS
 from student_success.api.request import current_request
 from student_success.core.memory import release_memory
+from student_success.core.metrics import restore_lost_files
 from student_success.core.metrics_buffer import metrics_buffer
 from student_success.core.settings import Settings
 from student_success.server import prometheus_histogram, uvicorn_connection
@@ -63,12 +64,14 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
+        if not self._is_setup:
+            # When the worker starts: no request then needs a new file.
+            self._setup()
         if scope["type"] != "http" or scope["path"] == "/metrics":
+            restore_lost_files()
             metrics_buffer.flush()
             await self.app(scope, receive, send)
             return
-        if not self._is_setup:
-            self._setup()
         endpoint = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
         metrics_buffer.set(self._labelled("metrics_last_request_timestamp"), time())
         started = perf_counter()

@@ -38,15 +38,11 @@ def service_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def supervise(
-    settings: Settings, *, home: Path, graceful_seconds: int, keep_alive_seconds: int
-) -> None:
+def supervise(settings: Settings, *, graceful_seconds: int, keep_alive_seconds: int) -> None:
     """Serve until the process is told to stop.
 
     Parameters
     ----------
-    home
-        `BENTOML_HOME`.
     graceful_seconds
         How long running requests may take after that.
     keep_alive_seconds
@@ -56,12 +52,15 @@ def supervise(
         # `bentoml.serve` has no parameter for these timeouts; this is what it calls.
         from _bentoml_impl.loader import load
         from _bentoml_impl.server import serve_http
+        from bentoml._internal.configuration.containers import BentoMLContainer
 
         service = load(SERVICE, str(ROOT))
     service.inject_config()
     configure(settings)
     listen_in(settings.state_dir / "supervisor")
-    with directory_in_memory(home / "prometheus_multiproc_dir"):
+    with metrics_folder(settings.state_dir) as folder:
+        # By default it is in `BENTOML_HOME`, which several servers may share.
+        BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
         serve_http(
             service,
             host=settings.bind_address,
@@ -98,42 +97,25 @@ def listen_in(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def directory_in_memory(path: Path) -> Iterator[None]:
-    """Replace a directory by a link into shared memory during the block, where there is any.
+def metrics_folder(state_dir: Path) -> Iterator[Path]:
+    """Create an empty folder for the metrics of the server's workers, and remove it at the end.
 
-    The workers' metrics are memory-mapped files. If the disk is full, a process that touches a new
-    page of such a file is killed by the kernel.
+    The metrics are memory-mapped files. They are in shared memory if there is any: if the disk is
+    full, the kernel kills a process that touches a new page of such a file.
     """
-    target = _make_shared_directory(str(path))
-    if target is not None:
-        _remove(path)
-        path.symlink_to(target, target_is_directory=True)
+    digest = hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]
+    folder = _SHARED_MEMORY / f"student-success-{os.getuid()}-{digest}"
     try:
-        yield
-    finally:
-        if target is not None:
-            _remove(path)
-            shutil.rmtree(target, ignore_errors=True)
-
-
-def _make_shared_directory(name: str) -> Path | None:
-    """Create an empty directory; the same name reuses what a killed process left behind."""
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    directory = _SHARED_MEMORY / f"student-success-{os.getuid()}-{digest}"
-    try:
-        if directory.lstat().st_uid == os.getuid():
-            shutil.rmtree(directory)
+        if folder.lstat().st_uid == os.getuid():
+            # A killed server of this state directory left it behind.
+            shutil.rmtree(folder)
     except OSError:
         pass  # It does not exist, or belongs to another user; then mkdir fails.
     try:
-        directory.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700)
     except OSError:
-        return None
-    return directory
-
-
-def _remove(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)
+        folder = private_folder(state_dir / "metrics")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

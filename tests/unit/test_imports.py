@@ -16,6 +16,8 @@ from student_success.core.settings import ROOT
 
 READ_THE_ENVIRONMENT = {
     "student_success/core/settings",
+    # The folder that BentoML gives the worker.
+    "student_success/core/metrics",
     # What a parent tells its child, BentoML's folder, and whether to show a traceback.
     "student_success/core/subprocesses",
     "student_success/cli/context",

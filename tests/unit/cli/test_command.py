@@ -55,8 +55,8 @@ def test_serve_writes_a_token_nobody_else_can_read(
     assert token.get_secret_value() not in told
     assert str(env) in told
     assert "http://127.0.0.1:8000/docs" in told
-    [options] = started
-    assert options["home"] == tmp_path / "state" / "bentoml"
+    assert len(started) == 1
+    assert os.environ["BENTOML_HOME"] == str(tmp_path / "state" / "bentoml")
 
 
 def test_second_start_keeps_the_token(started: Started, tmp_path: Path) -> None:

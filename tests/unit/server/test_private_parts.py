@@ -80,6 +80,12 @@ PARTS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         "bentoml._internal.utils.circus",
         ("class Arbiter(_Arbiter):", "endpoint=", "pubsub_endpoint=", "return arbiter_cls("),
     ),
+    "supervisor.py: metrics folder": (
+        "bentoml",
+        "1.4.",
+        "_bentoml_impl.server.serving",
+        ('"PROMETHEUS_MULTIPROC_DIR": ensure_prometheus_dir()',),
+    ),
     "uvicorn_connection.py: protocol": (
         "uvicorn",
         "0.54.",

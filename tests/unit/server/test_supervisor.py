@@ -1,4 +1,4 @@
-"""The supervisor: the service it starts, and its directory in shared memory."""
+"""The supervisor: the service it starts, and its folder of metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from student_success.server import supervisor
-from student_success.server.supervisor import directory_in_memory
+from student_success.server.supervisor import metrics_folder
 
 
 @pytest.fixture
@@ -18,51 +18,45 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def test_directory_in_memory_links_to_shared_memory_and_is_removed(
-    tmp_path: Path, shared: Path
-) -> None:
-    path = tmp_path / "metrics"
-    path.mkdir()
-    (path / "old").touch()
-    with directory_in_memory(path):
-        assert list(path.iterdir()) == []
-        (path / "new").touch()
-        [directory] = shared.iterdir()
-        assert (directory / "new").exists()
-        assert directory.stat().st_mode & 0o077 == 0
+def test_metrics_folder_is_private_and_removed(tmp_path: Path, shared: Path) -> None:
+    with metrics_folder(tmp_path / "state") as folder:
+        assert list(shared.iterdir()) == [folder]
+        assert folder.stat().st_mode & 0o077 == 0
+        (folder / "counter_1.db").touch()
     assert list(shared.iterdir()) == []
-    assert not path.exists()
 
 
-def test_directory_in_memory_replaces_what_a_killed_process_left(
+def test_metrics_folder_differs_by_state_directory(tmp_path: Path, shared: Path) -> None:
+    with metrics_folder(tmp_path / "one") as first, metrics_folder(tmp_path / "two") as second:
+        assert first != second
+        assert {first, second} == set(shared.iterdir())
+
+
+def test_metrics_folder_is_empty_after_a_killed_server(tmp_path: Path, shared: Path) -> None:
+    killed = metrics_folder(tmp_path)
+    (killed.__enter__() / "counter_1.db").touch()
+    with metrics_folder(tmp_path) as folder:
+        assert list(shared.iterdir()) == [folder]
+        assert list(folder.iterdir()) == []
+
+
+def test_metrics_folder_is_on_disk_if_shared_memory_has_a_link(
     tmp_path: Path, shared: Path
 ) -> None:
-    path = tmp_path / "metrics"
-    killed = directory_in_memory(path)
-    killed.__enter__()
-    (path / "left").touch()
-    with directory_in_memory(path):
-        assert len(list(shared.iterdir())) == 1
-        assert list(path.iterdir()) == []
+    """Another user may have made the link."""
+    with metrics_folder(tmp_path) as folder:
+        pass
+    folder.symlink_to(tmp_path)
+    with metrics_folder(tmp_path) as other:
+        assert other == tmp_path / "metrics"
+    assert folder.is_symlink()
 
 
-def test_directory_in_memory_ignores_a_link_of_another_user(tmp_path: Path, shared: Path) -> None:
-    path = tmp_path / "metrics"
-    with directory_in_memory(path):
-        [directory] = shared.iterdir()
-    directory.symlink_to(tmp_path)
-    with directory_in_memory(path):
-        assert not path.exists()
-    assert directory.is_symlink()
-
-
-def test_directory_stays_on_disk_without_shared_memory(
+def test_metrics_folder_is_on_disk_without_shared_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_SHARED_MEMORY", tmp_path / "missing")
-    path = tmp_path / "metrics"
-    path.mkdir()
-    with directory_in_memory(path):
-        assert path.is_dir()
-        assert not path.is_symlink()
-    assert path.is_dir()
+    with metrics_folder(tmp_path / "state") as folder:
+        assert folder == tmp_path / "state" / "metrics"
+        assert folder.is_dir()
+    assert not folder.exists()
