@@ -36,6 +36,8 @@ SCALE = GRADE.scale
 TARGET = GRADE.column
 GRADE_MIN, GRADE_MAX = GRADE.minimum, GRADE.maximum
 PASS_GRADE, PASS_LEVEL = GRADE.pass_mark, GRADE.pass_level
+PREDICTED, BASELINE, ACTUAL = f"predicted_{TARGET}", f"baseline_{TARGET}", f"actual_{TARGET}"
+"""Names of the grade in requests and answers: predicted, of the average pupil, obtained."""
 PERIODS = tuple(period.column for period in PROFILE.period)
 """Columns of the grades known earlier, the oldest first."""
 GRADES_SECTION = "grades"

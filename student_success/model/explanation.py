@@ -72,7 +72,7 @@ class WhatIf:
     """The prediction if some of a pupil's features were different."""
 
     change: Mapping[str, str | int]
-    predicted_G3: float
+    grade: float
     pass_probability: float
 
 
@@ -82,10 +82,10 @@ class Explanation:
 
     Attributes
     ----------
-    baseline_G3
+    baseline
         Prediction of the average pupil with as many known period grades.
     contributions
-        One a feature, the strongest first; they add up to `predicted_G3` minus `baseline_G3`.
+        One a feature, the strongest first; they add up to `grade` minus `baseline`.
     reasons
         The strongest of them as sentences, by language.
     what_if
@@ -94,8 +94,8 @@ class Explanation:
         How to interpret `what_if`, by language.
     """
 
-    predicted_G3: float
-    baseline_G3: float
+    grade: float
+    baseline: float
     contributions: tuple[Contribution, ...]
     reasons: Mapping[str, tuple[str, ...]]
     what_if: tuple[WhatIf, ...]
@@ -138,7 +138,7 @@ class Explainer:
         baseline = grid_index(baseline) / CENTS
         # The strongest contribution absorbs the effects of rounding and of the ends of the scale.
         strongest = int(np.argmax(np.abs(shares)))
-        shares[strongest] += predicted.predicted_G3 - baseline - shares.sum()
+        shares[strongest] += predicted.grade - baseline - shares.sum()
         values = student.model_dump(exclude={"reference"})
         contributions = sorted(
             (
@@ -149,14 +149,14 @@ class Explainer:
         )
         reasons = [item for item in contributions[:REASONS] if abs(item.share) >= MINIMUM_GAIN]
         return Explanation(
-            predicted_G3=predicted.predicted_G3,
-            baseline_G3=baseline,
+            grade=predicted.grade,
+            baseline=baseline,
             contributions=tuple(contributions),
             reasons={
                 "fr": tuple(sentence_fr(item.feature, item.value, item.share) for item in reasons),
                 "en": tuple(sentence_en(item.feature, item.value, item.share) for item in reasons),
             },
-            what_if=tuple(self._what_if(student, predicted.predicted_G3)),
+            what_if=tuple(self._what_if(student, predicted.grade)),
             note=NOTE,
             model_version=self._predictor.version,
         )
@@ -208,10 +208,10 @@ class Explainer:
             if (smallest := _smallest(answers, predicted, name, values[name])) is not None
         ]
         pairs = self._answers(values, [{**a.change, **b.change} for a, b in combinations(best, 2)])
-        best.sort(key=lambda item: -item.predicted_G3)
-        top = best[0].predicted_G3 if best else predicted
-        pairs = [item for item in pairs if item.predicted_G3 >= top + 2 * MINIMUM_GAIN]
-        pairs.sort(key=lambda item: -item.predicted_G3)
+        best.sort(key=lambda item: -item.grade)
+        top = best[0].grade if best else predicted
+        pairs = [item for item in pairs if item.grade >= top + 2 * MINIMUM_GAIN]
+        pairs.sort(key=lambda item: -item.grade)
         singles = best[: WHAT_IFS - min(len(pairs), 1)]
         return singles + pairs[: WHAT_IFS - len(singles)]
 
@@ -223,7 +223,7 @@ class Explainer:
             [StudentFeatures.model_construct(**{**values, **change}) for change in listed]
         )
         return [
-            WhatIf(change, prediction.predicted_G3, prediction.pass_probability)
+            WhatIf(change, prediction.grade, prediction.pass_probability)
             for change, prediction in zip(listed, predictions, strict=True)
         ]
 
@@ -261,7 +261,7 @@ def _others(name: str, value: Any) -> list[Any]:
 
 def _smallest(answers: list[WhatIf], predicted: float, name: str, value: Any) -> WhatIf | None:
     """Return the smallest change with at least nine tenths of the best gain."""
-    gains = [item.predicted_G3 - predicted for item in answers]
+    gains = [item.grade - predicted for item in answers]
     highest = max(gains, default=0.0)
     if highest < MINIMUM_GAIN:
         return None

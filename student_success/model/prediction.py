@@ -17,17 +17,17 @@ class Prediction(NamedTuple):
 
     Attributes
     ----------
-    predicted_G3
+    grade
         0 to 20, two decimals; `decision` is derived from it.
     pass_probability
         0 to 1, calibrated; at least 0.5 exactly when the decision is to pass.
     low, high
-        Whole grades; the prediction interval, which contains `predicted_G3` rounded half up.
+        Whole grades; the prediction interval, which contains `grade` rounded half up.
     at_risk
         The alarm for counsellors, see the setting `alarm_recall`.
     """
 
-    predicted_G3: float
+    grade: float
     decision: Decision
     pass_probability: float
     low: int
@@ -42,7 +42,7 @@ class Predictions(NamedTuple):
     Attributes
     ----------
     cents
-        The predicted grade in hundredths: divided by `CENTS` it is `predicted_G3`.
+        The predicted grade in hundredths: divided by `CENTS` it is `grade`.
     passes
         Whether the decision is to pass.
     known

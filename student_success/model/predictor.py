@@ -23,6 +23,7 @@ from student_success.domain.students import (
     HORIZONS,
     PASS_GRADE,
     PASS_LEVEL,
+    PREDICTED,
     Horizon,
     StudentFeatures,
 )
@@ -263,7 +264,7 @@ class Predictor:
             prediction = self.predict(StudentFeatures.model_validate(case["student"]))
             expected = case["expected"]
             close = (
-                abs(prediction.predicted_G3 - expected["predicted_G3"]) <= SMOKE_TOLERANCE
+                abs(prediction.grade - expected[PREDICTED]) <= SMOKE_TOLERANCE
                 and abs(prediction.pass_probability - expected["pass_probability"])
                 <= SMOKE_TOLERANCE
                 and [prediction.low, prediction.high, prediction.decision, prediction.horizon]

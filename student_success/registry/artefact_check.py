@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from student_success.core.errors import ArtefactError
-from student_success.domain.students import FEATURES, HORIZONS, StudentFeatures
+from student_success.domain.students import FEATURES, HORIZONS, PERIODS, SCALE, StudentFeatures
 from student_success.model.artefact import trees_file
 from student_success.model.onnx_reader import read_trees
 from student_success.model.prediction import Prediction
@@ -150,13 +150,14 @@ def _extreme_students() -> Iterator[StudentFeatures]:
             for feature in FEATURES
         }
         known = number % len(HORIZONS)
-        values |= dict.fromkeys(("G1", "G2")[known:])
+        values |= dict.fromkeys(PERIODS[known:])
         yield StudentFeatures.model_validate(values)
 
 
 def _is_in_range(prediction: Prediction) -> bool:
     return (
-        0 <= prediction.predicted_G3 <= 20
+        SCALE.minimum <= prediction.grade <= SCALE.maximum
         and 0 <= prediction.pass_probability <= 1
-        and 0 <= prediction.low <= prediction.high <= 20
+        and all(map(SCALE.has, (prediction.low, prediction.high)))
+        and prediction.low <= prediction.high
     )

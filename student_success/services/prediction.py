@@ -194,7 +194,7 @@ def make_answer(
         {
             "prediction_id": prediction_id,
             "session_id": session_id,
-            "predicted_G3": prediction.predicted_G3,
+            "predicted_G3": prediction.grade,
             "decision": prediction.decision,
             "threshold": predictor.threshold,
             "pass_probability": prediction.pass_probability,
@@ -212,7 +212,7 @@ def make_answer(
         created_us=now,
         inputs_json=student.__pydantic_serializer__.to_json(student, exclude=_REFERENCE).decode(),
         reference=student.reference,
-        predicted_g3=prediction.predicted_G3,
+        predicted_g3=prediction.grade,
         decision=prediction.decision.value,
         pass_probability=prediction.pass_probability,
         interval_low=prediction.low,
@@ -250,7 +250,7 @@ def _construct(model: type[Answer], values: dict[str, Any]) -> Answer:
 
 def _count(prediction: Prediction, version: str) -> None:
     metrics_buffer.count(_predictions(prediction.decision, prediction.horizon, version))
-    metrics_buffer.observe(metrics.predicted_grade, prediction.predicted_G3)
+    metrics_buffer.observe(metrics.predicted_grade, prediction.grade)
 
 
 @lru_cache(maxsize=256)

@@ -15,7 +15,13 @@ import pandas as pd
 
 from student_success.core.statistics import rounded
 from student_success.domain.decision import INTERVAL_LEVEL
-from student_success.domain.students import EXAMPLE, FEATURES, PASS_GRADE, StudentFeatures
+from student_success.domain.students import (
+    EXAMPLE,
+    FEATURES,
+    PASS_GRADE,
+    PREDICTED,
+    StudentFeatures,
+)
 from student_success.model.artefact import FORMAT, MANIFEST, finite_json, trees_file
 from student_success.model.predictor import Predictor
 from training.export.compile import compile_model
@@ -92,7 +98,9 @@ def write_artefact(
     cases = []
     for student in smoke_students():
         prediction = predictor.predict(StudentFeatures.model_validate(student))
-        expected = {key: value for key, value in prediction._asdict().items() if key != "at_risk"}
+        expected = prediction._asdict()
+        expected[PREDICTED] = expected.pop("grade")
+        del expected["at_risk"]
         cases.append({"student": student, "expected": expected})
     write_json(folder / "smoke.json", {"cases": cases})
     write_manifest(folder, dataset=recipe["data"])

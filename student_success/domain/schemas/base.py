@@ -26,7 +26,13 @@ class RequestBody(BaseModel):
 class ResponseBody(BaseModel):
     """A response body."""
 
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        protected_namespaces=(),
+        # The names of the grades come from the profile.
+        populate_by_name=True,
+        serialize_by_alias=True,
+    )
 
 
 class ErrorDetail(ResponseBody):

@@ -9,9 +9,11 @@ from pydantic import ConfigDict, FailFast, Field
 from student_success.domain.decision import Decision
 from student_success.domain.schemas.base import BATCH_LIMIT, RequestBody, ResponseBody
 from student_success.domain.students import (
+    BASELINE,
     EXAMPLE,
     GRADE_MAX,
     GRADE_MIN,
+    PREDICTED,
     Horizon,
     StudentFeatures,
 )
@@ -41,7 +43,7 @@ class PredictionAnswer(ResponseBody):
 
     prediction_id: str
     session_id: str
-    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    grade: float = Field(alias=PREDICTED, ge=GRADE_MIN, le=GRADE_MAX)
     decision: Decision
     threshold: float
     pass_probability: float = Field(ge=0, le=1)
@@ -79,23 +81,23 @@ class WhatIfAnswer(ResponseBody):
     """What the model would say if a few things were different."""
 
     change: dict[str, str | int]
-    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    grade: float = Field(alias=PREDICTED, ge=GRADE_MIN, le=GRADE_MAX)
     pass_probability: float = Field(ge=0, le=1)
 
 
 class ExplainAnswer(ResponseBody):
     """Why a pupil's prediction is what it is; nothing of it is kept."""
 
-    predicted_G3: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
+    grade: float = Field(alias=PREDICTED, ge=GRADE_MIN, le=GRADE_MAX)
     decision: Decision
     pass_probability: float = Field(ge=0, le=1)
     interval: Interval
     horizon: Horizon
-    baseline_G3: float = Field(
-        description="Of the average pupil of whom as many period grades are known."
+    baseline: float = Field(
+        alias=BASELINE, description="Of the average pupil of whom as many period grades are known."
     )
     contributions: list[ContributionAnswer] = Field(
-        description="The strongest first; they add up to predicted_G3 minus baseline_G3."
+        description=f"The strongest first; they add up to {PREDICTED} minus {BASELINE}."
     )
     reasons: ReasonsAnswer
     what_if: list[WhatIfAnswer]

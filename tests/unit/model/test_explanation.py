@@ -38,7 +38,7 @@ PUPILS = [
 def test_shares_add_up_to_the_prediction(explainer: Explainer, student: StudentFeatures) -> None:
     said = explainer.explain(student)
     total = sum(item.share for item in said.contributions)
-    assert total == pytest.approx(said.predicted_G3 - said.baseline_G3, abs=1e-3)
+    assert total == pytest.approx(said.grade - said.baseline, abs=1e-3)
     assert sorted(item.feature for item in said.contributions) == sorted(FEATURE_NAMES)
 
 
@@ -65,9 +65,9 @@ def test_what_if_changes_only_what_can_be_changed_and_helps(
     for item in said.what_if:
         assert set(item.change) <= set(CHANGEABLE)
         assert 1 <= len(item.change) <= 2
-        assert item.predicted_G3 > said.predicted_G3
+        assert item.grade > said.grade
         changed = StudentFeatures.model_validate(student.model_dump() | dict(item.change))
-        assert explainer._predictor.predict(changed).predicted_G3 == item.predicted_G3
+        assert explainer._predictor.predict(changed).grade == item.grade
         if "absences" in item.change:
             assert int(item.change["absences"]) < student.absences
 

@@ -34,7 +34,7 @@ def test_seed_answers_its_smoke_cases(seed: Predictor) -> None:
 
 def test_seed_answers_the_documented_example_sensibly(seed: Predictor) -> None:
     said = seed.predict(StudentFeatures.model_validate(EXAMPLE))
-    assert 8 <= said.predicted_G3 <= 11
+    assert 8 <= said.grade <= 11
     assert said.horizon == "G1+G2"
 
 
