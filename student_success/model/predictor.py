@@ -1,8 +1,7 @@
 """Predict with one verified model version.
 
-The trees run in onnxruntime, one set for each horizon; what comes before and after them is exact
-float64. The inputs of the trees are exact in float32 too, so a compiled tree takes the same branch
-as the fitted scikit-learn tree, half grades included.
+The trees run in onnxruntime, one set for each horizon; the rest is float64. The inputs of the trees
+are exact in float32, so a compiled tree takes the branch of the fitted one, half grades included.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class Predictor:
     version
         ``"seed"``, or the MLflow version number as text.
     fingerprint
-        SHA-256 of the manifest: it identifies every byte of the artefact.
+        SHA-256 of the manifest, which identifies every byte.
     interval_level
         Share of pupils whose final grade the interval contains, above 0 and below 1.
     threshold
@@ -201,7 +200,7 @@ class Predictor:
         Parameters
         ----------
         columns
-            As `Encoder.columns` takes them; the memory taken grows with their length.
+            As `Encoder.columns` takes them; memory grows with their length.
         """
         return self._predict(self._encoder.columns(columns))
 
@@ -258,11 +257,11 @@ class Predictor:
         Raises
         ------
         ArtefactError
-            If a prediction differs by more than `SMOKE_TOLERANCE` from the recorded one.
+            If one differs by more than `SMOKE_TOLERANCE`.
         """
         for case in self.artefact.read("smoke.json")["cases"]:
-            prediction = self.predict(StudentFeatures.model_validate(case["student"]))
             expected = case["expected"]
+            prediction = self.predict(StudentFeatures.model_validate(case["student"]))
             close = (
                 abs(prediction.grade - expected[PREDICTED]) <= SMOKE_TOLERANCE
                 and abs(prediction.pass_probability - expected["pass_probability"])
@@ -289,7 +288,7 @@ def _session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors alone
     # With a single operator there is nothing to optimise; trying takes a tenth of the load time.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # A session created from bytes would keep them in memory.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+from student_success.domain.schemas.base import wire_names
 from student_success.domain.schemas.prediction import ExplainAnswer
 from student_success.domain.students import StudentFeatures
 from student_success.lifecycle.champion import Champion
@@ -45,6 +46,7 @@ class ExplanationService:
 
 def _explain(predictor: Predictor, explainer: Explainer, student: StudentFeatures) -> ExplainAnswer:
     prediction = predictor.predict(student)
+    explanation = dataclasses.asdict(explainer.explain(student))
     return ExplainAnswer.model_validate(
         {
             "decision": prediction.decision,
@@ -55,6 +57,7 @@ def _explain(predictor: Predictor, explainer: Explainer, student: StudentFeature
                 "level": predictor.interval_level,
             },
             "horizon": prediction.horizon,
-            **dataclasses.asdict(explainer.explain(student)),
+            **wire_names(explanation),
+            "what_if": [wire_names(item) for item in explanation["what_if"]],
         }
     )

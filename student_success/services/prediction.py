@@ -23,7 +23,7 @@ from student_success.core.memory import release_memory_soon
 from student_success.core.metrics_buffer import metrics_buffer
 from student_success.domain.idempotency import IdempotencyKey, IdempotentRequest
 from student_success.domain.schemas.prediction import BatchAnswer, Interval, PredictionAnswer
-from student_success.domain.students import StudentFeatures
+from student_success.domain.students import PREDICTED, StudentFeatures
 from student_success.lifecycle.champion import Champion
 from student_success.model.prediction import Prediction
 from student_success.model.predictor import Predictor
@@ -194,7 +194,7 @@ def make_answer(
         {
             "prediction_id": prediction_id,
             "session_id": session_id,
-            "predicted_G3": prediction.grade,
+            PREDICTED: prediction.grade,
             "decision": prediction.decision,
             "threshold": predictor.threshold,
             "pass_probability": prediction.pass_probability,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from student_success.domain.students import WITHOUT_NUL
+from student_success.domain.students import ACTUAL, BASELINE, PREDICTED, WITHOUT_NUL
+
+Body = TypeVar("Body", bound=BaseModel)
 
 BATCH_LIMIT = 10_000
 """Largest number of rows in one request."""
@@ -26,13 +29,29 @@ class RequestBody(BaseModel):
 class ResponseBody(BaseModel):
     """A response body."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        protected_namespaces=(),
-        # The names of the grades come from the profile.
-        populate_by_name=True,
-        serialize_by_alias=True,
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+def wire_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the grades as requests and answers do: ``grade`` becomes ``predicted_G3``."""
+    names = {"grade": PREDICTED, "baseline": BASELINE, "actual": ACTUAL}
+    return {names.get(name, name): value for name, value in values.items()}
+
+
+def named_by_profile(model: type[Body]) -> type[Body]:
+    """Rename the fields of a body by `wire_names`."""
+    # Not aliases: BentoML writes bodies by the names of their fields.
+    fields: dict[str, Any] = {
+        name: (field.annotation, field) for name, field in wire_names(model.model_fields).items()
+    }
+    renamed: Any = create_model(
+        model.__name__,
+        __base__=model.__base__,
+        __doc__=model.__doc__,
+        __module__=model.__module__,
+        **fields,
     )
+    return cast(type[Body], renamed)
 
 
 class ErrorDetail(ResponseBody):

@@ -7,7 +7,12 @@ from typing import Annotated
 from pydantic import ConfigDict, FailFast, Field
 
 from student_success.domain.decision import Decision
-from student_success.domain.schemas.base import BATCH_LIMIT, RequestBody, ResponseBody
+from student_success.domain.schemas.base import (
+    BATCH_LIMIT,
+    RequestBody,
+    ResponseBody,
+    named_by_profile,
+)
 from student_success.domain.students import (
     BASELINE,
     EXAMPLE,
@@ -38,12 +43,13 @@ class Interval(ResponseBody):
     level: float
 
 
+@named_by_profile
 class PredictionAnswer(ResponseBody):
     """One prediction, committed to the history."""
 
     prediction_id: str
     session_id: str
-    grade: float = Field(alias=PREDICTED, ge=GRADE_MIN, le=GRADE_MAX)
+    grade: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
     decision: Decision
     threshold: float
     pass_probability: float = Field(ge=0, le=1)
@@ -77,24 +83,26 @@ class NoteAnswer(ResponseBody):
     en: str
 
 
+@named_by_profile
 class WhatIfAnswer(ResponseBody):
     """What the model would say if a few things were different."""
 
     change: dict[str, str | int]
-    grade: float = Field(alias=PREDICTED, ge=GRADE_MIN, le=GRADE_MAX)
+    grade: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
     pass_probability: float = Field(ge=0, le=1)
 
 
+@named_by_profile
 class ExplainAnswer(ResponseBody):
     """Why a pupil's prediction is what it is; nothing of it is kept."""
 
-    grade: float = Field(alias=PREDICTED, ge=GRADE_MIN, le=GRADE_MAX)
+    grade: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
     decision: Decision
     pass_probability: float = Field(ge=0, le=1)
     interval: Interval
     horizon: Horizon
     baseline: float = Field(
-        alias=BASELINE, description="Of the average pupil of whom as many period grades are known."
+        description="Of the average pupil of whom as many period grades are known."
     )
     contributions: list[ContributionAnswer] = Field(
         description=f"The strongest first; they add up to {PREDICTED} minus {BASELINE}."
