@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,25 @@ def new_session_code() -> str:
 
 
 @dataclass(slots=True)
+class ShownPupil:
+    """The pupil that an answer shows.
+
+    Attributes
+    ----------
+    body
+        The request body of ``POST /predict``.
+    prediction
+        Its answer.
+    explanation
+        The answer of ``POST /explain``; None until it has been read.
+    """
+
+    body: dict[str, Any]
+    prediction: Mapping[str, Any]
+    explanation: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
 class Visit:
     """One open page.
 
@@ -42,6 +62,8 @@ class Visit:
         The cookie of the browser that opened the page.
     code
         The API session that its predictions belong to.
+    pupil
+        The pupil that the answer beside the form shows.
     invalid_fields
         The form fields that are marked as invalid at present.
     previous_pages
@@ -58,9 +80,7 @@ class Visit:
     tab: str = "pupil"
     form: dict[str, Any] = field(default_factory=dict)
     invalid_fields: frozenset[str] = frozenset()
-    pupil: dict[str, Any] | None = None
-    prediction: dict[str, Any] | None = None
-    explanation: dict[str, Any] | None = None
+    pupil: ShownPupil | None = None
     class_file: ClassFile | None = None
     scored: tuple[ScoredPupil, ...] = ()
     history: tuple[dict[str, Any], ...] = ()

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
-from gradio_ui.html.grade_scale import grade_scale
+from gradio_ui.html.grade_scale import grade_scale, round_grade
 from gradio_ui.html.markup import Html, element, heading, items, paragraph
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURES
+from student_success.domain.students import FEATURES, GRADE_MAX, PASS_GRADE, PREDICTED
 
 MAX_ITEMS = 3
 _FEATURES = {feature.name: feature for feature in FEATURES}
@@ -31,12 +31,14 @@ def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
 
 def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return the prediction for the sliders beside the pupil's present prediction."""
-    old, new = float(before["predicted_G3"]), float(after["predicted_G3"])
+    old, new = float(before[PREDICTED]), float(after[PREDICTED])
     difference = round(new - old, 1)
-    sign = "+" if difference > 0 else "−" if difference < 0 else "±"
+    sign = "+" if difference > 0 else "−"
     change = sign + texts.number(abs(difference))
     share = texts.percent(float(after["pass_probability"]))
-    text = texts("explain.changed", grade=texts.number(new), change=change)
+    rounded = texts.number(round_grade(new), 1, short=True)
+    key = "explain.changed" if difference else "explain.same"
+    text = texts(key, grade=rounded, scale=texts.number(GRADE_MAX, 0), change=change)
     picture = grade_scale(
         texts,
         grade=new,
@@ -45,7 +47,8 @@ def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, 
         passes=after["decision"] == PASSES,
         known=[(texts("explain.before"), old)],
     )
-    sentence = paragraph(f"{text} {texts('result.probability', share=share)}")
+    line = texts.number(PASS_GRADE, 1, short=True)
+    sentence = paragraph(f"{text} {texts('result.probability', share=share, line=line)}")
     return element("div", Html(sentence + picture), css="changed", role="status").html
 
 
@@ -55,7 +58,8 @@ def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
     for suggestion in explanation["what_if"][:MAX_ITEMS]:
         effect = texts(
             "explain.effect",
-            grade=texts.number(float(suggestion["predicted_G3"])),
+            grade=texts.number(float(suggestion[PREDICTED])),
+            scale=texts.number(GRADE_MAX, 0),
             share=texts.percent(float(suggestion["pass_probability"])),
         )
         change = element("span", _change_in_words(texts, suggestion["change"]), " → ")

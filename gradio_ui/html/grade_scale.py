@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
 from gradio_ui.files.rows import ScoredPupil
 from gradio_ui.texts import Texts
+from student_success.domain.students import GRADE_MAX, PASS_GRADE, SCALE
 
-PASS_GRADE = 10.0
-MAX_GRADE = 20
 _WIDTH, _LEFT, _RIGHT = 400, 14, 386
 
 
+def round_grade(grade: float) -> float:
+    """Round to a grade that exists, half towards the better; this grade decides on a pass."""
+    return SCALE.grade(min(max(math.floor(SCALE.level(grade) + 0.5), 0), SCALE.highest))
+
+
 def _x(grade: float) -> float:
-    return round(_LEFT + (_RIGHT - _LEFT) * min(max(grade, 0.0), MAX_GRADE) / MAX_GRADE, 1)
+    return round(_LEFT + (_RIGHT - _LEFT) * min(max(grade, 0.0), GRADE_MAX) / GRADE_MAX, 1)
 
 
 def _svg(css: str, height: int, label: str, content: str, attributes: str = "") -> str:
@@ -60,7 +65,7 @@ def grade_scale(
     ticks = "".join(
         f'<line class="tick" x1="{_x(n)}" x2="{_x(n)}" y1="62" y2="{70 if n % 5 == 0 else 66}"/>'
         + (f'<text class="number" x="{_x(n)}" y="84">{n}</text>' if n % 5 == 0 else "")
-        for n in range(MAX_GRADE + 1)
+        for n in range(int(GRADE_MAX) + 1)
     )
     circles = "".join(
         f'<circle class="known" cx="{_x(value)}" cy="54" r="4.5"><title>{escape(name)} '
@@ -105,11 +110,11 @@ def grade_strip(texts: Texts, scored: ScoredPupil) -> str:
 
 def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
     """Draw how many pupils are predicted each whole grade."""
-    counts = [0] * (MAX_GRADE + 1)
+    counts = [0] * (int(GRADE_MAX) + 1)
     for pupil in scored:
-        counts[min(MAX_GRADE, max(0, int(pupil.grade + 0.5)))] += 1
+        counts[min(int(GRADE_MAX), max(0, int(pupil.grade + 0.5)))] += 1
     highest = max(counts) or 1
-    step = (_RIGHT - _LEFT) / (MAX_GRADE + 1)
+    step = (_RIGHT - _LEFT) / (GRADE_MAX + 1)
     bars = []
     for grade, count in enumerate(counts):
         height = round(88 * count / highest, 1)
@@ -149,7 +154,7 @@ def over_time(texts: Texts, points: Sequence[tuple[str, float, bool, int | None]
     left, right, top, bottom = 28, 386, 8, 112
 
     def y(grade: float) -> float:
-        return round(bottom - (bottom - top) * grade / MAX_GRADE, 1)
+        return round(bottom - (bottom - top) * grade / GRADE_MAX, 1)
 
     step = (right - left - 16) / max(1, len(points) - 1)
     marks = []

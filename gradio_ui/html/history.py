@@ -10,7 +10,7 @@ from gradio_ui.html.grade_scale import over_time
 from gradio_ui.html.labels import decision_badge, decision_name, horizon_name, version_name
 from gradio_ui.html.markup import Content, figure, local_time, table
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURE_NAMES
+from student_success.domain.students import ACTUAL, FEATURE_NAMES, PREDICTED
 
 
 def history_chart(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -18,9 +18,9 @@ def history_chart(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
     points = [
         (
             texts.timestamp(str(row["timestamp"])),
-            float(row["predicted_G3"]),
+            float(row[PREDICTED]),
             row["decision"] == PASSES,
-            row["actual_G3"],
+            row[ACTUAL],
         )
         for row in reversed(rows)
     ]
@@ -38,11 +38,11 @@ def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
             f"#{row['id']}",
             local_time(texts, str(row["timestamp"])),
             str(row["reference"] or "—"),
-            texts.number(float(row["predicted_G3"])),
+            texts.number(float(row[PREDICTED])),
             texts.percent(float(row["pass_probability"])),
             decision_badge(texts, row["decision"] == PASSES),
             horizon_name(texts, row["horizon"]),
-            "—" if row["actual_G3"] is None else texts.number(float(row["actual_G3"])),
+            "—" if row[ACTUAL] is None else texts.number(float(row[ACTUAL])),
         ]
         for row in rows
     ]
@@ -61,12 +61,12 @@ def file_rows(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]
         [
             str(row["timestamp"]),
             row["reference"] or "",
-            float(row["predicted_G3"]),
+            float(row[PREDICTED]),
             float(row["pass_probability"]),
             decision_name(texts, row["decision"] == PASSES),
             horizon_name(texts, row["horizon"]),
             version_name(texts, str(row["model_version"])),
-            row["actual_G3"],
+            row[ACTUAL],
             *(row["inputs_json"].get(name) for name in FEATURE_NAMES),
         ]
         for row in rows

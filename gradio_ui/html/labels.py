@@ -3,23 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from gradio_ui.html.markup import Html, badge
 from gradio_ui.texts import Texts
-from student_success.domain.students import HORIZONS, Horizon
+from student_success.domain.students import FEATURES, HORIZONS, Feature, Horizon
 
-_HORIZON_KEYS = {HORIZONS[0]: "none", HORIZONS[1]: "g1", HORIZONS[2]: "g1_g2"}
+Priority = Literal["act", "watch", "none"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+PERIODS: tuple[Feature, ...] = tuple(f for f in FEATURES if f.is_period)
+"""The grades that may be known before the final one, oldest first."""
+_TONES: dict[Priority, str] = {"act": "low", "watch": "watch", "none": "good"}
 
 
-def horizon_key(horizon: str) -> str:
-    """Return the part of a text's key that stands for a horizon."""
-    return _HORIZON_KEYS[Horizon(horizon)]
+def priority_of(*, passes: bool, at_risk: bool) -> Priority:
+    """Say how urgent a pupil is: a fail is expected, too many alike fail, or neither."""
+    if not passes:
+        return "act"
+    return "watch" if at_risk else "none"
+
+
+def priority_badge(texts: Texts, priority: Priority) -> Html:
+    """Return the priority as a badge."""
+    return badge(texts(f"priority.{priority}"), _TONES[priority])
+
+
+def known_grades(texts: Texts, pupil: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Return name and value of the period grades that are known."""
+    return [
+        (texts.choose(period.about.label), float(pupil[period.name]))
+        for period in PERIODS
+        if pupil.get(period.name) is not None
+    ]
+
+
+def known_periods(horizon: str) -> tuple[Feature, ...]:
+    """Return the periods whose grades are known at a horizon."""
+    return PERIODS[: HORIZONS.index(Horizon(horizon))]
 
 
 def horizon_name(texts: Texts, horizon: str) -> str:
     """Name the grades that were known, in a word or two."""
-    return texts(f"horizon.short_{horizon_key(horizon)}")
+    names = [period.name for period in known_periods(horizon)]
+    return ", ".join(names) or texts("horizon.short_none")
+
+
+def horizon_sentence(texts: Texts, horizon: str) -> str:
+    """Say which grades an estimate is based on."""
+    names = [texts.choose(period.about.label) for period in known_periods(horizon)]
+    return texts("horizon.some", grades=", ".join(names)) if names else texts("horizon.none")
 
 
 def version_name(texts: Texts, version: str | None) -> str:

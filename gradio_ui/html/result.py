@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
-from gradio_ui.html.grade_scale import grade_scale
-from gradio_ui.html.labels import horizon_key, version_name
-from gradio_ui.html.markup import Html, badge, element, items, local_time
+from gradio_ui.html.grade_scale import grade_scale, round_grade
+from gradio_ui.html.labels import (
+    horizon_sentence,
+    known_grades,
+    priority_badge,
+    priority_of,
+    version_name,
+)
+from gradio_ui.html.markup import Content, Html, element, items, local_time
 from gradio_ui.texts import Texts
+from student_success.domain.students import GRADE_MAX, PASS_GRADE, PREDICTED
 
 _CHANCES = ((0.95, "sure"), (0.80, "likely"), (0.60, "rather"), (0.40, "open"), (0.20, "doubtful"))
 
@@ -31,45 +38,64 @@ def invalid_fields(texts: Texts, count: int) -> str:
     return element("div", element("p", text), css="answer empty", role="alert").html
 
 
+def outdated_mark(texts: Texts) -> str:
+    """Return the place where the page says that the entries have changed since the estimate."""
+    text = texts("result.outdated")
+    return element("p", css="outdated", role="status", data_text=text).html
+
+
 def prediction_card(texts: Texts, pupil: Mapping[str, Any], prediction: Mapping[str, Any]) -> str:
-    """Return the answer of ``POST /predict`` as a card."""
-    grade, probability = float(prediction["predicted_G3"]), float(prediction["pass_probability"])
+    """Return the answer of ``POST /predict``, or of ``POST /explain``, as a card."""
+    grade = float(prediction[PREDICTED])
     interval = prediction["interval"]
     low, high = int(interval["low"]), int(interval["high"])
     passes = prediction["decision"] == PASSES
     tone = "good" if passes else "low"
-    known = [(name, float(pupil[name])) for name in ("G1", "G2") if pupil.get(name) is not None]
-    share = texts.percent(probability)
-    alarm = element("p", element("strong", texts("result.alarm")), css="alarm")
-    version = version_name(texts, str(prediction["model_version"]))
+    known = known_grades(texts, pupil)
+    share = texts.percent(float(prediction["pass_probability"]))
+    priority = priority_of(passes=passes, at_risk=bool(prediction["at_risk"]))
+    expected = texts("result.pass" if passes else "result.fail")
+    rounded = texts.number(round_grade(grade), 1, short=True)
+    exact = texts("result.exact", grade=texts.number(grade), rounded=rounded)
+    chance = texts("result.probability", share=share, line=texts.number(PASS_GRADE, 1, short=True))
+    level = texts.percent(float(interval["level"]))
+    scale = texts.number(GRADE_MAX, 0)
+    made: list[Content] = [version_name(texts, str(prediction["model_version"]))]
+    if "timestamp" in prediction:
+        made += [" · ", local_time(texts, str(prediction["timestamp"]))]
     return element(
         "section",
         element(
             "p",
-            badge(texts("result.pass" if passes else "result.fail"), tone),
-            element("span", texts.number(grade), element("small", " / 20"), css="big"),
+            expected,
+            element("span", rounded, element("small", f" / {scale}"), css="big"),
             css="verdict",
+            data_announce=f"{expected}, {rounded} / {scale}. {chance}",
         ),
         Html(grade_scale(texts, grade=grade, low=low, high=high, passes=passes, known=known)),
+        element("p", texts("scale.known", grades=_listed(texts, known)), css="known-grades")
+        if known
+        else "",
         element(
             "p",
-            element("strong", chance_in_words(texts, probability)),
-            f" {texts('result.probability', share=share)}",
+            priority_badge(texts, priority),
+            f" {texts(f'priority.{priority}_why')}",
+            css=f"priority {priority}",
+        ),
+        element(
+            "p",
+            element("strong", chance_in_words(texts, float(prediction["pass_probability"]))),
+            f" {chance}",
             css="chance",
         ),
-        alarm if prediction["at_risk"] else "",
         items(
             [
-                texts(
-                    "result.interval",
-                    low=low,
-                    high=high,
-                    level=texts.percent(float(interval["level"])),
-                ),
-                texts(f"horizon.{horizon_key(prediction['horizon'])}"),
+                *([exact] if round_grade(grade) != round(grade, 1) else []),
+                texts("result.interval", low=low, high=high, level=level),
+                horizon_sentence(texts, str(prediction["horizon"])),
             ]
         ),
-        element("p", f"{version} · ", local_time(texts, str(prediction["timestamp"])), css="made"),
+        element("p", *made, css="made"),
         element(
             "details",
             element("summary", texts("result.not_for")),
@@ -79,3 +105,7 @@ def prediction_card(texts: Texts, pupil: Mapping[str, Any], prediction: Mapping[
         css=f"answer {tone}",
         aria_label=texts("result.title"),
     ).html
+
+
+def _listed(texts: Texts, known: Sequence[tuple[str, float]]) -> str:
+    return ", ".join(f"{name} {texts.number(value, 2, short=True)}" for name, value in known)

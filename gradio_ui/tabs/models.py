@@ -162,6 +162,7 @@ class ModelsTab(Tab):
                 return message
             visit.job_id = None
             return stopped | message
+        updates[self.notice] = gr.skip()
         return updates if visit.job_id else self._unlocked(visit, token) | updates
 
     def announce_evidence(self, version: str | None) -> str:
@@ -286,7 +287,6 @@ class ModelsTab(Tab):
         return {
             self.layout.job: html.training_job(self.texts, job),
             self.layout.timer: gr.Timer(active=is_running),
-            self.notice: "",
         }
 
 

@@ -12,6 +12,7 @@ from gradio_ui.html.markup import note, paragraph
 from gradio_ui.tabs.base import Updates
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import Visit
+from student_success.domain.students import ACTUAL, PREDICTED
 
 _MAX_LINES = 1000
 _MAX_MESSAGES = 20
@@ -58,12 +59,12 @@ class OutcomeForm:
         choices = [
             (
                 f"#{row['id']} · {row['reference'] or '—'} · "
-                f"{self._texts.number(float(row['predicted_G3']))} · "
+                f"{self._texts.number(float(row[PREDICTED]))} · "
                 f"{self._texts.timestamp(str(row['timestamp']))}",
                 str(row["prediction_id"]),
             )
             for row in rows
-            if row["actual_G3"] is None
+            if row[ACTUAL] is None
         ]
         return {self._prediction: gr.update(choices=choices, value=None), self.result: ""}
 
@@ -76,7 +77,7 @@ class OutcomeForm:
         if prediction_id or grade.strip():
             value = _parse_grade(grade)
             if prediction_id and value is not None:
-                outcomes.append({"prediction_id": prediction_id, "actual_G3": value})
+                outcomes.append({"prediction_id": prediction_id, ACTUAL: value})
                 names.append(texts("outcome.the_one"))
             else:
                 problems.append(texts("outcome.bad_one"))
@@ -85,9 +86,7 @@ class OutcomeForm:
                 continue
             reference, value = _parse_line(line)
             if reference and value is not None:
-                outcomes.append(
-                    {"session_id": visit.code, "reference": reference, "actual_G3": value}
-                )
+                outcomes.append({"session_id": visit.code, "reference": reference, ACTUAL: value})
                 names.append(reference)
             else:
                 problems.append(texts("outcome.bad_line", number=number))

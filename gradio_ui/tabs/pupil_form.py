@@ -9,25 +9,27 @@ import gradio as gr
 from pydantic import ValidationError
 
 from gradio_ui.files.class_file import explain_errors
+from gradio_ui.html.labels import PERIODS, known_periods
 from gradio_ui.tabs.base import Updates, add_part
 from gradio_ui.texts import Texts
 from student_success.domain.students import (
     EXAMPLE,
     FEATURES,
+    GRADES_SECTION,
     HORIZONS,
+    PROFILE,
     Feature,
     StudentFeatures,
 )
 from student_success.domain.tabular import parse_cell
 
-GROUPS = ("grades", "school", "situation", "support", "life")
-GRADES = ("G1", "G2")
+GROUPS = (GRADES_SECTION, *(section.name for section in PROFILE.section))
+GRADES = tuple(period.name for period in PERIODS)
 REFERENCE = "reference"
 KNOWN = "known"
 _MAX_RADIO_CHOICES = 3
 """Up to this many choices are shown side by side; more go into a list."""
-_HORIZONS = {"g1_g2": HORIZONS[2], "g1": HORIZONS[1], "none": HORIZONS[0]}
-_KNOWN_GRADES = {HORIZONS[2].value: GRADES, HORIZONS[1].value: ("G1",), HORIZONS[0].value: ()}
+_ALL_KNOWN = str(HORIZONS[-1])
 _CHOICE_FIELDS = {KNOWN} | {f.name for f in FEATURES if f.about.choices is not None}
 _TEXT_FIELDS = {f.name for f in FEATURES if f.about.choices is None}
 
@@ -39,15 +41,18 @@ class PupilForm:
         self._texts = texts
         self._help: dict[str, str] = {}
         self.fields: dict[str, Any] = {}
+        titles = {section.name: texts.choose(section.label) for section in PROFILE.section}
         for group in GROUPS:
+            features = [feature for feature in FEATURES if feature.about.group == group]
+            if not features:
+                continue
             with gr.Column(elem_classes=["group"]):
-                add_part(texts(f"group.{group}"))
-                if group == "grades":
+                add_part(titles.get(group) or texts("group.grades"))
+                if group == GRADES_SECTION:
                     self._add_known()
-                with gr.Row(elem_classes=["fields", group]):
-                    for feature in FEATURES:
-                        if feature.about.group == group:
-                            self._add_feature(feature)
+                with gr.Row(elem_classes=["fields"]):
+                    for feature in features:
+                        self._add_feature(feature)
         with gr.Column(elem_classes=["group"]):
             add_part(texts("group.reference"))
             with gr.Row(elem_classes=["fields"]):
@@ -79,11 +84,14 @@ class PupilForm:
     def example(self) -> Updates:
         """Fill in an example."""
         grades = {name: self._texts.number(EXAMPLE[name], 2, short=True) for name in GRADES}
-        return self.fill({**EXAMPLE, **grades, KNOWN: HORIZONS[2].value, REFERENCE: ""})
+        return self.fill({**EXAMPLE, **grades, KNOWN: _ALL_KNOWN, REFERENCE: ""})
 
-    def clear(self) -> Updates:
-        """Clear every field."""
-        return self.fill({KNOWN: HORIZONS[2].value})
+    def clear(self, marked: frozenset[str]) -> Updates:
+        """Clear every field, and the marks of the invalid ones."""
+        updates = self.fill({KNOWN: _ALL_KNOWN})
+        for field, unmarked in self.mark({}, marked).items():
+            updates[field] |= unmarked
+        return updates
 
     def fill(self, values: Mapping[str, Any]) -> Updates:
         """Put values into the fields; fields without a value are cleared."""
@@ -107,8 +115,8 @@ class PupilForm:
         texts = self._texts
         self._help[KNOWN] = texts("form.known_help")
         self.fields[KNOWN] = gr.Radio(
-            [(texts(f"known.{name}"), horizon.value) for name, horizon in _HORIZONS.items()],
-            value=HORIZONS[2].value,
+            [(_known_label(texts, horizon), str(horizon)) for horizon in reversed(HORIZONS)],
+            value=_ALL_KNOWN,
             info=self._help[KNOWN],
             **self._common(KNOWN, texts("form.known"), "pills"),
         )
@@ -137,7 +145,7 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
     """Return the body of ``POST /predict``, and for each invalid field the problem in words."""
     body: dict[str, Any] = {}
     invalid: dict[str, str] = {}
-    known = _known_grades(values[KNOWN])
+    known = _known_grades(values.get(KNOWN))
     for feature in FEATURES:
         if feature.name in GRADES and feature.name not in known:
             continue
@@ -160,4 +168,12 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def _known_grades(horizon: Any) -> tuple[str, ...]:
-    return _KNOWN_GRADES.get(str(horizon), GRADES)
+    known = str(horizon) if horizon in HORIZONS else _ALL_KNOWN
+    return tuple(period.name for period in known_periods(known))
+
+
+def _known_label(texts: Texts, horizon: str) -> str:
+    known = known_periods(horizon)
+    if not known:
+        return texts("known.none")
+    return texts("known.until", period=texts.choose(known[-1].about.label))

@@ -40,6 +40,28 @@
       if (!Number.isNaN(at.valueOf())) time.textContent = at.toLocaleString(language, format);
     }
   };
+  // An answer beside entries that have changed since is marked at once.
+  const outdate = () => {
+    const answer = document.getElementById("answer");
+    const mark = answer?.querySelector(".outdated");
+    if (!mark || !answer.querySelector(".answer:not(.empty)")) return;
+    mark.textContent = mark.dataset.text;
+    answer.classList.add("stale");
+  };
+  // The first invalid field, or the answer, is brought into the window.
+  const reveal = (id) => {
+    const bad = document.querySelector(".field.bad input, .field.bad textarea");
+    const answer = document.getElementById(id);
+    answer.classList.remove("stale");
+    answer.querySelector(".outdated").textContent = "";
+    if (bad && bad.closest("#form")) { bad.focus(); bad.scrollIntoView({ block: "center" }); }
+    else if (window.innerWidth <= 900) answer.scrollIntoView({ block: "start" });
+    else answer.scrollTop = 0;
+  };
+  Object.assign(window.studentSuccess, { outdate, reveal });
+  document.addEventListener("input", (event) => {
+    if (event.target.closest("#form .field")) outdate();
+  });
   let scheduled = false;
   const schedule = () => {
     if (scheduled) return;

@@ -128,11 +128,41 @@ def open_tab(page: Any, number: int) -> None:
 
 
 def predict_example(page: Any) -> None:
-    """Load the example and predict it."""
+    """Open the example, which is predicted at once, and wait for its reasons."""
     page.click("#example")
-    page.wait_for_function("document.querySelector('#field-age textarea').value === '17'")
-    page.click("#predict")
-    page.wait_for_selector("#answer svg.scale")
+    page.wait_for_selector("#answer .reasons")
+
+
+def in_window(page: Any, selector: str) -> bool:
+    """Tell whether a reader sees an element: whole, inside the window, and not covered."""
+    return bool(
+        page.evaluate(
+            """(selector) => {
+              const element = document.querySelector(selector);
+              if (!element) return false;
+              const box = element.getBoundingClientRect();
+              const inside = box.width > 0 && box.height > 0 && box.top >= 0 && box.left >= 0 &&
+                box.bottom <= window.innerHeight + 1 && box.right <= window.innerWidth + 1;
+              if (!inside) return false;
+              const x = box.left + box.width / 2;
+              return [box.top + 2, (box.top + box.bottom) / 2, box.bottom - 2].every((y) => {
+                const top = document.elementFromPoint(x, y);
+                return top !== null && (element.contains(top) || top.contains(element));
+              });
+            }""",
+            selector,
+        )
+    )
+
+
+def see(page: Any, selector: str) -> None:
+    """Wait until an element is in the window, for at most 5 s; fail if it is not."""
+    page.wait_for_selector(selector)
+    for _ in range(50):
+        if in_window(page, selector):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{selector} is not in the window")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gradio_ui.texts import LANGUAGES, Texts
-from tests.browser.conftest import Open, open_tab
+from tests.browser.conftest import Open, open_tab, see
 from tests.server import Server
 from tests.ui_server import interface
 
@@ -74,6 +74,7 @@ def test_page_reports_unreachable_api_and_recovers(visit: Open, tmp_path: Path) 
             page.wait_for_function("document.querySelector('#field-age textarea').value === '17'")
             page.click("#predict")
             page.wait_for_selector(f"#answer >> text={texts('error.unreachable')}")
+            see(page, "#answer .notice .note")
             for number, name in ((2, "history"), (4, "monitor")):
                 open_tab(page, number)
                 page.wait_for_selector(f"#tab-{name} >> text={texts('error.unreachable')}")

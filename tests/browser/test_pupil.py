@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from gradio_ui.html.labels import PERIODS, PRIORITIES, horizon_sentence
 from gradio_ui.texts import Language, Texts
-from tests.browser.conftest import Open, predict_example, ready
+from student_success.domain.students import PASS_GRADE
+from student_success.domain.tabular import feature_of
+from tests.browser.conftest import Open, predict_example, ready, see
 
 pytestmark = pytest.mark.browser
 
@@ -20,8 +23,9 @@ def test_predict_shows_prediction(visit: Open, language: Language) -> None:
     assert page.locator("html").get_attribute("lang") == language
     predict_example(page)
     answer = page.locator("#answer").inner_text()
-    for key in ("result.pass", "horizon.g1_g2", "model.seed", "result.not_for"):
+    for key in ("result.pass", "priority.none", "model.seed", "result.not_for"):
         assert texts(key) in answer
+    assert horizon_sentence(texts, "G1+G2") in answer
     assert "/ 20" in answer
     assert page.locator("#answer svg.scale").get_attribute("aria-label")
     # The script of the page has written the time in the reader's time zone.
@@ -89,11 +93,11 @@ def test_form_hides_unknown_grades(visit: Open) -> None:
     assert not page.is_visible("#field-G2")
     page.click("#predict")
     page.wait_for_selector(f"text={texts('horizon.none')}")
-    page.click(f"#field-known >> text={texts('known.g1')}")
+    page.click("#field-known input[value=G1]")
     page.wait_for_selector("#field-G1")
     page.fill("#field-G1 textarea", "12,5")
     page.press("#field-G1 textarea", "Enter")
-    page.wait_for_selector(f"text={texts('horizon.g1')}")
+    page.wait_for_selector(f"text={horizon_sentence(texts, 'G1')}")
 
 
 def test_form_works_with_keyboard_only(visit: Open) -> None:
@@ -142,6 +146,38 @@ def test_reasons_and_sliders_are_shown(visit: Open) -> None:
     page, texts = visit("fr"), Texts("fr")
     predict_example(page)
     page.wait_for_selector(f"text={texts('explain.title')}")
-    page.focus("#what-if-studytime input[type=range]")
+    # Each control has the words of the form, and its answer stands above all of them.
+    page.locator("#what-if-pupil-studytime label").last.click()
+    see(page, "#answer .changed")
+    see(page, "#what-if-pupil-studytime label:last-child")
+    words = feature_of("studytime").about.choices
+    assert words is not None
+    shown = page.locator("#what-if-pupil-studytime").inner_text()
+    assert all(texts.choose(word) in shown for word in words.values())
+    page.focus("#what-if-pupil-absences input[type=range]")
     page.keyboard.press("ArrowRight")
-    page.wait_for_selector(".changed")
+    page.wait_for_timeout(600)
+    see(page, "#answer .changed")
+
+
+def test_answer_does_not_contradict_itself(visit: Open, language: Language) -> None:
+    """The grade shown decides; a pass to be watched says why; dots have names."""
+    page, texts = visit(language), Texts(language)
+    predict_example(page)
+    seen = set()
+    for grade in ("8", "9", "10", "11", "14"):
+        page.fill("#field-G2 textarea", grade)
+        page.click("#predict")
+        page.wait_for_selector("#answer .outdated:empty", state="attached")
+        page.wait_for_selector("#answer .reasons")
+        verdict = page.locator("#answer .verdict").inner_text()
+        passes = texts("result.pass") in verdict
+        shown = int(page.locator("#answer .big").inner_text().split("/")[0])
+        assert passes == (shown >= PASS_GRADE), verdict
+        priority = page.locator("#answer .priority").inner_text()
+        name = next(name for name in PRIORITIES if texts(f"priority.{name}_why") in priority)
+        assert passes == (name != "act")
+        seen.add(name)
+        known = page.locator("#answer .known-grades").inner_text()
+        assert all(texts.choose(period.about.label) in known for period in PERIODS)
+    assert {"act", "none"} <= seen

@@ -113,7 +113,7 @@ def test_style_sheet_and_script_use_only_listed_names() -> None:
     selectors = re.sub(r"/\*.*?\*/|\{[^{}]*\}", " ", style, flags=re.DOTALL)
     used = set(re.findall(r"\.([a-z][a-z-]*)", selectors)) | {"info-text"}
     code = "\n".join(file.read_text("utf-8") for file in FOLDER.rglob("*.py"))
-    own = {name for name in used if re.search(rf"""["' ]{name}["' >]""", code)}
+    own = {name for name in used if re.search(rf"""["' ]{name}["' >]""", code + script)}
     assert used - own - set(CSS_NAMES) - {"dark", "over", "bad"} == set()
 
 

@@ -1,0 +1,115 @@
+"""The estimate of one pupil with its reasons and "what if" controls, on two tabs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from gradio_ui.api_client import ApiClient
+from gradio_ui.html import explanation as html
+from gradio_ui.html import result
+from gradio_ui.tabs.base import Updates, add_part
+from gradio_ui.texts import Texts
+from gradio_ui.visitor_state import ShownPupil
+from student_success.domain.students import FEATURES, Feature
+
+WHAT_IF = tuple(feature for feature in FEATURES if feature.change is not None)
+"""What a pupil, a family or the school can change; each has a control."""
+_MOST_STEPS = 60
+"""Steps of the longest slider, because few pupils are absent more often."""
+
+
+class PupilAnswer:
+    """The components in reading order; created inside `gr.Blocks`.
+
+    Parameters
+    ----------
+    name
+        Makes the element ids unique among the tabs.
+
+    Attributes
+    ----------
+    outputs
+        Every component that `show` and `imagine` may change.
+    """
+
+    def __init__(self, texts: Texts, api: ApiClient, name: str) -> None:
+        self._texts, self._api = texts, api
+        gr.HTML(result.outdated_mark(texts), elem_classes=["mark"])
+        self.card: Any = gr.HTML(result.no_prediction_yet(texts), elem_classes=["fades"])
+        self.reasons: Any = gr.HTML("", elem_classes=["fades"])
+        with gr.Column(visible=False, elem_classes=["whatif", "fades"]) as self.what_if:
+            add_part(texts("explain.what_if"), texts("explain.what_if_help"))
+            self.changed: Any = gr.HTML("", elem_classes=["changes"])
+            self.controls = {
+                feature.name: self._control(feature, f"{name}-{feature.name}")
+                for feature in WHAT_IF
+            }
+        self.inputs = list(self.controls.values())
+        self.outputs = [self.card, self.reasons, self.what_if, self.changed, *self.inputs]
+
+    def clear(self, card: str | None = None) -> Updates:
+        """Show no pupil; `card` stands in place of the invitation."""
+        return {
+            self.card: result.no_prediction_yet(self._texts) if card is None else card,
+            self.reasons: "",
+            self.what_if: gr.update(visible=False),
+            self.changed: "",
+        }
+
+    def show(self, shown: ShownPupil) -> Updates:
+        """Show the estimate, and its reasons as far as they have been read."""
+        updates = self.clear(result.prediction_card(self._texts, shown.body, shown.prediction))
+        if shown.explanation is not None:
+            updates[self.reasons] = html.reasons(self._texts, shown.explanation)
+            updates[self.what_if] = gr.update(visible=True)
+            for feature in WHAT_IF:
+                updates[self.controls[feature.name]] = _present_value(feature, shown.body)
+        return updates
+
+    def explain(self, shown: ShownPupil) -> None:
+        """Read the reasons of an estimate; raises `ApiError`."""
+        shown.explanation = self._api.call("POST", "/explain", body=shown.body)
+
+    def imagine(self, shown: ShownPupil, values: Sequence[Any]) -> Updates:
+        """Estimate the same pupil with the values of the controls."""
+        changes = {
+            feature.name: int(value) if feature.kind == "integer" else value
+            for feature, value in zip(WHAT_IF, values, strict=True)
+            if value is not None
+        }
+        after = self._api.call("POST", "/explain", body=shown.body | changes)
+        return {self.changed: html.what_if_result(self._texts, shown.prediction, after)}
+
+    def _control(self, feature: Feature, elem_id: str) -> Any:
+        about = feature.about
+        common: dict[str, Any] = {
+            "label": self._texts.choose(about.label),
+            "info": self._texts.choose(about.help),
+            "elem_id": f"what-if-{elem_id}",
+        }
+        if about.choices is not None:
+            choices = [(self._texts.choose(text), value) for value, text in about.choices.items()]
+            return gr.Radio(choices, elem_classes=["field", "pills"], **common)
+        return gr.Slider(
+            feature.low or 0,
+            _slider_end(feature),
+            step=1 if feature.kind == "integer" else None,
+            buttons=[],
+            elem_classes=["field"],
+            **common,
+        )
+
+
+def _present_value(feature: Feature, body: Mapping[str, Any]) -> Any:
+    value = body.get(feature.name)
+    if feature.about.choices is not None:
+        return gr.update(value=value)
+    value = feature.low or 0 if value is None else value
+    return gr.update(value=value, maximum=max(value, _slider_end(feature)))
+
+
+def _slider_end(feature: Feature) -> float:
+    return min(feature.high or 0, (feature.low or 0) + _MOST_STEPS)
