@@ -50,6 +50,38 @@ def sample(*, destination: Path | None = None) -> Facts:
     return {"path": str(path), "rows": write(path)}
 
 
+def check_table(path: Path) -> Facts:
+    """Check a table of pupils against the profile of this process.
+
+    Raises
+    ------
+    DatasetError
+        With every bad cell, or with what makes a training impossible.
+    """
+    from training.data.dataset import read, require_suitable
+
+    dataset = require_suitable(read(path))
+    return {"name": dataset.name, "rows": dataset.rows, "remarks": list(dataset.remarks)}
+
+
+def draft_profile(
+    source: Path,
+    *,
+    target: str,
+    destination: Path,
+    pass_mark: float | None = None,
+    better: str | None = None,
+    overwrite: bool = False,
+) -> Facts:
+    """Propose a profile for a table of pupils, see `training.data.profile_draft.draft`."""
+    from training.data.profile_draft import draft
+
+    profile = draft(
+        source, target, destination, pass_mark=pass_mark, better=better, overwrite=overwrite
+    )
+    return {"path": str(destination), "features": len(profile.feature)}
+
+
 def dictionary(*, destination: Path | None = None) -> Facts:
     """Write the data dictionary from the features."""
     from training.data.dictionary import DICTIONARY, write

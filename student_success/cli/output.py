@@ -112,7 +112,9 @@ def run_app(app: typer.Typer, arguments: list[str], *, prog: str) -> int:
         if "--json" in arguments:
             typer.echo(json.dumps(error.to_json()), err=True)
         else:
-            _print_error(error.message, map(_line, error.details))
+            # A problem that the message repeats is printed once.
+            details = (d for d in error.details if d.get("problem", "\0") not in error.message)
+            _print_error(error.message, map(_line, details))
         return exit_code(error)
     except ValidationError as error:
         # By name only: a value may be a token.

@@ -25,6 +25,7 @@ SourceFolder = Annotated[
 ]
 Target = Annotated[Path | None, typer.Option(resolve_path=True, help="Target file or folder.")]
 ServingFolder = Annotated[Path, typer.Option(resolve_path=True, help="Folder of an artefact.")]
+Table = Annotated[Path, typer.Argument(resolve_path=True)]
 
 app = typer.Typer(
     name="training",
@@ -137,6 +138,35 @@ def compare(candidate: ServingFolder, champion: ServingFolder) -> None:
     settings = _settings()
     _report_json(
         lambda _: commands.compare(settings, candidate=candidate, champion=champion), settings
+    )
+
+
+@app.command("check-table", hidden=True)
+def check_table(table: Table) -> None:
+    """Check a table of pupils against the profile of this process."""
+    _report_json(lambda _: commands.check_table(table), _settings(private=False))
+
+
+@app.command("draft-profile", hidden=True)
+def draft_profile(
+    table: Table,
+    destination: Table,
+    target: Annotated[str, typer.Option()],
+    pass_mark: Annotated[float | None, typer.Option()] = None,
+    better: Annotated[str | None, typer.Option()] = None,
+    overwrite: Annotated[bool, typer.Option()] = False,
+) -> None:
+    """Propose a profile for a table of pupils."""
+    _report_json(
+        lambda _: commands.draft_profile(
+            table,
+            target=target,
+            destination=destination,
+            pass_mark=pass_mark,
+            better=better,
+            overwrite=overwrite,
+        ),
+        _settings(private=False),
     )
 
 

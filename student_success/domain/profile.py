@@ -11,13 +11,7 @@ from collections import Counter
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from student_success.domain.scale import Scale
 
@@ -81,6 +75,7 @@ class GradeSpec(_Part):
     pass_mark: float
     better: Direction = "higher"
     not_finished: float | None = None
+    also: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _is_a_scale(self) -> Self:
@@ -277,7 +272,7 @@ class Profile(_Part):
     def _identity(self) -> dict[str, object]:
         facts: dict[str, object] = {
             f"{key} of the grade": value
-            for key, value in self.grade.model_dump(exclude={"label"}).items()
+            for key, value in self.grade.model_dump(exclude={"label", "also"}).items()
         }
         for period in self.period:
             facts[f"period {period.column}"] = "a grade"
@@ -295,6 +290,6 @@ class Profile(_Part):
         return {
             "name": self.name,
             "title": self.title.model_dump(),
-            "grade": self.grade.model_dump(),
+            "grade": self.grade.model_dump(exclude={"also"}),
             "periods": [period.model_dump(exclude={"also", "help"}) for period in self.period],
         }

@@ -1,36 +1,35 @@
 """The training data: find the file, check every cell, and describe it.
 
-The check is derived from `student_success.domain.students.FEATURES`, so that a pupil the API
-accepts is a pupil the training accepts. Anything that is not a feature is set apart for audits
-and never used for training.
+What a table of pupils has to hold is what the profile says. The audit columns of the profile are
+set apart and never used for training; other columns are not read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pandera.pandas as pa
 
 from student_success.core.errors import DatasetError
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import (
     FEATURE_NAMES,
     FEATURES,
-    GRADE_MAX,
-    GRADE_MIN,
+    GRADE,
     NUMERIC,
+    PROFILE,
     TARGET,
-    Feature,
 )
+from training.data.cell_check import Problems, check_cells
 from training.data.csv_table import parse, read_bytes
 from training.data.sample import SAMPLE_CONTENT_SHA256
+from training.data.shipped import is_shipped_profile
+from training.data.suitability import copies, remarks, unsuitable
 
 DATA_DIR = ROOT / "data"
 SAMPLE = DATA_DIR / "sample.csv"
@@ -38,18 +37,6 @@ if not SAMPLE.is_file():
     # An installed package has it beside this module.
     SAMPLE = Path(__file__).with_name("sample.csv")
 COLUMNS = (*FEATURE_NAMES, TARGET)
-MINIMUM_ROWS = 50
-"""Fewer pupils cannot be split into meaningful folds."""
-
-_TARGET = Feature(TARGET, "integer", FEATURES[-1].about, False, low=GRADE_MIN, high=GRADE_MAX)
-_CHECKED = {feature.name: feature for feature in (*FEATURES, _TARGET)}
-_DTYPES = {
-    name: "str" if feature.kind == "category" else "int64"
-    for name, feature in _CHECKED.items()
-    if feature.kind != "number" and name != TARGET
-}
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-_ORDER = "G2 is given but G1 is not: give both, G1 alone, or neither"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +46,12 @@ class Dataset:
     Attributes
     ----------
     frame
-        The 17 features in the order of `FEATURE_NAMES`, then G3. Categories are text, whole
-        numbers int64, G1, G2 (NaN: not known yet) and G3 float64.
+        The features in the order of `FEATURE_NAMES`, then the target, in grades. Categories are
+        text, whole numbers int64, all others float64; what is not known is missing (NaN), and a
+        whole number that may be unknown is float64.
     audit
-        The other columns of the file as text, row by row beside `frame`; never used for training.
+        The audit columns of the profile that the file has, as text, row by row beside `frame`;
+        never used for training.
     name
         File name, without its folder.
     sha256
@@ -72,6 +61,8 @@ class Dataset:
         and format of the file.
     outcomes
         Description of the pupils added from the history; None if they were not requested.
+    remarks
+        What was left out and what is seldom meant, in sentences.
     """
 
     frame: pd.DataFrame
@@ -81,6 +72,7 @@ class Dataset:
     rows: int
     synthetic: bool
     outcomes: Mapping[str, Any] | None = None
+    remarks: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return the description of the data for a run, a version and a model card."""
@@ -90,6 +82,7 @@ class Dataset:
             "sha256": self.sha256,
             "synthetic": self.synthetic,
             **({} if self.outcomes is None else {"outcomes": dict(self.outcomes)}),
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
         }
 
 
@@ -99,20 +92,26 @@ def load(settings: Settings) -> Dataset:
     Raises
     ------
     DatasetError
-        If the file is missing, cannot be read, is too small, or has bad cells.
+        If the file is missing, cannot be read, has bad cells, or cannot teach a model anything.
     """
-    dataset = read(locate(settings))
-    if dataset.rows < MINIMUM_ROWS:
-        raise DatasetError(
-            f"{dataset.name} has {dataset.rows} pupils; a training needs {MINIMUM_ROWS} or more."
-        )
-    return dataset
+    return require_suitable(read(locate(settings)))
 
 
 def locate(settings: Settings) -> Path:
-    """Return the file that a training uses; if `DATA_PATH` is set, it is always used."""
+    """Return the file that a training uses; if `DATA_PATH` is set, it is always used.
+
+    Raises
+    ------
+    DatasetError
+        If it is not set and the profile is not the one that ships.
+    """
     if settings.data_path is not None:
         return settings.data_path
+    if not is_shipped_profile():
+        raise DatasetError(
+            f"There is no data for the profile {PROFILE.name}. Set DATA_PATH to the file with your "
+            "pupils."
+        )
     final = settings.data_dir / "final.csv"
     return final if final.exists() else SAMPLE
 
@@ -121,7 +120,8 @@ def read(path: Path) -> Dataset:
     """Read and check one CSV file.
 
     Commas or semicolons separate the cells; with semicolons a number may have a decimal comma. A
-    grade that is not known yet is an empty cell.
+    value that is not known yet is an empty cell, where the profile allows it. Pupils without a
+    final grade and copies of a pupil are left out.
 
     Raises
     ------
@@ -130,47 +130,58 @@ def read(path: Path) -> Dataset:
         column, problem. Values are not included.
     """
     content = read_bytes(path)
-    table = parse(path.name, content, required=COLUMNS)
-    typed, problems = _typed(table.cells, decimal_comma=table.decimal_comma)
-    problems = {(row, ""): problem for row, problem in table.ragged.items()} | problems
-    problems |= _violations(typed)
+    table = parse(path.name, content, required=())
+    cells = _with_column_names(path.name, table.cells)
+    cells, left_out = _usable_rows(path.name, cells, ragged=table.ragged)
+    problems: Problems = {(row, ""): problem for row, problem in table.ragged.items()}
+    typed, bad_cells = check_cells(cells, decimal_comma=table.decimal_comma)
+    problems |= bad_cells
     if problems:
         raise _refusal(path.name, problems)
-    frame = typed.reset_index(drop=True).astype(_DTYPES)
-    audit = table.cells.drop(columns=list(COLUMNS)).reset_index(drop=True).astype(str)
+    frame = typed.reset_index(drop=True)
+    audit = cells[[name for name in PROFILE.audit.columns if name in cells]]
     return Dataset(
         frame=frame,
-        audit=audit,
+        audit=audit.reset_index(drop=True).astype(str),
         name=path.name,
         sha256=hashlib.sha256(content).hexdigest(),
         rows=len(frame),
-        synthetic=content_sha256(frame.to_dict("records")) == SAMPLE_CONTENT_SHA256,
+        synthetic=is_shipped_profile()
+        and content_sha256(frame.to_dict("records")) == SAMPLE_CONTENT_SHA256,
+        remarks=tuple(left_out),
     )
 
 
-def schema() -> pa.DataFrameSchema:
-    """Derive the pandera schema of a table of pupils from the features and the target."""
-    return pa.DataFrameSchema(
-        {
-            name: pa.Column(
-                object if feature.kind == "category" else float,
-                [pa.Check(check, error=rule(feature)) for check in _checks(feature)],
-                nullable=feature.nullable,
-            )
-            for name, feature in _CHECKED.items()
-        },
-        checks=pa.Check(lambda t: t["G1"].notna() | t["G2"].isna(), error=_ORDER, ignore_na=False),
-        strict=True,
-    )
+def require_suitable(dataset: Dataset) -> Dataset:
+    """Refuse pupils from whom nothing can be learnt; return the others with all remarks.
+
+    Raises
+    ------
+    DatasetError
+        With one entry a problem in `details`.
+    """
+    if problems := list(unsuitable(dataset.frame)):
+        # What was left out may be the cause.
+        said = " ".join([*problems, *dataset.remarks])
+        raise DatasetError(
+            f"{dataset.name} is not suitable for a training. {said}",
+            details=[{"problem": problem} for problem in problems],
+        )
+    return replace(dataset, remarks=(*dataset.remarks, *remarks(dataset.frame)))
 
 
-def rule(feature: Feature) -> str:
-    """Return the rule for a cell of this feature in words."""
-    if feature.kind == "category":
-        return f"must be one of: {', '.join(feature.categories)}"
-    number = "a whole number" if feature.kind == "integer" else "a number"
-    empty = ", or empty while it is not known" if feature.nullable else ""
-    return f"must be {number} from {feature.low:g} to {feature.high:g}{empty}"
+def hide_unrecorded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the pupils without what is not recorded of those who did not finish.
+
+    Such a value tells that somebody left, which nobody knows beforehand. The columns are those of
+    ``unrecorded_when_not_finished`` in the profile.
+    """
+    columns = list(PROFILE.training.unrecorded_when_not_finished)
+    if GRADE.not_finished is None or not columns:
+        return frame
+    left = frame[TARGET] == GRADE.not_finished
+    hidden = {column: frame[column].where(~left) for column in columns}
+    return frame.assign(**hidden)
 
 
 def content_sha256(rows: Iterable[Mapping[Any, Any]]) -> str:
@@ -185,49 +196,71 @@ def content_sha256(rows: Iterable[Mapping[Any, Any]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _checks(feature: Feature) -> list[Callable[[pd.Series[Any]], pd.Series[bool]]]:
-    if feature.kind == "category":
-        return [lambda cells: cells.isin(feature.categories)]
-    within = [lambda cells: cells.between(feature.low, feature.high)]
-    return [*within, lambda cells: cells % 1 == 0] if feature.kind == "integer" else within
+def _with_column_names(name: str, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells with the profile's column names in place of the titles.
+
+    A title counts without case and surrounding blanks; columns may have further titles (`also`).
+    """
+    titles: dict[str, str] = {}
+    for feature in FEATURES:
+        titles |= dict.fromkeys(map(_plain, (feature.name, *feature.also)), feature.name)
+    titles |= dict.fromkeys(map(_plain, (TARGET, *GRADE.also)), TARGET)
+    titles |= {_plain(column): column for column in PROFILE.audit.columns}
+    named = [
+        title if title in COLUMNS else titles.get(_plain(title), title) for title in map(str, cells)
+    ]
+    twice = [column for column, count in Counter(named).items() if count > 1]
+    missing = [column for column in COLUMNS if column not in named]
+    problems = [
+        {"row": 1, "column": column, "problem": "has more than one column"} for column in twice
+    ] + [
+        {"row": 1, "column": column, "problem": "is missing from the header"} for column in missing
+    ]
+    if problems:
+        raise DatasetError(_wrong_columns(name, problems, missing), details=problems)
+    return cells.set_axis(named, axis="columns")
 
 
-def _typed(
-    cells: pd.DataFrame, *, decimal_comma: bool
-) -> tuple[pd.DataFrame, dict[tuple[int, str], str]]:
-    """Convert the text of numeric columns; text that is not a number becomes NaN and a problem."""
-    columns: dict[str, pd.Series[Any]] = {}
-    problems: dict[tuple[int, str], str] = {}
-    for name, feature in _CHECKED.items():
-        text = cells[name]
-        if feature.kind == "category":
-            columns[name] = text
-            continue
-        if decimal_comma:
-            text = text.map(lambda cell: cell.replace(",", "."))
-        number = text.map(lambda cell: float(cell) if _NUMBER.fullmatch(cell) else math.nan)
-        columns[name] = number.astype(float)
-        odd = text.index[number.isna() & (text != "")]
-        problems |= {(int(row), name): rule(feature) for row in odd}
-    return pd.DataFrame(columns), problems
+def _wrong_columns(name: str, problems: Sequence[Mapping[str, Any]], missing: Sequence[str]) -> str:
+    listed = "; ".join(f"{problem['column']} {problem['problem']}" for problem in problems)
+    message = f"The columns of {name} are not right: {listed}."
+    if 2 * len(missing) < len(COLUMNS):
+        return message
+    return (
+        f"{message} Most columns of the profile {PROFILE.name} are missing, so the file may be for "
+        "another profile: set PROFILE_PATH to that one, or make one with `student-success profile "
+        "draft`."
+    )
 
 
-def _violations(typed: pd.DataFrame) -> dict[tuple[int, str], str]:
-    """Return every cell that breaks the schema, with what it must be."""
-    try:
-        schema().validate(typed, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        failures = error.failure_cases
-    else:
-        return {}
-    whole_row = failures["schema_context"] == "DataFrameSchema"
-    problems = {
-        (int(row), str(column)): rule(_CHECKED[column])
-        for row, column in failures.loc[~whole_row, ["index", "column"]].itertuples(index=False)
-    }
-    return problems | {
-        (int(row), "G2"): _ORDER for row in failures.loc[whole_row, "index"].unique()
-    }
+def _plain(title: str) -> str:
+    return " ".join(title.split()).casefold()
+
+
+def _usable_rows(
+    name: str, cells: pd.DataFrame, *, ragged: Mapping[int, str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out pupils without a final grade and copies of pupils; say how many."""
+    known = (cells[TARGET] != "") | cells.index.isin(list(ragged))
+    if not known.any():
+        raise DatasetError(
+            f"No pupil of {name} has a final grade ({TARGET}): nothing can be learnt. Fill in the "
+            "column with the grades of pupils who have finished."
+        )
+    remarks = []
+    if without := int((~known).sum()):
+        remarks.append(
+            f"{without} of {len(cells)} pupils have no {TARGET} and were left out. Fill in the "
+            "grades that are known."
+        )
+    cells = cells[known]
+    repeated = copies(cells)
+    if repeated.any():
+        remarks.append(
+            f"{int(repeated.sum())} of {len(cells)} rows repeat another row and were left out: "
+            "each pupil counts once. Remove the copies."
+        )
+    return cells[~repeated], remarks
 
 
 def _refusal(name: str, problems: Mapping[tuple[int, str], str]) -> DatasetError:

@@ -13,7 +13,13 @@ from pydantic import ValidationError
 
 from student_success.core.clock import iso, now_us
 from student_success.core.settings import Settings
-from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatures
+from student_success.domain.students import (
+    FEATURE_NAMES,
+    PERIODS,
+    SCALE,
+    TARGET,
+    StudentFeatures,
+)
 from student_success.storage import observations
 from student_success.storage.engine import connect
 from student_success.storage.migrate import migrate
@@ -22,8 +28,8 @@ from training.data.dataset import COLUMNS, Dataset, content_sha256, load
 
 logger = logging.getLogger(__name__)
 
-_WITHOUT_GRADES = tuple(name for name in FEATURE_NAMES if name not in ("G1", "G2"))
-_KNOWN = ((), ("G1",), ("G1", "G2"))
+_WITHOUT_GRADES = tuple(name for name in FEATURE_NAMES if name not in PERIODS)
+_KNOWN = tuple(PERIODS[:count] for count in range(len(PERIODS) + 1))
 """The period grades that a prediction may have known."""
 
 
@@ -81,9 +87,13 @@ def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> 
             # The bounds of the features have changed since the prediction.
             logger.warning("outcome_not_learnt_from")
             continue
+        if not SCALE.has(pupil.actual_g3):
+            # So have the grades that exist.
+            logger.warning("outcome_not_learnt_from")
+            continue
         row = {name: getattr(student, name) for name in FEATURE_NAMES}
         row[TARGET] = float(pupil.actual_g3)
-        known = tuple(name for name in ("G1", "G2") if row[name] is not None)
+        known = tuple(name for name in PERIODS if row[name] is not None)
         if _key(row, known) not in existing:
             rows.append(row)
     added = pd.DataFrame(rows, columns=list(COLUMNS)).astype(data.frame.dtypes.to_dict())
@@ -114,4 +124,6 @@ def _keys(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
 
 
 def _key(row: Mapping[Any, Any], known: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in (*_WITHOUT_GRADES, *known, TARGET))
+    values = (row[name] for name in (*_WITHOUT_GRADES, *known, TARGET))
+    # The table has NaN for what is not known, which does not equal itself.
+    return tuple(None if value != value else value for value in values)

@@ -18,7 +18,10 @@ from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
 from training.data.dataset import COLUMNS, SAMPLE, load, read
 
+AGES, FINALS = ["15", "16", "17", "18"], ["4", "8", "12", "16", "9"]
 PUPIL = {name: str(EXAMPLE[name]) for name in FEATURE_NAMES} | {"G3": "10", "sex": "F"}
+PUPILS = [PUPIL | {"age": AGES[n % 4], "G3": FINALS[n % 5]} for n in range(60)]
+"""Enough different pupils to train on."""
 Write = Callable[..., Path]
 
 
@@ -74,7 +77,7 @@ def test_every_bad_cell_is_reported_at_once_and_no_value_is_repeated(write: Writ
         PUPIL,
         PUPIL | {"failures": "5", "absences": "NaN", "G1": "inf", "G2": "-1"},
         PUPIL | {"G1": "", "G2": "12"},
-        PUPIL | {"age": "17.5", "nursery": "", "G3": "", "goout": "many"},
+        PUPIL | {"age": "17.5", "nursery": "", "G3": "21", "goout": "many"},
     ]
     with pytest.raises(DatasetError) as caught:
         read(write(as_csv(bad)))
@@ -154,7 +157,7 @@ def test_missing_file_and_folder_are_refused_without_their_path(tmp_path: Path) 
 
 
 def test_data_path_is_used_and_never_passed_over(write: Write, tmp_path: Path) -> None:
-    path = write(as_csv([PUPIL] * 60), "school.csv")
+    path = write(as_csv(PUPILS), "school.csv")
     assert load(settings(data_path=path)).name == "school.csv"
     with pytest.raises(DatasetError, match="does not exist"):
         load(settings(data_path=tmp_path / "absent.csv"))
@@ -165,7 +168,7 @@ def test_prepared_data_comes_before_the_sample(
 ) -> None:
     monkeypatch.setattr(Settings, "data_dir", tmp_path)
     assert load(settings()).synthetic
-    write(as_csv([PUPIL] * 60), "final.csv")
+    write(as_csv(PUPILS), "final.csv")
     found = load(settings())
     assert (found.name, found.synthetic) == ("final.csv", False)
 
