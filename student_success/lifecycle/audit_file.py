@@ -56,6 +56,18 @@ class AuditFile:
         except OSError:
             logger.error("audit_file_not_written", exc_info=True)
 
+    def newest(self) -> tuple[int, str] | None:
+        """Return id and hash of the newest deployment that this machine has seen, if any."""
+        try:
+            lines = self._path.read_text("ascii", "replace").splitlines()
+        except OSError:
+            return None
+        for line in reversed(lines):
+            number, _, digest = line.partition(" ")
+            if number.isdigit() and len(digest) == 64:
+                return int(number), digest
+        return None
+
     def check(self, hashes: Mapping[int, str]) -> list[str]:
         """Return a message for each deployment in the file that the database does not hold.
 

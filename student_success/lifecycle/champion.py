@@ -20,7 +20,7 @@ from student_success.domain.decision import SEED
 from student_success.lifecycle.audit_file import AuditFile
 from student_success.lifecycle.worker_status import WorkerStatus
 from student_success.model.predictor import Predictor
-from student_success.registry import versions
+from student_success.registry import bento_store, versions
 from student_success.storage.deployments import Deployment, Deployments
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,21 @@ class Champion:
     def behind(self) -> int:
         """Count the workers of this machine that do not serve the newest deployment."""
         return self._worker_status.count_behind(self._deployments.newest_id())
+
+    def missing_deployments(self) -> str | None:
+        """Return what shows that the database lost deployments, in words; None if nothing does."""
+        seen = self._audit_file.newest()
+        if seen is not None and self._deployments.hash_of(seen[0]) != seen[1]:
+            return (
+                f"Deployment {seen[0]}, which this machine has seen, is not in the database: it "
+                "was emptied, or replaced by an older copy. Restore a backup, or promote again."
+            )
+        if self._deployments.newest_id() == 0 and not bento_store.is_empty(self._settings):
+            return (
+                "The Bento store holds versions, but the database has no deployment: it was "
+                "emptied, or is another one. Restore a backup, or promote again."
+            )
+        return None
 
     async def await_all(self) -> int:
         """Wait until every worker of this machine serves the newest deployment.

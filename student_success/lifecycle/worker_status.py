@@ -65,11 +65,15 @@ class WorkerStatus:
     def _served_deployments(self) -> Iterator[int]:
         """Yield what each living worker serves; delete the files of workers that have exited."""
         for path in sorted(self._folder.glob("[!.]*")):
+            # Something else than a file of a worker, such as a folder, is left alone.
+            if not path.is_file():
+                continue
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
                     # An empty file belongs to a worker that serves nothing yet.
-                    yield int(file.read(_BYTES) or b"-1")
+                    content = file.read(_BYTES).strip()
+                    yield int(content) if content.isdigit() or content == b"-1" else -1
                 else:
                     path.unlink()

@@ -38,6 +38,14 @@ def stored(settings: Settings, version: str) -> Path | None:
     return Path(model.path) / MODEL_FOLDER / checksums.SERVING
 
 
+def is_empty(settings: Settings) -> bool:
+    """Tell whether the Bento store holds no version of the model."""
+    try:
+        return not bentoml.models.list(settings.model_name)
+    except BentoMLException:
+        return True
+
+
 def keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
     """Import a checked MLflow model into the Bento store and return its serving folder there.
 

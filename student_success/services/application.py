@@ -25,10 +25,11 @@ from student_success.storage.inference_log.history import History
 from student_success.storage.jobs import JobTable
 from student_success.storage.migrate import migrate
 from student_success.storage.outcomes import Outcomes
+from student_success.storage.sqlite_file import database_file
 
 logger = logging.getLogger(__name__)
 
-DATABASE_RETRY_SECONDS = 2.0
+DATABASE_RETRY_SECONDS = 1.0
 
 
 class Application:
@@ -81,9 +82,8 @@ class Application:
         background = {
             "follow": self._champion.follow(),
             "registry": self._registry.run(leader=self._leader),
+            "database": self._keep_database_ready(database_ready),
         }
-        if not database_ready:
-            background["database"] = self._await_database()
         if self._leader:
             background["monitor"] = self.monitor.run()
         self._tasks = [asyncio.create_task(task, name=name) for name, task in background.items()]
@@ -108,6 +108,13 @@ class Application:
             return False
         return True
 
-    async def _await_database(self) -> None:
-        while not await asyncio.to_thread(self._prepare_database):
+    async def _keep_database_ready(self, ready: bool) -> None:
+        """Bring the schema up to date until that succeeds, and again for a file in its place."""
+        prepared = database_file(self._settings.database)
+        while True:
             await asyncio.sleep(DATABASE_RETRY_SECONDS)
+            current = database_file(self._settings.database)
+            # A file that was removed while it was open is not created again, see `sqlite_file`.
+            if not ready or (current is not None and current != prepared):
+                ready = await asyncio.to_thread(self._prepare_database)
+                prepared = database_file(self._settings.database)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.settings import Settings
@@ -12,6 +14,10 @@ from student_success.domain.schemas.monitoring import HealthAnswer
 from student_success.lifecycle.champion import Champion
 from student_success.services.registry_watch import RegistryWatch
 from student_success.storage.inference_log.history import History
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Health:
@@ -30,16 +36,26 @@ class Health:
     async def report(self) -> HealthAnswer:
         """Return the state of the service; never fails."""
         served = self._champion.served
+        problems: list[str] = []
         db_ok = await self._database_ok()
-        behind: int | None = None
-        with contextlib.suppress(DatabaseUnavailableError):
-            behind = await asyncio.to_thread(self._champion.behind)
+        behind = await self._try(self._champion.behind, problems)
+        lost = await self._try(self._champion.missing_deployments, problems)
+        if not db_ok:
+            problems.append("The database cannot be read and written; the log says why.")
+        if served is None:
+            problems.append("No verified model is loaded.")
+        elif self._champion.is_fallback:
+            problems.append("The deployed version was not loaded; the seed model is served.")
+        if behind:
+            problems.append(f"{behind} workers do not serve the newest deployment.")
+        if lost is not None:
+            problems.append(lost)
+        if not self._registry.registry_ok:
+            problems.append("MLflow does not answer.")
+        problems += self._registry.problems
+        status = "degraded" if problems else "ok"
         if served is None or not db_ok:
             status = "unavailable"
-        elif self._champion.is_fallback or behind or not self._registry.registry_ok:
-            status = "degraded"
-        else:
-            status = "ok"
         return HealthAnswer.model_validate(
             {
                 "status": status,
@@ -50,11 +66,23 @@ class Health:
                 "registry_ok": self._registry.registry_ok,
                 "workers_behind": behind,
                 "uptime_seconds": round(time.monotonic() - self._started_at, 3),
+                "problems": problems,
                 "synthetic_data": None
                 if served is None
                 else bool(served.predictor.artefact.dataset.get("synthetic")),
             }
         )
+
+    async def _try(self, check: Callable[[], Result], problems: list[str]) -> Result | None:
+        """Return the result of a check, or None if it fails; only the database is expected to."""
+        try:
+            return await asyncio.to_thread(check)
+        except DatabaseUnavailableError:
+            return None
+        except Exception:
+            logger.exception("health_check_failed")
+            problems.append("A check of the service's state failed; the log says why.")
+            return None
 
     async def check_ready(self) -> None:
         """Check that predictions can be answered now.
@@ -85,5 +113,9 @@ class Health:
         try:
             await self._check_history()
         except DatabaseUnavailableError:
+            return False
+        except Exception:
+            # Such as no memory for another thread. `/health` always answers with 200.
+            logger.exception("health_check_failed")
             return False
         return True

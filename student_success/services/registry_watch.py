@@ -23,6 +23,8 @@ class RegistryWatch:
     ----------
     registry_ok
         Whether MLflow answered the last time.
+    problems
+        What is wrong with its alias, in words.
     """
 
     def __init__(self, *, settings: Settings, deployments: Deployments, champion: Champion) -> None:
@@ -30,6 +32,7 @@ class RegistryWatch:
         self._deployments = deployments
         self._champion = champion
         self.registry_ok = True
+        self.problems: list[str] = []
 
     async def run(self, *, leader: bool) -> None:
         """Watch until cancelled.

@@ -90,6 +90,12 @@ class Deployments:
             ).scalar()
             return found or 0
 
+    def hash_of(self, deployment_id: int) -> str | None:
+        """Return the hash of a deployment, or None if there is no such row."""
+        query = select(deployments.c.hash).where(deployments.c.id == deployment_id)
+        with reading(self.engine) as connection:
+            return connection.execute(query).scalar()
+
     def page(self, limit: int = 1000) -> list[Deployment]:
         """Return the newest deployments, newest first."""
         with reading(self.engine) as connection:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.state_files import private_folder
+from student_success.storage.sqlite_file import watch
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +68,6 @@ def connect(
         connect_args={"timeout": busy_seconds, "check_same_thread": False},
     )
 
-    @event.listens_for(engine, "do_connect")
-    def _only_if_writable(*_: Any) -> None:
-        # SQLite would open it to read, and as the connections of a process share what they know of
-        # a file, none could write for as long as one of those is open: not even when all is well.
-        path = parsed.database or ""
-        if os.path.exists(path) and not os.access(path, os.W_OK):
-            raise sqlite3.OperationalError("the database may not be written")
-
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         # The driver must not open transactions by itself: `_begin` does, with the right lock.
@@ -97,6 +89,8 @@ def connect(
                 # The pool would leave it to the garbage collector, which comes late.
                 connection.close()
                 raise
+
+    watch(engine)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, inspect, select, text
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.state_files import private_folder
 from student_success.storage.engine import connect, unavailable_on_failure
+from student_success.storage.sqlite_file import allow_creation
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +38,14 @@ def schema_revision(engine: Engine) -> str | None:
 
 
 def migrate(url: str, *, state_dir: Path) -> None:
-    """Bring the schema up to date, one process at a time.
+    """Bring the schema up to date, one process at a time; create the database if it is missing.
 
     Raises
     ------
     DatabaseUnavailableError
         If the database cannot be opened or changed.
     """
+    allow_creation(url)
     engine = connect(url, synchronous="FULL")
     try:
         with unavailable_on_failure():

@@ -195,6 +195,7 @@ def test_health_returns_every_field_of_the_contract(http: httpx.Client) -> None:
         "model_version": "seed",
         "model_source": "seed",
         "registry_ok": True,
+        "problems": [],
         "synthetic_data": False,
         "workers_behind": 0,
     }

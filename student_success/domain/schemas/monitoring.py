@@ -59,6 +59,9 @@ class HealthAnswer(ResponseBody):
         "the database does not say which that is."
     )
     uptime_seconds: float
+    problems: list[str] = Field(
+        description="Why the status is not `ok`, one sentence each; for people, not for programs."
+    )
     synthetic_data: bool | None = Field(
         description="Whether the served model was trained on the synthetic sample."
     )

@@ -32,6 +32,7 @@ from student_success.domain.idempotency import IdempotencyKey
 from student_success.storage.engine import BUSY_SECONDS, is_locked
 from student_success.storage.inference_log.idempotency_keys import claim
 from student_success.storage.inference_log.prediction_rows import PredictionInsert, PredictionRow
+from student_success.storage.sqlite_file import check_same_file
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +162,7 @@ class GroupCommitter:
                 assert self._loop_engine is not None
                 self._loop_connection = self._loop_engine.raw_connection()
             self._insert.commit(self._loop_connection, _rows(group))
+            check_same_file(self._loop_connection.info)
         except Exception as error:
             # Locked, full or broken: the thread can wait; it logs the error and tells the requests.
             if not is_locked(error):
@@ -248,10 +250,13 @@ class GroupCommitter:
                         repeated.add(id(request))
                 rows = _rows(request for request in group if id(request) not in repeated)
                 self._insert.insert(connection.connection.cursor(), rows)
+                information = connection.info
+            check_same_file(information)
             return
         raw = self._engine.raw_connection()
         try:
             self._insert.commit(raw, _rows(group))
+            check_same_file(raw.info)
         except Exception as error:
             if not is_locked(error):
                 raw.invalidate(error)

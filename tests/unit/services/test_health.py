@@ -15,7 +15,17 @@ from student_success.services.health import Health
 
 
 class Champion:
-    def __init__(self, *, version: str | None = "3", is_fallback: bool = False, behind: int = 0):
+    def __init__(
+        self,
+        *,
+        version: str | None = "3",
+        is_fallback: bool = False,
+        behind: int = 0,
+        missing: str | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        self.missing = missing
+        self.error = error
         self.is_fallback = is_fallback
         self.workers_behind = behind
         self.served: Any = None
@@ -30,7 +40,12 @@ class Champion:
         return self.served
 
     def behind(self) -> int:
+        if self.error is not None:
+            raise self.error
         return self.workers_behind
+
+    def missing_deployments(self) -> str | None:
+        return self.missing
 
 
 class History:
@@ -56,7 +71,7 @@ def health(
         settings=Settings(answer_unlogged=answer_unlogged),
         champion=cast("Any", champion or Champion()),
         history=cast("Any", history or History()),
-        registry=cast("Any", SimpleNamespace(registry_ok=registry_ok)),
+        registry=cast("Any", SimpleNamespace(registry_ok=registry_ok, problems=[])),
     )
 
 
@@ -69,11 +84,14 @@ def health(
         (health(Champion(is_fallback=True)), "degraded"),
         (health(Champion(behind=1)), "degraded"),
         (health(registry_ok=False), "degraded"),
+        (health(Champion(missing="Deployment 4 is not in the database.")), "degraded"),
+        (health(Champion(error=OSError(24, "Too many open files"))), "degraded"),
     ],
 )
 def test_report_names_the_state(service: Health, status: str) -> None:
     answer = asyncio.run(service.report())
     assert answer.status == status
+    assert bool(answer.problems) == (status != "ok")
     assert answer.model_loaded == (answer.model_version == "3")
 
 

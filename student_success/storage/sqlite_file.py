@@ -1,0 +1,167 @@
+"""Detect that the file of an SQLite database was removed or replaced while it is open.
+
+SQLite keeps writing to a file that has no name any more, so that everything it commits is lost when
+the process ends. Here a file is known by its device and inode. While it is missing, the database is
+unavailable. If another file is in its place, for example a restored backup, it is opened instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, event, make_url
+from sqlalchemy.exc import DisconnectionError
+
+logger = logging.getLogger(__name__)
+
+_INFO = "database_file"
+"""Key of a pooled connection's information: the path and the file that the connection opened."""
+
+
+class FileId(NamedTuple):
+    """What identifies a file, whatever its name."""
+
+    device: int
+    inode: int
+
+
+_opened: dict[str, FileId] = {}
+"""By path, the file that this process has open."""
+_removed_files: dict[str, int] = {}
+"""By path, a descriptor of the file that was removed, so that its inode is not used again."""
+_old_logs: dict[str, FileId] = {}
+"""By path, the write-ahead log of the file that was removed or replaced."""
+_lock = threading.Lock()
+
+
+def file_id(path: str) -> FileId | None:
+    """Return the file with this path, or None if there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return FileId(status.st_dev, status.st_ino)
+
+
+def database_file(url: str) -> FileId | None:
+    """Return the file of the database; None if there is none, or if it is not an SQLite file."""
+    parsed = make_url(url)
+    sqlite = parsed.get_backend_name() == "sqlite"
+    return file_id(parsed.database) if sqlite and parsed.database else None
+
+
+def allow_creation(url: str) -> None:
+    """Let this process create the file if it is missing, although it has opened it before."""
+    path = make_url(url).database or ""
+    with _lock:
+        if file_id(path) is None:
+            _opened.pop(path, None)
+
+
+def watch(engine: Engine) -> None:
+    """Check the file of an engine each time that a connection is opened or taken from the pool."""
+    path = engine.url.database
+    if not path or path == ":memory:":
+        return
+
+    @event.listens_for(engine, "do_connect")
+    def _before_opening(*_: Any) -> None:
+        _check_path(path)
+
+    @event.listens_for(engine, "connect")
+    def _after_opening(_connection: Any, record: Any) -> None:
+        opened = file_id(path)
+        record.info[_INFO] = path, opened
+        if opened is not None:
+            with _lock:
+                _opened.setdefault(path, opened)
+
+    @event.listens_for(engine, "checkout")
+    def _before_use(_connection: Any, record: Any, _proxy: Any) -> None:
+        try:
+            check_same_file(record.info)
+        except sqlite3.OperationalError as error:
+            # The pool then closes this connection and opens another one.
+            raise DisconnectionError(str(error)) from error
+
+
+def check_same_file(information: Mapping[Any, Any]) -> None:
+    """Check that what a connection has committed is in the file that others will read.
+
+    Parameters
+    ----------
+    information
+        The information of the pooled connection; without a file nothing is checked.
+
+    Raises
+    ------
+    sqlite3.OperationalError
+        If the file was removed or replaced since the connection was opened.
+    """
+    path, opened = information.get(_INFO, (None, None))
+    if path is not None and file_id(path) != opened:
+        _keep_removed_file(path)
+        raise sqlite3.OperationalError("the database file was removed or replaced")
+
+
+def _check_path(path: str) -> None:
+    current = file_id(path)
+    with _lock:
+        opened = _opened.get(path)
+        if current is None:
+            if opened is not None:
+                raise sqlite3.OperationalError(
+                    "the database file was removed; put it back, or restart the service to begin "
+                    "with an empty database"
+                )
+            return
+        if not os.access(path, os.W_OK):
+            # SQLite would open it to read, and as the connections of a process share what they know
+            # of a file, none could write for as long as one of those is open.
+            raise sqlite3.OperationalError("the database may not be written")
+        if opened not in (None, current):
+            _forget_removed_file(path)
+            _opened[path] = current
+            logger.warning("database_file_replaced")
+
+
+def _keep_removed_file(path: str) -> None:
+    """Remember the removed file and its write-ahead log while its connections are still open."""
+    log = file_id(f"{path}-wal")
+    with _lock:
+        open_files = _open_files()
+        opened = _opened.get(path)
+        if path not in _removed_files and opened in open_files and opened != file_id(path):
+            _removed_files[path] = os.dup(open_files[opened])
+        # Another process may have opened the new file already: then the log belongs to that one.
+        if log is not None and log in open_files:
+            _old_logs[path] = log
+
+
+def _forget_removed_file(path: str) -> None:
+    """Remove the log of the file that was replaced: SQLite would apply it to the new file."""
+    log = _old_logs.pop(path, None)
+    if log is not None and file_id(f"{path}-wal") == log:
+        for suffix in ("-wal", "-shm"):
+            Path(path + suffix).unlink(missing_ok=True)
+    descriptor = _removed_files.pop(path, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _open_files() -> dict[FileId | None, int]:
+    """Return the open files of this process with one descriptor each."""
+    found: dict[FileId | None, int] = {}
+    for name in os.listdir("/dev/fd"):
+        # The descriptor of this listing is closed by now.
+        with contextlib.suppress(OSError):
+            status = os.fstat(int(name))
+            found[FileId(status.st_dev, status.st_ino)] = int(name)
+    return found

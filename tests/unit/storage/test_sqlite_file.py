@@ -1,0 +1,141 @@
+"""An SQLite file that is removed or replaced while it is open."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from student_success.core.errors import DatabaseUnavailableError
+from student_success.storage.engine import connect, reading, writing
+from student_success.storage.sqlite_file import allow_creation, database_file
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "one.db"
+
+
+@pytest.fixture
+def engines(path: Path) -> Iterator[list[Engine]]:
+    """Two engines on one file, as a worker has them, each with an open connection."""
+    engines = [connect(f"sqlite:///{path}") for _ in range(2)]
+    with writing(engines[0]) as connection:
+        connection.exec_driver_sql("CREATE TABLE words (word TEXT)")
+    for engine in engines:
+        write(engine, "before")
+    yield engines
+    for engine in engines:
+        engine.dispose()
+
+
+def write(engine: Engine, word: str) -> None:
+    with writing(engine) as connection:
+        connection.exec_driver_sql("INSERT INTO words VALUES (?)", (word,))
+
+
+def words(engine: Engine) -> list[str]:
+    with reading(engine) as connection:
+        return [row[0] for row in connection.exec_driver_sql("SELECT word FROM words")]
+
+
+def test_removed_file_is_not_created_again(path: Path, engines: list[Engine]) -> None:
+    path.unlink()
+    for engine in engines * 2:
+        with pytest.raises(DatabaseUnavailableError):
+            words(engine)
+        with pytest.raises(DatabaseUnavailableError):
+            write(engine, "lost")
+    assert not path.exists()
+
+
+def test_file_that_is_put_back_is_used_again(path: Path, engines: list[Engine]) -> None:
+    moved = path.with_suffix(".moved")
+    path.rename(moved)
+    for engine in engines:
+        with pytest.raises(DatabaseUnavailableError):
+            write(engine, "lost")
+    moved.rename(path)
+    for engine in engines:
+        write(engine, "after")
+        assert "lost" not in words(engine)
+    assert words(engines[0]).count("before") == 2
+    assert words(engines[1]).count("after") == 2
+
+
+@pytest.mark.parametrize("noticed_missing", [True, False])
+def test_file_put_in_its_place_is_used_without_the_old_log(
+    path: Path, engines: list[Engine], noticed_missing: bool
+) -> None:
+    """SQLite would apply the log of the old file to the new one, and damage it."""
+    backup = path.with_suffix(".backup")
+    with closing(connect(f"sqlite:///{backup}").raw_connection()) as raw:
+        raw.cursor().execute("CREATE TABLE words (word TEXT)")
+        raw.cursor().executemany("INSERT INTO words VALUES (?)", [["backup"]] * 5000)
+        raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for number in range(1000):
+        write(engines[number % 2], "not in the backup" * 20)
+    path.unlink()
+    if noticed_missing:
+        for engine in engines:
+            with pytest.raises(DatabaseUnavailableError):
+                write(engine, "lost")
+    shutil.copy(backup, path)
+    for engine in engines:
+        write(engine, "after")
+    for engine in engines:
+        assert words(engine) == ["backup"] * 5000 + ["after"] * 2
+        with reading(engine) as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+
+_OTHER_PROCESS = """
+import sys
+from student_success.storage.engine import connect, writing
+
+engine = connect(sys.argv[1])
+with writing(engine) as connection:
+    connection.exec_driver_sql("CREATE TABLE words (word TEXT)")
+    connection.exec_driver_sql("INSERT INTO words VALUES ('by the other process')")
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_log_of_another_process_is_kept(path: Path, engines: list[Engine]) -> None:
+    """A worker that notices the replacement late must not remove the log of the others."""
+    for name in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
+        name.unlink()
+    other = subprocess.Popen(
+        [sys.executable, "-c", _OTHER_PROCESS, f"sqlite:///{path}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"written\n"
+        log = path.with_name(path.name + "-wal")
+        inode = log.stat().st_ino
+        for engine in engines:
+            assert words(engine)[0] == "by the other process"
+            write(engine, "by this process")
+        assert log.stat().st_ino == inode
+
+
+def test_missing_file_is_created_if_the_schema_is_about_to_be_made(
+    path: Path, engines: list[Engine]
+) -> None:
+    url = f"sqlite:///{path}"
+    before = database_file(url)
+    path.unlink()
+    assert database_file(url) is None
+    allow_creation(url)
+    with reading(engines[0]):
+        pass
+    assert database_file(url) not in (None, before)
