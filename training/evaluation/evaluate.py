@@ -2,6 +2,7 @@
 
 In each outer fold everything is derived from the training pupils alone: the choice of recipe, the
 model, its calibration and the baselines. `student_success.lifecycle.evidence` reads the evidence.
+Grades are compared as levels of the scale, errors reported in grades.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 from joblib import Parallel
 from numpy.typing import NDArray
 
-from student_success.domain.students import HORIZONS, PASS_LEVEL
+from student_success.domain.students import HORIZONS, PASS_LEVEL, PROFILE
 from student_success.model.grading import alarm_level
 from training.evaluation.fairness import audit_groups, gaps
 from training.evaluation.held_out import BASELINE, CANDIDATE, CHAMPION, HeldOut, leaks
@@ -23,10 +24,11 @@ from training.evaluation.scores import (
     calibration_bins,
     expected_calibration_error,
     half_interval,
+    levels_of,
     scores,
 )
 from training.fitting.calibration import Predicted, apply_table, calibrate
-from training.fitting.families import hide, last_known
+from training.fitting.families import hide
 from training.fitting.fit import Recipe, fit
 from training.fitting.folds import folds
 from training.fitting.parallel import task
@@ -70,7 +72,7 @@ def evaluate(
     frame
         One row a pupil, with the columns of `FEATURE_NAMES`.
     target
-        Final grades, 0 to 20.
+        Final grades.
     recipe
         If it is a function, it is called with the training pupils of each fold.
     champion
@@ -122,8 +124,9 @@ def _one_fold(
     candidate = fitted[CANDIDATE]
     rows_known, pupils_known, horizons_known = hide(known)
     rows, pupils, horizons = hide(frame.iloc[test])
-    base = float(np.median(grades))
-    thumb, thumb_known = last_known(rows, base=base), last_known(rows_known, base=base)
+    levels = levels_of(target)
+    base = float(np.median(levels[train]))
+    thumb, thumb_known = rule_of_thumb(rows, base=base), rule_of_thumb(rows_known, base=base)
     parts = []
     for horizon in map(str, HORIZONS):
         tested, trained = horizons == horizon, horizons_known == horizon
@@ -133,7 +136,7 @@ def _one_fold(
         calibrated = {name: each.predict(test_rows, horizon) for name, each in fitted.items()}
         # The rule of thumb is calibrated in the same way. It fits almost nothing, so its errors on
         # the training pupils are as good as held-out ones.
-        table = calibrate(Predicted(thumb_known[trained]), grades[pupils_known[trained]])
+        table = calibrate(Predicted(thumb_known[trained]), levels[train][pupils_known[trained]])
         calibrated[BASELINE] = apply_table(Predicted(thumb[tested]), table)
         test_pupils = test[pupils[tested]]
         alarm = calibrated[CANDIDATE].probability < alarm_level(
@@ -145,13 +148,26 @@ def _one_fold(
                 horizon=horizon,
                 seen=candidate.seen,
                 pupils=test_pupils,
-                actual=target[test_pupils],
+                actual=levels[test_pupils],
                 calibrated=calibrated,
                 alarm=alarm,
                 recipe=chosen,
             )
         )
     return parts
+
+
+def rule_of_thumb(rows: pd.DataFrame, *, base: float) -> Floats:
+    """Return the level of each row's last known grade, or `base`.
+
+    A period grade on a scale of its own says nothing without a model.
+    """
+    last = np.full(len(rows), base)
+    for period in PROFILE.period:
+        if period.minimum is None:
+            grades = rows[period.column].to_numpy(dtype=np.float64)
+            last = np.where(np.isnan(grades), last, levels_of(grades))
+    return last
 
 
 def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float]]:
@@ -185,7 +201,7 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         }
         for horizon, by_name in per_fold.items()
     }
-    # The headline figures are those with both period grades, if the data has any.
+    # The headline figures are those with all period grades, if the data has any.
     main = horizons.get(str(HORIZONS[-1])) or horizons[str(HORIZONS[0])]
     return {
         "losses": {

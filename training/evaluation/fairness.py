@@ -1,11 +1,12 @@
 """Measure whether predictions are worse for one group of pupils than for the others.
 
-Sex, address, family and similar columns are not features: they are only used in this audit.
+The audit columns of the profile are not features: they are only used here.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,18 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from student_success.domain.students import PASS_LEVEL
+from student_success.domain.students import CATEGORICAL, PASS_LEVEL, PROFILE, SCALE
 from training.evaluation.held_out import HeldOut
 
 Floats = NDArray[np.float64]
 
-ATTRIBUTES = ("sex", "address", "famsize", "Pstatus", "Medu", "Fedu")
-"""Columns that are audited if the data has them."""
-_EDUCATION = {"0": "0-2", "1": "0-2", "2": "0-2", "3": "3-4", "4": "3-4"}
-MERGED = {"Medu": _EDUCATION, "Fedu": _EDUCATION}
-"""Merged groups: parents with up to nine years of school, and those with more."""
-FEATURE_GROUPS = ("school",)
-"""Features whose groups are audited as well."""
+PLACES = re.compile(r"school|campus|site|class|lycee|college|etablissement", re.I)
+"""Names of features that say where a pupil learns: their groups are audited as well."""
+FEATURE_GROUPS = tuple(name for name in CATEGORICAL if PLACES.fullmatch(name))
+MOST_VALUES = 4
+"""An audit column of more numbers than this is divided in two: small and large ones."""
+MOST_GROUPS = 50
+"""Of an attribute with more groups, the largest are measured."""
 SMALLEST_GROUP = 30
 """Minimum size of a group, and of its failing and passing pupils, to be measured."""
 MEASURES = ("mae", "false_alarms", "missed_failures")
@@ -48,12 +49,11 @@ def audit_groups(
         the gap to all others with its standard error, and two-sided p; a measure of too few pupils
         is left out. Repeated predictions of one pupil are averaged first, so pupils count once.
     """
-    columns = {name: frame[name].astype(str) for name in FEATURE_GROUPS if name in frame}
+    columns = {name: frame[name].fillna("").astype(str) for name in FEATURE_GROUPS}
     if audit is not None:
-        for name in ATTRIBUTES:
-            if name in audit:
-                labels = audit[name].astype(str)
-                columns[name] = labels.replace(MERGED.get(name, {}))
+        columns |= {
+            name: merged(audit[name].astype(str)) for name in PROFILE.audit.columns if name in audit
+        }
     parts = list(held_out)
     entries = []
     for horizon in dict.fromkeys(part.horizon for part in parts):
@@ -62,13 +62,31 @@ def audit_groups(
             groups = column.to_numpy()[pupils.index.to_numpy()]
             # An empty cell belongs neither to a group nor to its "others".
             known, groups = pupils[groups != ""], groups[groups != ""]
-            for group in sorted(set(groups)):
+            largest = pd.Series(groups).value_counts().index[:MOST_GROUPS]
+            for group in sorted(largest):
                 inside = groups == group
                 if min(inside.sum(), (~inside).sum()) < SMALLEST_GROUP:
                     continue
                 entry = {"horizon": horizon, "attribute": attribute, "group": group}
                 entries.append(entry | _measure(known, inside))
     return entries
+
+
+def merged(labels: pd.Series[str]) -> pd.Series[str]:
+    """Divide a column of many numbers into two groups of nearly equal size, e.g. 0-2 and 3-4.
+
+    Others stay as they are, and so does an empty cell.
+    """
+    numbers = pd.to_numeric(labels.where(labels != ""), errors="coerce")
+    values = np.sort(numbers.dropna().unique())
+    if len(values) <= MOST_VALUES or numbers.notna().sum() < (labels != "").sum():
+        return labels
+    shares = [(numbers <= value).sum() / numbers.notna().sum() for value in values[:-1]]
+    end = int(np.argmin(np.abs(np.asarray(shares) - 0.5)))
+    small = f"{values[0]:g}-{values[end]:g}"
+    large = f"{values[end + 1]:g}-{values[-1]:g}"
+    named = pd.Series(np.where(numbers <= values[end], small, large), index=labels.index)
+    return named.where(labels != "", "")
 
 
 def _per_pupil(parts: Sequence[HeldOut], candidate: str) -> pd.DataFrame:
@@ -78,7 +96,8 @@ def _per_pupil(parts: Sequence[HeldOut], candidate: str) -> pd.DataFrame:
         {
             "pupil": np.concatenate([part.pupils for part in parts]),
             "failed": actual < PASS_LEVEL,
-            "mae": np.abs(np.concatenate([each.grade for each in predictions]) - actual),
+            "mae": np.abs(np.concatenate([each.grade for each in predictions]) - actual)
+            * SCALE.step,
             "alarm": np.concatenate([part.alarm for part in parts]).astype(np.float64),
             "covered": (np.concatenate([each.low for each in predictions]) <= actual)
             & (actual <= np.concatenate([each.high for each in predictions])),

@@ -24,6 +24,8 @@ class HeldOut:
         Pupils that the candidate was fitted on, as the fit recorded them.
     pupils
         The held-out pupils, one for each entry of `calibrated`.
+    actual
+        Their final grades as levels of the scale, as all grades of `calibrated`.
     calibrated
         Predictions by model: `CANDIDATE`, `BASELINE` and, if there is one, `CHAMPION`.
     alarm

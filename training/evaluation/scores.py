@@ -1,4 +1,8 @@
-"""Measures of the quality of predictions, for one fold and horizon."""
+"""Measures of the quality of predictions, for one fold and horizon.
+
+Predictions and final grades are counted in levels of the scale, see `student_success.domain.scale`;
+errors are reported in grades.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from student_success.domain.students import PASS_LEVEL
+from student_success.domain.students import PASS_LEVEL, SCALE
 from training.fitting.calibration import Calibrated
 
 Floats = NDArray[np.float64]
 
 CALIBRATION_BINS = 5
-_WHOLE = np.arange(20)
+_BELOW_BEST = np.arange(SCALE.highest)
+
+
+def levels_of(grades: Floats) -> Floats:
+    """Return the level of each grade, also of one between two that exist."""
+    levels = SCALE.level(grades)  # type: ignore[arg-type]
+    # Steps such as 0.1 are no binary fractions.
+    rounded: Floats = np.asarray(levels, dtype=np.float64).round(6)
+    return rounded
 
 
 def crps(cdf: Floats, actual: Floats) -> Floats:
@@ -24,27 +36,30 @@ def crps(cdf: Floats, actual: Floats) -> Floats:
     Parameters
     ----------
     cdf
-        ``(pupils, 20)``; probability that the final grade is at most 0, 1, … 19.
+        ``(pupils, levels - 1)``; probability that the final level is at most 0, 1, …
+    actual
+        Final levels.
 
     Notes
     -----
-    Gneiting and Raftery, Strictly proper scoring rules (2007); exact here, as grades are whole.
+    Gneiting and Raftery, Strictly proper scoring rules (2007); exact here, as levels are whole.
     """
-    happened = actual[:, None] <= _WHOLE[None, :]
+    happened = actual[:, None] <= _BELOW_BEST[None, :]
     score: Floats = ((cdf - happened) ** 2).sum(axis=1)
-    return score
+    return score * SCALE.step
 
 
 def scores(predictions: Calibrated, actual: Floats) -> dict[str, float]:
-    """Compare calibrated predictions with the final grades."""
-    error = predictions.grade - actual
+    """Compare calibrated predictions with the final grades, both as levels."""
+    error = (predictions.grade - actual) * SCALE.step
+    rounded = (np.floor(predictions.grade + 0.5) - actual) * SCALE.step
     passed = actual >= PASS_LEVEL
     expected_pass = predictions.passes
-    spread = float(((actual - actual.mean()) ** 2).mean())
+    spread = float(((actual - actual.mean()) ** 2).mean()) * SCALE.step**2
     rate = passed.mean()
     return {
         "mae": float(np.abs(error).mean()),
-        "mae_rounded": float(np.abs(np.floor(predictions.grade + 0.5) - actual).mean()),
+        "mae_rounded": float(np.abs(rounded).mean()),
         "rmse": float(np.sqrt((error**2).mean())),
         "r2": float(1 - (error**2).mean() / spread) if spread > 0 else float("nan"),
         "accuracy": float((expected_pass == passed).mean()),
@@ -53,7 +68,7 @@ def scores(predictions: Calibrated, actual: Floats) -> dict[str, float]:
         "brier_base_rate": float(rate * (1 - rate)),
         "crps": float(crps(predictions.cdf, actual).mean()),
         "coverage": float(((predictions.low <= actual) & (actual <= predictions.high)).mean()),
-        "width": float((predictions.high - predictions.low).mean()),
+        "width": float((predictions.high - predictions.low).mean()) * SCALE.step,
     }
 
 

@@ -15,6 +15,7 @@ from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET
 from training.data.dataset import Dataset, load
+from training.data.shipped import require_shipped_profile
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.fairness import MEASURES
 from training.evaluation.held_out import BASELINE, CANDIDATE
@@ -51,7 +52,10 @@ def write(settings: Settings, folder: Path, *, uci: Path | None, quick: bool) ->
     ------
     DatasetError
         If the data is missing, has bad cells, or is the synthetic sample.
+    ConfigurationError
+        If the profile is not the one that ships: narrative and published figures are about that.
     """
+    require_shipped_profile("The model report")
     data = load(settings)
     if data.synthetic and not quick:
         raise DatasetError("The report is about real pupils, and there is only the sample.")
