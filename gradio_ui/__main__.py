@@ -20,8 +20,7 @@ def main() -> int:
     """Serve until the process is stopped; return 2 if a setting is invalid."""
     try:
         settings = Settings()
-        host = "127.0.0.1" if settings.ui_host == "localhost" else settings.ui_host
-        host = host or settings.bind_address
+        host = settings.ui_address
         settings.check_exposure(host)
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ import typer
 
 from student_success.cli import context, dotenv
 from student_success.cli.context import open_settings, require_extra, set_bentoml_environment
+from student_success.core.errors import ConfigurationError
 from student_success.core.settings import REMOVED, RENAMED, Settings, env_files
-from student_success.core.state_files import private_folder, served_alone
+from student_success.core.state_files import check_state_dir, private_folder, served_alone
 
 GRACEFUL_SECONDS = 25
 KEEP_ALIVE_SECONDS = 65
@@ -31,9 +33,11 @@ def serve() -> None:
     settings = open_settings()
     _warn_of_names()
     settings.check_exposure(settings.host)
+    check_state_dir(settings.state_dir)
     set_bentoml_environment(settings)
     base = f"http://{settings.bind_address}:{settings.port}"
     with served_alone(settings.state_dir, f"the server {base} (process {os.getpid()})"):
+        _check_start(settings)
         token = _ensure_token(settings)
         typer.echo(f"API      {base}\nDocs     {base}/docs")
         if settings.ui_enabled:
@@ -46,6 +50,27 @@ def serve() -> None:
         supervise(
             settings, graceful_seconds=GRACEFUL_SECONDS, keep_alive_seconds=KEEP_ALIVE_SECONDS
         )
+
+
+def _check_start(settings: Settings) -> None:
+    """Refuse what no worker could start with, because the supervisor would try for ever."""
+    from student_success.storage.migrate import check_database
+
+    check_database(settings.database)
+    _check_port("PORT", settings.bind_address, settings.port)
+    if settings.ui_enabled:
+        _check_port("UI_PORT", settings.ui_address, settings.ui_port)
+
+
+def _check_port(setting: str, host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The service was not started: {setting} {port} on {host} cannot be used "
+            f"({error.strerror}). Stop the program that uses it, or set another {setting}."
+        ) from error
 
 
 def ui() -> None:
@@ -132,7 +157,7 @@ def _start_interface(settings: Settings) -> None:
     if find_spec("gradio") is None:
         typer.echo("Web      not installed: pip install 'student-success[ui]'")
         return
-    url = f"http://{settings.ui_host or settings.bind_address}:{settings.ui_port}"
+    url = f"http://{settings.ui_address}:{settings.ui_port}"
     os.environ.setdefault("UI_URL", url)
     # `preexec_fn` is safe here: this process has one thread.
     subprocess.Popen([sys.executable, "-m", "gradio_ui"], preexec_fn=die_with_parent)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -61,6 +62,9 @@ INTERNAL = ("test_alias_check_seconds",)
 """Settings for the tests of this project, which are not documented."""
 
 _FOLDER = "STUDENT_SUCCESS_FOLDER"
+_MODEL_NAME = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 _PICKLES = {".joblib", ".pkl", ".pickle"}
 _SQLITE = "sqlite:///"
 
@@ -352,6 +356,26 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and (start_folder() / path.expanduser()).resolve()
 
+    @field_validator("model_name")
+    @classmethod
+    def _name_for_both_stores(cls, name: str) -> str:
+        if not _MODEL_NAME.fullmatch(name):
+            raise ValueError(
+                "must be 1 to 63 small letters, digits, '-', '.' and '_', with a letter or digit "
+                "at both ends: the Bento store allows no other name"
+            )
+        return name
+
+    @field_validator("model_alias")
+    @classmethod
+    def _alias_of_mlflow(cls, alias: str) -> str:
+        if not _ALIAS.fullmatch(alias) or _RESERVED_ALIAS.fullmatch(alias):
+            raise ValueError(
+                "must be 1 to 255 letters, digits, '-' and '_', and neither 'latest' nor 'v' with "
+                "a number, which MLflow reserves"
+            )
+        return alias
+
     @model_validator(mode="after")
     def _roles_differ(self) -> Self:
         if (
@@ -366,6 +390,13 @@ class Settings(BaseSettings):
     def bind_address(self) -> str:
         """`host` as an IP address, which BentoML requires."""
         return "127.0.0.1" if self.host == "localhost" else self.host
+
+    @property
+    def ui_address(self) -> str:
+        """Address of the web interface as an IP address."""
+        if self.ui_host is None:
+            return self.bind_address
+        return "127.0.0.1" if self.ui_host == "localhost" else self.ui_host
 
     @property
     def api_url(self) -> str:

@@ -22,6 +22,8 @@ from student_success.core.settings import ROOT
 logger = logging.getLogger(__name__)
 
 _OTHER_USERS = 0o077
+_LOCKS = ("server.lock", "migration.lock", "tmp.lock")
+_FOLDERS = ("locks", "tmp", "workers", "supervisor", "metrics")
 
 
 def private_folder(folder: Path) -> Path:
@@ -33,6 +35,41 @@ def private_folder(folder: Path) -> Path:
     for path in (*reversed(missing), folder):
         path.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def check_state_dir(state_dir: Path) -> None:
+    """Create the state directory, and check that the service can work in it.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no folder, cannot be written, or has something else in the place of a lock file or
+        a folder of the service.
+    """
+    advice = "Set STATE_DIR to a folder of its own that this user may write."
+    try:
+        private_folder(state_dir)
+        writable = os.access(state_dir, os.R_OK | os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The service was not started: STATE_DIR {state_dir} cannot be created "
+            f"({error.strerror}). {advice}"
+        ) from error
+    if not writable:
+        raise ConfigurationError(
+            f"The service was not started: this user may not write STATE_DIR {state_dir}. {advice}"
+        )
+    locks = [state_dir / name for name in _LOCKS]
+    for path in (*locks, *state_dir.glob("locks/*.lock")):
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(
+                f"The service was not started: {path} must be a file, for a lock. Remove it."
+            )
+    for path in (state_dir / name for name in _FOLDERS):
+        if path.exists() and not path.is_dir():
+            raise ConfigurationError(
+                f"The service was not started: {path} must be a folder. Remove it."
+            )
 
 
 def protect(state_dir: Path) -> None:

@@ -48,6 +48,7 @@ class Application:
         self._settings = settings
         self._leader = leader
         self._tasks: list[asyncio.Task[None]] = []
+        self._database_problem = ""
         self._control = connect(settings.database, synchronous="FULL")
         self._monitoring = connect(settings.database, pool_size=1)
         deployments = Deployments(self._control)
@@ -104,8 +105,11 @@ class Application:
             migrate(self._settings.database, state_dir=self._settings.state_dir)
             self._jobs.recover()
         except StudentSuccessError as error:
-            logger.error("database_not_ready", extra={"reason": error.message})
+            if error.message != self._database_problem:
+                logger.error("database_not_ready", extra={"reason": error.message})
+            self._database_problem = error.message
             return False
+        self._database_problem = ""
         return True
 
     async def _keep_database_ready(self, ready: bool) -> None:

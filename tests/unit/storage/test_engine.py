@@ -21,7 +21,7 @@ from sqlalchemy import Engine, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from student_success.core.clock import iso, now_us
-from student_success.core.errors import DatabaseUnavailableError
+from student_success.core.errors import ConfigurationError, DatabaseUnavailableError
 from student_success.core.settings import ROOT
 from student_success.storage.engine import connect, reading, writing
 from student_success.storage.migrate import MIGRATIONS, SCHEMA_REVISION, migrate, schema_revision
@@ -181,7 +181,7 @@ def test_database_of_a_newer_program_is_left_alone(
 ) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseUnavailableError, match="newer version"):
+    with pytest.raises(ConfigurationError, match="newer version"):
         migrate(database_url, state_dir=tmp_path)
     assert schema_revision(engine) == "9999"
 
