@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 COOKIE = "visitor"
 IDLE_SECONDS = 2 * 3600.0
 ADMIN_IDLE_SECONDS = 30 * 60.0
-HAND_OVER_SECONDS = 60.0
 MAX_VISITS = 1000
 """Above this number the visit that was idle longest is forgotten."""
 
@@ -62,6 +61,12 @@ class Visit:
         The cookie of the browser that opened the page.
     code
         The API session that its predictions belong to.
+    tab_code
+        The random code by which the page names its tab of the browser.
+    lost
+        Whether the page continues a visit that this process does not know; shown once.
+    form
+        What stood in the form when the last page of the tab ended.
     pupil
         The pupil that the answer beside the form shows.
     invalid_fields
@@ -77,8 +82,9 @@ class Visit:
     owner: str
     code: str = field(default_factory=new_session_code)
     last_used: float = field(default_factory=time.monotonic)
-    tab: str = "pupil"
-    form: dict[str, Any] = field(default_factory=dict)
+    tab_code: str = ""
+    lost: bool = False
+    form: dict[str, str] = field(default_factory=dict)
     invalid_fields: frozenset[str] = frozenset()
     pupil: ShownPupil | None = None
     class_file: ClassFile | None = None
@@ -111,7 +117,6 @@ class Visits:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._visits: OrderedDict[str, Visit] = OrderedDict()
-        self._handed_over: dict[str, tuple[float, Visit]] = {}
 
     def of(self, request: gr.Request) -> Visit:
         """Return the visit that a request belongs to; a new one for a new page.
@@ -141,22 +146,44 @@ class Visits:
             visit = self._visits.get(session_hash)
         return visit is None or _same_text(visit.owner, cookie)
 
-    def hand_over(self, request: gr.Request) -> None:
-        """Keep this visit for the page in the other language that the browser opens next."""
-        visit = self.of(request)
-        if visit.owner:
-            with self._lock:
-                self._handed_over[visit.owner] = (time.monotonic(), visit)
+    def open(self, request: gr.Request, tab_code: str, *, known: bool) -> Visit:
+        """Continue the visit of a tab of the browser, or begin one.
 
-    def take_over(self, request: gr.Request) -> Visit | None:
-        """Continue the visit handed over by the same browser, if there is one."""
-        new_visit = self.of(request)
+        Parameters
+        ----------
+        tab_code
+            The random code by which the page names its tab.
+        known
+            Whether the tab had this code before this page. If it had and no visit is found, the
+            visit is marked as lost: the interface was restarted, or the tab was idle for too long.
+        """
+        visit = self.of(request)
         with self._lock:
-            at, visit = self._handed_over.pop(new_visit.owner, (0.0, new_visit))
-            if visit is new_visit or time.monotonic() - at > HAND_OVER_SECONDS:
-                return None
-            self._visits[request.session_hash or ""] = visit
-            return visit
+            before = self._find(visit.owner, tab_code)
+            if before is not None:
+                visit = self._visits[request.session_hash or ""] = before
+            else:
+                visit.tab_code = visit.code = tab_code
+                visit.lost = known
+        return visit
+
+    def keep_form(self, cookie: str, tab_code: str, form: dict[str, str]) -> None:
+        """Keep the content of a form for the next page of the same tab of the browser."""
+        if not cookie:
+            return
+        with self._lock:
+            visit = self._find(cookie, tab_code)
+            if visit is None:
+                # No page of this process has used the code: the interface was restarted.
+                visit = Visit(cookie, code=tab_code, tab_code=tab_code, lost=True)
+                self._visits[tab_code] = visit
+            visit.form, visit.last_used = form, time.monotonic()
+
+    def _find(self, owner: str, tab_code: str) -> Visit | None:
+        for visit in self._visits.values():
+            if visit.tab_code and _same_text(visit.tab_code, tab_code):
+                return visit if owner and _same_text(visit.owner, owner) else None
+        return None
 
     def _forget_expired(self, now: float) -> None:
         while self._visits:
@@ -164,9 +191,6 @@ class Visits:
             if now - oldest.last_used <= IDLE_SECONDS and len(self._visits) <= MAX_VISITS:
                 break
             del self._visits[session_hash]
-        for owner, (at, _) in list(self._handed_over.items()):
-            if now - at > HAND_OVER_SECONDS:
-                del self._handed_over[owner]
 
 
 def _same_text(left: str, right: str) -> bool:

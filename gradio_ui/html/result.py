@@ -44,8 +44,20 @@ def outdated_mark(texts: Texts) -> str:
     return element("p", css="outdated", role="status", data_text=text).html
 
 
-def prediction_card(texts: Texts, pupil: Mapping[str, Any], prediction: Mapping[str, Any]) -> str:
-    """Return the answer of ``POST /predict``, or of ``POST /explain``, as a card."""
+def prediction_card(
+    texts: Texts,
+    pupil: Mapping[str, Any],
+    prediction: Mapping[str, Any],
+    *,
+    outdated: bool = False,
+) -> str:
+    """Return the answer of ``POST /predict``, or of ``POST /explain``, as a card.
+
+    Parameters
+    ----------
+    outdated
+        Whether the entries beside the card have changed since; the page marks the card.
+    """
     grade = float(prediction[PREDICTED])
     interval = prediction["interval"]
     low, high = int(interval["low"]), int(interval["high"])
@@ -104,6 +116,7 @@ def prediction_card(texts: Texts, pupil: Mapping[str, Any], prediction: Mapping[
         ),
         css=f"answer {tone}",
         aria_label=texts("result.title"),
+        **({"data_outdated": "yes"} if outdated else {}),
     ).html
 
 

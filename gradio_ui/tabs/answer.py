@@ -59,9 +59,10 @@ class PupilAnswer:
             self.changed: "",
         }
 
-    def show(self, shown: ShownPupil) -> Updates:
+    def show(self, shown: ShownPupil, *, outdated: bool = False) -> Updates:
         """Show the estimate, and its reasons as far as they have been read."""
-        updates = self.clear(result.prediction_card(self._texts, shown.body, shown.prediction))
+        card = result.prediction_card(self._texts, shown.body, shown.prediction, outdated=outdated)
+        updates = self.clear(card)
         if shown.explanation is not None:
             updates[self.reasons] = html.reasons(self._texts, shown.explanation)
             updates[self.what_if] = gr.update(visible=True)

@@ -63,16 +63,14 @@ class PupilTab(Tab):
         self.bind(shown.then, self.explain, outputs=outputs, name=explain)
 
     def restore(self, request: gr.Request) -> Updates:
-        """Show the pupil again in this language."""
+        """Show again what stood in the form, and the pupil beside it."""
         visit = self.visits.of(request)
-        updates = self.form.fill(visit.form) if visit.form else {}
+        kept = self.form.read_kept(visit.form)
+        updates = self.form.fill(kept) if visit.form else {}
         if visit.pupil is not None:
-            updates |= self.answer.show(visit.pupil)
+            body, _ = read_form(self.texts, kept)
+            updates |= self.answer.show(visit.pupil, outdated=body != visit.pupil.body)
         return updates
-
-    def keep_form(self, request: gr.Request, *inputs: Any) -> None:
-        """Keep the content of the form for the page in the other language."""
-        self.visits.of(request).form = self.form.values(inputs)
 
     @report_errors
     def clear(self, request: gr.Request) -> Updates:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gradio_ui.files.class_file import explain_errors
 from gradio_ui.html.labels import PERIODS, known_periods
 from gradio_ui.tabs.base import Updates, add_part
-from gradio_ui.texts import Texts
+from gradio_ui.texts import LANGUAGES, Texts
 from student_success.domain.students import (
     EXAMPLE,
     FEATURES,
@@ -30,6 +30,7 @@ KNOWN = "known"
 _MAX_RADIO_CHOICES = 3
 """Up to this many choices are shown side by side; more go into a list."""
 _ALL_KNOWN = str(HORIZONS[-1])
+_BY_NAME = {feature.name: feature for feature in FEATURES}
 _CHOICE_FIELDS = {KNOWN} | {f.name for f in FEATURES if f.about.choices is not None}
 _TEXT_FIELDS = {f.name for f in FEATURES if f.about.choices is None}
 
@@ -105,6 +106,19 @@ class PupilForm:
             updates[field] = gr.update(value=value, **visible)
         return updates
 
+    def read_kept(self, kept: Mapping[str, str]) -> dict[str, Any]:
+        """Return the values that the page kept as it shows them, in either language."""
+        values: dict[str, Any] = {}
+        for name, text in kept.items():
+            feature = _BY_NAME.get(name)
+            choices = (feature.about.choices if feature else None) or {}
+            shown = {str(value): value for value in choices}
+            for language in LANGUAGES:
+                texts = Texts(language)
+                shown |= {texts.choose(words): value for value, words in choices.items()}
+            values[name] = (shown.get(text) if choices else text) or None
+        return values
+
     def show_grades(self, known: Any) -> Updates:
         """Show the fields of the grades that are known."""
         return {
@@ -149,13 +163,13 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
     for feature in FEATURES:
         if feature.name in GRADES and feature.name not in known:
             continue
-        value = values[feature.name]
+        value = values.get(feature.name)
         text = "" if value is None else str(value).strip()
         if text:
             body[feature.name] = parse_cell(feature, text)
         if feature.name in GRADES and body.get(feature.name) is None:
             invalid[feature.name] = texts("cell.give_grade")
-    if reference := str(values[REFERENCE] or "").strip():
+    if reference := str(values.get(REFERENCE) or "").strip():
         body[REFERENCE] = reference
     try:
         StudentFeatures.model_validate(body)

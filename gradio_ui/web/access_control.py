@@ -22,7 +22,7 @@ from gradio_ui.web.gradio_internals import (
 )
 
 _READ = route_pattern(READ_ROUTES, "/", "/livez", r"/favicon\.ico")
-_WRITE = route_pattern(WRITE_ROUTES)
+_WRITE = route_pattern((*WRITE_ROUTES, "/keep"))
 _PAGES = {f"/{language}" for language in LANGUAGES}
 _FORM_BYTES = 1 << 20
 """Enough for a form and a long list of outcomes."""

@@ -8,13 +8,14 @@ import gradio as gr
 from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
 from starlette.types import ASGIApp
 
 from gradio_ui.api_client import ApiClient
 from gradio_ui.tabs.base import Context
 from gradio_ui.texts import LANGUAGES, Texts, preferred_language
 from gradio_ui.theme import theme
-from gradio_ui.visitor_state import Visits
+from gradio_ui.visitor_state import COOKIE, Visits
 from gradio_ui.web.access_control import AccessControl
 from gradio_ui.web.gradio_internals import refuse_file_paths
 from gradio_ui.web.page import Page
@@ -22,6 +23,13 @@ from gradio_ui.web.page_middleware import PageMiddleware
 from student_success.core.settings import Settings
 
 FOLDER = Path(__file__).parent
+
+
+class KeptForm(BaseModel):
+    """What stands in the form of a page that ends."""
+
+    code: str = Field(min_length=16, max_length=64)
+    form: dict[str, str] = Field(max_length=300)
 
 
 def create_app(settings: Settings) -> ASGIApp:
@@ -42,6 +50,11 @@ def create_app(settings: Settings) -> ASGIApp:
     @app.get("/favicon.ico")
     def icon() -> Response:
         return Response((FOLDER / "icon.svg").read_bytes(), media_type="image/svg+xml")
+
+    @app.post("/{language}/keep", status_code=204)
+    def keep(language: str, kept: KeptForm, request: HttpRequest) -> None:
+        del language
+        visits.keep_form(request.cookies.get(COOKIE, ""), kept.code, kept.form)
 
     for language in LANGUAGES:
         _mount(app, Context(Texts(language), api, visits, settings))

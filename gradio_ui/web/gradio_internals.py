@@ -23,6 +23,7 @@ READ_ROUTES = (
     "/assets/.+",
     "/static/.+",
     "/svelte/.+",
+    "/gradio_api/app_id",
     "/gradio_api/info",
     "/gradio_api/theme.css",
     "/gradio_api/startup-events",
@@ -39,7 +40,7 @@ WRITE_ROUTES = (
 """The routes below a language that Gradio's page and `gradio_client` use.
 
 Gradio also serves files, uploads, a proxy and its own pages, and offers no setting that turns them
-off. Only these routes are let through.
+off. Only these routes are let through. The page asks for `app_id` until a lost connection is back.
 """
 
 CSS_NAMES = (
@@ -59,8 +60,9 @@ CSS_NAMES = (
 )
 """Classes of Gradio's page. Its theme cannot set the layout of a form, a tab or the whole page."""
 
-TEST_IDS = ("block-info",)
-"""Values of `data-testid`. `page.js` finds labels by them, to connect them with their fields."""
+TEST_IDS = ("block-info", "toast-text")
+"""Values of `data-testid`. `page.js` finds labels by them, to connect them with their fields, and
+the message about a lost connection, which Gradio writes in English only."""
 
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([A-Za-z0-9-]+)$")
 _OTHER_SITES = re.compile(r"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>\s*")

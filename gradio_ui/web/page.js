@@ -1,7 +1,7 @@
 // Runs before Gradio's own scripts. `CSS_NAMES` and `TEST_IDS` in gradio_internals.py list the
 // names of Gradio's page that this script and style.css use.
 (() => {
-  const { language } = window.studentSuccess;
+  const { language, lost } = window.studentSuccess;
   document.documentElement.lang = language;
   // Gradio takes the language of its own texts from the browser; here they follow the page.
   for (const [name, value] of [["language", language], ["languages", [language]]]) {
@@ -40,6 +40,52 @@
       if (!Number.isNaN(at.valueOf())) time.textContent = at.toLocaleString(language, format);
     }
   };
+  // What the server remembers of this tab of the browser has a random name. The browser forgets it
+  // with the tab; nothing else is kept here.
+  const random = () => btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(18))));
+  const remembered = sessionStorage.getItem("visit");
+  const code = remembered ?? random().replaceAll("+", "-").replaceAll("/", "_");
+  sessionStorage.setItem("visit", code);
+  // Whatever ends this page - a reload, the other language, Gradio's reload after a lost connection -
+  // the server receives what stands in the form, and the next page shows it again.
+  window.addEventListener("pagehide", () => {
+    const form = {};
+    for (const field of document.querySelectorAll("#form .field")) {
+      const ticked = field.querySelector("input:checked");
+      const typed = field.querySelector("textarea, input:not([type=radio])");
+      form[field.id.replace("field-", "")] = (ticked ?? typed)?.value ?? "";
+    }
+    if (!Object.keys(form).length) return;
+    const body = new Blob([JSON.stringify({ code, form })], { type: "application/json" });
+    navigator.sendBeacon("keep", body);
+  });
+  // Each tab has an address, so that a reload, a bookmark and the Back key find it.
+  const tabs = () => [...document.querySelectorAll("[role=tab][id^=tab-]")];
+  const nameOf = (tab) => tab.id.replace(/^tab-|-button$/g, "");
+  const address = () => location.hash.slice(1) || (tabs()[0] && nameOf(tabs()[0]));
+  const showTab = () => {
+    const tab = tabs().find((candidate) => nameOf(candidate) === address());
+    if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+  };
+  window.addEventListener("popstate", showTab);
+  document.addEventListener("click", (event) => {
+    const tab = event.target.closest("[role=tab][id^=tab-]");
+    if (tab && nameOf(tab) !== address()) history.pushState(null, "", `#${nameOf(tab)}`);
+  });
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const at = tabs().indexOf(event.target);
+    if (!step || at < 0) return;
+    const next = tabs().at((at + step) % tabs().length);
+    next.focus();
+    next.click();
+  });
+  const opened = () => ({ code, known: remembered !== null });
+  const start = () => {
+    showTab();
+    if (document.querySelector("#answer [data-outdated]")) outdate();
+    document.documentElement.dataset.ready = "yes";
+  };
   // An answer beside entries that have changed since is marked at once.
   const outdate = () => {
     const answer = document.getElementById("answer");
@@ -58,15 +104,23 @@
     else if (window.innerWidth <= 900) answer.scrollIntoView({ block: "start" });
     else answer.scrollTop = 0;
   };
-  Object.assign(window.studentSuccess, { outdate, reveal });
+  Object.assign(window.studentSuccess, { opened, start, outdate, reveal });
   document.addEventListener("input", (event) => {
     if (event.target.closest("#form .field")) outdate();
   });
+  // Gradio writes this message in English only.
+  const translateToasts = () => {
+    for (const text of document.querySelectorAll("[data-testid='toast-text']")) {
+      if (!text.textContent.startsWith("Connection to the server was lost")) continue;
+      text.textContent = lost.text;
+      text.closest(".toast-body").querySelector(".toast-title").textContent = lost.title;
+    }
+  };
   let scheduled = false;
   const schedule = () => {
     if (scheduled) return;
     scheduled = true;
-    requestAnimationFrame(() => { scheduled = false; labelFields(); localiseTimes(); });
+    requestAnimationFrame(() => { scheduled = false; labelFields(); localiseTimes(); translateToasts(); });
   };
   document.addEventListener("DOMContentLoaded", () => {
     new MutationObserver(schedule).observe(document.body, {

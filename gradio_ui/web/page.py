@@ -28,8 +28,10 @@ _TABS: dict[str, type[Tab]] = {
 }
 _FAILURES = ("unreachable", "unavailable", "no_history")
 
-READY_SCRIPT = "() => { document.documentElement.dataset.ready = 'yes'; }"
-"""Marks the page as ready: it has received the first answer of its server."""
+OPEN_SCRIPT = "() => [window.studentSuccess.opened()]"
+"""Sends the code of the browser's tab."""
+READY_SCRIPT = "() => window.studentSuccess.start()"
+"""The page has received the first answer of its server: shows the tab of its address."""
 
 
 class Page:
@@ -57,43 +59,49 @@ class Page:
         self.banner = gr.HTML("", elem_id="banner")
         self.tabs: dict[str, Tab] = {}
         selections: dict[str, Any] = {}
-        with gr.Tabs(elem_id="tabs") as self.tab_bar:
+        with gr.Tabs(elem_id="tabs"):
             for name, tab_class in _TABS.items():
                 with gr.Tab(texts(f"tab.{name}"), id=name, elem_id=f"tab-{name}") as tab:
                     self.tabs[name] = tab_class(context)
                 selections[name] = tab.select
-        pupil = self.tabs["pupil"]
-        assert isinstance(pupil, PupilTab)
-        self.pupil = pupil
         gr.HTML(element("footer", texts("page.foot")).html)
 
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         outputs = [output for tab in self.tabs.values() for output in tab.outputs]
-        everything = [self.banner, self.tab_bar, *outputs]
-        self.blocks.load(self.open, outputs=everything, **hidden).then(None, js=READY_SCRIPT)
+        self.opened = gr.JSON(visible=False)
+        self.blocks.load(
+            self.open,
+            inputs=[self.opened],
+            outputs=[self.banner, *outputs],
+            js=OPEN_SCRIPT,
+            **hidden,
+        ).then(None, js=READY_SCRIPT, **hidden)
         notices = [tab.notice for tab in self.tabs.values()]
         gr.Timer(POLL_SECONDS).tick(self.poll, outputs=[self.banner, *notices], **hidden)
-        switch.click(self.leave, inputs=self.pupil.form.inputs, **hidden).then(
-            None, js=f"() => {{ window.location.replace('../{other}/'); }}"
+        switch.click(
+            None, js=f"() => window.location.replace(`../{other}/${{location.hash}}`)", **hidden
         )
         for name, select in selections.items():
             self.tabs[name].bind_selection(select)
-            select(self._remember(name), **hidden)
 
-    def open(self, request: gr.Request) -> Updates:
-        """Open the page: empty, or with the visit begun in the other language."""
+    def open(self, request: gr.Request, opened: Any) -> Updates:
+        """Open the page: empty, or with the visit that the browser's tab began before."""
+        opened = opened if isinstance(opened, dict) else {}
         try:
-            visit = self._visits.take_over(request)
-            state = self._api_state()
-            # `poll` compares with this state and removes the banner when the state changes.
-            self._visits.of(request).banner = state
-            updates: Updates = {self.banner: self._banner(state)}
-            if visit is not None:
-                for tab in self.tabs.values():
-                    updates |= tab.restore(request)
-                updates[self.tab_bar] = gr.Tabs(selected=visit.tab)
+            visit = self._visits.open(
+                request, str(opened.get("code") or ""), known=bool(opened.get("known"))
+            )
         except OtherBrowserError as error:
             return {self.banner: describe_error(self._texts, error)}
+        state = self._api_state()
+        # `poll` compares with this state and removes the banner when the state changes.
+        visit.banner = state
+        updates: Updates = {self.banner: self._banner(state)}
+        for tab in self.tabs.values():
+            updates |= tab.restore(request)
+        if visit.lost:
+            visit.lost, visit.banner = False, "lost"
+            updates[self.banner] = note("warn", self._texts("lost.forgotten"))
         return updates
 
     def poll(self, request: gr.Request) -> Updates:
@@ -103,19 +111,16 @@ class Page:
         except OtherBrowserError:
             return {self.banner: gr.skip()}
         state = self._api_state()
-        before, visit.banner = visit.banner, state
-        if state == before:
+        before = visit.banner
+        if before != "lost" or state != "ok":
+            visit.banner = state
+        if state == before or (before == "lost" and state == "ok"):
             return {self.banner: gr.skip()}
         if before in _FAILURES and state == "ok":
             visit.banner = "back"
             cleared = {tab.notice: "" for tab in self.tabs.values()}
             return {self.banner: note("good", self._texts("banner.back")), **cleared}
         return {self.banner: self._banner(state)}
-
-    def leave(self, request: gr.Request, *form: Any) -> None:
-        """Hand this visit over to the page in the other language."""
-        self.pupil.keep_form(request, *form)
-        self._visits.hand_over(request)
 
     def _api_state(self) -> str:
         health = self._api.health()
@@ -131,9 +136,3 @@ class Page:
         if state == "ok":
             return ""
         return note("bad" if state in _FAILURES else "info", self._texts(f"banner.{state}"))
-
-    def _remember(self, name: str) -> Any:
-        def remember(request: gr.Request) -> None:
-            self._visits.of(request).tab = name
-
-        return remember

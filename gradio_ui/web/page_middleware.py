@@ -8,7 +8,7 @@ from pathlib import Path
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gradio_ui.texts import LANGUAGES, Language
+from gradio_ui.texts import LANGUAGES, Language, Texts
 from gradio_ui.web.gradio_internals import prepare_page
 
 SCRIPT = Path(__file__).with_name("page.js")
@@ -55,7 +55,10 @@ class _PageSender:
         headers = MutableHeaders(scope=self._start)
         if "html" in headers.get("content-type", ""):
             # "<" inside a value could end the script.
-            settings = json.dumps({"language": self._language}).replace("<", "\\u003c")
+            texts = Texts(self._language)
+            lost = {"title": texts("lost.title"), "text": texts("lost.text")}
+            settings = json.dumps({"language": self._language, "lost": lost})
+            settings = settings.replace("<", "\\u003c")
             script = f"<script>window.studentSuccess = {settings};\n{self._script}</script>"
             body = prepare_page(body.decode("utf-8"), self._language, script).encode()
         headers["content-length"] = str(len(body))

@@ -57,6 +57,7 @@ def _explain(predictor: Predictor, explainer: Explainer, student: StudentFeature
                 "level": predictor.interval_level,
             },
             "horizon": prediction.horizon,
+            "at_risk": prediction.at_risk,
             **wire_names(explanation),
             "what_if": [wire_names(item) for item in explanation["what_if"]],
         }

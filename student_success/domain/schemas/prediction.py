@@ -101,6 +101,7 @@ class ExplainAnswer(ResponseBody):
     pass_probability: float = Field(ge=0, le=1)
     interval: Interval
     horizon: Horizon
+    at_risk: bool = Field(description="The alarm, as in the answer of `/predict`.")
     baseline: float = Field(
         description="Of the average pupil of whom as many period grades are known."
     )
