@@ -12,7 +12,9 @@ from student_success import __version__
 from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, STATIC_FILES, Endpoint
 from student_success.domain.schemas.base import ErrorAnswer
+from student_success.domain.students import GRADE_MAX, GRADE_MIN, PASS_GRADE, SCALE
 
+_BETTER = "more" if SCALE.better == "higher" else "less"
 _REF = "#/components/schemas/{model}"
 _ALWAYS_POSSIBLE = (400, 431, 500)
 _MEANING = {
@@ -76,8 +78,8 @@ def description() -> dict[str, Any]:
         "info": {
             "title": "Student success",
             "version": __version__,
-            "description": "Predicts a pupil's final grade (0 to 20), whether the pupil passes (10 "
-            "or more), and how certain that is.",
+            "description": f"Predicts a pupil's final grade ({GRADE_MIN:g} to {GRADE_MAX:g}), "
+            f"whether the pupil passes ({PASS_GRADE:g} or {_BETTER}), and how certain that is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": paths,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from student_success.core.errors import DatasetError
+from student_success.domain.students import PREDICTED
 from student_success.domain.tabular import REFERENCE, find_columns
 
 Format = Literal["csv", "parquet"]
@@ -15,7 +16,7 @@ FORMATS: Mapping[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "p
 OUTPUT_COLUMNS = (
     "line",
     REFERENCE,
-    "predicted_G3",
+    PREDICTED,
     "decision",
     "pass_probability",
     "interval_low",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from student_success.domain.students import FEATURES, Feature, StudentFeatures
+from student_success.domain.students import FEATURES, PERIODS, Feature, StudentFeatures
 from student_success.domain.tabular import REFERENCE, feature_of, parse_cell, request_body_of
 
 Floats = NDArray[np.float64]
@@ -108,7 +109,8 @@ def validate(
     valid = np.ones(rows, dtype=bool)
     for column in codes.values():
         valid &= ~np.isinf(column)
-    valid &= ~np.isnan(codes["G1"]) | np.isnan(codes["G2"])
+    for earlier, later in pairwise(PERIODS):
+        valid &= ~np.isnan(codes[earlier]) | np.isnan(codes[later])
     if references is not None:
         # Invalid references are rare: check all of them together first.
         field = StudentFeatures.model_fields[REFERENCE]

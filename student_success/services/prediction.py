@@ -212,7 +212,7 @@ def make_answer(
         created_us=now,
         inputs_json=student.__pydantic_serializer__.to_json(student, exclude=_REFERENCE).decode(),
         reference=student.reference,
-        predicted_g3=prediction.grade,
+        predicted_grade=prediction.grade,
         decision=prediction.decision.value,
         pass_probability=prediction.pass_probability,
         interval_low=prediction.low,
@@ -226,8 +226,8 @@ def make_answer(
 
 
 @lru_cache(maxsize=512)
-def _interval(low: int, high: int, level: float) -> Interval:
-    """Return an interval; a model has 231 different ones, and none is ever modified."""
+def _interval(low: float, high: float, level: float) -> Interval:
+    """Return an interval; a model has few different ones, and none is ever modified."""
     return _construct(Interval, {"low": low, "high": high, "level": level})
 
 

@@ -78,7 +78,7 @@ def live(engine: Engine, *, limit: int) -> dict[str, Live]:
         If the database cannot be read.
     """
     newest = (
-        select(outcomes.c.prediction_id, outcomes.c.actual_g3)
+        select(outcomes.c.prediction_id, outcomes.c.actual_grade)
         .order_by(outcomes.c.created_us.desc())
         .limit(limit)
         .subquery()
@@ -87,9 +87,9 @@ def live(engine: Engine, *, limit: int) -> dict[str, Live]:
     ranked = (
         select(
             log.horizon,
-            func.abs(log.predicted_g3 - newest.c.actual_g3).label("error"),
+            func.abs(log.predicted_grade - newest.c.actual_grade).label("error"),
             case(
-                (newest.c.actual_g3.between(log.interval_low, log.interval_high), 1.0), else_=0.0
+                (newest.c.actual_grade.between(log.interval_low, log.interval_high), 1.0), else_=0.0
             ).label("within"),
             func.row_number()
             .over(
@@ -157,7 +157,7 @@ def current_pupils(engine: Engine, *, limit: int, model_version: str) -> tuple[C
         horizon_key = hash((pupil, row.horizon))
         if row.model_version == model_version and horizon_key not in horizons_seen:
             horizons_seen.add(horizon_key)
-            predictions.setdefault(row.horizon, Counter())[rounded(row.predicted_g3)] += 1
+            predictions.setdefault(row.horizon, Counter())[rounded(row.predicted_grade)] += 1
     return CurrentPupils(features, predictions), rows_read
 
 
@@ -169,7 +169,7 @@ def _newest(engine: Engine, limit: int) -> Iterator[Any]:
         log.reference,
         log.inputs_json,
         log.horizon,
-        log.predicted_g3,
+        log.predicted_grade,
         log.model_version,
     ).order_by(log.id.desc())
     below: int | None = None
@@ -195,12 +195,12 @@ class PupilWithOutcome:
     ----------
     inputs_json
         Features of the prediction with the most known grades; of several such, the last one.
-    actual_g3
-        0 to 20.
+    actual_grade
+        On the scale of the profile.
     """
 
     inputs_json: str
-    actual_g3: int
+    actual_grade: float
 
 
 def pupils_with_outcomes(engine: Engine, *, until_us: int) -> list[PupilWithOutcome]:
@@ -219,7 +219,7 @@ def pupils_with_outcomes(engine: Engine, *, until_us: int) -> list[PupilWithOutc
     """
     log = inference_logs.c
     query = (
-        select(log.session_id, log.reference, log.inputs_json, log.horizon, outcomes.c.actual_g3)
+        select(log.session_id, log.reference, log.inputs_json, log.horizon, outcomes.c.actual_grade)
         .join(outcomes, outcomes.c.prediction_id == log.prediction_id)
         .where(outcomes.c.created_us <= until_us)
         .order_by(log.id)
@@ -231,5 +231,5 @@ def pupils_with_outcomes(engine: Engine, *, until_us: int) -> list[PupilWithOutc
             pupil = row.session_id, row.reference or row.inputs_json
             known = order.index(Horizon(row.horizon))
             if pupil not in best or known >= best[pupil][0]:
-                best[pupil] = known, PupilWithOutcome(row.inputs_json, row.actual_g3)
+                best[pupil] = known, PupilWithOutcome(row.inputs_json, row.actual_grade)
     return [pupil for _, pupil in best.values()]

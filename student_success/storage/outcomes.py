@@ -50,7 +50,7 @@ class _Predictions:
     sessions: dict[str, str] = field(default_factory=dict)
     pupil_of: dict[str, Pupil] = field(default_factory=dict)
     of_pupil: dict[Pupil, list[str]] = field(default_factory=dict)
-    grades: dict[str, int] = field(default_factory=dict)
+    grades: dict[str, float] = field(default_factory=dict)
 
     def add(self, rows: Iterable[Any]) -> None:
         for row in rows:
@@ -60,8 +60,8 @@ class _Predictions:
             self.sessions[row.prediction_id] = row.session_id
             self.pupil_of[row.prediction_id] = pupil
             self.of_pupil.setdefault(pupil, []).append(row.prediction_id)
-            if row.actual_g3 is not None:
-                self.grades[row.prediction_id] = row.actual_g3
+            if row.actual_grade is not None:
+                self.grades[row.prediction_id] = row.actual_grade
 
 
 class Outcomes:
@@ -111,12 +111,12 @@ class Outcomes:
                     rejected.append(RejectedOutcome(index=index, error=code, message=message))
                     continue
                 for prediction_id in prediction_ids:
-                    known.grades[prediction_id] = item.actual_G3
+                    known.grades[prediction_id] = item.obtained
                     rows.append(
                         {
                             "prediction_id": prediction_id,
                             "session_id": known.sessions[prediction_id],
-                            "actual_g3": item.actual_G3,
+                            "actual_grade": item.obtained,
                             "created_us": now,
                         }
                     )
@@ -136,7 +136,7 @@ def _match(item: Outcome, known: _Predictions) -> tuple[list[str], tuple[str, st
     if pupil is None or not named:
         return [], UNKNOWN
     predictions = known.of_pupil[pupil]
-    if any(known.grades.get(id_, item.actual_G3) != item.actual_G3 for id_ in predictions):
+    if any(known.grades.get(id_, item.obtained) != item.obtained for id_ in predictions):
         return [], CONFLICT
     if all(id_ in known.grades for id_ in named):
         return [], REPEATED
@@ -174,7 +174,7 @@ def _rows() -> Select[Any]:
         inference_logs.c.prediction_id,
         inference_logs.c.session_id,
         inference_logs.c.reference,
-        outcomes.c.actual_g3,
+        outcomes.c.actual_grade,
     ).outerjoin(outcomes, outcomes.c.prediction_id == inference_logs.c.prediction_id)
 
 

@@ -35,12 +35,12 @@ inference_logs = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("inputs_json", Text, nullable=False),
     Column("reference", String(64)),
-    Column("predicted_g3", Float, nullable=False),
+    Column("predicted_grade", Float, nullable=False),
     Column("decision", String(16), nullable=False),
     Column("pass_probability", Float, nullable=False),
-    Column("interval_low", SmallInteger, nullable=False),
-    Column("interval_high", SmallInteger, nullable=False),
-    Column("horizon", String(8), nullable=False),
+    Column("interval_low", Float, nullable=False),
+    Column("interval_high", Float, nullable=False),
+    Column("horizon", String(200), nullable=False),
     Column("at_risk", Boolean, nullable=False),
     Column("model_version", String(20), nullable=False),
     # Rows of before this column were all computed at this level.
@@ -63,7 +63,7 @@ outcomes = Table(
     metadata,
     Column("prediction_id", String(32), primary_key=True),
     Column("session_id", String(128), nullable=False, index=True),
-    Column("actual_g3", SmallInteger, nullable=False),
+    Column("actual_grade", Float, nullable=False),
     Column("created_us", BigInteger, nullable=False, index=True),
 )
 

@@ -87,12 +87,12 @@ def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> 
             # The bounds of the features have changed since the prediction.
             logger.warning("outcome_not_learnt_from")
             continue
-        if not SCALE.has(pupil.actual_g3):
+        if not SCALE.has(pupil.actual_grade):
             # So have the grades that exist.
             logger.warning("outcome_not_learnt_from")
             continue
         row = {name: getattr(student, name) for name in FEATURE_NAMES}
-        row[TARGET] = float(pupil.actual_g3)
+        row[TARGET] = float(pupil.actual_grade)
         known = tuple(name for name in PERIODS if row[name] is not None)
         if _key(row, known) not in existing:
             rows.append(row)

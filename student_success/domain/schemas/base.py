@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic_core import PydanticCustomError
 
-from student_success.domain.students import ACTUAL, BASELINE, PREDICTED, WITHOUT_NUL
+from student_success.domain.students import (
+    ACTUAL,
+    BASELINE,
+    GRADE_MAX,
+    GRADE_MIN,
+    PREDICTED,
+    SCALE,
+    WITHOUT_NUL,
+    Whole,
+)
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -18,6 +28,31 @@ MAX_ID = 2**63 - 1
 
 SessionId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=WITHOUT_NUL)]
+
+
+def _existing(grade: float) -> float:
+    if not SCALE.has(grade):
+        raise PydanticCustomError(
+            "no_such_grade",
+            "There is no such grade: the grades go from {minimum} to {maximum} in steps of {step}",
+            {name: f"{getattr(SCALE, name):g}" for name in ("minimum", "maximum", "step")},
+        )
+    return SCALE.grade(round(SCALE.level(grade)))
+
+
+if TYPE_CHECKING:
+    GradeNumber = float
+    GivenGrade = float
+else:
+    GradeNumber = int if SCALE.is_whole else float
+    """Type of the grades that exist."""
+    GivenGrade = Annotated[
+        GradeNumber,
+        Field(ge=GRADE_MIN, le=GRADE_MAX),
+        *([Whole] if SCALE.is_whole else [Field(allow_inf_nan=False)]),
+        AfterValidator(_existing),
+    ]
+    """A grade in a request: one that exists, or an error."""
 
 
 class RequestBody(BaseModel):

@@ -10,15 +10,20 @@ from student_success.domain.decision import Decision
 from student_success.domain.schemas.base import (
     BATCH_LIMIT,
     MAX_ID,
+    GivenGrade,
+    GradeNumber,
     RequestBody,
     ResponseBody,
     SessionId,
+    named_by_profile,
 )
 from student_success.domain.schemas.prediction import Interval
-from student_success.domain.students import GRADE_MAX, GRADE_MIN, WITHOUT_NUL, Horizon, Whole
+from student_success.domain.students import ACTUAL, PASS_LEVEL, SCALE, WITHOUT_NUL, Horizon
 
 HISTORY_LIMIT = 1000
 """Largest number of predictions in one response."""
+_PASSED = SCALE.grade(min(PASS_LEVEL + 1, SCALE.highest))
+_FAILED = SCALE.grade(PASS_LEVEL - 1)
 
 
 class HistoryQuery(RequestBody):
@@ -29,6 +34,7 @@ class HistoryQuery(RequestBody):
     before_id: int | None = Field(None, ge=1, le=MAX_ID)
 
 
+@named_by_profile
 class HistoryRow(ResponseBody):
     """One prediction as it was made, and the grade really obtained once it is known."""
 
@@ -38,14 +44,14 @@ class HistoryRow(ResponseBody):
     timestamp: str
     inputs_json: dict[str, Any]
     reference: str | None
-    predicted_G3: float
+    grade: float
     decision: Decision
     pass_probability: float
     interval: Interval
     horizon: Horizon
     at_risk: bool
     model_version: str
-    actual_G3: int | None
+    actual: GradeNumber | None
 
 
 class ErasureAnswer(ResponseBody):
@@ -55,13 +61,10 @@ class ErasureAnswer(ResponseBody):
     erased: int
 
 
-class Outcome(RequestBody):
-    """The grade that a pupil really obtained; the pupil by a prediction, or as the caller does."""
-
+class _OfPupil(RequestBody):
     prediction_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     session_id: SessionId | None = None
     reference: Annotated[str, Field(min_length=1, max_length=64, pattern=WITHOUT_NUL)] | None = None
-    actual_G3: Annotated[int, Field(ge=GRADE_MIN, le=GRADE_MAX), Whole]
 
     @model_validator(mode="after")
     def _one_pupil(self) -> Self:
@@ -72,6 +75,19 @@ class Outcome(RequestBody):
             raise ValueError("name the prediction_id, or both session_id and reference")
         return self
 
+    @property
+    def obtained(self) -> float:
+        """The grade obtained, a whole number where all grades are."""
+        grade: float = getattr(self, ACTUAL)
+        return grade
+
+
+@named_by_profile
+class Outcome(_OfPupil):
+    """The grade that a pupil really obtained; the pupil by a prediction, or as the caller does."""
+
+    actual: GivenGrade
+
 
 class OutcomesRequest(RequestBody):
     """Up to 10,000 outcomes."""
@@ -81,8 +97,8 @@ class OutcomesRequest(RequestBody):
             "examples": [
                 {
                     "outcomes": [
-                        {"session_id": "class-3b", "reference": "P-0007", "actual_G3": 11},
-                        {"prediction_id": "0190b0e2f4c17d3a9c5e8f6b2a4d1c07", "actual_G3": 9},
+                        {"session_id": "class-3b", "reference": "P-0007", ACTUAL: _PASSED},
+                        {"prediction_id": "0190b0e2f4c17d3a9c5e8f6b2a4d1c07", ACTUAL: _FAILED},
                     ]
                 }
             ]

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, FailFast, Field
 from student_success.domain.decision import Decision
 from student_success.domain.schemas.base import (
     BATCH_LIMIT,
+    GradeNumber,
     RequestBody,
     ResponseBody,
     named_by_profile,
@@ -19,6 +20,7 @@ from student_success.domain.students import (
     GRADE_MAX,
     GRADE_MIN,
     PREDICTED,
+    SCALE,
     Horizon,
     StudentFeatures,
 )
@@ -38,8 +40,14 @@ class Students(RequestBody):
 class Interval(ResponseBody):
     """Whole grades between which the final grade lies with probability `level`."""
 
-    low: int = Field(ge=0, le=20)
-    high: int = Field(ge=0, le=20)
+    model_config = ConfigDict(
+        json_schema_extra=None
+        if SCALE.is_whole
+        else {"description": "Grades that exist; the final grade lies between with `level`."}
+    )
+
+    low: GradeNumber = Field(ge=GradeNumber(GRADE_MIN), le=GradeNumber(GRADE_MAX))
+    high: GradeNumber = Field(ge=GradeNumber(GRADE_MIN), le=GradeNumber(GRADE_MAX))
     level: float
 
 

@@ -156,7 +156,7 @@ class History:
             Only rows with a smaller id: the next page starts below the last id of this one.
         """
         query = (
-            select(inference_logs, outcomes.c.actual_g3)
+            select(inference_logs, outcomes.c.actual_grade)
             .outerjoin(outcomes, outcomes.c.prediction_id == inference_logs.c.prediction_id)
             .order_by(inference_logs.c.id.desc())
             .limit(limit)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine
 
 from student_success.core.clock import iso
+from student_success.domain.students import ACTUAL, PREDICTED, SCALE
 from student_success.storage.tables import inference_logs
 
 _ROWS_PER_STATEMENT = 64
@@ -23,8 +24,8 @@ class PredictionRow(NamedTuple):
         Microseconds since 1970.
     inputs_json
         The pupil's features as JSON, without the reference.
-    predicted_g3, interval_low, interval_high
-        Grades, 0 to 20.
+    predicted_grade, interval_low, interval_high
+        Grades on the scale of the profile.
     interval_level
         Share of grades that the interval is made to hold, 0 to 1.
     """
@@ -34,11 +35,11 @@ class PredictionRow(NamedTuple):
     created_us: int
     inputs_json: str
     reference: str | None
-    predicted_g3: float
+    predicted_grade: float
     decision: str
     pass_probability: float
-    interval_low: int
-    interval_high: int
+    interval_low: float
+    interval_high: float
     interval_level: float
     horizon: str
     at_risk: bool
@@ -46,6 +47,11 @@ class PredictionRow(NamedTuple):
 
 
 COLUMNS = PredictionRow._fields
+
+
+def _number(grade: float | None) -> float | None:
+    """Return a grade that exists as requests and answers write it; columns hold any number."""
+    return grade if grade is None or not SCALE.is_whole else round(grade)
 
 
 def public(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -57,18 +63,18 @@ def public(row: Mapping[Any, Any]) -> dict[str, Any]:
         "timestamp": iso(row["created_us"]),
         "inputs_json": json.loads(row["inputs_json"]),
         "reference": row["reference"],
-        "predicted_G3": row["predicted_g3"],
+        PREDICTED: row["predicted_grade"],
         "decision": row["decision"],
         "pass_probability": row["pass_probability"],
         "interval": {
-            "low": row["interval_low"],
-            "high": row["interval_high"],
+            "low": _number(row["interval_low"]),
+            "high": _number(row["interval_high"]),
             "level": row["interval_level"],
         },
         "horizon": row["horizon"],
         "at_risk": bool(row["at_risk"]),
         "model_version": row["model_version"],
-        "actual_G3": row["actual_g3"],
+        ACTUAL: _number(row["actual_grade"]),
     }
 
 

@@ -55,7 +55,7 @@ def outcome(prediction_id: str) -> dict[str, Any]:
     return {
         "prediction_id": prediction_id,
         "session_id": "s",
-        "actual_g3": 10,
+        "actual_grade": 10,
         "created_us": 1,
     }
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text, update
 
 from student_success.storage.deployments import _GENESIS, Deployments, _chain
 from student_success.storage.inference_log.history import History
 from student_success.storage.migrate import MIGRATIONS, migrate, schema_revision
+from student_success.storage.tables import inference_logs, outcomes
 from tests.unit.storage.inference_log.test_history import row as prediction_row
 
 ALIAS = "meilleur"
@@ -32,6 +33,13 @@ def old(engine: Engine) -> Engine:
     change_schema(engine, "0003", down=True)
     prediction = prediction_row(1, session="class-a")._asdict()
     del prediction["interval_level"]
+    prediction["predicted_g3"] = prediction.pop("predicted_grade")
+    outcome = {
+        "prediction_id": prediction["prediction_id"],
+        "session_id": "class-a",
+        "actual_g3": 13,
+        "created_us": 2,
+    }
     deployment = {
         "created_us": 1,
         "action": "promote",
@@ -45,6 +53,7 @@ def old(engine: Engine) -> Engine:
     deployment["hash"] = _chain(_GENESIS, deployment)
     tables = {
         "inference_logs": [prediction],
+        "outcomes": [outcome],
         "deployments": [{"id": 1, **deployment}],
         "snapshots": [
             {
@@ -88,13 +97,30 @@ def test_old_database_keeps_its_rows_audit_log_and_alias(
     migrate(database_url, state_dir=tmp_path)
 
     [shown] = History(old).page(limit=10)
-    assert shown["interval"] == {"low": 10, "high": 14, "level": 0.9}
+    # As text: 10 is not 10.0 to a client.
+    assert json.dumps(shown["interval"]) == '{"low": 10, "high": 14, "level": 0.9}'
+    assert json.dumps([shown["predicted_G3"], shown["actual_G3"]]) == "[12.5, 13]"
     record = Deployments(old)
     assert record.verify() == []
     assert record.alias_state(ALIAS) == ("3", "4")
     assert names(old, "snapshots", "name") == ["drift"]
     assert names(old, "idempotency_keys", "key_hash") == []
     assert names(old, "alias_state", "name") == [ALIAS]
+
+
+def test_migrated_database_holds_grades_of_any_scale_and_long_horizons(
+    old: Engine, database_url: str, tmp_path: Path
+) -> None:
+    migrate(database_url, state_dir=tmp_path)
+    horizon = "+".join(f"period_{number}" for number in range(8))
+    with old.begin() as connection:
+        connection.execute(update(inference_logs).values(interval_low=1.5, horizon=horizon))
+        connection.execute(update(outcomes).values(actual_grade=97.5))
+    with old.connect() as connection:
+        assert connection.execute(
+            select(inference_logs.c.interval_low, inference_logs.c.horizon)
+        ).one() == (1.5, horizon)
+        assert connection.execute(select(outcomes.c.actual_grade)).scalar_one() == 97.5
 
 
 def test_removed_newest_row_is_still_detected_in_a_migrated_database(

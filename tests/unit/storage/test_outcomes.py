@@ -27,7 +27,7 @@ def add(engine: Engine, prediction_id: str, **changed: Any) -> str:
         "created_us": 1,
         "inputs_json": json.dumps(EXAMPLE),
         "reference": None,
-        "predicted_g3": 10.0,
+        "predicted_grade": 10.0,
         "decision": "reussite",
         "pass_probability": 0.6,
         "interval_low": 8,
@@ -52,7 +52,7 @@ def by_reference(reference: str, grade: int, session_id: str = "class") -> Outco
 
 def recorded(engine: Engine) -> dict[str, int]:
     with engine.connect() as connection:
-        rows = connection.execute(select(outcomes.c.prediction_id, outcomes.c.actual_g3))
+        rows = connection.execute(select(outcomes.c.prediction_id, outcomes.c.actual_grade))
         return {row[0]: row[1] for row in rows}
 
 
@@ -184,25 +184,25 @@ def figures(engine: Engine, limit: int = 100) -> Mapping[str, tuple[int, float, 
 
 def test_live_figures_are_means_by_horizon(engine: Engine) -> None:
     assert figures(engine) == {}
-    add(engine, "a", predicted_g3=10.0)
-    add(engine, "b", predicted_g3=12.5)
+    add(engine, "a", predicted_grade=10.0)
+    add(engine, "b", predicted_grade=12.5)
     add(engine, "c", horizon="none")
-    add(engine, "without outcome", predicted_g3=0.0)
+    add(engine, "without outcome", predicted_grade=0.0)
     record(engine, by_id("a", 12), by_id("b", 13), by_id("c", 20))
     assert figures(engine) == {"G1+G2": (2, 1.25, 0.5), "none": (1, 10.0, 0.0)}
 
 
 def test_last_prediction_of_a_pupil_counts(engine: Engine) -> None:
     for number in range(5):
-        add(engine, f"try {number}", reference="P-1", predicted_g3=float(number))
-    add(engine, "early", reference="P-1", predicted_g3=10.0, horizon="G1")
+        add(engine, f"try {number}", reference="P-1", predicted_grade=float(number))
+    add(engine, "early", reference="P-1", predicted_grade=10.0, horizon="G1")
     record(engine, by_reference("P-1", 10))
     assert figures(engine) == {"G1+G2": (1, 6.0, 1.0), "G1": (1, 0.0, 1.0)}
 
 
 def test_newest_outcomes_count(engine: Engine) -> None:
-    add(engine, "old", predicted_g3=0.0)
-    add(engine, "new", predicted_g3=19.0)
+    add(engine, "old", predicted_grade=0.0)
+    add(engine, "new", predicted_grade=19.0)
     record(engine, by_id("old", 20))
     record(engine, by_id("new", 20))
     assert figures(engine, limit=1) == {"G1+G2": (1, 1.0, 0.0)}
@@ -210,11 +210,11 @@ def test_newest_outcomes_count(engine: Engine) -> None:
 
 def test_pupils_of_today_are_counted_once(engine: Engine) -> None:
     early = json.dumps({**EXAMPLE, "G2": None})
-    add(engine, "a", reference="P-1", inputs_json=early, horizon="G1", predicted_g3=9.0)
+    add(engine, "a", reference="P-1", inputs_json=early, horizon="G1", predicted_grade=9.0)
     add(engine, "b", reference="P-1")
     add(engine, "c")
     add(engine, "again")
-    add(engine, "d", session_id="another", predicted_g3=11.26)
+    add(engine, "d", session_id="another", predicted_grade=11.26)
     add(engine, "e", session_id="third", model_version="1")
     seen, rows = observations.current_pupils(engine, limit=1000, model_version="seed")
     assert rows == 6

@@ -30,7 +30,7 @@ def of_sqlite(database_url: str) -> None:
 
 
 def outcome(number: int | str) -> dict[str, Any]:
-    return {"prediction_id": f"{number}", "session_id": "s", "actual_g3": 1, "created_us": 0}
+    return {"prediction_id": f"{number}", "session_id": "s", "actual_grade": 1, "created_us": 0}
 
 
 def write(engine: Engine, number: int | str) -> None:

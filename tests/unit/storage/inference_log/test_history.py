@@ -48,7 +48,7 @@ def row(
         created_us=at,
         inputs_json='{"age":17}',
         reference=reference,
-        predicted_g3=12.5,
+        predicted_grade=12.5,
         decision="reussite",
         pass_probability=0.9,
         interval_low=10,
@@ -412,7 +412,7 @@ def test_page_shows_one_session_only_and_outcomes_beside(history: History) -> No
     fill(history, row(1, session="a"), row(2, session="b"), row(3, session="a"))
     with writing(history._engine) as connection:
         values = {"prediction_id": f"{3:032x}", "session_id": "a"}
-        connection.execute(insert(outcomes).values(**values, actual_g3=11, created_us=1))
+        connection.execute(insert(outcomes).values(**values, actual_grade=11, created_us=1))
     page = history.page(limit=10, session_id="a")
     assert [item["actual_G3"] for item in page] == [11, None]
     assert [item["session_id"] for item in page] == ["a", "a"]
@@ -425,7 +425,7 @@ def remember(history: History, number: int, session: str) -> None:
     with writing(history._engine) as connection:
         connection.execute(
             insert(outcomes).values(
-                prediction_id=f"{number:032x}", session_id=session, actual_g3=1, created_us=1
+                prediction_id=f"{number:032x}", session_id=session, actual_grade=1, created_us=1
             )
         )
 
