@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from student_success.domain.profile import Text
+from student_success.domain.tables.problems import TEXTS as PROBLEMS
 
 Language = Literal["fr", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -23,13 +24,14 @@ _NO_BREAK_SPACE = "\u00a0"
 
 @cache
 def table() -> Mapping[str, Mapping[str, str]]:
-    """Return every text: key to language to text."""
+    """Return every text: key to language to text; those about tables start with ``problem.``."""
     with TABLE.open("rb") as file:
-        return {
+        texts = {
             f"{section}.{name}": dict(translations)
             for section, entries in tomllib.load(file).items()
             for name, translations in entries.items()
         }
+    return texts | {f"problem.{code}": dict(text) for code, text in PROBLEMS.items()}
 
 
 class Texts:

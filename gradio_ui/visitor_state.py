@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gradio_ui.files.class_file import ClassFile
 from gradio_ui.files.rows import ScoredPupil
+from student_success.domain.tables.columns import Choices
+from student_success.domain.tables.pupils import PupilList
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -21,6 +22,11 @@ IDLE_SECONDS = 2 * 3600.0
 ADMIN_IDLE_SECONDS = 30 * 60.0
 MAX_VISITS = 1000
 """Above this number the visit that was idle longest is forgotten."""
+MAX_ROWS = 200_000
+"""Above this number of rows in the class lists of all visits, the lists idle longest are forgotten.
+
+A row takes 1 to 2 kB.
+"""
 
 
 class OtherBrowserError(Exception):
@@ -75,6 +81,8 @@ class Visit:
         For each page of the history turned so far, the ``before_id`` it was read with.
     banner
         The last state of the API that the page has shown.
+    choices
+        What the reader said about class lists, by their titles.
     versions_outdated
         Whether the list of versions must be read again.
     """
@@ -87,7 +95,8 @@ class Visit:
     form: dict[str, str] = field(default_factory=dict)
     invalid_fields: frozenset[str] = frozenset()
     pupil: ShownPupil | None = None
-    class_file: ClassFile | None = None
+    class_file: PupilList | None = None
+    choices: dict[tuple[str, ...], Choices] = field(default_factory=dict)
     scored: tuple[ScoredPupil, ...] = ()
     history: tuple[dict[str, Any], ...] = ()
     previous_pages: tuple[int, ...] = ()
@@ -96,6 +105,12 @@ class Visit:
     versions_outdated: bool = True
     _admin_token: str | None = field(default=None, repr=False)
     _admin_last_used: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """Rows of class lists that are kept."""
+        read = self.class_file
+        return len(self.scored) + (len(read.pupils) + len(read.invalid) if read else 0)
 
     @property
     def admin_token(self) -> str | None:
@@ -191,6 +206,12 @@ class Visits:
             if now - oldest.last_used <= IDLE_SECONDS and len(self._visits) <= MAX_VISITS:
                 break
             del self._visits[session_hash]
+        rows = sum(visit.rows for visit in self._visits.values())
+        for visit in list(self._visits.values())[:-1]:
+            if rows <= MAX_ROWS:
+                break
+            rows -= visit.rows
+            visit.class_file, visit.scored = None, ()
 
 
 def _same_text(left: str, right: str) -> bool:

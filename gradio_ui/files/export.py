@@ -9,23 +9,20 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import unicodedata
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from openpyxl import Workbook
-from openpyxl.cell import WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-from openpyxl.styles import Font
+from xlsxwriter import Workbook
+
+from student_success.domain.tables.cells import escape_formula
 
 Format = Literal["csv", "xlsx"]
 _MEDIA_TYPES = {
     "csv": "text/csv;charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
 }
-# East Asian spreadsheets also treat the full-width characters as the start of a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-_LINE_BREAKS = ("\t", "\r", "\n")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 SAVE_SCRIPT = """
 (file) => {
@@ -68,46 +65,31 @@ def build_file(
     }
 
 
-def escape_formula(value: Any) -> Any:
-    """Put an apostrophe before text that a spreadsheet would run as a formula."""
-    if not isinstance(value, str):
-        return value
-    # Blanks and invisible characters before a formula do not stop a spreadsheet.
-    visible = next((i for i, c in enumerate(value) if unicodedata.category(c)[0] not in "ZC"), 0)
-    if value.startswith(_LINE_BREAKS) or value.startswith(_FORMULA_STARTS, visible):
-        return f"'{value}"
-    return value
-
-
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]], decimal_comma: bool) -> bytes:
     def written(value: Any) -> Any:
         if decimal_comma and isinstance(value, float):
             return str(value).replace(".", ",")
-        return escape_formula(value)
+        return escape_formula(value) if isinstance(value, str) else value
 
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";" if decimal_comma else ",")
-    writer.writerow([escape_formula(title) for title in header])
-    writer.writerows([written(value) for value in row] for row in rows)
+    writer.writerows([written(value) for value in row] for row in (header, *rows))
     # With a byte order mark spreadsheets read the file as UTF-8.
     return text.getvalue().encode("utf-8-sig")
 
 
 def _xlsx(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    def written(value: Any) -> Any:
-        # An XLSX file cannot hold control characters.
-        value = escape_formula(value)
-        return ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value
-
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("1")
-    sheet.freeze_panes = "A2"
-    titles = [WriteOnlyCell(sheet, value=written(title)) for title in header]
-    for cell in titles:
-        cell.font = Font(bold=True)
-    sheet.append(titles)
-    for row in rows:
-        sheet.append([written(value) for value in row])
     out = io.BytesIO()
-    book.save(out)
+    with Workbook(out, {"in_memory": True}) as book:
+        sheet = book.add_worksheet("1")
+        sheet.freeze_panes(1, 0)
+        bold = book.add_format({"bold": True})
+        for number, row in enumerate((header, *rows)):
+            for column, value in enumerate(row):
+                if isinstance(value, str):
+                    # An XLSX file cannot hold control characters.
+                    text = _CONTROL_CHARACTERS.sub("", escape_formula(value))
+                    sheet.write_string(number, column, text, None if number else bold)
+                elif value is not None:
+                    sheet.write(number, column, value)
     return out.getvalue()

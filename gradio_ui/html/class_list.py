@@ -5,43 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from gradio_ui.files.class_file import ClassFile
-from gradio_ui.files.rows import InvalidCell, ScoredPupil
+from gradio_ui.files.rows import ScoredPupil
 from gradio_ui.html.grade_scale import distribution, grade_strip
 from gradio_ui.html.labels import decision_badge, decision_name, horizon_name
 from gradio_ui.html.markup import Content, Html, badge, element, facts, figure, note, table
 from gradio_ui.texts import Texts
 from student_success.domain.students import FEATURE_NAMES
+from student_success.domain.tables.problems import Problem
+from student_success.domain.tables.pupils import PupilList
 
 Filter = Literal["all", "at_risk", "fail", "pass"]
 FILTERS: tuple[Filter, ...] = get_args(Filter)
 ROWS_PER_PAGE = 50
 _MAX_INVALID_SHOWN = 200
-_MAX_IGNORED_SHOWN = 20
 
 
-def summary(texts: Texts, class_file: ClassFile) -> str:
-    """Describe what was read, and what has to be corrected."""
-    invalid, ignored = class_file.invalid, class_file.ignored
-    sentences = [texts("class.read", rows=texts.number(class_file.rows, 0))]
-    if invalid:
-        bad, good = texts.number(len(invalid), 0), texts.number(len(class_file.pupils), 0)
+def summary(texts: Texts, class_list: PupilList) -> str:
+    """Describe what was read, what must be confirmed, and what has to be corrected."""
+    invalid, questions = class_list.invalid, class_list.questions
+    sentences = [texts("class.read", rows=texts.number(class_list.rows, 0))]
+    if class_list.problems:
+        bad = texts.number(class_list.problems, 0)
+        good = texts.number(len(class_list.pupils), 0)
         sentences.append(texts("class.bad", bad=bad, good=good))
-    else:
+    elif not questions:
         sentences.append(texts("class.all_good"))
-    if ignored:
-        listed = ", ".join(ignored[:_MAX_IGNORED_SHOWN])
-        more = "…" if len(ignored) > _MAX_IGNORED_SHOWN else ""
-        sentences.append(texts("class.ignored", columns=listed + more))
-    html = note("warn" if invalid else "good", " ".join(sentences))
+    sentences += [explain(texts, problem) for problem in class_list.notes]
+    level: Literal["warn", "good"] = "warn" if invalid or len(class_list.notes) > 1 else "good"
+    html = "".join(note("bad", explain(texts, question)) for question in questions)
+    html += note(level, " ".join(sentences))
     if invalid:
         rows = invalid_cell_rows(texts, invalid[:_MAX_INVALID_SHOWN])
         shown = [[str(value) for value in row] for row in rows]
         html += table(texts, texts("bad.caption"), invalid_cell_titles(texts), shown)
-    if len(invalid) > _MAX_INVALID_SHOWN:
-        total = texts.number(len(invalid), 0)
+    if class_list.problems > _MAX_INVALID_SHOWN:
+        total = texts.number(class_list.problems, 0)
         html += note("info", texts("bad.more", shown=_MAX_INVALID_SHOWN, total=total))
     return html
+
+
+def explain(texts: Texts, problem: Problem) -> str:
+    """Return a problem of a table in words."""
+    return texts(f"problem.{problem.code}", **problem.values)
 
 
 def invalid_cell_titles(texts: Texts) -> list[str]:
@@ -49,12 +54,9 @@ def invalid_cell_titles(texts: Texts) -> list[str]:
     return texts.many("bad", "line", "column", "value", "why")
 
 
-def invalid_cell_rows(texts: Texts, invalid: Sequence[InvalidCell]) -> list[list[Any]]:
+def invalid_cell_rows(texts: Texts, invalid: Sequence[Problem]) -> list[list[Any]]:
     """Return each invalid cell as a row of a table or file."""
-    return [
-        [cell.line or "", cell.column, cell.value, texts(cell.key, **cell.values)]
-        for cell in invalid
-    ]
+    return [[cell.line or "", cell.column, cell.value, explain(texts, cell)] for cell in invalid]
 
 
 def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
@@ -142,7 +144,8 @@ def ranking(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]], page: int) ->
 def result_titles(texts: Texts) -> list[str]:
     """Return the titles of `result_rows`."""
     names = ("place", "line", "reference", "grade", "low", "high", "probability", "verdict")
-    return [*texts.many("file", *names, "at_risk", "known", "version"), *FEATURE_NAMES]
+    more = ("at_risk", "known", "version", "session", "prediction")
+    return [*texts.many("file", *names, *more), *FEATURE_NAMES]
 
 
 def result_rows(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]]) -> list[list[Any]]:
@@ -160,6 +163,8 @@ def result_rows(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]]) -> list[l
             texts("file.yes" if scored.at_risk else "file.no"),
             horizon_name(texts, scored.horizon),
             scored.version,
+            scored.session_id,
+            scored.prediction_id,
             *(scored.pupil.features.get(name) for name in FEATURE_NAMES),
         ]
         for rank, scored in rows

@@ -52,7 +52,8 @@ def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
 def file_titles(texts: Texts) -> list[str]:
     """Return the titles of `file_rows`."""
     names = ("when", "reference", "grade", "probability", "verdict", "known", "version", "actual")
-    return [*texts.many("history", *names), *FEATURE_NAMES]
+    ids = texts.many("file", "session", "prediction")
+    return [*texts.many("history", *names), *ids, *FEATURE_NAMES]
 
 
 def file_rows(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
@@ -67,6 +68,8 @@ def file_rows(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]
             horizon_name(texts, row["horizon"]),
             version_name(texts, str(row["model_version"])),
             row[ACTUAL],
+            str(row["session_id"]),
+            str(row["prediction_id"]),
             *(row["inputs_json"].get(name) for name in FEATURE_NAMES),
         ]
         for row in rows

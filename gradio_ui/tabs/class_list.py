@@ -10,15 +10,18 @@ from typing import Any
 import gradio as gr
 
 from gradio_ui.api_client import ApiError
-from gradio_ui.files.class_file import parse_class_list, template
+from gradio_ui.files.class_file import read_class_list, template
 from gradio_ui.files.export import Format
-from gradio_ui.files.rows import Pupil, ScoredPupil
-from gradio_ui.files.spreadsheet import UnreadableError, read_sheet
+from gradio_ui.files.rows import ScoredPupil
 from gradio_ui.html import class_list as html
 from gradio_ui.html.markup import note, progress
 from gradio_ui.tabs.base import Tab, Updates, report_errors, small_button
+from gradio_ui.tabs.column_choice import ColumnChoice
 from gradio_ui.tabs.upload import SEND_SCRIPT, Upload, uploaded_file
 from gradio_ui.visitor_state import Visit
+from student_success.domain.tables.columns import Choices
+from student_success.domain.tables.problems import TableError
+from student_success.domain.tables.pupils import Pupil
 
 CHUNK_ROWS = 500
 _MAX_ATTEMPTS = 8
@@ -38,6 +41,7 @@ class ClassListTab(Tab):
         upload = Upload(texts, megabytes=self.settings.ui_max_upload_mb)
         self.add_notice()
         self.summary = gr.HTML("")
+        self.choice = ColumnChoice(texts)
         with gr.Row(elem_classes=["actions"]):
             self.start = gr.Button("", variant="primary", visible=False, elem_id="score")
             self.save_invalid = small_button(texts("class.bad_file"), "bad-cells", visible=False)
@@ -48,13 +52,22 @@ class ClassListTab(Tab):
 
         results = [self.results, self.overview, self.filter, self.search, self.table, self.page]
         checked = [self.summary, self.start, self.save_invalid, self.progress]
-        self.outputs = [self.notice, *checked, *results]
+        self.outputs = [self.notice, *checked, *self.choice.outputs, *results]
+        read = [self.notice, *checked, *self.choice.outputs, self.results]
         self.bind(
             upload.zone.click,
             self.check,
             [upload.content],
-            [self.notice, *checked, self.results],
+            read,
             "check_class",
+            js=SEND_SCRIPT,
+        )
+        self.bind(
+            self.choice.apply.click,
+            self.check_again,
+            [upload.content, *self.choice.inputs],
+            read,
+            "check_class_again",
             js=SEND_SCRIPT,
         )
         self.bind(
@@ -109,31 +122,34 @@ class ClassListTab(Tab):
 
     @report_errors
     def check(self, request: gr.Request, upload: Any) -> Updates:
-        """Read an uploaded list."""
+        """Read an uploaded list; one with the same titles as before is read as it was then."""
         visit = self.visits.of(request)
-        visit.class_file, visit.scored = None, ()
-        cleared: Updates = {
-            self.summary: "",
-            self.progress: "",
-            self.start: gr.update(visible=False),
-            self.save_invalid: gr.update(visible=False),
-            self.results: gr.update(visible=False),
-        }
-        try:
-            name, data = uploaded_file(upload, limit=self.settings.ui_max_upload_mb << 20)
-            visit.class_file = parse_class_list(read_sheet(data, name))
-        except UnreadableError as error:
-            return {**cleared, self.summary: note("bad", self.texts(error.key))}
-        return cleared | self._checked(visit)
+        updates = self._read(visit, upload, Choices())
+        titles = visit.class_file.titles if visit.class_file else ()
+        if remembered := visit.choices.get(titles):
+            updates = self._read(visit, upload, remembered)
+        return updates
+
+    @report_errors
+    def check_again(self, request: gr.Request, upload: Any, *fields: Any) -> Updates:
+        """Read an uploaded list again with what the reader said about it."""
+        visit = self.visits.of(request)
+        titles = visit.class_file.titles if visit.class_file else ()
+        choices = self.choice.choices(visit.choices.get(titles, Choices()), *fields)
+        updates = self._read(visit, upload, choices)
+        if visit.class_file:
+            visit.choices[visit.class_file.titles] = choices
+        return updates
 
     def score(self, request: gr.Request) -> Iterator[Updates]:
         """Predict the list in chunks, and show the progress."""
         try:
             visit = self.visits.of(request)
-            if visit.class_file is None or not visit.class_file.pupils:
+            class_list = visit.class_file
+            if class_list is None or class_list.questions or not class_list.pupils:
                 return
             yield {self.notice: "", self.start: gr.update(interactive=False)}
-            yield from self._score(visit, visit.class_file.pupils)
+            yield from self._score(visit, class_list.pupils)
             text = self.texts("class.scored", count=self.texts.number(len(visit.scored), 0))
             done = {self.progress: note("good", text), self.start: gr.update(interactive=True)}
             yield done | self._scored(visit)
@@ -178,9 +194,26 @@ class ClassListTab(Tab):
             file_format, "file.bad_cells", html.invalid_cell_titles(self.texts), rows
         )
 
+    def _read(self, visit: Visit, upload: Any, choices: Choices) -> Updates:
+        visit.class_file, visit.scored = None, ()
+        cleared: Updates = {
+            self.summary: "",
+            self.progress: "",
+            self.start: gr.update(visible=False),
+            self.save_invalid: gr.update(visible=False),
+            self.results: gr.update(visible=False),
+        }
+        try:
+            data = uploaded_file(upload, limit=self.settings.ui_max_upload_mb << 20)
+            visit.class_file = read_class_list(data, choices)
+        except TableError as error:
+            text = note("bad", html.explain(self.texts, error.problem))
+            return {**cleared, self.summary: text, **self.choice.offer(error, choices)}
+        return cleared | self._checked(visit) | self.choice.offer(visit.class_file, choices)
+
     def _checked(self, visit: Visit) -> Updates:
         assert visit.class_file is not None
-        count = len(visit.class_file.pupils)
+        count = 0 if visit.class_file.questions else len(visit.class_file.pupils)
         label = self.texts("class.score", count=self.texts.number(count, 0))
         return {
             self.summary: html.summary(self.texts, visit.class_file),

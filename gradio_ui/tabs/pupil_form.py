@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from gradio_ui.files.class_file import explain_errors
 from gradio_ui.html.labels import PERIODS, known_periods
 from gradio_ui.tabs.base import Updates, add_part
 from gradio_ui.texts import LANGUAGES, Texts
@@ -21,7 +20,8 @@ from student_success.domain.students import (
     Feature,
     StudentFeatures,
 )
-from student_success.domain.tabular import parse_cell
+from student_success.domain.tables.cells import parse_cell
+from student_success.domain.tables.pupils import explain_errors
 
 GROUPS = (GRADES_SECTION, *(section.name for section in PROFILE.section))
 GRADES = tuple(period.name for period in PERIODS)
@@ -175,8 +175,10 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
         StudentFeatures.model_validate(body)
     except ValidationError as error:
         for name, (key, placeholders) in explain_errors(error).items():
-            if key == "cell.missing":
+            if key == "missing":
                 key = "cell.choose" if name in _CHOICE_FIELDS else "cell.fill"
+            else:
+                key = f"problem.{key}"
             invalid.setdefault(name, texts(key, **placeholders))
     return body, invalid
 

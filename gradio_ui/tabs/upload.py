@@ -13,11 +13,11 @@ from typing import Any
 
 import gradio as gr
 
-from gradio_ui.files.spreadsheet import UnreadableError
 from gradio_ui.html.markup import Html, element
 from gradio_ui.texts import Texts
+from student_success.domain.tables.problems import refuse
 
-_EXTENSIONS = ".csv,.txt,.xlsx"
+_EXTENSIONS = ".csv,.tsv,.txt,.xlsx,.xls,.ods"
 
 _READ_SCRIPT = """
 const zone = element.querySelector(".drop");
@@ -48,18 +48,15 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 """
-SEND_SCRIPT = """
-() => {
-  const file = window.studentSuccess.file;
-  window.studentSuccess.file = null;
-  return [file];
-}
+SEND_SCRIPT = "(_, ...rest) => [window.studentSuccess.file ?? null, ...rest]"
+"""Sends the chosen file as the first input of a callback.
+
+The browser keeps it, so that it can be sent again with other choices: the server does not.
 """
-"""Sends the chosen file as the input of a callback."""
 
 
-def uploaded_file(value: Any, *, limit: int) -> tuple[str, bytes]:
-    """Return name and content of an uploaded file.
+def uploaded_file(value: Any, *, limit: int) -> bytes:
+    """Return the content of an uploaded file.
 
     Parameters
     ----------
@@ -68,18 +65,18 @@ def uploaded_file(value: Any, *, limit: int) -> tuple[str, bytes]:
 
     Raises
     ------
-    UnreadableError
+    TableError
         If the browser sent something else, or more than `limit`.
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("data"), str):
-        raise UnreadableError("file.empty")
+        raise refuse("empty")
     try:
         data = base64.b64decode(value["data"], validate=True)
     except binascii.Error:
-        raise UnreadableError("file.not_a_table") from None
+        raise refuse("not_a_table") from None
     if len(data) > limit:
-        raise UnreadableError("file.too_large")
-    return str(value.get("name", "")), data
+        raise refuse("too_large")
+    return data
 
 
 class Upload:
@@ -102,8 +99,8 @@ class Upload:
             element("span", css="chosen", role="status"),
             css="drop",
             data_limit=str(megabytes << 20),
-            data_too_large=texts("file.too_large"),
-            data_unreadable=texts("file.not_a_table"),
+            data_too_large=texts("problem.too_large"),
+            data_unreadable=texts("problem.not_a_table"),
         )
         self.zone: Any = gr.HTML(area.html, js_on_load=_READ_SCRIPT, elem_id="upload")
         self.content: Any = gr.JSON(visible=False)

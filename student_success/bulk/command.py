@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,7 @@ from student_success.core.errors import (
     NotFoundError,
 )
 from student_success.core.settings import Settings
+from student_success.domain.tables.columns import Choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class ScoreOptions:
     to: Literal["csv", "parquet"] | None = None
     encoding: str | None = None
     overwrite: bool = False
+    choices: Choices = field(default_factory=Choices)
 
 
 def score(settings: Settings, options: ScoreOptions) -> str:
@@ -71,6 +73,7 @@ def score(settings: Settings, options: ScoreOptions) -> str:
         "inputs": [[str(s.path), str(s.name), s.output, *s.stamp] for s in sources],
         "encodings": [source.layout.encoding for source in sources],
         "with_inputs": options.with_inputs,
+        "columns": [dict(source.layout.positions) for source in sources],
     }
     with open_work_folder(options.output, plan) as work:
         _check_output(options, work)
@@ -171,19 +174,20 @@ def _sources(options: ScoreOptions) -> list[Source]:
 
 def _source(options: ScoreOptions, path: Path, name: Path, output: Format) -> Source:
     stamp = stamp_of(path)
-    layout, begin = _open(path, options.encoding)
+    layout, begin = _open(path, options)
     if "parquet" in (layout.format, output):
         _require_pyarrow()
     return Source(path, name, layout, begin, output, stamp)
 
 
-def _open(path: Path, encoding: str | None) -> tuple[Layout, Position]:
+def _open(path: Path, options: ScoreOptions) -> tuple[Layout, Position]:
+    choices = options.choices
     if _format(path) == "csv":
-        return open_csv(path, encoding=encoding)
+        return open_csv(path, encoding=options.encoding or choices.encoding, choices=choices)
     _require_pyarrow()
     from student_success.bulk.parquet import open_parquet
 
-    return open_parquet(path)
+    return open_parquet(path, choices)
 
 
 def _format(path: Path) -> Format:

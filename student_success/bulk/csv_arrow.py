@@ -16,7 +16,8 @@ from typing import Any
 
 from student_success.bulk.types import Layout, Slice
 from student_success.bulk.validation import Floats, codes_of_dictionary
-from student_success.domain.tabular import REFERENCE, feature_of
+from student_success.domain.tables.cells import feature_of, parse_reference
+from student_success.domain.tables.columns import REFERENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def read_with_arrow(part: Slice, layout: Layout, inputs: Sequence[int]) -> Arrow
     references = None
     if REFERENCE in layout.positions:
         texts = columns[layout.positions[REFERENCE]].to_pylist()
-        references = [text.strip() for text in texts]
+        references = list(map(parse_reference, texts))
     cells = [columns[index].to_pylist() for index in inputs]
     return ArrowRows(len(columns[next(iter(layout.positions.values()))]), codes, references, cells)
 

@@ -13,12 +13,15 @@ import io
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from student_success.bulk.types import Layout, Position, Slice, make_layout
 from student_success.core.errors import DatasetError
-from student_success.domain.tabular import guess_delimiter
+from student_success.domain.tables.columns import Choices, count_titles, pupil_columns
+from student_success.domain.tables.grid import HEADER_LINES
+from student_success.domain.tables.text import choose_delimiter
 
 SLICE_BYTES = 2 << 20
 LONGEST_BYTES = 64 << 20
@@ -54,7 +57,9 @@ class CsvRows:
     blank: int
 
 
-def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
+def open_csv(
+    path: Path, *, encoding: str | None, choices: Choices | None = None
+) -> tuple[Layout, Position]:
     """Read the header.
 
     Parameters
@@ -77,23 +82,31 @@ def open_csv(path: Path, *, encoding: str | None) -> tuple[Layout, Position]:
     encoding = encoding or _guess_encoding(start, whole=whole)
     mark = len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0
     text = start[mark:].decode(encoding, "replace")
-    delimiter = guess_delimiter(text)
+    recognise = partial(count_titles, columns=pupil_columns())
+    delimiter, dropped = choose_delimiter(text, recognise)
+    lines: list[tuple[int, list[str]]] = []
     reader = _reader(text, delimiter)
     try:
-        titles = next((row for row in reader if any(cell.strip() for cell in row)), None)
+        for row in reader:
+            if any(cell.strip() for cell in row) and reader.line_num > dropped:
+                lines.append((reader.line_num, [title.strip() for title in row]))
+            if len(lines) == HEADER_LINES:
+                break
     except csv.Error as error:
-        raise DatasetError(f"The header of {path.name} cannot be read: {error}.") from error
-    if titles is None:
+        if not lines:
+            raise DatasetError(f"The header of {path.name} cannot be read: {error}.") from error
+    if not lines:
         raise DatasetError(f"{path.name} is empty.")
+    header_line, titles = max(lines, key=lambda line: recognise(line[1]))
     layout = make_layout(
         path.name,
         "csv",
-        tuple(title.strip() for title in titles),
+        tuple(titles),
         delimiter=delimiter,
         encoding=encoding,
+        choices=choices,
     )
-    offset = _after_lines(start, reader.line_num)
-    return layout, Position(offset, reader.line_num + 1)
+    return layout, Position(_after_lines(start, header_line), header_line + 1)
 
 
 def cut_csv(

@@ -39,7 +39,8 @@ from student_success.bulk.worker import predict, require_problem
 from student_success.core.errors import DatasetError
 from student_success.domain.decision import Decision
 from student_success.domain.students import HORIZONS, Feature
-from student_success.domain.tabular import REFERENCE, feature_of, parse_cell
+from student_success.domain.tables.cells import feature_of, parse_cell, parse_reference
+from student_success.domain.tables.columns import REFERENCE, Choices
 from student_success.model.grading import CENTS
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
@@ -49,7 +50,7 @@ GROUP_ROWS = 131_072
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def open_parquet(path: Path) -> tuple[Layout, Position]:
+def open_parquet(path: Path, choices: Choices | None = None) -> tuple[Layout, Position]:
     """Read the names of the columns.
 
     Raises
@@ -61,7 +62,8 @@ def open_parquet(path: Path) -> tuple[Layout, Position]:
         names = pq.read_schema(path).names
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path.name} is not a readable Parquet file.") from error
-    return make_layout(path.name, "parquet", tuple(names)), Position(0, 1)
+    layout = make_layout(path.name, "parquet", tuple(names), choices=choices)
+    return layout, Position(0, 1)
 
 
 def cut_parquet(path: Path, start: Position, *, size: int = SLICE_ROWS) -> Iterator[Slice]:
@@ -89,7 +91,9 @@ def score_arrow(part: Slice, task: Task, predictor: Predictor) -> ScoredSlice:
     """Predict the pupils of a slice."""
     batch = _batch(part.data)
     positions = task.layout.positions
-    references = _texts(batch.column(positions[REFERENCE])) if REFERENCE in positions else None
+    references = None
+    if REFERENCE in positions:
+        references = list(map(parse_reference, _texts(batch.column(positions[REFERENCE]))))
     if references is not None:
         references = [text.strip() for text in references]
     codes = {

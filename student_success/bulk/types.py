@@ -8,7 +8,12 @@ from typing import Literal
 
 from student_success.core.errors import DatasetError
 from student_success.domain.students import PREDICTED
-from student_success.domain.tabular import REFERENCE, find_columns
+from student_success.domain.tables.columns import (
+    REFERENCE,
+    Choices,
+    find_columns,
+    pupil_columns,
+)
 
 Format = Literal["csv", "parquet"]
 FORMATS: Mapping[str, Format] = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
@@ -137,17 +142,21 @@ def make_layout(
     *,
     delimiter: str = ",",
     encoding: str = "utf-8",
+    choices: Choices | None = None,
 ) -> Layout:
     """Find the columns of a file.
 
     Raises
     ------
     DatasetError
-        If a column occurs twice, or a required one is missing.
+        If a column occurs twice or a required one is missing, or if grades may be left out and
+        nobody said that they shall be.
     """
-    columns = find_columns(titles)
-    problems = [f"{title} occurs twice" for title in columns.duplicates]
-    problems += [f"{missing} is missing" for missing in columns.missing]
+    columns = find_columns(titles, pupil_columns(), choices=choices)
+    problems = [str(problem) for problem in (*columns.problems, *columns.questions)]
     if problems:
-        raise DatasetError(f"The columns of {name} cannot be used: {'; '.join(problems)}.")
+        raise DatasetError(
+            f"The columns of {name} cannot be used: {' '.join(problems)} "
+            "--mapping FILE says what each column holds."
+        )
     return Layout(format, titles, columns.positions, delimiter, encoding)

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from student_success.domain.students import FEATURES, PERIODS, Feature, StudentFeatures
-from student_success.domain.tabular import REFERENCE, feature_of, parse_cell, request_body_of
+from student_success.domain.tables.cells import feature_of, parse_cell
+from student_success.domain.tables.columns import REFERENCE
+from student_success.domain.tables.pupils import request_body_of
 
 Floats = NDArray[np.float64]
 

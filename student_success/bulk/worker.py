@@ -20,7 +20,8 @@ from student_success.bulk.validation import (
 )
 from student_success.core.errors import StudentSuccessError
 from student_success.core.memory import garbage_collection_paused
-from student_success.domain.tabular import REFERENCE, feature_of
+from student_success.domain.tables.cells import feature_of, parse_reference
+from student_success.domain.tables.columns import REFERENCE
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
 
@@ -101,7 +102,7 @@ def _read(part: Slice, task: Task, indices: list[int]) -> _Rows:
     positions, columns = task.layout.positions, table.columns
     references = None
     if REFERENCE in positions:
-        references = [text.strip() for text in columns[positions[REFERENCE]]]
+        references = list(map(parse_reference, columns[positions[REFERENCE]]))
     codes = {
         name: codes_of_texts(feature_of(name), columns[index])
         for name, index in positions.items()

@@ -49,10 +49,17 @@ def score(
         str | None, typer.Option(help="Of CSV files; UTF-8, else Windows-1252, if empty.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
+    mapping: Annotated[
+        Path | None, typer.Option(help="TOML file that says what the columns hold.")
+    ] = None,
+    without_grades: Annotated[
+        bool, typer.Option(help="Predict although grades are not recognised in a file.")
+    ] = False,
 ) -> None:
     """Predict whole files of pupils, larger than memory too; an interrupted run is continued."""
     from student_success.bulk.command import ScoreOptions
     from student_success.bulk.command import score as score_files
+    from student_success.domain.tables.reader import read_choices
 
     # Workers of a Dask cluster may run as other users and share the folder of the output.
     settings = open_settings(private=False)
@@ -67,6 +74,7 @@ def score(
         to=to,
         encoding=encoding,
         overwrite=overwrite,
+        choices=read_choices(mapping, without_grades=without_grades),
     )
     set_bentoml_environment(settings)
     try:

@@ -193,6 +193,7 @@ async def run(
     timeout: float,
     memory_mb: int,
     environment: Mapping[str, str] | None = None,
+    content: bytes | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Run ``python -m …`` as a child and return its result.
@@ -207,6 +208,8 @@ async def run(
         Limit of its private memory.
     environment
         Variables added to those of this process.
+    content
+        Bytes for the standard input of the child; it has none if None.
 
     Raises
     ------
@@ -218,7 +221,7 @@ async def run(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if content is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_LINE_LIMIT,
         env={
@@ -235,6 +238,8 @@ async def run(
     code: int | None = None
     try:
         async with asyncio.timeout(timeout):
+            if content is not None:
+                await _write_content(process, content)
             await _read_events(process, events, on_progress)
             code = await process.wait()
     except TimeoutError:
@@ -250,6 +255,14 @@ async def run(
     if code < 0:
         raise ChildFailure(f"killed by {signal.Signals(-code).name}")
     raise ChildFailure(f"ended with code {code} and no result")
+
+
+async def _write_content(process: asyncio.subprocess.Process, content: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(content)
+        await process.stdin.drain()
+    process.stdin.close()
 
 
 async def _read_events(

@@ -34,7 +34,7 @@ def test_class_list_is_checked_predicted_filtered_and_saved(
     page.wait_for_selector(f"text={texts('bad.caption')}")
     table = page.locator(".sheet").first.inner_text()
     assert "quinze" in table
-    assert texts("cell.whole", low=15, high=22) in table
+    assert texts("problem.whole", low=15, high=22) in table
     with page.expect_download() as download:
         page.click("#bad-cells")
     assert download.value.suggested_filename == f"{texts('file.bad_cells')}.csv"
@@ -85,11 +85,11 @@ def test_unreadable_file_is_explained(visit: Open, tmp_path: Path) -> None:
     odd = tmp_path / "odd.csv"
     odd.write_bytes(b"\x00\x01\x02")
     page.set_input_files("#upload input", odd)
-    page.wait_for_selector(f"text={texts('file.not_a_table')}")
+    page.wait_for_selector(f"text={texts('problem.not_a_table')}")
     large = tmp_path / "large.csv"
     large.write_bytes(b"x" * (6 << 20))
     page.set_input_files("#upload input", large)
-    page.wait_for_selector(f"text={texts('file.too_large')}")
+    page.wait_for_selector(f"text={texts('problem.too_large')}")
     assert not page.is_visible("#score")
 
 

@@ -8,7 +8,7 @@ import pytest
 from gradio_ui.html.labels import PERIODS, PRIORITIES, horizon_sentence
 from gradio_ui.texts import Language, Texts
 from student_success.domain.students import PASS_GRADE
-from student_success.domain.tabular import feature_of
+from student_success.domain.tables.cells import feature_of
 from tests.browser.conftest import Open, predict_example, ready, see
 
 pytestmark = pytest.mark.browser
@@ -71,13 +71,13 @@ def test_invalid_field_shows_its_problem(visit: Open, language: Language) -> Non
     page.fill("#field-age textarea", "99")
     page.click("#predict")
     page.wait_for_selector(".field.bad")
-    assert texts("cell.whole", low=15, high=22) in page.locator("#field-age").inner_text()
+    assert texts("problem.whole", low=15, high=22) in page.locator("#field-age").inner_text()
     assert texts("cell.choose") in page.locator("#field-reason").inner_text()
     assert texts("cell.give_grade") in page.locator("#field-G1").inner_text()
     age = page.locator("#field-age textarea")
     assert age.get_attribute("aria-invalid") == "true"
     described = age.get_attribute("aria-describedby")
-    assert texts("cell.whole", low=15, high=22) in page.locator(f"#{described}").inner_text()
+    assert texts("problem.whole", low=15, high=22) in page.locator(f"#{described}").inner_text()
     assert page.locator("#answer svg.scale").count() == 0
     page.wait_for_function("document.activeElement.closest('.field.bad') !== null")
     # After a correction the message disappears.

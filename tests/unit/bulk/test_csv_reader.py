@@ -13,6 +13,7 @@ from student_success.bulk.types import Position, ScoredSlice, Task
 from student_success.bulk.worker import score
 from student_success.core.errors import DatasetError
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES
+from student_success.domain.tables.columns import Choices
 from tests.unit.bulk.test_rows import MODEL, TITLES, line_of
 
 HEADER = (",".join(TITLES) + "\n").encode()
@@ -82,8 +83,8 @@ def test_cut_csv_resumes_at_any_slice_end(tmp_path: Path) -> None:
         (b"\n\n", "is empty"),
         (b"\xff\xfeG\x001\x00", "UTF-16"),
         (b"PK\x03\x04", "ZIP"),
-        (b"G1,G2\n1,2\n", "school is missing"),
-        (HEADER.replace(b"\n", b",G1\n"), "G1 occurs twice"),
+        (b"G1,G2\n1,2\n", "school: This column is missing"),
+        (HEADER.replace(b"\n", b",G1\n"), "G1: This column appears twice"),
         (HEADER + b"x" * 20, "no line end"),
     ],
 )
@@ -115,10 +116,21 @@ def test_open_csv_guesses_encoding_from_beginning_of_file(tmp_path: Path) -> Non
             assert "Élodie".encode() in said.predictions
 
 
-def test_score_accepts_file_without_grade_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("above", [b"sep=,\n", b"Class 3B,2025\n\n", b"# exported\n"])
+def test_open_csv_finds_header_below_other_lines(tmp_path: Path, above: bytes) -> None:
+    path = tmp_path / "pupils.csv"
+    path.write_bytes(above + HEADER + b"\n")
+    layout, begin = open_csv(path, encoding=None)
+    assert layout.titles == tuple(HEADER.decode().strip().split(","))
+    assert begin.line == above.count(b"\n") + 2
+
+
+def test_score_accepts_file_without_grade_columns_if_that_is_said(tmp_path: Path) -> None:
     path = tmp_path / "pupils.csv"
     names = [name for name in FEATURE_NAMES if name not in ("G1", "G2")]
     path.write_text(",".join(names) + "\n" + ",".join(str(EXAMPLE[n]) for n in names) + "\n")
-    layout, begin = open_csv(path, encoding=None)
+    with pytest.raises(DatasetError, match="no grade column"):
+        open_csv(path, encoding=None)
+    layout, begin = open_csv(path, encoding=None, choices=Choices(without_grades=True))
     (part,) = cut_csv(path, layout, begin)
     assert b",none," in score(part, Task(layout, "csv", False, True), MODEL).predictions

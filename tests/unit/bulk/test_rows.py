@@ -27,7 +27,7 @@ from student_success.bulk.types import (
 from student_success.bulk.worker import score
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
-from student_success.domain.tabular import request_body_of
+from student_success.domain.tables.pupils import request_body_of
 from student_success.model.artefact import verify
 from training.export.artefact import random_students
 

@@ -90,8 +90,8 @@ def test_predict_shows_prediction_and_adds_it_to_history(
 def test_predict_explains_invalid_fields_and_stores_nothing(visitor: Callable[[], Client]) -> None:
     client = visitor()
     shown = _texts(client.predict(*_form(age=99, G1="x"), api_name="/predict"))
-    assert EN("cell.whole", low=15, high=22) in shown
-    assert EN("cell.grade", low=0, high=20) in shown
+    assert EN("problem.whole", low=15, high=22) in shown
+    assert EN("problem.grade", low=0, high=20) in shown
     assert EN("result.to_correct", count=2) in shown
     assert EN("history.empty") in _texts(client.predict(api_name="/history"))
 
@@ -159,11 +159,11 @@ def test_score_class_predicts_valid_rows_and_saves_invalid_cells(
 def test_check_class_explains_why_an_upload_is_unreadable(visitor: Callable[[], Client]) -> None:
     client = visitor()
     for upload, key in (
-        (None, "file.empty"),
-        ({"name": "a.csv"}, "file.empty"),
-        ({"name": "a.csv", "data": "*"}, "file.not_a_table"),
-        ({"name": "a.csv", "data": "QUFB" * 350_000}, "file.too_large"),
-        ({"name": "a.xlsx", "data": "UEsDBA=="}, "file.not_a_table"),
+        (None, "problem.empty"),
+        ({"name": "a.csv"}, "problem.empty"),
+        ({"name": "a.csv", "data": "*"}, "problem.not_a_table"),
+        ({"name": "a.csv", "data": "QUFB" * 350_000}, "problem.too_large"),
+        ({"name": "a.xlsx", "data": "UEsDBA=="}, "problem.not_a_table"),
     ):
         assert EN(key) in _texts(client.predict(upload, api_name="/check_class"))
 

@@ -122,5 +122,5 @@ def test_texts_write_numbers_as_the_language_does() -> None:
 
 def test_texts_keep_french_punctuation_with_its_word() -> None:
     assert "\u00a0:" in Texts("fr")("bad.more", shown=1, total=2) + Texts("fr")(
-        "class.ignored", columns="x"
+        "problem.left_out", columns="x"
     )

@@ -76,15 +76,15 @@ def test_read_form_returns_only_known_grades(texts: Texts, horizon: Horizon) -> 
     ("field", "value", "key"),
     [
         ("age", "", "cell.fill"),
-        ("age", "14", "cell.whole"),
-        ("age", "dix-sept", "cell.whole"),
-        ("age", "17,5", "cell.whole"),
-        ("G1", "21", "cell.grade"),
+        ("age", "14", "problem.whole"),
+        ("age", "dix-sept", "problem.whole"),
+        ("age", "17,5", "problem.whole"),
+        ("G1", "21", "problem.grade"),
         ("G1", "", "cell.give_grade"),
         ("G2", "nan", "cell.give_grade"),
-        ("G2", "inf", "cell.grade"),
+        ("G2", "inf", "problem.grade"),
         ("reason", None, "cell.choose"),
-        ("reference", "x" * 65, "cell.reference"),
+        ("reference", "x" * 65, "problem.reference"),
     ],
 )
 def test_read_form_explains_invalid_field(

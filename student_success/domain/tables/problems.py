@@ -1,0 +1,237 @@
+"""What can be wrong with a table, in words: a code, and a text in each language, for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from student_success.core.errors import DatasetError
+from student_success.domain.profile import Text
+
+SHOWN = 40
+"""Number of characters of a text that a message repeats."""
+
+
+def _both(fr: str, en: str) -> Text:
+    return Text(fr=fr, en=en)
+
+
+TEXTS: Mapping[str, Text] = {
+    # The file cannot be read.
+    "empty": _both(
+        "Le fichier est vide. Choisissez un autre fichier.",
+        "The file is empty. Choose another file.",
+    ),
+    "format": _both(
+        "Ce format ne peut pas être lu avec certitude. Enregistrez la liste en .xlsx, .ods ou CSV.",
+        "This format cannot be read with certainty. Save the list as .xlsx, .ods or CSV.",
+    ),
+    "password": _both(
+        "Le fichier est protégé par un mot de passe, ou endommagé. Enregistrez-le sans mot de "
+        "passe.",
+        "The file is protected by a password, or damaged. Save it without a password.",
+    ),
+    "not_a_table": _both(
+        "Ce fichier n'est pas un tableau CSV, Excel ou OpenDocument lisible.",
+        "This file is not a readable CSV, Excel or OpenDocument table.",
+    ),
+    "broken_quotes": _both(
+        "Le fichier n'est pas un CSV correct : les guillemets ne se ferment pas (ligne {at}).",
+        "The file is not well-formed CSV: quotes are not closed properly (line {at}).",
+    ),
+    "quoted_lines": _both(
+        "Chaque ligne entière est entre guillemets. Enregistrez le fichier à nouveau en CSV, sans "
+        "guillemets autour des lignes.",
+        "Each whole line is in quotes. Save the file as CSV again, without quotes around lines.",
+    ),
+    "too_wide": _both(
+        "Le fichier a plus de {limit} colonnes et n'a pas été lu. Supprimez les colonnes inutiles.",
+        "The file has more than {limit} columns and was not read. Remove the columns you do not "
+        "need.",
+    ),
+    "too_long": _both(
+        "Le fichier a plus de {limit} lignes et n'a pas été lu. Partagez-le en plusieurs fichiers.",
+        "The file has more than {limit} rows and was not read. Split it into several files.",
+    ),
+    "too_large": _both(
+        "Le fichier est trop volumineux et n'a pas été lu. Partagez-le en plusieurs fichiers.",
+        "The file is too large and was not read. Split it into several files.",
+    ),
+    "no_rows": _both(
+        "Le fichier n'a aucune ligne sous ses titres. Ajoutez une ligne par élève.",
+        "The file has no rows below its titles. Add one row for each pupil.",
+    ),
+    "encoding": _both(
+        "L'encodage du texte n'a pas été reconnu. Choisissez-le, ou enregistrez le fichier en "
+        "UTF-8.",
+        "The text encoding was not recognised. Choose it, or save the file as UTF-8.",
+    ),
+    "not_in_encoding": _both(
+        "Le fichier n'est pas en {encoding}. Choisissez un autre encodage.",
+        "The file is not in {encoding}. Choose another encoding.",
+    ),
+    "mixed_encodings": _both(
+        "La ligne {at} n'a pas le même encodage que les autres. Enregistrez le fichier en UTF-8.",
+        "Line {at} is in another text encoding than the others. Save the file as UTF-8.",
+    ),
+    "no_sheet": _both(
+        "Il n'y a pas de feuille visible de ce nom. Feuilles : {sheets}.",
+        "There is no visible sheet of this name. Sheets: {sheets}.",
+    ),
+    "choose_sheet": _both(
+        "Plusieurs feuilles contiennent des élèves : {sheets}. Choisissez-en une.",
+        "Several sheets hold pupils: {sheets}. Choose one.",
+    ),
+    # A column.
+    "twice": _both(
+        "Cette colonne apparaît deux fois. Supprimez-en une.",
+        "This column appears twice. Remove one of the two.",
+    ),
+    "no_column": _both(
+        "Cette colonne est absente du fichier. Ajoutez-la, ou dites quelle colonne la contient.",
+        "This column is missing from the file. Add it, or say which column holds it.",
+    ),
+    "unknown_title": _both(
+        "Le fichier n'a pas de colonne de ce titre.", "The file has no column with this title."
+    ),
+    # A yes is needed.
+    "grades_left_out": _both(
+        "Ces colonnes ressemblent à des notes, et ne seraient pas utilisées : {columns}. Dites ce "
+        "qu'elles contiennent, ou confirmez qu'elles sont laissées de côté.",
+        "These columns look like grades, and would not be used: {columns}. Say what they hold, or "
+        "confirm that they are left out.",
+    ),
+    "no_grades": _both(
+        "Le fichier n'a aucune colonne de notes ({columns}). Confirmez que les élèves sont estimés "
+        "sans leurs notes.",
+        "The file has no grade column ({columns}). Confirm that pupils are estimated without their "
+        "grades.",
+    ),
+    # Worth knowing.
+    "left_out": _both("Colonnes non utilisées : {columns}.", "Columns not used: {columns}."),
+    "names_left_out": _both(
+        "La colonne {columns} semble contenir des noms et n'est pas utilisée : le repère d'un "
+        "élève est un code, jamais un nom.",
+        "The column {columns} seems to hold names and is not used: a pupil's reference is a code, "
+        "never a name.",
+    ),
+    "read_as": _both(
+        "Texte lu en {encoding} : {words}. S'il est mal lu, choisissez un autre encodage.",
+        "Text read as {encoding}: {words}. If it is garbled, choose another encoding.",
+    ),
+    "sheet": _both(
+        "Feuille lue : {sheet}. Non lues : {others}.",
+        "Sheet read: {sheet}. Not read: {others}.",
+    ),
+    "lines_above": _both(
+        "Les titres sont à la ligne {at} ; ce qui est au-dessus n'est pas utilisé.",
+        "The titles are on line {at}; what is above them is not used.",
+    ),
+    "reference_repeated": _both(
+        "Le repère {reference} apparaît plusieurs fois, aux lignes {lines}.",
+        "The reference {reference} appears more than once, on lines {lines}.",
+    ),
+    # A row or a cell.
+    "width": _both(
+        "La ligne a {cells} cellules, et les titres {width}. Vérifiez les séparateurs et les "
+        "virgules décimales.",
+        "has {cells} cells where the header has {width}. Check delimiters and decimal commas.",
+    ),
+    "missing": _both("La cellule est vide. Remplissez-la.", "The cell is empty. Fill it in."),
+    "whole": _both(
+        "Indiquez un nombre entier de {low} à {high}.",
+        "Enter a whole number from {low} to {high}.",
+    ),
+    "grade": _both(
+        "Indiquez une note de {low} à {high} ; les décimales sont permises.",
+        "Enter a grade from {low} to {high}; decimals are allowed.",
+    ),
+    "choice": _both(
+        "Indiquez une de ces valeurs : {choices}.", "Enter one of these values: {choices}."
+    ),
+    "order": _both(
+        "Une note est indiquée sans celle d'avant. Indiquez les deux, la première seule, ou "
+        "aucune.",
+        "A grade is given without the one before it. Enter both, the first only, or neither.",
+    ),
+    "reference": _both(
+        "Utilisez au plus 64 caractères, sur une ligne.",
+        "Use at most 64 characters, on one line.",
+    ),
+    "percent": _both(
+        "La cellule est un pourcentage. Indiquez la note elle-même.",
+        "The cell is a percentage. Enter the grade itself.",
+    ),
+    "formula": _both(
+        "La formule n'a pas de résultat enregistré. Ouvrez le fichier dans un tableur et "
+        "enregistrez-le.",
+        "The formula has no saved result. Open the file in a spreadsheet program and save it.",
+    ),
+    "error": _both(
+        "La cellule contient une erreur du tableur. Corrigez-la.",
+        "The cell holds an error of the spreadsheet. Correct it.",
+    ),
+    "date": _both(
+        "La cellule est une date. Indiquez la valeur elle-même.",
+        "The cell is a date. Enter the value itself.",
+    ),
+    "shown_otherwise": _both(
+        "Le tableur affiche cette cellule autrement qu'il ne l'enregistre. Donnez-lui le format "
+        "texte.",
+        "The spreadsheet shows this cell differently from what it stores. Format it as text.",
+    ),
+}
+"""Text of each code; its placeholders are the `values` of a problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a table, or worth knowing about it.
+
+    Attributes
+    ----------
+    line
+        Line in the file, counted from 1; None if it concerns the whole column or file.
+    value
+        Content of the cell, shortened. Never part of `str`, which may be logged.
+    """
+
+    code: str
+    line: int | None = None
+    column: str = ""
+    value: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> Text:
+        """The problem in words."""
+        text = TEXTS[self.code]
+        return Text(fr=text.fr.format_map(self.values), en=text.en.format_map(self.values))
+
+    def __str__(self) -> str:
+        place = [f"line {self.line}"] if self.line is not None else []
+        place += [self.column] if self.column else []
+        return ", ".join(place) + (": " if place else "") + self.text.en
+
+
+class TableError(DatasetError):
+    """A table cannot be read.
+
+    Parameters
+    ----------
+    problem
+        The reason.
+    sheets
+        Names of the sheets to choose from, if that is the reason.
+    """
+
+    def __init__(self, problem: Problem, *, sheets: Sequence[str] = ()) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+        self.sheets = tuple(sheets)
+
+
+def refuse(code: str, **values: Any) -> TableError:
+    """Return the error for a file that cannot be read."""
+    return TableError(Problem(code, values=values))

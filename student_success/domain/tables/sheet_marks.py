@@ -1,0 +1,290 @@
+"""Find the cells of XLSX and ODS sheets whose value is not what the spreadsheet shows.
+
+python-calamine returns 0.6 for a cell that shows 60 %, 123 for 00123, and nothing for an error or
+for a formula without a saved result. The XML of the sheets is scanned for such cells, and for
+sheets that are too large, before it is read.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from xml.parsers import expat
+
+from student_success.domain.tables.grid import MAX_COLUMNS
+from student_success.domain.tables.problems import refuse
+
+Cell = tuple[int, int]
+"""Row, counted from 1, and column, counted from 0."""
+Attributes = Mapping[str, str]
+_BLOCK = 1 << 18
+_PLAIN_FORMAT = re.compile(r"general|@|[#0,]*0?(\.[0#?]+)?(e\+0+)?( ?_?\)?)?|#.*", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
+_PERCENT_FORMATS = {9, 10}
+_FIRST_OWN_FORMAT = 164
+
+
+@dataclass(slots=True)
+class Marks:
+    """What is known of the cells of one sheet.
+
+    Attributes
+    ----------
+    problems
+        Code of the problem of a cell.
+    shown
+        Text that a cell shows, where it is not its value: digits with leading zeros.
+    """
+
+    problems: dict[Cell, str] = field(default_factory=dict)
+    shown: dict[Cell, str] = field(default_factory=dict)
+
+
+def scan_xlsx(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Marks]:
+    """Scan the sheets of an XLSX file; return the marks of each by its name.
+
+    Raises
+    ------
+    TableError
+        If a sheet has values too far down or too far right.
+    """
+    targets: dict[str, str] = {}
+    names: dict[str, str] = {}
+
+    def on_relation(tag: str, attributes: Attributes) -> None:
+        if tag == "Relationship":
+            targets[attributes["Id"]] = attributes["Target"]
+
+    def on_sheet(tag: str, attributes: Attributes) -> None:
+        if tag == "sheet":
+            names[attributes["name"]] = attributes["id"]
+
+    workbook = _workbook_path(archive)
+    folder = PurePosixPath(workbook).parent
+    _parse(archive, str(folder / "_rels" / f"{PurePosixPath(workbook).name}.rels"), on_relation)
+    _parse(archive, workbook, on_sheet)
+    formats = _cell_formats(archive, str(folder / "styles.xml"))
+    marks: dict[str, Marks] = {}
+    for name, relation in names.items():
+        target = targets.get(relation, "")
+        path = target.lstrip("/") if target.startswith("/") else str(folder / target)
+        if path in archive.namelist():
+            marks[name] = _XlsxSheet(formats, max_rows).scan(archive, path)
+    return marks
+
+
+class _XlsxSheet:
+    def __init__(self, formats: list[str], max_rows: int) -> None:
+        self._formats, self._max_rows = formats, max_rows
+        self._marks = Marks()
+        self._row, self._column = 0, -1
+        self._attributes: Attributes = {}
+        self._tags: set[str] = set()
+        self._value = ""
+        self._in_value = False
+
+    def scan(self, archive: zipfile.ZipFile, path: str) -> Marks:
+        _parse(archive, path, self._start, self._end, self._text)
+        return self._marks
+
+    def _start(self, tag: str, attributes: Attributes) -> None:
+        if tag == "row":
+            self._row = int(attributes.get("r", self._row + 1))
+            self._column = -1
+        elif tag == "c":
+            place = re.fullmatch(r"([A-Z]+)([0-9]+)", attributes.get("r", ""))
+            self._column = _column_index(place[1]) if place else self._column + 1
+            if place:
+                self._row = int(place[2])
+            self._attributes, self._tags, self._value = attributes, set(), ""
+        elif tag in ("v", "f", "is"):
+            self._tags.add(tag)
+            self._in_value = tag == "v"
+
+    def _text(self, text: str) -> None:
+        if self._in_value:
+            self._value += text
+
+    def _end(self, tag: str) -> None:
+        if tag == "v":
+            self._in_value = False
+        elif tag == "c" and self._tags:
+            self._cell()
+
+    def _cell(self) -> None:
+        cell, kind = (self._row, self._column), self._attributes.get("t", "n")
+        _check_place(cell, self._max_rows)
+        if kind == "e":
+            self._marks.problems[cell] = "error"
+        elif "f" in self._tags and not self._value and kind != "str":
+            self._marks.problems[cell] = "formula"
+        elif kind == "n" and self._value:
+            style = int(self._attributes.get("s", 0))
+            format_ = self._formats[style] if style < len(self._formats) else "general"
+            self._number(cell, format_)
+
+    def _number(self, cell: Cell, format_: str) -> None:
+        if format_ == "percent":
+            self._marks.problems[cell] = "percent"
+        elif format_.strip("0") == "" and len(format_) > 1:
+            self._marks.shown[cell] = f"{float(self._value):0{len(format_)}.0f}"
+        elif format_ == "other":
+            self._marks.problems[cell] = "shown_otherwise"
+
+
+def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[str]:
+    """Return the number format of each style: ``general``, ``percent``, ``other`` or zeros."""
+    codes: dict[int, str] = {}
+    formats: list[str] = []
+    inside: list[str] = []
+
+    def on_start(tag: str, attributes: Attributes) -> None:
+        inside.append(tag)
+        if tag == "numFmt":
+            codes[int(attributes["numFmtId"])] = attributes["formatCode"]
+        elif tag == "xf" and "cellXfs" in inside:
+            number = int(attributes.get("numFmtId", 0))
+            own = codes.get(number, "general" if number < _FIRST_OWN_FORMAT else "other")
+            formats.append("percent" if number in _PERCENT_FORMATS else format_kind(own))
+
+    def on_end(tag: str) -> None:
+        inside.pop()
+
+    if path in archive.namelist():
+        _parse(archive, path, on_start, on_end)
+    return formats
+
+
+def format_kind(code: str) -> str:
+    """Return what a number format shows: ``general``, ``percent``, ``other`` or zeros (000)."""
+    positive = code.split(";")[0]
+    bare = _QUOTED.sub("", positive)
+    if "%" in bare:
+        return "percent"
+    if len(bare) > 1 and set(bare) == {"0"} and bare == positive:
+        return bare
+    return "general" if _PLAIN_FORMAT.fullmatch(bare) and bare == positive else "other"
+
+
+def scan_ods(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Marks]:
+    """Scan the sheets of an ODS file, as `scan_xlsx` does."""
+    scan = _OdsSheets(max_rows)
+    _parse(archive, "content.xml", scan.start, scan.end, scan.text)
+    return scan.marks
+
+
+class _OdsSheets:
+    def __init__(self, max_rows: int) -> None:
+        self.marks: dict[str, Marks] = {}
+        self._max_rows = max_rows
+        self._current = Marks()
+        self._row, self._column = 0, 0
+        self._rows, self._cells = 1, 1
+        self._attributes: Attributes = {}
+        self._written: str | None = None
+
+    def start(self, tag: str, attributes: Attributes) -> None:
+        if tag == "table":
+            self._current = self.marks.setdefault(attributes.get("name", ""), Marks())
+            self._row = 0
+        elif tag == "table-row":
+            self._rows = int(attributes.get("number-rows-repeated", 1))
+            self._column = 0
+        elif tag in ("table-cell", "covered-table-cell"):
+            self._attributes, self._written = attributes, None
+            self._cells = int(attributes.get("number-columns-repeated", 1))
+        elif tag == "p":
+            self._written = self._written or ""
+
+    def text(self, text: str) -> None:
+        if self._written is not None:
+            self._written += text
+
+    def end(self, tag: str) -> None:
+        if tag == "table-row":
+            self._row += self._rows
+        elif tag in ("table-cell", "covered-table-cell"):
+            self._cell()
+            self._column += self._cells
+            self._written = None
+
+    def _cell(self) -> None:
+        kind = self._attributes.get("value-type", "")
+        if not kind and not self._written and "formula" not in self._attributes:
+            return
+        _check_place((self._row + self._rows, self._column + self._cells - 1), self._max_rows)
+        written, problem = self._written or "", ""
+        if kind == "percentage":
+            problem = "percent"
+        elif "formula" in self._attributes and not kind:
+            problem = "formula"
+        elif re.match(r"#[A-Z]|Err:[0-9]", written) and "formula" in self._attributes:
+            problem = "error"
+        shown = written if kind == "float" and re.fullmatch("0[0-9]+", written) else ""
+        if not problem and not shown:
+            return
+        for row in range(self._row + 1, self._row + self._rows + 1):
+            for column in range(self._column, self._column + self._cells):
+                if problem:
+                    self._current.problems[row, column] = problem
+                else:
+                    self._current.shown[row, column] = shown
+
+
+def _check_place(cell: Cell, max_rows: int) -> None:
+    row, column = cell
+    if row > max_rows + 1000:
+        raise refuse("too_long", limit=f"{max_rows:,}")
+    if column >= MAX_COLUMNS:
+        raise refuse("too_wide", limit=MAX_COLUMNS)
+
+
+def _column_index(letters: str) -> int:
+    index = 0
+    for letter in letters:
+        index = index * 26 + ord(letter) - ord("A") + 1
+    return index - 1
+
+
+def _workbook_path(archive: zipfile.ZipFile) -> str:
+    found = [name for name in archive.namelist() if name.endswith("xl/workbook.xml")]
+    if not found:
+        raise refuse("format")
+    return found[0]
+
+
+def _parse(
+    archive: zipfile.ZipFile,
+    path: str,
+    on_start: Callable[[str, Attributes], None],
+    on_end: Callable[[str], None] | None = None,
+    on_text: Callable[[str], None] | None = None,
+) -> None:
+    """Parse a part of an archive; names are given without their namespace."""
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        on_start(_local(tag), {_local(name): value for name, value in attributes.items()})
+
+    def refuse_declarations(*_: object) -> None:
+        # Spreadsheets have none; entities could expand without limit.
+        raise refuse("not_a_table")
+
+    parser.StartElementHandler = start
+    parser.StartDoctypeDeclHandler = refuse_declarations
+    if on_end is not None:
+        parser.EndElementHandler = lambda tag: on_end(_local(tag))
+    if on_text is not None:
+        parser.CharacterDataHandler = on_text
+    with archive.open(path) as part:
+        while block := part.read(_BLOCK):
+            parser.Parse(block)
+        parser.Parse(b"", True)
+
+
+def _local(name: str) -> str:
+    return name.rsplit(" ", 1)[-1]
