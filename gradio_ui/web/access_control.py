@@ -7,6 +7,7 @@ page does not use answers 404.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -42,7 +43,7 @@ _HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
-_REFUSALS = {403: "forbidden", 404: "not found", 413: "too large"}
+_REFUSALS = {400: "unknown host", 403: "forbidden", 404: "not found", 413: "too large"}
 
 
 class AccessControl:
@@ -52,10 +53,19 @@ class AccessControl:
     ----------
     upload_bytes
         Size of the largest file that a callback accepts.
+    allows_host
+        Whether a request may be addressed to this host.
     """
 
-    def __init__(self, app: ASGIApp, *, visits: Visits, upload_bytes: int) -> None:
-        self._app, self._visits = app, visits
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        visits: Visits,
+        upload_bytes: int,
+        allows_host: Callable[[str], bool],
+    ) -> None:
+        self._app, self._visits, self._allows_host = app, visits, allows_host
         # A file is sent as base64: four characters for three bytes.
         self._max_body_bytes = upload_bytes * 4 // 3 + _FORM_BYTES
 
@@ -77,6 +87,9 @@ class AccessControl:
             await response(scope, receive, send)
 
     def _refusal(self, request: Request, cookie: str) -> int | None:
+        hosts = request.headers.getlist("host")
+        if len(hosts) > 1 or not all(self._allows_host(host) for host in hosts):
+            return 400
         path, method = request.scope["path"], request.method
         allowed = _WRITE if method == "POST" else _READ
         if method not in ("GET", "HEAD", "POST") or not allowed.fullmatch(path):

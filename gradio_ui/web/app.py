@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -59,7 +60,12 @@ def create_app(settings: Settings) -> ASGIApp:
     for language in LANGUAGES:
         _mount(app, Context(Texts(language), api, visits, settings))
     upload_bytes = settings.ui_max_upload_mb << 20
-    return AccessControl(PageMiddleware(app), visits=visits, upload_bytes=upload_bytes)
+    return AccessControl(
+        PageMiddleware(app),
+        visits=visits,
+        upload_bytes=upload_bytes,
+        allows_host=partial(settings.allows_host, address=settings.ui_address),
+    )
 
 
 def _mount(app: FastAPI, context: Context) -> None:

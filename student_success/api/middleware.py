@@ -40,6 +40,8 @@ Handler = Callable[[RequestContext], Awaitable[bytes | Response]]
 """Answers a request; bytes are a JSON body with status 200."""
 
 MAX_HEADERS = 128
+MAX_KNOWN_HOSTS = 1000
+"""Hosts that are checked only once; the names are sent by clients."""
 CLIENT_CLOSED_REQUEST = 499
 """Status that web servers log for a client that disconnected."""
 _METHODS = {"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"}
@@ -72,6 +74,8 @@ class ApiMiddleware:
         handlers: Mapping[Route, Handler],
     ) -> None:
         self._app = app
+        self._settings = settings
+        self._allowed_hosts: set[bytes | None] = set()
         self._closing = closing
         self._handlers = handlers
         self._endpoints = {(endpoint.method, endpoint.path): endpoint for endpoint in endpoints}
@@ -152,6 +156,17 @@ class ApiMiddleware:
             )
         raise NotFoundError("There is no such route.")
 
+    def _check_host(self, host: bytes | None, scope: Scope) -> None:
+        if host is None:
+            if scope.get("http_version") == "1.1":
+                raise MalformedRequestError("Send the header Host, as HTTP/1.1 requires.")
+            return
+        settings = self._settings
+        if not settings.allows_host(host.decode("latin-1"), address=settings.bind_address):
+            raise MalformedRequestError("This host is not served; ALLOWED_HOSTS can name it.")
+        if len(self._allowed_hosts) < MAX_KNOWN_HOSTS:
+            self._allowed_hosts.add(host)
+
     async def _check(
         self, endpoint: Endpoint, request: RequestContext, scope: Scope, receive: Receive
     ) -> None:
@@ -160,8 +175,9 @@ class ApiMiddleware:
             raise HeadersTooLargeError(f"A request may have at most {MAX_HEADERS} headers.")
         if len(scope["headers"]) > len(request.headers):
             check_single_headers(scope["headers"])
-        if b"host" not in request.headers and scope.get("http_version") == "1.1":
-            raise MalformedRequestError("Send the header Host, as HTTP/1.1 requires.")
+        host = request.headers.get(b"host")
+        if host not in self._allowed_hosts:
+            self._check_host(host, scope)
         authorization = request.headers.get(b"authorization")
         client = scope["client"][0] if scope.get("client") else ""
         request.role = self._access.authorise(

@@ -131,7 +131,7 @@ class RequestContext:
         key = header.decode("latin-1")
         if not _IDEMPOTENCY_KEY.fullmatch(key):
             raise invalid_field("Idempotency-Key", "Must be 1 to 255 printable ASCII characters")
-        return IdempotentRequest(key, self.body, self.named_session or "", self.actor)
+        return IdempotentRequest(key, self.body, self.named_session or "")
 
     @property
     def actor(self) -> str:

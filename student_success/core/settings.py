@@ -65,6 +65,7 @@ _FOLDER = "STUDENT_SUCCESS_FOLDER"
 _MODEL_NAME = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
+_HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:\d{0,5})?")
 _PICKLES = {".joblib", ".pkl", ".pickle"}
 _SQLITE = "sqlite:///"
 
@@ -102,6 +103,18 @@ def profile_path() -> Path:
 
 def _renamed(old: str) -> AliasChoices:
     return AliasChoices(RENAMED[old], old)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(text: str) -> bool:
+    return _is_address(text) and ipaddress.ip_address(text).is_loopback
 
 
 def _absolute_url(url: str | None) -> str | None:
@@ -197,6 +210,13 @@ class Settings(BaseSettings):
     )
     allow_anonymous: bool = Field(
         False, description="Allow anonymous predictions on a non-loopback address."
+    )
+    allowed_hosts: str = Field(
+        "",
+        description="Names, separated by commas, by which clients may address the API and the web "
+        "interface, besides loopback names and the address listened on; `*` allows all. On an "
+        "address of the network, IP addresses and names without a dot are allowed too. Other "
+        "names get 400, which prevents DNS rebinding.",
     )
 
     database_url: str | None = Field(
@@ -434,6 +454,30 @@ class Settings(BaseSettings):
         folder = ROOT / "data"
         return folder if (folder / "sample.csv").is_file() else self.state_dir / "data"
 
+    def allows_host(self, header: str, *, address: str) -> bool:
+        """Tell whether a request may be addressed to this host, to prevent DNS rebinding.
+
+        Parameters
+        ----------
+        header
+            The header ``Host``, with or without a port.
+        address
+            IP address on which the server listens.
+        """
+        allowed = {name.strip().lower() for name in self.allowed_hosts.split(",")}
+        if "*" in allowed:
+            return True
+        match = _HOST.fullmatch(header.lower())
+        if match is None:
+            return False
+        name = match["address"] or match["name"].rstrip(".")
+        if name in {"localhost", address, *allowed - {""}}:
+            return True
+        if _is_loopback(address):
+            return _is_loopback(name)
+        # No page on the internet has such a name, and no name server decides what it stands for.
+        return "." not in name or _is_address(name)
+
     def check_exposure(self, host: str) -> None:
         """Raise an error if the API would be open to other machines without a token.
 
@@ -444,11 +488,7 @@ class Settings(BaseSettings):
         """
         if host == "localhost" or self.api_token is not None or self.allow_anonymous:
             return
-        try:
-            loopback = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            loopback = False
-        if not loopback:
+        if not _is_loopback(host):
             raise ConfigurationError(
                 f"The service was not started: on {host}, anyone who can reach it could read "
                 "pupils' data. Set API_TOKEN, or ALLOW_ANONYMOUS=true to allow that."

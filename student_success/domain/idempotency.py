@@ -16,14 +16,11 @@ class IdempotentRequest(NamedTuple):
     ----------
     key, body, session
         As sent; the session is empty if the request names none.
-    caller
-        Role of the caller's token.
     """
 
     key: str
     body: bytes
     session: str
-    caller: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,8 @@ class IdempotencyKey:
     Attributes
     ----------
     key_hash
-        SHA-256 of the key with route, caller's role and requested session, so that the same key of
-        another caller names another request.
+        SHA-256 of the key with route and requested session. A caller that repeats a request with
+        another token, or without one, gets the first response.
     body_hash
         SHA-256 of the body.
     session_id
@@ -54,7 +51,6 @@ class IdempotencyKey:
         key: str,
         *,
         route: str,
-        caller: str,
         body: bytes,
         requested_session: str,
         session_id: str,
@@ -62,7 +58,7 @@ class IdempotencyKey:
     ) -> IdempotencyKey:
         """Hash what identifies the request. The key itself is not stored."""
         # None of the parts can contain NUL.
-        scope = "\0".join((route, caller, requested_session, key))
+        scope = "\0".join((route, requested_session, key))
         return cls(
             key_hash=hashlib.sha256(scope.encode()).hexdigest(),
             body_hash=hashlib.sha256(body).hexdigest(),

@@ -159,7 +159,6 @@ def _key(
     return IdempotencyKey.of(
         request.key,
         route=route,
-        caller=request.caller,
         body=request.body,
         requested_session=request.session,
         session_id=session_id,

@@ -38,7 +38,7 @@ PATIENCE = 4.0
 """Seconds of REQUEST_SECONDS here."""
 LATEST = PATIENCE * 3
 """Until a client that stalls is given up, on a busy machine."""
-POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -330,7 +330,7 @@ def test_stalled_large_bodies_use_bounded_memory(server: Server) -> None:
     clients = 24
     before = held(server)
     head = (
-        b"POST /predict_batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /predict_batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 16777216\r\n\r\n"
     )
     statuses: list[int] = []

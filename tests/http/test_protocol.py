@@ -23,7 +23,7 @@ GETS = [path for method, path in PAIRS if method == "GET"]
 
 def post(server: Server, *headers: str, body: bytes, whole: bool = True) -> bytes:
     """Post raw bytes to `/predict` over a new connection."""
-    lines = ["POST /predict HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    lines = ["POST /predict HTTP/1.1", "Host: [::1]", "Connection: close", *headers, "", ""]
     return send_raw(server, "\r\n".join(lines).encode("latin-1") + body, whole=whole)
 
 
@@ -147,7 +147,7 @@ def test_other_method_returns_405_with_allowed_methods(
     ids=lambda path: path[:40],
 )
 def test_unknown_path_returns_404(server: Server, path: str) -> None:
-    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: [::1]\r\nConnection: close\r\n\r\n"
     response = send_raw(server, request.encode())
     assert status(response) == 404
     assert json.loads(response.split(b"\r\n\r\n", 1)[1])["error"] == "not_found"
@@ -260,7 +260,7 @@ def test_body_of_50_mb_is_rejected_without_being_buffered(
 
 def test_413_is_sent_before_the_body_is_received(server: Server) -> None:
     request = (
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\n"
         b"Content-Length: 52428800\r\nExpect: 100-continue\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
@@ -270,7 +270,7 @@ def test_413_is_sent_before_the_body_is_received(server: Server) -> None:
 
 def test_token_is_checked_before_the_body_is_received(server: Server) -> None:
     request = (
-        b"POST /promote HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /promote HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\n"
         b"Content-Length: 1000\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
@@ -283,17 +283,18 @@ def test_token_is_checked_before_the_body_is_received(server: Server) -> None:
     [
         b"\x00\x01\x02\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Length: abc\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: [::1]\r\n"
+        b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n"
         b"Content-Length: 2\r\n\r\n{}",
-        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /predict HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nX: \x00\r\n\r\n",
-        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nX-Session-Id: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: [::1]\r\nX: \x00\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: [::1]\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: [::1]\r\nX-Session-Id: " + b"x" * 200_000 + b"\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
     ids=lambda request: repr(request[:24] + request[-16:]),
@@ -327,10 +328,10 @@ def test_incomplete_body_stores_no_row(server: Server, http: httpx.Client, sessi
     "headers",
     [
         b"",
-        b"Host: x\r\nHost: x\r\n",
-        b"Host: x\r\nX-Session-Id: a\r\nx-session-id: b\r\n",
-        b"Host: x\r\nIdempotency-Key: a\r\nIdempotency-Key: a\r\n",
-        b"Host: x\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n",
+        b"Host: [::1]\r\nHost: [::1]\r\n",
+        b"Host: [::1]\r\nX-Session-Id: a\r\nx-session-id: b\r\n",
+        b"Host: [::1]\r\nIdempotency-Key: a\r\nIdempotency-Key: a\r\n",
+        b"Host: [::1]\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n",
     ],
 )
 def test_missing_host_or_repeated_header_returns_400(server: Server, headers: bytes) -> None:
@@ -341,15 +342,15 @@ def test_missing_host_or_repeated_header_returns_400(server: Server, headers: by
 
 
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    one = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Request-Id: %d\r\n\r\n"
-    last = b"GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-Id: 3\r\nConnection: close\r\n\r\n"
+    one = b"GET /health HTTP/1.1\r\nHost: [::1]\r\nX-Request-Id: %d\r\n\r\n"
+    last = b"GET /nowhere HTTP/1.1\r\nHost: [::1]\r\nX-Request-Id: 3\r\nConnection: close\r\n\r\n"
     response = send_raw(server, one % 1 + one % 2 + last)
     assert re.findall(rb"x-request-id: (\d)", response) == [b"1", b"2", b"3"]
 
 
 def test_websocket_upgrade_is_ignored(server: Server) -> None:
     request = (
-        b"GET /health HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"GET /health HTTP/1.1\r\nHost: [::1]\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
@@ -383,3 +384,10 @@ def test_access_log_has_id_duration_and_version_and_no_pupil_data(
     log = server.log.read_text("utf-8")
     assert mark not in log
     assert "361" not in [str(value) for line in lines for value in line.values()]
+
+
+@pytest.mark.parametrize("path", ["/health", "/history?session_id=a", "/docs", "/metrics"])
+def test_request_for_another_host_is_rejected(http: httpx.Client, path: str) -> None:
+    """A page whose name suddenly stands for 127.0.0.1 (DNS rebinding) must not read anything."""
+    assert_error(http.get(path, headers={"Host": "evil.example:8000"}), 400, "malformed_request")
+    assert http.get(path, headers={"Host": "localhost"}).status_code == 200

@@ -41,7 +41,7 @@ def middleware(app: ASGIApp, handlers: Any = None, **settings: Any) -> ApiMiddle
 def request(app: Any, method: str, path: str, **options: Any) -> httpx.Response:
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **options)
 
     return asyncio.run(run())
@@ -174,7 +174,7 @@ def test_access_log_shows_known_routes_and_never_client_input(
 
     async def run() -> None:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             await client.request("BREW", path, headers={"X-Request-Id": 'x"\\n'})
             await client.get(path)
         app._access_log.flush()

@@ -249,3 +249,42 @@ def test_every_setting_is_described() -> None:
         name for name, field in Settings.model_fields.items() if not field.description
     ]
     assert not undescribed
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed", "refused"),
+    [
+        (
+            "127.0.0.1",
+            ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "127.9.9.9"],
+            [
+                "evil.example",
+                "localhost.evil.example",
+                "api",
+                "192.168.1.7",
+                "a@localhost",
+                "",
+                "[",
+            ],
+        ),
+        (
+            "0.0.0.0",
+            ["localhost:8000", "192.168.1.7:8000", "[fd00::7]", "api:8000"],
+            ["evil.example", "evil.example:8000", "1.2.3.4.evil.example", "user:pw@api"],
+        ),
+    ],
+)
+def test_allowed_hosts_are_by_default_names_that_no_page_can_have(
+    settings: Callable[..., Settings], address: str, allowed: list[str], refused: list[str]
+) -> None:
+    found = settings()
+    assert [host for host in allowed if not found.allows_host(host, address=address)] == []
+    assert [host for host in refused if found.allows_host(host, address=address)] == []
+
+
+def test_allowed_hosts_adds_the_names_listed(settings: Callable[..., Settings]) -> None:
+    found = settings(ALLOWED_HOSTS="Grades.School.example, other.example")
+    for host in ("grades.school.example", "GRADES.school.example.:443", "other.example:80"):
+        assert found.allows_host(host, address="127.0.0.1")
+    assert not found.allows_host("school.example", address="127.0.0.1")
+    assert settings(ALLOWED_HOSTS="*").allows_host("evil.example", address="127.0.0.1")

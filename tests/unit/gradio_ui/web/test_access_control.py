@@ -51,6 +51,13 @@ def test_page_source_contains_no_token_and_no_path(http: httpx.Client) -> None:
         assert secret not in page
 
 
+def test_request_for_another_host_is_refused(http: httpx.Client) -> None:
+    """A page whose name suddenly stands for 127.0.0.1 (DNS rebinding) must not read anything."""
+    for path in ("/", "/fr/", "/fr/config", "/livez"):
+        assert http.get(path, headers={"Host": "evil.example"}).status_code == 400
+        assert http.get(path, headers={"Host": "localhost"}).status_code < 400
+
+
 def test_answers_have_security_headers(http: httpx.Client) -> None:
     for path in ("/fr/", "/en/config", "/livez"):
         headers = http.get(path).headers

@@ -63,7 +63,6 @@ def row(
 def key(
     name: str = "k",
     *,
-    caller: str = "api",
     body: bytes = b"{}",
     asked: str = "s",
     answer: bytes = b"first",
@@ -71,7 +70,6 @@ def key(
     return IdempotencyKey.of(
         name,
         route="predict",
-        caller=caller,
         body=body,
         requested_session=asked,
         session_id="s",
@@ -256,7 +254,6 @@ def test_same_key_with_another_request_is_a_conflict_for_it_alone(
             history.append([row(2)], key=key(body=b"other")),
             history.append([row(3)], key=key("another")),
             history.append([row(4)], key=key(asked="other")),
-            history.append([row(5)], key=key(caller="admin")),
             return_exceptions=True,
         )
 
@@ -266,9 +263,8 @@ def test_same_key_with_another_request_is_a_conflict_for_it_alone(
         ConflictError,
         type(None),
         type(None),
-        type(None),
     ]
-    assert ids(database_url) == [1, 3, 4, 5]
+    assert ids(database_url) == [1, 3, 4]
 
 
 def test_key_counts_for_a_day(
@@ -447,7 +443,6 @@ def marked(history: History) -> History:
         kept = IdempotencyKey.of(
             "k",
             route="predict",
-            caller="api",
             body=b"{}",
             requested_session=MARK,
             session_id=MARK,
