@@ -1,0 +1,69 @@
+"""The tutorial of docs/your-school.md: its commands are run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.schools import write_profile, write_pupils
+from tests.server import ROOT
+
+pytestmark = pytest.mark.e2e
+
+COMMANDS = re.findall(
+    r"^```bash\n(.*?)\n```$", (ROOT / "docs" / "your-school.md").read_text("utf-8"), re.M | re.S
+)
+PUPILS = 600
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a school's folder: its table, and `student-success` on the path."""
+    folder = tmp_path_factory.mktemp("school")
+    profile = write_profile(folder / "true.toml", "points")
+    write_pupils(folder / "results.csv", profile, pupils=PUPILS)
+    command = folder / "bin" / "student-success"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m student_success "$@"\n')
+    command.chmod(0o755)
+    return folder
+
+
+def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "STATE_DIR": str(folder / "state"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_commands_lead_from_a_table_to_a_checked_profile(folder: Path) -> None:
+    draft, check = COMMANDS[:2]
+    done = run(folder, draft)
+    assert done.returncode == 0, done.stderr
+    text = (folder / "school.toml").read_text("utf-8")
+    assert "# the largest step on which all grades of the file lie" in text
+    done = run(folder, check)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        "school.toml: results predicts final (0 to 100 in steps of 0.5, pass mark 50) from 6 "
+        "features and 0 earlier grades.\n"
+        f"results.csv: {PUPILS} pupils can be trained on.\n"
+    )
+    table = folder / "results.csv"
+    table.write_text(table.read_text().replace("n0", "unknown", 1))
+    assert run(folder, check).returncode == 2
