@@ -19,6 +19,7 @@ from student_success.core.metrics_buffer import metrics_buffer
 from student_success.core.settings import Settings
 from student_success.core.state_files import protect
 from student_success.core.subprocesses import die_with_parent
+from student_success.domain.recorded_profile import claim_state_dir
 from student_success.domain.schemas.history import HistoryQuery, OutcomesAnswer, OutcomesRequest
 from student_success.domain.schemas.lifecycle import (
     PromoteAnswer,
@@ -86,6 +87,7 @@ class StudentSuccess:
         """Open the database, load the served version, and start to follow deployments."""
         try:
             settings.check_exposure(bound_host(settings.host))
+            claim_state_dir(settings.state_dir)
         except ConfigurationError as error:
             logger.critical(error.message)
             stop_server()

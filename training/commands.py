@@ -160,7 +160,7 @@ def train(
         settings,
         family=family,
         budget_seconds=budget_seconds,
-        champion_recipe=_recipe(champion),
+        champion_recipe=None if champion is None else _recipe(champion),
         dataset=dataset,
         progress=progress,
     )
@@ -205,16 +205,17 @@ def compare(settings: Settings, *, candidate: Path, champion: Path) -> Facts:
     return {"evaluation": compare_recipes(settings, data, recipe, champion=_recipe(champion))}
 
 
-def _deployed(settings: Settings) -> Path:
+def _deployed(settings: Settings) -> Path | None:
+    """Return the folder of the version served; None before the first of another profile."""
     from student_success.domain.decision import SEED
-    from student_success.registry.versions import folder_of
+    from student_success.registry.versions import champion_folder
     from student_success.storage.deployments import Deployments
     from student_success.storage.engine import connect
     from student_success.storage.migrate import migrate
 
     migrate(settings.database, state_dir=settings.state_dir)
     current = Deployments(connect(settings.database)).current()
-    return folder_of(settings, SEED if current is None else current.to_version)
+    return champion_folder(settings, SEED if current is None else current.to_version)
 
 
 def _recipe(folder: Path) -> Facts:

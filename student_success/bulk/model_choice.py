@@ -11,6 +11,7 @@ from pathlib import Path
 
 from student_success.core.errors import ArtefactError, NotFoundError
 from student_success.core.settings import Settings
+from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.model.predictor import Predictor
 
@@ -56,8 +57,11 @@ def choose(settings: Settings, name: str | None) -> Model:
         If it is damaged or does not answer as recorded. No other model is used instead.
     NotFoundError
         If there is no such version.
+    ProfileMismatchError
+        If it was trained for another profile.
     """
     version, folder, fingerprint = _find(settings, name)
+    recorded_profile.check_version(folder, version or name or SEED)
     predictor = Predictor.load(folder, version=version, alarm_recall=settings.alarm_recall)
     predictor.check_smoke()
     if fingerprint is not None and predictor.fingerprint != fingerprint:

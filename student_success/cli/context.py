@@ -89,12 +89,20 @@ def set_bentoml_environment(settings: Settings) -> Path:
     return home
 
 
+def claim_state_dir(settings: Settings) -> None:
+    """Raise `ConfigurationError` if the state directory belongs to another profile."""
+    from student_success.domain.recorded_profile import claim_state_dir
+
+    claim_state_dir(settings.state_dir)
+
+
 @contextlib.contextmanager
 def open_database(settings: Settings) -> Iterator[Engine]:
     """Yield the database for control data, with the schema up to date."""
     from student_success.storage.engine import connect
     from student_success.storage.migrate import migrate
 
+    claim_state_dir(settings)
     migrate(settings.database, state_dir=settings.state_dir)
     engine = connect(settings.database, synchronous="FULL")
     try:

@@ -72,7 +72,9 @@ async def _train(settings: Settings, request: Any) -> dict[str, Any]:
     with open_database(settings) as engine, progress_bar("training") as advance:
         current = Deployments(engine).current()
         jobs = TrainingJobs(settings, JobTable(engine))
-        champion = versions.folder_of(settings, SEED if current is None else current.to_version)
+        champion = versions.champion_folder(
+            settings, SEED if current is None else current.to_version
+        )
         job_id, task = await jobs.start(request, champion=champion)
         try:
             while not (await asyncio.wait([task], timeout=POLL_SECONDS))[0]:
@@ -159,7 +161,9 @@ def promote(
     if as_json:
         return print_json(result)
     _print_conditions(result["evidence"]["conditions"])
-    typer.echo(f"Version {version} is served now; before it, {result['previous_version']}.")
+    typer.echo(
+        f"Version {version} is served now; before it, {result['previous_version'] or 'none'}."
+    )
 
 
 def rollback(reason: Reason, *, as_json: Json = False) -> None:

@@ -34,6 +34,7 @@ def serve() -> None:
     _warn_of_names()
     settings.check_exposure(settings.host)
     check_state_dir(settings.state_dir)
+    context.claim_state_dir(settings)
     set_bentoml_environment(settings)
     base = f"http://{settings.bind_address}:{settings.port}"
     with served_alone(settings.state_dir, f"the server {base} (process {os.getpid()})"):

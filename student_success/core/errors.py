@@ -10,7 +10,8 @@
     ├── RequestTimeoutError        408 request_timeout
     ├── ConflictError              409 conflict
     │   ├── BusyError              409 busy
-    │   └── PromotionRefusedError  409 promotion_refused
+    │   ├── PromotionRefusedError  409 promotion_refused
+    │   └── ProfileMismatchError   409 profile_mismatch
     ├── BodyTooLargeError          413 body_too_large
     ├── UnsupportedMediaTypeError  415 unsupported_media_type
     ├── TooManyRequestsError       429 too_many_requests
@@ -162,6 +163,12 @@ class PromotionRefusedError(ConflictError):
     """The gate refused a version; `details` lists each condition with its value and limit."""
 
     code = "promotion_refused"
+
+
+class ProfileMismatchError(ConflictError):
+    """A version was trained for another profile; `details` lists each difference."""
+
+    code = "profile_mismatch"
 
 
 class BodyTooLargeError(StudentSuccessError):

@@ -17,10 +17,11 @@ from student_success.core.errors import (
     RegistryUnavailableError,
 )
 from student_success.core.settings import Settings
+from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import promotion
-from student_success.registry import bento_store, mlflow_client, versions
+from student_success.registry import bento_store, checksums, mlflow_client, versions
 from student_success.storage.deployments import Deployments
 from student_success.storage.locks import Operation, exclusive
 
@@ -100,6 +101,7 @@ def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:
 def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> None:
     """Deploy the version of an existing registry's alias at the first start, without the gate."""
     with mlflow_client.downloaded(settings, int(version)) as (registered, folder):
+        recorded_profile.check_version(folder / checksums.SERVING, version)
         versions.check_in_child(settings, folder, version)
         bento_store.keep(settings, registered, folder)
     predictor = versions.load(settings, version, fingerprint=registered.fingerprint)
@@ -111,5 +113,6 @@ def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> 
         reason="alias found in MLflow at the first start",
         evidence={},
         after=0,
+        before_first=SEED if versions.has_seed(settings) else None,
     )
     promotion.log_deployment(settings, row)

@@ -11,12 +11,14 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from student_success.core import metrics
 from student_success.core.errors import ModelUnavailableError, StudentSuccessError
 from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
+from student_success.domain.students import PROFILE
 from student_success.lifecycle.audit_file import AuditFile
 from student_success.lifecycle.worker_status import WorkerStatus
 from student_success.model.predictor import Predictor
@@ -61,6 +63,8 @@ class Champion:
         self._started = False
         self._audit_file = AuditFile(settings.state_dir)
         self._worker_status = WorkerStatus(settings.state_dir / "workers")
+        self.problem = "No verified model is loaded."
+        """Why nothing is served, in words."""
         self.served: Served | None = None
         """Read it once per request, so that the whole response comes from one version."""
 
@@ -73,7 +77,7 @@ class Champion:
             If no verified model is loaded.
         """
         if self.served is None:
-            raise ModelUnavailableError("No verified model is loaded.")
+            raise ModelUnavailableError(self.problem)
         return self.served
 
     @property
@@ -124,13 +128,18 @@ class Champion:
         """Load the newest deployment without the registry; load the seed if that fails."""
         try:
             current = self._deployments.current()
-            self._swap(self._load(current), current)
-            self._audit_file.append(current)
-        except StudentSuccessError:
+            if current is None and not self._has_seed:
+                self._await_first_promotion()
+            else:
+                self._swap(self._load(current), current)
+                self._audit_file.append(current)
+        except StudentSuccessError as error:
             logger.error("deployed_version_not_loaded", exc_info=True)
             metrics.model_reloads_total.labels("failed").inc()
+            self.problem = error.message
             try:
-                self._install(Served(versions.load(self._settings, SEED), "seed", -1))
+                if self._has_seed:
+                    self._install(Served(versions.load(self._settings, SEED), "seed", -1))
             except StudentSuccessError:
                 logger.critical("seed_not_loaded", exc_info=True)
         self._started = True
@@ -140,6 +149,8 @@ class Champion:
         async with self._swapping:
             newest = await asyncio.to_thread(self._deployments.newest_id)
             if self.served is not None and self.served.deployment_id == newest:
+                return
+            if newest == 0 and not self._has_seed:
                 return
             if time.monotonic() < self._retry_at:
                 return
@@ -171,6 +182,19 @@ class Champion:
                 # If this task ended, the worker would serve the old version for ever.
                 metrics.model_reloads_total.labels("failed").inc()
                 logger.exception("follow_failed")
+
+    @cached_property
+    def _has_seed(self) -> bool:
+        return versions.has_seed(self._settings)
+
+    def _await_first_promotion(self) -> None:
+        self.problem = (
+            f"No model was promoted for the profile {PROFILE.name} yet, and the seed model is for "
+            "another one. Train a version and promote it."
+        )
+        logger.warning("no_model_yet", extra={"reason": self.problem})
+        # It does serve what is deployed: nothing.
+        self._worker_status.write(0)
 
     def _load(self, deployment: Deployment | None) -> Predictor:
         if deployment is None:

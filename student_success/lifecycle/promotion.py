@@ -22,6 +22,7 @@ from student_success.core.errors import (
 )
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
+from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import gate
@@ -70,6 +71,8 @@ def promote(
     ------
     NotFoundError
         If there is no such version.
+    ProfileMismatchError
+        If the version was trained for another profile.
     ConflictError
         If the version is served already.
     PromotionRefusedError
@@ -85,6 +88,7 @@ def promote(
         raise ConflictError(f"Version {version} is served already; nothing was changed.")
     with mlflow_client.downloaded(settings, request.version) as (registered, folder):
         report("fetched")
+        recorded_profile.check_version(folder / checksums.SERVING, version)
         versions.check_in_child(settings, folder, version)
         report("tried")
         evaluation, verdict = _decide(settings, request, folder, current)
@@ -92,7 +96,7 @@ def promote(
         if not verdict.passed:
             raise PromotionRefusedError(
                 f"Version {version} was not promoted: the gate refused it, see the conditions. "
-                f"Version {version_of(current)} is still served.",
+                f"{_still_served(settings, current)}",
                 details=verdict.to_json()["conditions"],
             )
         bento_store.keep(settings, registered, folder)
@@ -117,6 +121,7 @@ def promote(
             }
         ),
         after=id_of(current),
+        before_first=SEED if versions.has_seed(settings) else None,
     )
     log_deployment(settings, row)
     report("recorded")
@@ -141,6 +146,7 @@ def judge(settings: Settings, deployments: Deployments, version: int) -> dict[st
         The fields of `EvidenceAnswer`.
     """
     with mlflow_client.downloaded(settings, version) as (_, folder):
+        recorded_profile.check_version(folder / checksums.SERVING, str(version))
         evaluation, verdict = _decide(
             settings, PromoteRequest(version=version), folder, deployments.current()
         )
@@ -167,7 +173,7 @@ async def roll_back(
     Raises
     ------
     ConflictError
-        If nothing was promoted.
+        If nothing was promoted, or the version served before is for another profile.
     ArtefactError
         If the version served before is damaged.
     RegistryUnavailableError
@@ -175,6 +181,11 @@ async def roll_back(
     """
     current = await asyncio.to_thread(deployments.current)
     target = await asyncio.to_thread(deployments.rollback_target)
+    if target is None and not versions.has_seed(settings):
+        raise ConflictError(
+            f"Nothing to roll back: version {version_of(current)} is the first one promoted for "
+            "this profile, and the seed model is for another one. It is still served."
+        )
     version = version_of(target)
     fingerprint = None
     if target is not None:
@@ -231,23 +242,29 @@ def _decide(
     settings: Settings, request: PromoteRequest, folder: Path, current: Deployment | None
 ) -> tuple[Mapping[str, Any], gate.Verdict]:
     """Return the evaluation of a downloaded version and the gate's verdict on it."""
-    served = versions.folder_of(settings, version_of(current))
+    served = versions.champion_folder(settings, version_of(current))
     evaluation = _evaluation(settings, folder / checksums.SERVING, served)
     verdict = gate.decide(
         Evidence.from_json(evaluation),
         gate_limits(settings).tightened(max_mae=request.max_mae, min_r2=request.min_r2),
-        champion=verify(served),
+        champion=None if served is None else verify(served),
         fairness_override=request.fairness_override,
     )
     return evaluation, verdict
 
 
-def _evaluation(settings: Settings, candidate: Path, champion: Path) -> Mapping[str, Any]:
+def _still_served(settings: Settings, current: Deployment | None) -> str:
+    if current is None and not versions.has_seed(settings):
+        return "There is still no model that is served."
+    return f"Version {version_of(current)} is still served."
+
+
+def _evaluation(settings: Settings, candidate: Path, champion: Path | None) -> Mapping[str, Any]:
     """Read the candidate's evaluation; repeat it if it compares with another champion."""
     verify(candidate)
     try:
         evaluation: dict[str, Any] = json.loads((candidate / "evaluation.json").read_text("utf-8"))
-        if evaluation.get("champion") != verify(champion):
+        if champion is not None and evaluation.get("champion") != verify(champion):
             evaluation = _compare(settings, candidate, champion)
         if not all(isinstance(evaluation[name], int | float) for name in ("mae", "r2")):
             raise TypeError

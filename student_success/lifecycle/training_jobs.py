@@ -47,14 +47,15 @@ class TrainingJobs:
             self._table.fail_running(INTERRUPTED)
 
     async def start(
-        self, request: TrainRequest, *, champion: Path
+        self, request: TrainRequest, *, champion: Path | None
     ) -> tuple[str, asyncio.Task[dict[str, Any]]]:
         """Start a training.
 
         Parameters
         ----------
         champion
-            Serving folder of the version to compare the candidate with.
+            Serving folder of the version to compare the candidate with; the training itself looks
+            for one if None.
 
         Returns
         -------
@@ -93,7 +94,7 @@ class TrainingJobs:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _run(
-        self, job_id: str, request: TrainRequest, champion: Path, lock: contextlib.ExitStack
+        self, job_id: str, request: TrainRequest, champion: Path | None, lock: contextlib.ExitStack
     ) -> dict[str, Any]:
         settings = self._settings
         started = time.monotonic()
@@ -108,7 +109,9 @@ class TrainingJobs:
                 values: dict[str, Any] = {"progress_json": json.dumps(message)}
                 updates.append(asyncio.ensure_future(self._update(job_id, **values)))
 
-        arguments = ["-m", "training", "run", f"--champion={champion}"]
+        arguments = ["-m", "training", "run"]
+        if champion is not None:
+            arguments.append(f"--champion={champion}")
         if request.family is not None:
             arguments.append(f"--family={request.family}")
         if request.budget_seconds is not None:

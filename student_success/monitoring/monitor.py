@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from student_success.core import metrics
 from student_success.core.clock import iso, now_us
-from student_success.core.errors import ModelUnavailableError, StudentSuccessError
+from student_success.core.errors import StudentSuccessError
 from student_success.core.settings import Settings
 from student_success.domain.schemas.monitoring import DriftAnswer
 from student_success.domain.students import FEATURE_NAMES, Horizon
@@ -79,9 +79,7 @@ class Monitor:
         DatabaseUnavailableError
             If the database cannot be read or written.
         """
-        served = self._champion.served
-        if served is None:
-            raise ModelUnavailableError("No verified model is loaded.")
+        served = self._champion.serving()
         report = await self._reported(served)
         if report is None:
             async with self._computing:

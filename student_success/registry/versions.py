@@ -14,6 +14,7 @@ from pathlib import Path
 
 from student_success.core.errors import ArtefactError, StudentSuccessError
 from student_success.core.settings import Settings
+from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.model.artefact import verify
 from student_success.model.predictor import Predictor
@@ -45,6 +46,16 @@ def folder_of(settings: Settings, version: str) -> Path:
     return folder
 
 
+def has_seed(settings: Settings) -> bool:
+    """Return whether the seed model is for the profile of this process."""
+    return recorded_profile.fits(settings.seed_model_path)
+
+
+def champion_folder(settings: Settings, version: str) -> Path | None:
+    """Return the serving folder of the version served, or None if nothing can be served yet."""
+    return None if version == SEED and not has_seed(settings) else folder_of(settings, version)
+
+
 def is_stored(settings: Settings, version: str, *, fingerprint: str) -> bool:
     """Tell whether this machine holds an undamaged copy of a version.
 
@@ -69,12 +80,14 @@ def load(settings: Settings, version: str, *, fingerprint: str | None = None) ->
 
     Raises
     ------
+    ProfileMismatchError
+        If the version is for another profile.
     ArtefactError
         If the version is missing or damaged, or is another one.
     """
-    predictor = Predictor.load(
-        folder_of(settings, version), version=version, alarm_recall=settings.alarm_recall
-    )
+    folder = folder_of(settings, version)
+    recorded_profile.check_version(folder, version)
+    predictor = Predictor.load(folder, version=version, alarm_recall=settings.alarm_recall)
     if version != SEED and fingerprint not in (None, predictor.fingerprint):
         raise ArtefactError(f"The stored version {version} is not the one that was recorded.")
     predictor.check_smoke()

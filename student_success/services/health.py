@@ -43,7 +43,7 @@ class Health:
         if not db_ok:
             problems.append("The database cannot be read and written; the log says why.")
         if served is None:
-            problems.append("No verified model is loaded.")
+            problems.append(self._champion.problem)
         elif self._champion.is_fallback:
             problems.append("The deployed version was not loaded; the seed model is served.")
         if behind:

@@ -57,9 +57,9 @@ class ModelLifecycle:
         tuple
             HTTP status and response; the result of the training if the request asks to wait.
         """
-        job_id, task = await self._jobs.start(
-            request, champion=self._champion.serving().predictor.folder
-        )
+        served = self._champion.served
+        champion = None if served is None else served.predictor.folder
+        job_id, task = await self._jobs.start(request, champion=champion)
         if not request.wait:
             return 202, {"status": "accepted", "job_id": job_id}
         # Shielded: the training goes on if the client disconnects.

@@ -120,6 +120,7 @@ class Deployments:
         reason: str | None,
         evidence: Mapping[str, Any],
         after: int | None = None,
+        before_first: str | None = SEED,
     ) -> Deployment:
         """Add a deployment; from the commit on, every worker follows it.
 
@@ -130,6 +131,8 @@ class Deployments:
         after
             The newest row's id when it was decided, 0 for none, to be sure that nothing came in
             between: a lock can be lost with the server that keeps it. None to do without.
+        before_first
+            What was served before the first deployment; None if there was no model.
 
         Raises
         ------
@@ -147,7 +150,7 @@ class Deployments:
                 "action": action,
                 "actor": actor,
                 "reason": reason,
-                "from_version": before.to_version if before else SEED,
+                "from_version": before.to_version if before else before_first,
                 "to_version": to_version,
                 "fingerprint": fingerprint,
                 "evidence_json": json.dumps(evidence, sort_keys=True, allow_nan=False),
@@ -194,7 +197,8 @@ class Deployments:
                 problems.append(f"between rows {id_before} and {row.id} a row is missing")
             if _chain(hash_before, dict(row._mapping)) != row.hash:
                 problems.append(f"row {row.id} was changed, or the row before it was")
-            if row.from_version != version_before:
+            # Before the first one, a school with its own profile had no model.
+            if row.from_version != version_before and (id_before or row.from_version):
                 problems.append(f"row {row.id} does not start from the version before it")
             hash_before, version_before, id_before = row.hash, row.to_version, row.id
         if head not in (None, hash_before):

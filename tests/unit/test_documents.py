@@ -34,7 +34,8 @@ def test_answer_shown_is_the_answer_of_the_seed() -> None:
     )
     assert set(shown) == set(PredictionAnswer.model_fields)
     assert shown["interval"] == {"low": said.low, "high": said.high, "level": INTERVAL_LEVEL}
-    for name in ("predicted_G3", "decision", "pass_probability", "horizon", "at_risk"):
+    assert shown["predicted_G3"] == said.grade
+    for name in ("decision", "pass_probability", "horizon", "at_risk"):
         assert shown[name] == getattr(said, name), name
 
 

@@ -24,6 +24,7 @@ class Champion:
         missing: str | None = None,
         error: Exception | None = None,
     ) -> None:
+        self.problem = "No verified model is loaded."
         self.missing = missing
         self.error = error
         self.is_fallback = is_fallback

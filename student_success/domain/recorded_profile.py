@@ -1,0 +1,110 @@
+"""The profile that a state directory or a model version was made for, recorded in a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from student_success.core.errors import ArtefactError, ConfigurationError, ProfileMismatchError
+from student_success.core.settings import SHIPPED_PROFILE
+from student_success.domain.profile import Profile
+from student_success.domain.profile_file import read_profile
+from student_success.domain.students import PROFILE
+
+PROFILE_FILE = "profile.json"
+_STATE = ("student_success.db", "mlflow.db", "bentoml", "mlflow-artefacts")
+"""What a state directory contains that was used."""
+_NAMED = 3
+"""How many differences a message names; the details name all."""
+
+
+def check_version(folder: Path, version: str) -> None:
+    """Refuse a model version that was trained for another profile than that of this process.
+
+    Parameters
+    ----------
+    folder
+        The served artefact.
+
+    Raises
+    ------
+    ProfileMismatchError
+        With every difference.
+    """
+    other = _recorded(folder)
+    if differences := PROFILE.differences(other):
+        raise ProfileMismatchError(
+            f"Version {version} cannot be used: it was trained for the profile {other.name}, which "
+            f"differs from {PROFILE.name}: {_named(differences)}. Nothing was changed. Train a "
+            "version for this profile, or set PROFILE_PATH to the other one.",
+            details=[{"difference": difference} for difference in differences],
+        )
+
+
+def fits(folder: Path) -> bool:
+    """Return whether a served artefact was trained for the profile of this process."""
+    return not PROFILE.differences(_recorded(folder))
+
+
+def claim_state_dir(state_dir: Path) -> None:
+    """Record the profile of this process in the state directory, which belongs to one profile.
+
+    Raises
+    ------
+    ConfigurationError
+        If it belongs to another one; texts may differ.
+    """
+    path = state_dir / PROFILE_FILE
+    try:
+        recorded = _recorded(state_dir)
+    except ArtefactError as error:
+        raise ConfigurationError(
+            f"Nothing was started or changed: {path} cannot be read. Restore it from a backup."
+        ) from error
+    used = path.exists() or any((state_dir / name).exists() for name in _STATE)
+    if used and (differences := PROFILE.differences(recorded)):
+        raise ConfigurationError(
+            f"Nothing was started or changed: STATE_DIR {state_dir} belongs to the profile "
+            f"{recorded.name}, which differs from {PROFILE.name}: {_named(differences)}. Set "
+            "STATE_DIR to another folder for this profile, or PROFILE_PATH to the profile that "
+            "the folder belongs to.",
+            details=[{"difference": difference} for difference in differences],
+        )
+    content = json.dumps(PROFILE.model_dump(mode="json"), ensure_ascii=False, indent=1)
+    try:
+        if not path.exists() or path.read_text("utf-8") != content:
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Each worker may do it at the same time.
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(content, "utf-8")
+            temporary.replace(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Nothing was started: {path} cannot be written ({error.strerror}). Make STATE_DIR "
+            "writable, or set it to another folder."
+        ) from error
+
+
+def _recorded(folder: Path) -> Profile:
+    """Return the profile recorded in a folder; what was made before profiles is of the shipped."""
+    try:
+        return Profile.model_validate_json((folder / PROFILE_FILE).read_bytes())
+    except FileNotFoundError:
+        return _shipped()
+    except (OSError, ValidationError) as error:
+        raise ArtefactError(f"The file {PROFILE_FILE} in {folder.name} cannot be read.") from error
+
+
+@cache
+def _shipped() -> Profile:
+    return read_profile(SHIPPED_PROFILE)
+
+
+def _named(differences: list[str]) -> str:
+    more = len(differences) - _NAMED
+    named = "; ".join(differences[:_NAMED])
+    return f"{named}; and {more} more" if more > 0 else named
