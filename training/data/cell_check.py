@@ -6,8 +6,6 @@ accepts.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -27,6 +25,7 @@ from student_success.domain.students import (
     About,
     Feature,
 )
+from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
 
 Problems = dict[tuple[int, str], str]
 """What is wrong with a cell, by spreadsheet row and column; the column is empty for a whole row."""
@@ -46,14 +45,11 @@ _DTYPES = {
     for name, feature in CHECKED.items()
     if feature.kind != "number"
 }
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
-UNKNOWN = frozenset({"", "-", "?", "na", "n/a", "nan", "null", "none"})
-"""Ways to write that a value is not known, without case; for a choice of that name, the choice."""
 _LISTED = 20
 """At most this many values of a category are listed in a message."""
 
 
-def check_cells(cells: pd.DataFrame, *, decimal_comma: bool) -> tuple[pd.DataFrame, Problems]:
+def check_cells(cells: pd.DataFrame) -> tuple[pd.DataFrame, Problems]:
     """Convert the text of the cells, and name every cell that breaks a rule.
 
     Parameters
@@ -66,7 +62,7 @@ def check_cells(cells: pd.DataFrame, *, decimal_comma: bool) -> tuple[pd.DataFra
     frame, problems
         The values as `training.data.dataset.Dataset.frame` holds them; not usable with problems.
     """
-    typed, problems = _typed(cells, decimal_comma=decimal_comma)
+    typed, problems = _typed(cells)
     problems |= _violations(typed)
     if problems:
         return typed, problems
@@ -133,7 +129,7 @@ def _exists(grades: pd.Series[Any]) -> pd.Series[bool]:
     return grades.isin([grade for grade in grades.unique() if SCALE.has(grade)])
 
 
-def _typed(cells: pd.DataFrame, *, decimal_comma: bool) -> tuple[pd.DataFrame, Problems]:
+def _typed(cells: pd.DataFrame) -> tuple[pd.DataFrame, Problems]:
     """Convert the text of numeric columns; text that is not a number becomes NaN and a problem."""
     columns: dict[str, pd.Series[Any]] = {}
     problems: Problems = {}
@@ -145,7 +141,7 @@ def _typed(cells: pd.DataFrame, *, decimal_comma: bool) -> tuple[pd.DataFrame, P
             columns[name] = text.where(text != "", None) if feature.nullable else text
             continue
         # Each way to write a number is read once: columns have few of them, files many rows.
-        numbers = {cell: parse_number(cell, decimal_comma=decimal_comma) for cell in text.unique()}
+        numbers = {cell: parse_number(cell) for cell in text.unique()}
         number = text.map(numbers).astype(float)
         columns[name] = number
         wrong = text.index[number.isna() & (text != "")]
@@ -155,13 +151,7 @@ def _typed(cells: pd.DataFrame, *, decimal_comma: bool) -> tuple[pd.DataFrame, P
 
 def is_unknown(cells: pd.Series[Any]) -> pd.Series[bool]:
     """Return which cells say that a value is not known."""
-    return cells.isin([cell for cell in cells.unique() if cell.casefold() in UNKNOWN])
-
-
-def parse_number(cell: str, *, decimal_comma: bool) -> float:
-    """Return the number that a cell certainly means; NaN if there is none."""
-    plain = cell.replace(",", ".") if decimal_comma else cell
-    return float(plain) if _NUMBER.fullmatch(plain) else math.nan
+    return cells.isin([cell for cell in cells.unique() if normalise(cell) in UNKNOWN])
 
 
 def _violations(typed: pd.DataFrame) -> Problems:

@@ -1,23 +1,24 @@
-"""Read the cells of a CSV file of pupils as text, without interpreting them."""
+"""Read a table of pupils as text, by column."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from student_success.core.errors import DatasetError
+from student_success.domain.students import FEATURES, GRADE, TARGET
+from student_success.domain.tables.cells import feature_of, parse_cell
+from student_success.domain.tables.columns import Column, feature_column
+from student_success.domain.tables.problems import TEXTS, TableError
+from student_success.domain.tables.reader import Table, read_table
 
-SEPARATORS = (",", ";")
+MAX_ROWS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Cells:
     """The cells of a file.
 
     Attributes
@@ -26,111 +27,73 @@ class Table:
         Stripped text, indexed by spreadsheet row: the header is row 1, blank lines count.
     ragged
         Rows with too few or too many cells, and their problem.
-    decimal_comma
-        Whether a comma within a number is a decimal comma: semicolons separate the cells.
     """
 
     cells: pd.DataFrame
     ragged: Mapping[int, str]
-    decimal_comma: bool
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read the bytes of a file.
-
-    Raises
-    ------
-    DatasetError
-        If it does not exist or cannot be read; the message does not name its folder.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"The data file {path.name} does not exist.") from None
-    except OSError as error:
-        raise DatasetError(
-            f"The data file {path.name} cannot be read: {error.strerror}."
-        ) from error
+def training_columns() -> list[Column]:
+    """Return the columns of the features and of the final grade."""
+    target = Column(TARGET, (TARGET, GRADE.label.fr, GRADE.label.en, *GRADE.also))
+    return [*map(feature_column, FEATURES), target]
 
 
-def parse(name: str, content: bytes, *, required: Sequence[str]) -> Table:
-    """Split the bytes of a file into cells.
+def parse(name: str, content: bytes, columns: Sequence[Column] = ()) -> Cells:
+    """Read the cells of a file of any format.
 
     Parameters
     ----------
     name
         Name of the file in messages.
-    required
-        Required columns; other columns are allowed.
+    columns
+        Columns to recognise: they get their own names, and a label of a choice becomes its code.
 
     Raises
     ------
     DatasetError
-        If it is empty, not UTF-8, not CSV with commas or semicolons, or lacks columns or rows.
+        If it cannot be read with certainty, has a column twice, or has no rows.
     """
-    text = _decode(name, content)
-    first = text.lstrip().splitlines()[0]
-    separator = max(SEPARATORS, key=first.count)
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise DatasetError(f"{name} is not well-formed CSV: {error}.") from error
-    rows = {
-        number: [cell.strip() for cell in line]
-        for number, line in enumerate(lines, start=1)
-        if any(cell.strip() for cell in line)
-    }
-    header = rows.pop(min(rows))
-    _check_header(name, header, required)
-    if not rows:
-        raise DatasetError(f"{name} has a header and no pupils.")
-    width = len(header)
-    return Table(
+        table = read_table(content, columns, max_rows=MAX_ROWS)
+    except TableError as error:
+        raise DatasetError(f"{name} cannot be read: {error.message}") from error
+    problems = [
+        {"row": 1, "column": problem.column, "problem": "has more than one column"}
+        for problem in table.columns.problems
+        if problem.code == "twice"
+    ]
+    if problems:
+        listed = ", ".join(str(problem["column"]) for problem in problems)
+        raise DatasetError(
+            f"The columns of {name} are not right: {listed} has more than one column.",
+            details=problems,
+        )
+    names = list(table.titles)
+    for column, index in table.columns.positions.items():
+        names[index] = column
+    return Cells(
         cells=pd.DataFrame(
-            [(row + [""] * width)[:width] for row in rows.values()],
-            index=pd.Index(list(rows)),
-            columns=pd.Index(header),
+            [_codes(table, line, cells) for line, cells in table.rows],
+            index=pd.Index([line for line, _ in table.rows]),
+            columns=pd.Index(names),
             dtype=object,
         ),
-        ragged={
-            number: f"has {len(row)} cells where the header has {width}"
-            for number, row in rows.items()
-            if len(row) != width
-        },
-        decimal_comma=separator == ";",
+        ragged={problem.line or 0: problem.text.en for problem in table.invalid},
     )
 
 
-def _decode(name: str, content: bytes) -> str:
-    if b"\0" in content:
-        raise DatasetError(f"{name} is not a text file in UTF-8.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{name} is not UTF-8 (byte {error.start + 1}): save it as CSV in UTF-8."
-        ) from error
-    if not text.strip():
-        raise DatasetError(f"{name} is empty.")
-    return text
-
-
-def _check_header(name: str, header: Sequence[str], required: Sequence[str]) -> None:
-    if len(header) == 1:
-        raise DatasetError(
-            f"{name} has one column: separate the cells with commas or semicolons, and name the "
-            "columns in the first row."
-        )
-    problems = [
-        {"row": 1, "column": column, "problem": f"appears {count} times in the header"}
-        for column, count in Counter(header).items()
-        if count > 1
-    ]
-    problems += [
-        {"row": 1, "column": column, "problem": "is missing from the header"}
-        for column in required
-        if column not in header
-    ]
-    if problems:
-        listed = "; ".join(f"{p['column'] or '(no name)'} {p['problem']}" for p in problems)
-        raise DatasetError(f"The columns of {name} are not right: {listed}.", details=problems)
+def _codes(table: Table, line: int, cells: Sequence[str]) -> list[str]:
+    """Return the cells of a row with codes in place of labels; what must not be used is named."""
+    texts = list(cells[: len(table.titles)])
+    for name, index in table.columns.positions.items():
+        if (line, index) in table.marks:
+            texts[index] = TEXTS[table.marks[line, index]].en
+        elif name != TARGET and texts[index]:
+            feature = feature_of(name)
+            value = parse_cell(feature, texts[index])
+            if isinstance(value, str) and feature.kind != "category":
+                # Not a number, or one that may mean another, such as 1.500.
+                value = f"? {value}"
+            texts[index] = "" if value is None else str(value)
+    return texts

@@ -25,8 +25,9 @@ from student_success.domain.students import (
     PROFILE,
     TARGET,
 )
-from training.data.cell_check import Problems, check_cells
-from training.data.csv_table import parse, read_bytes
+from student_success.domain.tables.reader import read_bytes
+from training.data.cell_check import Problems, check_cells, is_unknown
+from training.data.csv_table import parse, training_columns
 from training.data.sample import SAMPLE_CONTENT_SHA256
 from training.data.shipped import is_shipped_profile
 from training.data.suitability import copies, remarks, unsuitable
@@ -117,11 +118,11 @@ def locate(settings: Settings) -> Path:
 
 
 def read(path: Path) -> Dataset:
-    """Read and check one CSV file.
+    """Read and check a table: text in any dialect, or a spreadsheet with one sheet of pupils.
 
-    Commas or semicolons separate the cells; with semicolons a number may have a decimal comma. A
-    value that is not known yet is an empty cell, where the profile allows it. Pupils without a
-    final grade and copies of a pupil are left out.
+    A number may have a decimal comma, and a choice may be written as its label. A value that is not
+    known yet is an empty cell, where the profile allows it. Pupils without a final grade and copies
+    of a pupil are left out.
 
     Raises
     ------
@@ -130,11 +131,11 @@ def read(path: Path) -> Dataset:
         column, problem. Values are not included.
     """
     content = read_bytes(path)
-    table = parse(path.name, content, required=())
+    table = parse(path.name, content, training_columns())
     cells = _with_column_names(path.name, table.cells)
-    cells, left_out = _usable_rows(path.name, cells, ragged=table.ragged)
+    cells, left_out = _usable_rows(path.name, cells)
     problems: Problems = {(row, ""): problem for row, problem in table.ragged.items()}
-    typed, bad_cells = check_cells(cells, decimal_comma=table.decimal_comma)
+    typed, bad_cells = check_cells(cells)
     problems |= bad_cells
     if problems:
         raise _refusal(path.name, problems)
@@ -237,11 +238,9 @@ def _plain(title: str) -> str:
     return " ".join(title.split()).casefold()
 
 
-def _usable_rows(
-    name: str, cells: pd.DataFrame, *, ragged: Mapping[int, str]
-) -> tuple[pd.DataFrame, list[str]]:
+def _usable_rows(name: str, cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Leave out pupils without a final grade and copies of pupils; say how many."""
-    known = (cells[TARGET] != "") | cells.index.isin(list(ragged))
+    known = ~is_unknown(cells[TARGET])
     if not known.any():
         raise DatasetError(
             f"No pupil of {name} has a final grade ({TARGET}): nothing can be learnt. Fill in the "

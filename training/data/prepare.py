@@ -20,7 +20,8 @@ import httpx
 import pandas as pd
 
 from student_success.core.errors import DatasetError
-from training.data.csv_table import parse, read_bytes
+from student_success.domain.tables.reader import read_bytes
+from training.data.csv_table import parse
 from training.data.dataset import read
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/320/student+performance.zip"
@@ -194,7 +195,10 @@ def merge(files: Mapping[str, bytes]) -> pd.DataFrame:
 
 
 def _pupils(name: str, content: bytes) -> pd.DataFrame:
-    table = parse(name, content, required=[*IDENTITY, *OTHERS])
+    table = parse(name, content)
+    missing = [column for column in (*IDENTITY, *OTHERS) if column not in table.cells]
+    if missing:
+        raise DatasetError(f"{name} is not the UCI file: it has no column {', '.join(missing)}.")
     if table.ragged or len(table.cells) != ROWS[name]:
         raise DatasetError(
             f"{name} is not the UCI file: it should have {ROWS[name]} whole rows of pupils."

@@ -16,6 +16,7 @@ import pandas as pd
 from student_success.core.errors import ConfigurationError, DatasetError
 from student_success.domain.profile import RESERVED, Profile
 from student_success.domain.scale import Scale
+from student_success.domain.tables.reader import read_bytes
 from training.data.column_guess import (
     Column,
     bounds,
@@ -30,7 +31,7 @@ from training.data.column_guess import (
     left_out,
     period_scale,
 )
-from training.data.csv_table import parse, read_bytes
+from training.data.csv_table import parse
 
 MAX_FEATURES, MAX_PERIODS = 200, 8
 LEAVERS = 10
@@ -75,8 +76,8 @@ def draft(
     ConfigurationError
         If the profile exists or cannot be written.
     """
-    table = parse(source.name, read_bytes(source), required=())
-    columns = columns_of(table.cells, decimal_comma=table.decimal_comma)
+    table = parse(source.name, read_bytes(source))
+    columns = columns_of(table.cells)
     chosen = _target(source.name, columns, target)
     text = "\n".join(_lines(source, chosen, columns, pass_mark=pass_mark, better=better)) + "\n"
     profile = Profile.model_validate(tomllib.loads(text))

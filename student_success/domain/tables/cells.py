@@ -75,15 +75,16 @@ def parse_cell(feature: Feature, text: str) -> Any:
     A decimal comma counts as a point, 17.0 as 17, and an unknown grade as None.
     """
     stripped = text.strip()
-    if feature.nullable and normalise(stripped) in UNKNOWN:
+    chosen = normalise(stripped)
+    choices = _choices(feature.name)
+    if chosen.endswith((".0", ",0")) and chosen[:-2] in choices:
+        chosen = chosen[:-2]
+    if chosen in choices:
+        return choices[chosen]
+    if feature.nullable and chosen in UNKNOWN:
         return None
-    if feature.about.choices is not None:
-        choices = _choices(feature.name)
-        chosen = normalise(stripped)
-        if chosen.endswith((".0", ",0")) and chosen[:-2] in choices:
-            chosen = chosen[:-2]
-        if chosen in choices or feature.kind == "category":
-            return choices.get(chosen, stripped)
+    if feature.kind == "category":
+        return stripped
     number = parse_number(stripped)
     if number is None:
         return stripped

@@ -86,7 +86,7 @@ def read_table(
         If it cannot be read, or a sheet must be chosen.
     """
     choices = choices or Choices()
-    if not data.strip(b"\x00 \t\r\n"):
+    if not data.strip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"):
         raise refuse("empty")
     recognise = partial(count_titles, columns=columns)
     others: tuple[str, ...] = ()

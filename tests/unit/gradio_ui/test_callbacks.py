@@ -16,6 +16,7 @@ from gradio_ui.texts import Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES
 from tests.server import ADMIN_TOKEN, Server
 from tests.ui_server import UiServer
+from tests.unit.domain.tables.files import HEADER, row, xlsx
 
 pytestmark = [
     pytest.mark.e2e,
@@ -166,6 +167,40 @@ def test_check_class_explains_why_an_upload_is_unreadable(visitor: Callable[[], 
         ({"name": "a.xlsx", "data": "UEsDBA=="}, "problem.not_a_table"),
     ):
         assert EN(key) in _texts(client.predict(upload, api_name="/check_class"))
+
+
+def test_check_class_again_reads_columns_as_the_reader_said_and_remembers_them(
+    visitor: Callable[[], Client], tmp_path: Path
+) -> None:
+    client = visitor()
+    path = _class(tmp_path, 3)
+    path.write_text(path.read_text("utf-8").replace("G1;G2", "Trimestre 1;G2"), "utf-8")
+    checked = _texts(client.predict(_upload(path), api_name="/check_class"))
+    assert "Trimestre 1" in checked
+    assert EN("class.score", count=3) not in checked
+    refused = _texts(client.submit(api_name="/score_class").result(timeout=60))
+    assert EN("class.scored", count=3) not in refused
+    said = (None, "", "Trimestre 1", "G1", False)
+    again = _texts(client.predict(_upload(path), *said, api_name="/check_class_again"))
+    assert EN("class.score", count=3) in again
+    # The same titles once more: nothing is asked.
+    assert EN("class.score", count=3) in _texts(
+        client.predict(_upload(path), api_name="/check_class")
+    )
+
+
+def test_check_class_again_reads_the_chosen_sheet(
+    visitor: Callable[[], Client], tmp_path: Path
+) -> None:
+    client = visitor()
+    path = tmp_path / "two.xlsx"
+    path.write_bytes(xlsx({"3A": [HEADER, row("A-01", 9)], "3B": [HEADER, row("B-01", 9)]}))
+    asked = _texts(client.predict(_upload(path), api_name="/check_class"))
+    assert EN("problem.choose_sheet", sheets="3A, 3B") in asked
+    said = ("3B", "", None, None, False)
+    again = _texts(client.predict(_upload(path), *said, api_name="/check_class_again"))
+    assert EN("problem.sheet", sheet="3B", others="3A") in again
+    assert EN("class.score", count=1) in again
 
 
 def test_server_stores_no_uploaded_file(

@@ -196,7 +196,7 @@ def test_archive_that_is_not_the_one_is_refused(content: bytes, message: str) ->
     ("name", "content", "message"),
     [
         (MATHEMATICS, b"", "is empty"),
-        (MATHEMATICS, b"a;b\n1;2\n", "not right"),
+        (MATHEMATICS, b"a;b\n1;2\n", "not the UCI file"),
         (PORTUGUESE, as_uci([pupil()] * 10), "should have 649 whole rows"),
         (PORTUGUESE, padded(PORTUGUESE, [pupil(age=99)]), "1 bad cell"),
         (PORTUGUESE, None, "does not exist"),

@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda t: pd.concat([t.head(40)] * 5),
         "160 of 200 rows repeat another row and were left out: each pupil counts once.",
     ),
-    "only titles": (lambda t: t.head(0), "school.csv has a header and no pupils."),
+    "only titles": (lambda t: t.head(0), "The file has no rows below its titles."),
     "a grade off the scale": (
         lambda t: t.assign(G3=t["G3"].where(t.index > 0, "20.5")),
         "school.csv has 1 bad cell in 1 row; nothing was read.",
@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "two columns for one feature": (
         lambda t: t.assign(**{"Absences ": "1"}),
-        "The columns of school.csv are not right: absences has more than one column.",
+        "The columns of school.csv are not right: Absences has more than one column.",
     ),
 }
 
