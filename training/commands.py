@@ -84,11 +84,9 @@ def draft_profile(
 
 def dictionary(*, destination: Path | None = None) -> Facts:
     """Write the data dictionary from the features."""
-    from training.data.dictionary import DICTIONARY, write
+    from training.data.dictionary import write
 
-    path = destination or DICTIONARY
-    write(path)
-    return {"path": str(path)}
+    return {"path": str(write(destination))}
 
 
 def seed(settings: Settings, *, progress: Progress | None = None) -> Facts:

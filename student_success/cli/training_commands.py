@@ -63,8 +63,8 @@ def sample(to: Target = None) -> None:
 @app.command()
 def dictionary(to: Target = None) -> None:
     """Write the data dictionary from the features."""
-    settings = _settings(private=_in_state_folder(to))
-    facts = commands.dictionary(destination=to or settings.data_dir / "README.md")
+    _settings(private=False)
+    facts = commands.dictionary(destination=to)
     typer.echo("{path}: written".format_map(facts))
 
 

@@ -105,11 +105,10 @@ def rule(feature: Feature) -> str:
     return f"must be {number} from {feature.low:g} to {feature.high:g}{empty}"
 
 
-def _order(earlier: str, later: str) -> str:
-    return f"{later} is given but {earlier} is not: give both, {earlier} alone, or neither"
-
-
-_ORDER = {later: _order(earlier, later) for earlier, later in pairwise(PERIODS)}
+_ORDER = {
+    later: f"{later} is given but {earlier} is not: give both, {earlier} alone, or neither"
+    for earlier, later in pairwise(PERIODS)
+}
 
 
 def _in_order(earlier: str, later: str) -> Callable[[pd.DataFrame], pd.Series[bool]]:

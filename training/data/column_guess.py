@@ -34,7 +34,7 @@ NAMED = 0.2
 EQUAL = 0.995
 """Correlation from which a column is taken for the target itself."""
 CODES = 10
-"""At most this many whole numbers without a gap are taken for codes, whose bounds are exact."""
+"""Whole numbers from 1 to at most this, without a gap, are taken for codes with exact bounds."""
 
 _GRADE = re.compile(r"gpa|grade|note|mark|score|exam|test|term|semest|trimest|period|moyenne", re.I)
 _EARLIER = re.compile(r"prior|previous|earlier|avant|pr[ée]c[ée]dent|last.?year", re.I)
@@ -222,18 +222,16 @@ def bounds(column: Column) -> tuple[float, float, str]:
     known = column.numbers.dropna()
     low, high = float(known.min()), float(known.max())
     seen = f"{low:g} to {high:g} in the file"
-    if (
-        column.is_whole
-        and high - low < CODES
-        and known.nunique() == high - low + 1
-        and low in (0, 1)
-    ):
+    if column.is_whole and (low, high) == (0, 1):
+        return low, high, f"{seen}: taken for no and yes"
+    if column.is_whole and low == 1 and high <= CODES and known.nunique() == high:
         return low, high, f"{seen}, every number between: taken for codes"
     for top in (1.0, 100.0):
         if not column.is_whole and low >= 0 and top / 2 < high <= top:
             return 0, top, f"{seen}: taken for a share"
     if low >= 0 and low <= (high - low) / 2:
-        return 0, nice(high * 1.25), f"{seen}, widened"
+        top = nice(high * 1.25)
+        return 0, math.ceil(top) if column.is_whole else top, f"{seen}, widened"
     margin = nice((high - low) / 4)
     start = low - margin if low < 0 else max(0, low - margin)
     if column.is_whole:

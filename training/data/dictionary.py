@@ -1,14 +1,16 @@
-"""Generate `data/README.md`, the data dictionary, from the features."""
+"""Generate the data dictionary from the profile; `data/README.md` is that of the shipped one."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from student_success.core.errors import DatasetError
-from student_success.domain.students import FEATURES, TARGET, Feature
+from student_success.domain.students import FEATURES, GRADE, PERIODS, PROFILE, TARGET, Feature
+from training.data.cell_check import CHECKED, rule
 from training.data.dataset import COLUMNS, DATA_DIR
-from training.data.sample import AUDIT_COLUMNS
 from training.data.sample_tables import PUPILS
+from training.data.shipped import is_shipped_profile, require_shipped_profile
 
 DICTIONARY = DATA_DIR / "README.md"
 
@@ -24,39 +26,30 @@ _AUDIT = {
 
 def render() -> str:
     """Return the content of the file."""
-    features = "\n".join(_row(feature) for feature in FEATURES)
-    audit = "\n".join(f"| `{name}` | {_AUDIT[name]} |" for name in AUDIT_COLUMNS)
-    return f"""# Data dictionary
+    parts = [_HEAD]
+    if is_shipped_profile():
+        parts.append(_FILES)
+    parts.append(_columns())
+    if PROFILE.audit.columns:
+        parts.append(_audit())
+    if is_shipped_profile():
+        parts.append(_ORIGIN)
+    return "\n".join(parts)
 
-<!-- Made by `python -m training dictionary` from student_success/domain/students.py: edit that. -->
 
-| file | what it is |
+_HEAD = """# Data dictionary
+
+<!-- Made by `python -m training dictionary` from the profile: edit that. -->
+"""
+_FILES = f"""| file | what it is |
 |---|---|
 | `sample.csv` | {PUPILS:,} **synthetic** pupils, made by `python -m training sample`; committed |
 | `final.csv` | the merged UCI data, made by `python -m training prepare`; not committed |
 | `raw/` | the two UCI files it was made from; not committed |
 
-A training reads the file that `DATA_PATH` names, else `final.csv`, else `sample.csv`. Any CSV with
-the {len(COLUMNS)} columns below will do, in any order: UTF-8, separated by commas or semicolons,
-one pupil a row. Every bad cell is reported at once, with its row and column.
-
-## The features and the target
-
-| column | what it is | values |
-|---|---|---|
-{features}
-| `{TARGET}` | **Final grade**, what is predicted. | a whole number from 0 to 20 |
-
-`G2` without `G1` is an error.
-
-## Other columns
-
-Any other column is set apart and never learnt from. These are used to audit fairness:
-
-| column | values |
-|---|---|
-{audit}
-
+A training reads the file that `DATA_PATH` names, else `final.csv`, else `sample.csv`.
+"""
+_ORIGIN = """\
 `source` in `final.csv` says where a pupil was found: `both` courses, `mat` (mathematics) or `por`
 (Portuguese). The grades are those in mathematics where there are any.
 
@@ -70,30 +63,75 @@ duplicates of a pupil are dropped, columns are put in another order.
 
 The sample holds no row of that data. It was drawn from aggregates measured on it: how often each
 value occurs, rank correlations, and how grades move from one period to the next
-(`training/data/sample_tables.py`). A model trained on it says so wherever it answers;
-use it to learn the application, not to judge pupils.
+(`training/data/sample_tables.py`). One thing differs on purpose: in the real data nobody who left
+the course has an absence on record, and in the sample they have absences like everybody. A model
+trained on it says so wherever it answers; use it to learn the application, not to judge pupils.
 """
 
 
-def write(path: Path = DICTIONARY) -> None:
-    """Write the file.
+def _columns() -> str:
+    features = "\n".join(_row(feature) for feature in FEATURES)
+    order = "".join(
+        f"\n`{later}` without `{earlier}` is an error." for earlier, later in pairwise(PERIODS)
+    )
+    return f"""Any CSV with the {len(COLUMNS)} columns below will do, in any order: UTF-8,
+separated by commas or semicolons, one pupil a row. Every bad cell is reported at once, with its row
+and column. Pupils without a final grade and copies of a pupil are left out and counted.
+
+## The features and the target
+
+| column | what it is | values |
+|---|---|---|
+{features}
+| `{TARGET}` | **{GRADE.label.en}**, what is predicted. | {_values(CHECKED[TARGET])} |
+{order}
+"""
+
+
+def _audit() -> str:
+    rows = "\n".join(
+        f"| `{name}` | {_AUDIT.get(name, 'groups of pupils')} |" for name in PROFILE.audit.columns
+    )
+    return f"""## Other columns
+
+These are never learnt from. They show whether any group of pupils is predicted worse:
+
+| column | values |
+|---|---|
+{rows}
+
+Further columns are not read.
+"""
+
+
+def _values(feature: Feature) -> str:
+    return rule(feature).removeprefix("must be ")
+
+
+def write(path: Path | None) -> Path:
+    """Write the file, by default `DICTIONARY`, and return its path.
 
     Raises
     ------
     DatasetError
         If it cannot be written.
+    ConfigurationError
+        If the default would be replaced by the dictionary of another profile.
     """
+    if path is None:
+        require_shipped_profile("The data dictionary of this folder")
+        path = DICTIONARY
     try:
         path.write_text(render(), encoding="utf-8")
     except OSError as error:
         raise DatasetError(f"{path.name} cannot be written: {error.strerror}.") from error
+    return path
 
 
 def _row(feature: Feature) -> str:
     choices = feature.about.choices
     if choices is None:
-        number = "whole number" if feature.kind == "integer" else "number"
-        values = f"a {number} from {feature.low:g} to {feature.high:g}"
+        values = _values(feature).removesuffix(", or empty while it is not known")
     else:
         told = {code: text.en.removeprefix(f"{code} – ") for code, text in choices.items()}
         values = ", ".join(

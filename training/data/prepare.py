@@ -23,6 +23,7 @@ from student_success.core.errors import DatasetError
 from student_success.domain.tables.reader import read_bytes
 from training.data.csv_table import parse
 from training.data.dataset import read
+from training.data.shipped import require_shipped_profile
 
 UCI_URL = "https://archive.ics.uci.edu/static/public/320/student+performance.zip"
 MATHEMATICS, PORTUGUESE = "student-mat.csv", "student-por.csv"
@@ -78,7 +79,10 @@ def prepare(
     ------
     DatasetError
         If the files are unavailable or not the expected ones; then nothing is written.
+    ConfigurationError
+        If the profile is not the one that ships.
     """
+    require_shipped_profile("The merged UCI file")
     if source_dir is None:
         files = unpack(download(url, timeout_seconds=timeout_seconds))
     else:

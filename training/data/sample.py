@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 from student_success.core.errors import DatasetError
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from training.data import sample_tables as tables
+from training.data.shipped import require_shipped_profile
 
 SEED = 20
 AUDIT_COLUMNS = ("sex", "address", "famsize", "Pstatus", "Medu", "Fedu")
 """Columns for fairness audits; never features."""
 
-SAMPLE_CONTENT_SHA256 = "691a1742c66e48e154d8c5a13628b7d1409ef4b638536bf7286812bbc83633c4"
+SAMPLE_CONTENT_SHA256 = "51dd88091d0fe5758172e13996410e63c29a3edde25602c1fb196b1b0d72b8a7"
 """Identifies the pupils of the shipped file (`training.data.dataset.content_sha256`)."""
 
 Pupil = dict[str, Any]
@@ -37,7 +38,14 @@ _NORMAL = NormalDist()
 
 
 def generate(seed: int = SEED) -> list[Pupil]:
-    """Generate the pupils, each with the 17 features, G3 and the audit columns."""
+    """Generate the pupils, each with the 17 features, G3 and the audit columns.
+
+    Raises
+    ------
+    ConfigurationError
+        If the profile is not the one that ships.
+    """
+    require_shipped_profile("The synthetic sample")
     random = Random(seed)  # noqa: S311 - the same sample each time
     latent = _latent(random)
     pupils = _profiles(random, latent)
@@ -105,7 +113,10 @@ def _profiles(random: Random, latent: Mapping[str, Sequence[float]]) -> list[Pup
 
 
 def _who_left(random: Random, pupils: Sequence[Pupil]) -> list[int]:
-    """Choose who left the course, and move their absences to other pupils."""
+    """Choose who left the course; their absences are drawn as everybody's.
+
+    In the real data none of them has an absence on record, which would tell a model who left.
+    """
 
     def draw(index: int) -> float:
         weight = 1.0
@@ -117,16 +128,6 @@ def _who_left(random: Random, pupils: Sequence[Pupil]) -> list[int]:
     everybody = range(len(pupils))
     for group, number in _bands(everybody, tables.LEFT, lambda n: pupils[n]["G1"]):
         left += sorted(group, key=draw)[:number]
-    # Absences are exchanged with a pupil of the same school and alike grades: their marginal and
-    # their correlations stay.
-    gone = set(left)
-    present = [n for n in everybody if pupils[n]["absences"] == 0 and n not in gone]
-    present.sort(key=lambda n: pupils[n]["G1"] + tables.LEFT_ALIKE * _normal(random))
-    for index in left:
-        if pupils[index]["absences"] > 0:
-            other = next(n for n in present if pupils[n]["school"] == pupils[index]["school"])
-            present.remove(other)
-            pupils[other]["absences"], pupils[index]["absences"] = pupils[index]["absences"], 0
     return left
 
 

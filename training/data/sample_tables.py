@@ -74,7 +74,7 @@ correlation measured; each row against the rows above it."""
 
 LEFT: tuple[tuple[int, int], ...] = ((6, 21), (7, 19), (8, 12), (9, 8), (10, 6), (20, 3))
 """Pupils in a thousand whose final grade is 0, for G1 up to each bound: they left the course (46 of
-662). None of them has an absence on record."""
+662)."""
 LEFT_LIKELIER: tuple[tuple[str, tuple[str | int, ...], float], ...] = (
     ("failures", (1, 2, 3), 1.5),
     ("age", (18, 19, 20, 21, 22), 1.7),
@@ -84,9 +84,6 @@ LEFT_LIKELIER: tuple[tuple[str, tuple[str | int, ...], float], ...] = (
     ("activities", ("yes",), 2.0),
 )
 """How much likelier that is, as an odds ratio, for a pupil with one of the values."""
-
-LEFT_ALIKE = 1.5
-"""How close in G1 (grades) the pupils are who receive their absences."""
 
 LEFT_BEFORE_G2 = 28
 """Of those who left, how many have G2 = 0 as well (19 of 46)."""

@@ -148,6 +148,9 @@ def test_period_known_without_the_one_before_is_a_feature(tmp_path: Path) -> Non
     ("values", "expected"),
     [
         (lambda n, m, r: r.randint(1, 4), ("integer", 1, 4, "linear")),
+        (lambda n, m, r: r.randint(0, 1), ("integer", 0, 1, "linear")),
+        (lambda n, m, r: r.randint(0, 2), ("integer", 0, 3, "linear")),
+        (lambda n, m, r: r.randint(0, 4), ("integer", 0, 5, "linear")),
         (lambda n, m, r: r.randint(15, 22), ("integer", 13, 24, "linear")),
         (lambda n, m, r: int(r.expovariate(0.3) ** 2), ("integer", 0, None, "log")),
         (lambda n, m, r: round(r.random(), 3), ("number", 0, 1, "linear")),

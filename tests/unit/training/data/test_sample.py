@@ -53,10 +53,14 @@ def test_tables_hold_a_thousand_pupils_and_a_whole_triangle() -> None:
     assert [len(row) for row in tables.CORRELATIONS.values()] == list(range(len(tables.MARGINALS)))
 
 
-def test_share_of_zero_grades_is_kept_and_they_have_no_absences(sample: pd.DataFrame) -> None:
-    zero = sample[sample[TARGET] == 0]
-    assert len(zero) / len(sample) == pytest.approx(46 / 662, abs=0.001)
-    assert (zero["absences"] == 0).all()
+def test_share_of_zero_grades_is_kept_and_absences_do_not_tell_who_left(
+    sample: pd.DataFrame,
+) -> None:
+    left = sample[TARGET] == 0
+    assert left.mean() == pytest.approx(46 / 662, abs=0.001)
+    none = sample["absences"] == 0
+    # Among the 69 who left, the share without absences differs by chance.
+    assert none[left].mean() == pytest.approx(none[~left].mean(), abs=0.12)
 
 
 def test_folder_that_is_missing_is_refused_in_plain_words(tmp_path: Path) -> None:
