@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import secrets
 import threading
 import time
@@ -33,9 +35,39 @@ class OtherBrowserError(Exception):
     """A request names a page that another browser opened."""
 
 
-def new_session_code() -> str:
-    """Make a session code. Whoever knows it can read the session, so it cannot be guessed."""
-    return secrets.token_urlsafe(12)
+class SessionCodes:
+    """The names of the API sessions that the interface makes and opens.
+
+    With a key, the API serves only callers with a token, such as this interface. Then a visitor may
+    open only sessions that the interface has made: knowing the name of another one is not enough.
+
+    Parameters
+    ----------
+    key
+        The API token; the same after a restart, so that codes stay valid. None if the API is open.
+    """
+
+    def __init__(self, key: str | None) -> None:
+        self._is_open = key is None
+        self._key = (key or "").encode()
+
+    def of(self, tab_code: str) -> str:
+        """Return the session of a tab, which the browser cannot choose by the code of the tab."""
+        name = self._digest("tab", tab_code)
+        return f"{name}.{self._digest('code', name)}"
+
+    def new(self) -> str:
+        """Return the session of a page that has named no tab."""
+        return self.of(secrets.token_urlsafe(12))
+
+    def may_open(self, code: str) -> bool:
+        """Tell whether a visitor who knows this code may open its session."""
+        name, _, digest = code.partition(".")
+        return self._is_open or _same_text(digest, self._digest("code", name))
+
+    def _digest(self, purpose: str, text: str) -> str:
+        digest = hmac.digest(self._key, f"{purpose}:{text}".encode(), "sha256")
+        return base64.urlsafe_b64encode(digest[:12]).decode()
 
 
 @dataclass(slots=True)
@@ -88,7 +120,7 @@ class Visit:
     """
 
     owner: str
-    code: str = field(default_factory=new_session_code)
+    code: str
     last_used: float = field(default_factory=time.monotonic)
     tab_code: str = ""
     lost: bool = False
@@ -129,7 +161,8 @@ class Visit:
 class Visits:
     """Every open page, by the random session hash that Gradio gives it."""
 
-    def __init__(self) -> None:
+    def __init__(self, codes: SessionCodes) -> None:
+        self.codes = codes
         self._lock = threading.Lock()
         self._visits: OrderedDict[str, Visit] = OrderedDict()
 
@@ -147,7 +180,7 @@ class Visits:
         with self._lock:
             visit = self._visits.get(session_hash)
             if visit is None or now - visit.last_used > IDLE_SECONDS:
-                visit = self._visits[session_hash] = Visit(cookie)
+                visit = self._visits[session_hash] = Visit(cookie, self.codes.new())
             if not _same_text(visit.owner, cookie):
                 raise OtherBrowserError
             visit.last_used = now
@@ -178,7 +211,9 @@ class Visits:
             if before is not None:
                 visit = self._visits[request.session_hash or ""] = before
             else:
-                visit.tab_code = visit.code = tab_code
+                visit.tab_code = tab_code
+                if tab_code:
+                    visit.code = self.codes.of(tab_code)
                 visit.lost = known
         return visit
 
@@ -190,7 +225,7 @@ class Visits:
             visit = self._find(cookie, tab_code)
             if visit is None:
                 # No page of this process has used the code: the interface was restarted.
-                visit = Visit(cookie, code=tab_code, tab_code=tab_code, lost=True)
+                visit = Visit(cookie, self.codes.of(tab_code), tab_code=tab_code, lost=True)
                 self._visits[tab_code] = visit
             visit.form, visit.last_used = form, time.monotonic()
 

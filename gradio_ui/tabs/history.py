@@ -98,6 +98,8 @@ class HistoryTab(Tab):
         code = code.strip()
         if not code or not code.isascii() or not code.isprintable() or " " in code:
             return self.failure("history.bad_code")
+        if visit.admin_token is None and not self.visits.codes.may_open(code):
+            return self.failure("history.foreign_code")
         visit.code, visit.previous_pages = code, ()
         return self._load(visit) | self.success("history.reopened", code=code)
 

@@ -16,7 +16,7 @@ from gradio_ui.api_client import ApiClient
 from gradio_ui.tabs.base import Context
 from gradio_ui.texts import LANGUAGES, Texts, preferred_language
 from gradio_ui.theme import theme
-from gradio_ui.visitor_state import COOKIE, Visits
+from gradio_ui.visitor_state import COOKIE, SessionCodes, Visits
 from gradio_ui.web.access_control import AccessControl
 from gradio_ui.web.gradio_internals import refuse_file_paths
 from gradio_ui.web.page import Page
@@ -36,7 +36,7 @@ class KeptForm(BaseModel):
 def create_app(settings: Settings) -> ASGIApp:
     """Return the ASGI application; it sends nothing to the API before a visitor comes."""
     token = settings.api_token.get_secret_value() if settings.api_token else None
-    api, visits = ApiClient(settings.api_url, token=token), Visits()
+    api, visits = ApiClient(settings.api_url, token=token), Visits(SessionCodes(token))
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.get("/")

@@ -1,0 +1,67 @@
+"""Session codes of the interface: random, and the only ones that a visitor may open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client
+
+from gradio_ui.texts import Texts
+from gradio_ui.visitor_state import SessionCodes
+from student_success.domain.students import EXAMPLE
+from tests.server import serving
+from tests.ui_server import UiServer, interface
+
+EN = Texts("en")
+TOKEN = "api-token-of-the-tests-0123456789abcdef"
+
+
+def test_code_is_the_same_for_a_tab_after_a_restart_and_cannot_be_chosen() -> None:
+    codes = SessionCodes(TOKEN)
+    assert codes.of("tab") == SessionCodes(TOKEN).of("tab")
+    assert codes.of("class-3a") != "class-3a"
+    assert len({codes.new() for _ in range(100)}) == 100
+    assert SessionCodes("another").of("tab") != codes.of("tab")
+
+
+def test_only_codes_of_the_interface_may_be_opened_once_the_api_has_a_token() -> None:
+    codes = SessionCodes(TOKEN)
+    code = codes.new()
+    assert codes.may_open(code)
+    forged = SessionCodes("another").new()
+    for name in ("class-3a", "class-3a.", ".", code[:-1], code + "x", forged, ""):
+        assert not codes.may_open(name)
+    assert SessionCodes(None).may_open("class-3a")
+
+
+@pytest.fixture
+def ui(tmp_path: Path) -> Iterator[UiServer]:
+    with (
+        serving(tmp_path / "api", API_TOKEN=TOKEN) as server,
+        interface(tmp_path, server.url, API_TOKEN=TOKEN) as running,
+    ):
+        authorised = {"Authorization": f"Bearer {TOKEN}", "X-Session-Id": "class-3a"}
+        body = {**EXAMPLE, "reference": "SECRET-PUPIL"}
+        sent = httpx.post(f"{server.url}/predict", json=body, headers=authorised)
+        assert sent.status_code == 200
+        yield running
+
+
+@pytest.mark.e2e
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_visitor_cannot_open_a_session_of_another_client(ui: UiServer) -> None:
+    client = Client(f"{ui.url}/en/", verbose=False, analytics_enabled=False)
+    try:
+        own = client.predict(api_name="/history")[1]
+        shown = str(client.predict("class-3a", api_name="/reopen"))
+        assert EN("history.foreign_code") in shown
+        assert "SECRET-PUPIL" not in shown
+        assert "SECRET-PUPIL" not in str(client.predict(api_name="/history"))
+        assert EN("history.foreign_code") not in str(client.predict(own, api_name="/reopen"))
+    finally:
+        client.close()
