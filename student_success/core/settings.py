@@ -302,21 +302,26 @@ class Settings(BaseSettings):
     )
     random_seed: int = Field(20, ge=0, description="Random seed of folds, search and models.")
 
-    gate_max_mae: float = Field(
-        1.0,
+    gate_max_mae: float | None = Field(
+        None,
         gt=0,
-        description="Highest MAE (grades, both period grades known) that may be promoted.",
+        description="Highest MAE (grades, all period grades known) that may be promoted; the "
+        "profile's if empty, 1.0 in the one that ships.",
     )
-    gate_min_r2: float = Field(
-        0.80, le=1.0, description="Lowest R² (both period grades known) that may be promoted."
+    gate_min_r2: float | None = Field(
+        None,
+        le=1.0,
+        description="Lowest R² (all period grades known) that may be promoted; the profile's if "
+        "empty, 0.8 in the one that ships.",
     )
     gate_significance: float = Field(
         0.05, gt=0, lt=0.5, description="Significance level of the paired tests in the gate."
     )
-    gate_max_mae_gap: float = Field(
-        0.5,
+    gate_max_mae_gap: float | None = Field(
+        None,
         gt=0,
-        description="Largest difference in MAE (grades) between a group and the others.",
+        description="Largest difference in MAE (grades) between a group and the others; a fortieth "
+        "of the scale if empty, which is 0.5 from 0 to 20.",
     )
     gate_max_rate_gap: float = Field(
         0.15,

@@ -1,6 +1,6 @@
 """The gate: decide from the evidence whether a candidate may be promoted.
 
-Pure rules without input or output. `student_success.lifecycle.evidence` describes the evidence.
+Rules without input or output. `student_success.lifecycle.evidence` describes the evidence.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from student_success.core.errors import InvalidInputError
+from student_success.core.settings import Settings
 from student_success.core.statistics import holm
+from student_success.domain.students import GRADE_MAX, GRADE_MIN, PROFILE
 from student_success.lifecycle.comparison import MEAN, Comparison, compare
 from student_success.lifecycle.evidence import Evidence, FairnessGap
 from student_success.model.artefact import finite_json
 
+MAE_GAP_SHARE = 40
+"""Part of the scale by which the errors of a group may differ, if no setting says more."""
 _UNMEASURED = "not measured"
+_NO_LIMIT = "must be measured; the profile sets no limit, so that the comparisons decide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class GateLimits:
     Attributes
     ----------
     max_mae, min_r2
-        With both period grades known, mean over the folds.
+        With all period grades known, mean over the folds; None leaves it to the comparisons.
     significance
         Significance level of every test.
     max_mae_gap
@@ -35,8 +40,8 @@ class GateLimits:
         Largest difference in a rate (false alarms, missed failures; 0 to 1).
     """
 
-    max_mae: float = 1.0
-    min_r2: float = 0.80
+    max_mae: float | None = 1.0
+    min_r2: float | None = 0.80
     significance: float = 0.05
     max_mae_gap: float = 0.5
     max_rate_gap: float = 0.15
@@ -54,9 +59,23 @@ class GateLimits:
                 raise InvalidInputError(f"{name} must be a number.")
         return replace(
             self,
-            max_mae=self.max_mae if max_mae is None else min(self.max_mae, max_mae),
-            min_r2=self.min_r2 if min_r2 is None else max(self.min_r2, min_r2),
+            max_mae=min((x for x in (self.max_mae, max_mae) if x is not None), default=None),
+            min_r2=max((x for x in (self.min_r2, min_r2) if x is not None), default=None),
         )
+
+
+def gate_limits(settings: Settings) -> GateLimits:
+    """Return the limits that always hold on this server."""
+    profile = PROFILE.gate
+    max_mae, min_r2 = settings.gate_max_mae, settings.gate_min_r2
+    max_mae_gap = settings.gate_max_mae_gap
+    return GateLimits(
+        max_mae=profile.max_mae if max_mae is None else max_mae,
+        min_r2=profile.min_r2 if min_r2 is None else min_r2,
+        significance=settings.gate_significance,
+        max_mae_gap=(GRADE_MAX - GRADE_MIN) / MAE_GAP_SHARE if max_mae_gap is None else max_mae_gap,
+        max_rate_gap=settings.gate_max_rate_gap,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +245,13 @@ def _p_within(gap: FairnessGap, limit: float | None) -> float:
     return 0.5 * math.erfc(excess / gap.standard_error / math.sqrt(2))
 
 
-def _at_most(name: str, value: float, limit: float) -> Condition:
+def _at_most(name: str, value: float, limit: float | None) -> Condition:
+    if limit is None:
+        return Condition(name, 0 <= value < math.inf, value, None, _NO_LIMIT)
     return Condition(name, value <= limit and value >= 0, value, limit, "at most the limit")
 
 
-def _at_least(name: str, value: float, limit: float) -> Condition:
+def _at_least(name: str, value: float, limit: float | None) -> Condition:
+    if limit is None:
+        return Condition(name, -math.inf < value <= 1, value, None, _NO_LIMIT)
     return Condition(name, limit <= value <= 1, value, limit, "at least the limit")

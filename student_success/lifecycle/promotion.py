@@ -227,17 +227,6 @@ def log_deployment(settings: Settings, row: Deployment) -> None:
     logger.info("deployed", extra=extra)
 
 
-def gate_limits(settings: Settings) -> gate.GateLimits:
-    """Return the limits that always hold on this server."""
-    return gate.GateLimits(
-        max_mae=settings.gate_max_mae,
-        min_r2=settings.gate_min_r2,
-        significance=settings.gate_significance,
-        max_mae_gap=settings.gate_max_mae_gap,
-        max_rate_gap=settings.gate_max_rate_gap,
-    )
-
-
 def _decide(
     settings: Settings, request: PromoteRequest, folder: Path, current: Deployment | None
 ) -> tuple[Mapping[str, Any], gate.Verdict]:
@@ -246,7 +235,7 @@ def _decide(
     evaluation = _evaluation(settings, folder / checksums.SERVING, served)
     verdict = gate.decide(
         Evidence.from_json(evaluation),
-        gate_limits(settings).tightened(max_mae=request.max_mae, min_r2=request.min_r2),
+        gate.gate_limits(settings).tightened(max_mae=request.max_mae, min_r2=request.min_r2),
         champion=None if served is None else verify(served),
         fairness_override=request.fairness_override,
     )

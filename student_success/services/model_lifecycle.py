@@ -23,7 +23,7 @@ from student_success.domain.schemas.lifecycle import (
     RollbackRequest,
     TrainRequest,
 )
-from student_success.domain.students import FEATURE_NAMES, FEATURES
+from student_success.domain.students import FEATURE_NAMES, FEATURES, PROFILE
 from student_success.lifecycle import promotion
 from student_success.lifecycle.champion import Champion
 from student_success.lifecycle.training_jobs import TrainingJobs
@@ -138,6 +138,7 @@ class ModelLifecycle:
             metrics={} if artefact is None else artefact.metrics,
             dataset={} if artefact is None else artefact.dataset,
             model_card={} if artefact is None else artefact.card,
+            profile=PROFILE.public(),
         )
 
     async def _follow(self) -> int | None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
+from prometheus_client import Histogram
 from pydantic import BaseModel
 
 from student_success.core import metrics
@@ -23,7 +24,7 @@ from student_success.core.memory import release_memory_soon
 from student_success.core.metrics_buffer import metrics_buffer
 from student_success.domain.idempotency import IdempotencyKey, IdempotentRequest
 from student_success.domain.schemas.prediction import BatchAnswer, Interval, PredictionAnswer
-from student_success.domain.students import PREDICTED, StudentFeatures
+from student_success.domain.students import GRADE_MAX, GRADE_MIN, PREDICTED, StudentFeatures
 from student_success.lifecycle.champion import Champion
 from student_success.model.prediction import Prediction
 from student_success.model.predictor import Predictor
@@ -33,6 +34,12 @@ from student_success.storage.inference_log.prediction_rows import PredictionRow
 
 _REFERENCE = {"reference"}
 _set = object.__setattr__  # The models are frozen.
+predicted_grade = Histogram(
+    "student_success_predicted_grade",
+    f"Predicted final grades, {GRADE_MIN:g} to {GRADE_MAX:g}.",
+    # Ten steps over the scale.
+    buckets=tuple(round(GRADE_MIN + (GRADE_MAX - GRADE_MIN) * n / 10, 4) for n in range(11)),
+)
 LARGE_BATCH = 1000
 """Number of pupils; after a larger batch, free memory is returned to the operating system."""
 
@@ -249,7 +256,7 @@ def _construct(model: type[Answer], values: dict[str, Any]) -> Answer:
 
 def _count(prediction: Prediction, version: str) -> None:
     metrics_buffer.count(_predictions(prediction.decision, prediction.horizon, version))
-    metrics_buffer.observe(metrics.predicted_grade, prediction.grade)
+    metrics_buffer.observe(predicted_grade, prediction.grade)
 
 
 @lru_cache(maxsize=256)

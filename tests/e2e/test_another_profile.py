@@ -68,7 +68,11 @@ def test_service_without_a_model_of_its_profile_says_so_and_serves_no_seed(
     assert health["status"] == "unavailable"
     assert health["workers_behind"] == 0
     assert any("Train a version and promote it" in problem for problem in health["problems"])
-    assert not http.get("/model").json()["model_loaded"]
+    model = http.get("/model").json()
+    assert not model["model_loaded"]
+    assert model["profile"]["name"] in str(server.state_dir)
+    assert model["profile"]["grade"]["column"] == "final"
+    assert set(example) == set(model["expected_features"])
 
     refused = http.post("/rollback", json={"reason": "test"}, headers=server.admin)
     assert (refused.status_code, refused.json()["error"]) == (409, "conflict")

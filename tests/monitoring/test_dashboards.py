@@ -16,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from student_success.core import metrics
+from student_success.services.prediction import predicted_grade
 from tests.monitoring.conftest import MONITORING, Prometheus
 from tests.server import Server
 
@@ -89,7 +90,9 @@ def test_every_metric_is_on_a_dashboard_or_listed_as_hidden(
 ) -> None:
     measured = {family.name for family in families(scraped)}
     declared = {
-        collector._name for collector in vars(metrics).values() if hasattr(collector, "_name")
+        collector._name
+        for collector in (*vars(metrics).values(), predicted_grade)
+        if hasattr(collector, "_name")
     }
     assert declared <= measured
     shown = expressions()

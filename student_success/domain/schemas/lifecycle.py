@@ -155,3 +155,6 @@ class ModelAnswer(ResponseBody):
     metrics: dict[str, Any]
     dataset: dict[str, Any]
     model_card: dict[str, Any]
+    profile: dict[str, Any] = Field(
+        description="Name, title, grade and periods of the school's profile; texts by language."
+    )

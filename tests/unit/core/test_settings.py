@@ -43,7 +43,7 @@ def test_defaults_are_those_of_the_contract(settings: Callable[..., Settings]) -
     assert found.mlflow_experiment_name == "student_success_training"
     assert found.admin_token is None
     assert found.api_token is None
-    assert (found.gate_max_mae, found.gate_min_r2, found.alarm_recall) == (1.0, 0.8, 0.9)
+    assert (found.gate_max_mae, found.gate_min_r2, found.alarm_recall) == (None, None, 0.9)
     assert (found.max_body_bytes, found.max_batch_body_bytes) == (1 << 20, 16 << 20)
 
 

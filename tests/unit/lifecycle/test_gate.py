@@ -19,8 +19,7 @@ from student_success.core.errors import InvalidInputError
 from student_success.core.settings import Settings
 from student_success.domain.students import HORIZONS, Horizon
 from student_success.lifecycle.evidence import Evidence, FairnessGap, FoldLosses
-from student_success.lifecycle.gate import GateLimits, decide
-from student_success.lifecycle.promotion import gate_limits
+from student_success.lifecycle.gate import GateLimits, decide, gate_limits
 from student_success.model.artefact import finite_json
 
 FOLDS = 20
@@ -192,6 +191,20 @@ def test_limits_come_from_the_settings() -> None:
     settings = Settings(_env_file=None, gate_max_mae=0.9, gate_min_r2=0.85, gate_significance=0.01)  # type: ignore[call-arg]
     limits = gate_limits(settings)
     assert (limits.max_mae, limits.min_r2, limits.significance) == (0.9, 0.85, 0.01)
+
+
+def test_limits_without_settings_are_those_of_the_profile() -> None:
+    limits = gate_limits(Settings(_env_file=None))  # type: ignore[call-arg]
+    assert limits == GateLimits(max_mae=1.0, min_r2=0.80, max_mae_gap=0.5)
+
+
+def test_profile_without_limits_leaves_the_decision_to_the_comparisons() -> None:
+    limits = replace(LIMITS, max_mae=None, min_r2=None)
+    assert failed(good(mae=9.0, r2=-1.0), limits) == set()
+    assert failed(good(mae=math.nan, r2=math.nan), limits) == {"mae", "r2"}
+    as_baseline = {h: replace(f, candidate=f.baseline) for h, f in good().horizons.items()}
+    assert failed(good(horizons=as_baseline), limits) == {"skill_over_baselines"}
+    assert failed(good(), limits.tightened(max_mae=0.5)) == {"mae"}
 
 
 def test_evidence_prefers_crps_and_takes_rmse_when_there_is_no_crps() -> None:

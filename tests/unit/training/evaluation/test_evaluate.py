@@ -13,8 +13,7 @@ import pytest
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET
 from student_success.lifecycle.evidence import Evidence
-from student_success.lifecycle.gate import decide
-from student_success.lifecycle.promotion import gate_limits
+from student_success.lifecycle.gate import decide, gate_limits
 from student_success.model.predictor import Predictor
 from training.data.dataset import SAMPLE, read
 from training.evaluation.evaluate import Evaluation, evaluate
