@@ -177,14 +177,14 @@ def test_check_class_again_reads_columns_as_the_reader_said_and_remembers_them(
     path.write_text(path.read_text("utf-8").replace("G1;G2", "Trimestre 1;G2"), "utf-8")
     checked = _texts(client.predict(_upload(path), api_name="/check_class"))
     assert "Trimestre 1" in checked
-    assert EN("class.score", count=3) not in checked
+    assert EN("class.all_good") not in checked
     refused = _texts(client.submit(api_name="/score_class").result(timeout=60))
     assert EN("class.scored", count=3) not in refused
     said = (None, "", "Trimestre 1", "G1", False)
     again = _texts(client.predict(_upload(path), *said, api_name="/check_class_again"))
-    assert EN("class.score", count=3) in again
+    assert EN("class.all_good") in again
     # The same titles once more: nothing is asked.
-    assert EN("class.score", count=3) in _texts(
+    assert EN("class.all_good") in _texts(
         client.predict(_upload(path), api_name="/check_class")
     )
 
@@ -200,7 +200,7 @@ def test_check_class_again_reads_the_chosen_sheet(
     said = ("3B", "", None, None, False)
     again = _texts(client.predict(_upload(path), *said, api_name="/check_class_again"))
     assert EN("problem.sheet", sheet="3B", others="3A") in again
-    assert EN("class.score", count=1) in again
+    assert EN("class.all_good") in again
 
 
 def test_server_stores_no_uploaded_file(
