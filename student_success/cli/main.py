@@ -11,6 +11,7 @@ from student_success.cli import (
     child_commands,
     data_commands,
     model_commands,
+    outcome_commands,
     profile_commands,
     server_commands,
     training_commands,
@@ -32,6 +33,7 @@ model_commands.register(app)
 data_commands.register(app)
 training_commands.register(app)
 app.add_typer(profile_commands.app, rich_help_panel="Data")
+app.add_typer(outcome_commands.app, rich_help_panel="Data")
 app.add_typer(child_commands.app)
 
 

@@ -234,6 +234,11 @@ class Settings(BaseSettings):
         description='Answer predictions that cannot be saved, marked `"unlogged": true`, instead '
         "of 503. Requests with an `Idempotency-Key` still get 503.",
     )
+    school_year_starts: str = Field(
+        "08-01",
+        pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$",
+        description="Month and day; a reference means another pupil in the next school year.",
+    )
     history_retention_days: int | None = Field(
         None, ge=1, description="Erase predictions older than this; keep all if empty."
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -28,6 +29,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from student_success.core.settings import profile_path
 from student_success.domain.profile import Change, FeatureSpec, Period, Text
 from student_success.domain.profile_file import read_profile
+from student_success.domain.references import normalise_optional
 
 PROFILE = read_profile(profile_path())
 """The profile of this process."""
@@ -224,6 +226,7 @@ _REFERENCE = Annotated[
         pattern=WITHOUT_NUL,
         description="An opaque string by which the caller knows the pupil; never a name.",
     ),
+    AfterValidator(normalise_optional),
 ]
 _fields: dict[str, Any] = {feature.name: _field(feature) for feature in FEATURES}
 _Fields: Any = create_model("_Fields", **_fields, reference=(_REFERENCE, None))

@@ -62,7 +62,10 @@ class Application:
             champion=champion, history=self._history, answer_unlogged=settings.answer_unlogged
         )
         self.explanation = ExplanationService(champion)
-        self.history = HistoryService(history=self._history, outcomes=Outcomes(self._control))
+        self.history = HistoryService(
+            history=self._history,
+            outcomes=Outcomes(self._control, year_starts=settings.school_year_starts),
+        )
         self.monitor = Monitor(settings, self._monitoring, champion)
         self.lifecycle = ModelLifecycle(
             settings=settings, deployments=deployments, jobs=self._jobs, champion=champion

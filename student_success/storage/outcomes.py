@@ -1,19 +1,24 @@
-"""Record the grades that pupils obtained, once for each pupil.
+"""Record the grades that pupils obtained, once for each pupil and school year.
 
-Session and reference identify a pupil. All predictions of a pupil, at whatever horizon, get the
-same outcome. A recorded outcome is never changed by a later request.
+Session, reference and school year identify a pupil. All predictions of a pupil, at whatever
+horizon, get the same outcome. A recorded outcome is never changed by a later request.
+
+Two rows of one batch with the same reference are two pupils: from then on an outcome of that
+reference, session and year belongs to one prediction, named by its id, alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, insert, select
 
 from student_success.core.clock import now_us
+from student_success.domain.references import normalise_reference
 from student_success.domain.schemas.history import Outcome, OutcomesAnswer, RejectedOutcome
 from student_success.storage.engine import one_writer, writing
 from student_success.storage.tables import inference_logs, outcomes
@@ -27,8 +32,10 @@ UNKNOWN = "not_found", "There is no such prediction."
 REPEATED = "repeated", "This outcome is recorded already."
 CONFLICT = "conflict", "Another grade is recorded for this pupil."
 
-Pupil = tuple[str, str]
-"""Session and reference; the prediction id and an empty text if there is no reference."""
+AMBIGUOUS = "ambiguous", "Several pupils share this reference: send the prediction_id."
+
+Pupil = tuple[str, str, int]
+"""Session, reference and school year; the prediction id, "" and 0 if there is no reference."""
 
 
 @dataclass(slots=True)
@@ -51,12 +58,21 @@ class _Predictions:
     pupil_of: dict[str, Pupil] = field(default_factory=dict)
     of_pupil: dict[Pupil, list[str]] = field(default_factory=dict)
     grades: dict[str, float] = field(default_factory=dict)
+    shared: set[Pupil] = field(default_factory=set)
+    _made: set[tuple[Pupil, int]] = field(default_factory=set)
 
-    def add(self, rows: Iterable[Any]) -> None:
+    def add(self, rows: Iterable[Any], year_starts: str) -> None:
         for row in rows:
             if row.prediction_id in self.sessions:
                 continue
-            pupil = (row.session_id, row.reference) if row.reference else (row.prediction_id, "")
+            pupil: Pupil = (row.prediction_id, "", 0)
+            if row.reference:
+                reference = normalise_reference(row.reference)
+                pupil = (row.session_id, reference, school_year(row.created_us, year_starts))
+                # The predictions of a batch have the same time.
+                if (pupil, row.created_us) in self._made:
+                    self.shared.add(pupil)
+                self._made.add((pupil, row.created_us))
             self.sessions[row.prediction_id] = row.session_id
             self.pupil_of[row.prediction_id] = pupil
             self.of_pupil.setdefault(pupil, []).append(row.prediction_id)
@@ -71,10 +87,13 @@ class Outcomes:
     ----------
     engine
         Database of the history.
+    year_starts
+        Month and day on which a school year starts.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, year_starts: str = "08-01") -> None:
         self._engine = engine
+        self._year_starts = year_starts
 
     def record(self, items: Sequence[Outcome]) -> OutcomesAnswer:
         """Record outcomes in the order given, each as if it had been sent alone.
@@ -101,7 +120,7 @@ class Outcomes:
         with writing(self._engine) as connection:
             # An erasure takes this lock too, so no outcome is added to an erased prediction.
             one_writer(connection, outcomes)
-            known = _look_up(connection, items)
+            known = _look_up(connection, items, self._year_starts)
             rows: list[dict[str, Any]] = []
             now = now_us()
             for index, item in enumerate(items, first):
@@ -127,15 +146,20 @@ class Outcomes:
 
 def _match(item: Outcome, known: _Predictions) -> tuple[list[str], tuple[str, str] | None]:
     """Return the predictions that get this outcome, or the reason why none does."""
+    pupil: Pupil | None
     if item.prediction_id is not None:
         pupil = known.pupil_of.get(item.prediction_id)
         named = [item.prediction_id]
     else:
-        pupil = (item.session_id or "", item.reference or "")
-        named = known.of_pupil.get(pupil, [])
+        # A reference alone means the pupil who was predicted last.
+        named_so = (item.session_id, item.reference)
+        pupil = max((one for one in known.of_pupil if one[:2] == named_so), default=None)
+        named = known.of_pupil[pupil] if pupil else []
     if pupil is None or not named:
         return [], UNKNOWN
-    predictions = known.of_pupil[pupil]
+    if pupil in known.shared and item.prediction_id is None:
+        return [], AMBIGUOUS
+    predictions = named if pupil in known.shared else known.of_pupil[pupil]
     if any(known.grades.get(id_, item.obtained) != item.obtained for id_ in predictions):
         return [], CONFLICT
     if all(id_ in known.grades for id_ in named):
@@ -143,13 +167,14 @@ def _match(item: Outcome, known: _Predictions) -> tuple[list[str], tuple[str, st
     return [id_ for id_ in predictions if id_ not in known.grades], None
 
 
-def _look_up(connection: Connection, items: Sequence[Outcome]) -> _Predictions:
+def _look_up(connection: Connection, items: Sequence[Outcome], starts: str) -> _Predictions:
     """Read every prediction of every pupil in the request."""
     predictions = _Predictions()
     named = [item.prediction_id for item in items if item.prediction_id is not None]
     for part in _chunks(named):
-        predictions.add(connection.execute(_rows().where(inference_logs.c.prediction_id.in_(part))))
-    pupils = [pupil for pupil in predictions.of_pupil if pupil[1]]
+        rows = connection.execute(_rows().where(inference_logs.c.prediction_id.in_(part)))
+        predictions.add(rows, starts)
+    pupils = [(session, reference) for session, reference, _ in predictions.of_pupil if reference]
     pupils += [
         (item.session_id, item.reference) for item in items if item.session_id and item.reference
     ]
@@ -164,9 +189,16 @@ def _look_up(connection: Connection, items: Sequence[Outcome]) -> _Predictions:
                         inference_logs.c.session_id == session_id,
                         inference_logs.c.reference.in_(part),
                     )
-                )
+                ),
+                starts,
             )
     return predictions
+
+
+def school_year(at_us: int, starts: str) -> int:
+    """Return the year in which the school year of a time (µs since 1970, UTC) began."""
+    at = datetime.fromtimestamp(at_us / 1e6, UTC)
+    return at.year - (f"{at:%m-%d}" < starts)
 
 
 def _rows() -> Select[Any]:
@@ -174,6 +206,7 @@ def _rows() -> Select[Any]:
         inference_logs.c.prediction_id,
         inference_logs.c.session_id,
         inference_logs.c.reference,
+        inference_logs.c.created_us,
         outcomes.c.actual_grade,
     ).outerjoin(outcomes, outcomes.c.prediction_id == inference_logs.c.prediction_id)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, FailFast, Field, model_validator
 
 from student_success.domain.decision import Decision
+from student_success.domain.references import normalise_reference
 from student_success.domain.schemas.base import (
     BATCH_LIMIT,
     MAX_ID,
@@ -64,7 +65,14 @@ class ErasureAnswer(ResponseBody):
 class _OfPupil(RequestBody):
     prediction_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     session_id: SessionId | None = None
-    reference: Annotated[str, Field(min_length=1, max_length=64, pattern=WITHOUT_NUL)] | None = None
+    reference: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=64, pattern=WITHOUT_NUL),
+            AfterValidator(normalise_reference),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_pupil(self) -> Self:
@@ -113,7 +121,7 @@ class RejectedOutcome(ResponseBody):
     """One outcome that was not recorded, and why."""
 
     index: int = Field(description="Its place in the request, from 0.")
-    error: Literal["not_found", "repeated", "conflict"]
+    error: Literal["not_found", "repeated", "conflict", "ambiguous"]
     message: str
 
 

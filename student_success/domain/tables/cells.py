@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from student_success.domain.references import INVISIBLE, normalise_reference
 from student_success.domain.students import FEATURES, Feature
 
 UNKNOWN = frozenset({"", "-", "?", "na", "n/a", "nan", "null", "none", "inconnu", "unknown"})
 """Ways to write that a value is not known, normalised."""
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}([.,][0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 # East Asian spreadsheets also treat the full-width characters as the start of a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _LINE_BREAKS = ("\t", "\r", "\n")
@@ -27,16 +27,9 @@ _NO = {"n", "0", "false", "faux"}
 
 def normalise(word: str) -> str:
     """Return a word without case, accents and surrounding blanks, for comparison."""
-    word = _INVISIBLE.sub("", word).replace("–", "-").replace("’", "'")
+    word = INVISIBLE.sub("", word).replace("–", "-").replace("’", "'")
     plain = unicodedata.normalize("NFKD", word)
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
-
-
-def normalise_reference(reference: str) -> str:
-    """Return the one form of a reference: Unicode NFC, trimmed, without invisible characters."""
-    if reference.isascii():
-        return reference.strip()
-    return unicodedata.normalize("NFC", _INVISIBLE.sub("", reference)).strip()
 
 
 def parse_reference(text: str) -> str:

@@ -155,6 +155,12 @@ TEXTS: Mapping[str, Text] = {
         "aucune.",
         "A grade is given without the one before it. Enter both, the first only, or neither.",
     ),
+    "outcome": _both(
+        "Indiquez un repère (avec sa session) ou un identifiant d'estimation, et une note qui "
+        "existe, de {low} à {high}.",
+        "Enter a reference (with its session) or a prediction id, and a grade that exists, from "
+        "{low} to {high}.",
+    ),
     "reference": _both(
         "Utilisez au plus 64 caractères, sur une ligne.",
         "Use at most 64 characters, on one line.",

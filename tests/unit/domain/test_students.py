@@ -35,6 +35,11 @@ def problem(**changed: Any) -> str:
     return str(found["type"])
 
 
+def test_reference_has_one_form() -> None:
+    pupil = StudentFeatures.model_validate({**EXAMPLE, "reference": " e\u0301-1\ufeff "})
+    assert pupil.reference == "é-1"
+
+
 def test_features_have_names_and_order_of_the_contract() -> None:
     assert (
         *("school", "age", "reason", "nursery", "traveltime", "studytime", "failures"),

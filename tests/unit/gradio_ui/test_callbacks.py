@@ -184,9 +184,7 @@ def test_check_class_again_reads_columns_as_the_reader_said_and_remembers_them(
     again = _texts(client.predict(_upload(path), *said, api_name="/check_class_again"))
     assert EN("class.all_good") in again
     # The same titles once more: nothing is asked.
-    assert EN("class.all_good") in _texts(
-        client.predict(_upload(path), api_name="/check_class")
-    )
+    assert EN("class.all_good") in _texts(client.predict(_upload(path), api_name="/check_class"))
 
 
 def test_check_class_again_reads_the_chosen_sheet(

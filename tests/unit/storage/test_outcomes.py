@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Mapping
@@ -15,8 +16,11 @@ from student_success.domain.students import EXAMPLE
 from student_success.storage import observations
 from student_success.storage.engine import connect
 from student_success.storage.inference_log.history import History
-from student_success.storage.outcomes import Outcomes
+from student_success.storage.outcomes import Outcomes, school_year
 from student_success.storage.tables import inference_logs, outcomes
+
+_times = itertools.count(1)
+YEAR_US = 366 * 24 * 3600 * 1_000_000
 
 
 def add(engine: Engine, prediction_id: str, **changed: Any) -> str:
@@ -24,7 +28,7 @@ def add(engine: Engine, prediction_id: str, **changed: Any) -> str:
     row = {
         "prediction_id": prediction_id,
         "session_id": "class",
-        "created_us": 1,
+        "created_us": next(_times),
         "inputs_json": json.dumps(EXAMPLE),
         "reference": None,
         "predicted_grade": 10.0,
@@ -106,6 +110,34 @@ def test_later_prediction_of_a_pupil_gets_the_same_grade_or_none(engine: Engine)
     assert record(engine, by_id("a", 11)) == (0, {0: "repeated"})
     assert record(engine, by_reference("P-1", 11)) == (1, {})
     assert recorded(engine) == {"a": 11, "b": 11}
+
+
+def test_pupils_of_one_batch_who_share_a_reference_get_their_own_grades(engine: Engine) -> None:
+    for prediction_id in ("a", "b"):
+        add(engine, prediction_id, reference="P-1", created_us=7)
+    assert record(engine, by_reference("P-1", 12)) == (0, {0: "ambiguous"})
+    assert record(engine, by_id("a", 5), by_id("b", 18)) == (2, {})
+    assert recorded(engine) == {"a": 5, "b": 18}
+
+
+def test_reference_is_another_pupil_in_the_next_school_year(engine: Engine) -> None:
+    add(engine, "old", reference="P-1", created_us=7)
+    assert record(engine, by_reference("P-1", 12)) == (1, {})
+    add(engine, "new", reference="P-1", created_us=7 + YEAR_US)
+    assert record(engine, by_reference("P-1", 8)) == (1, {})
+    assert record(engine, by_id("old", 8)) == (0, {0: "conflict"})
+    assert recorded(engine) == {"old": 12, "new": 8}
+
+
+def test_school_year_begins_on_its_first_day() -> None:
+    day_us = 24 * 3600 * 1_000_000
+    first = 212 * day_us  # 1 August 1970
+    assert [school_year(at, "08-01") for at in (first - 1, first)] == [1969, 1970]
+
+
+def test_references_are_compared_in_one_form(engine: Engine) -> None:
+    add(engine, "a", reference="é-1")
+    assert record(engine, by_reference(" e\u0301-1\ufeff", 12)) == (1, {})
 
 
 def test_unknown_pupil_is_refused_alone(engine: Engine) -> None:

@@ -1,0 +1,21 @@
+"""The one form in which references of pupils are kept and compared."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
+"""Characters that nobody sees: byte order marks, joiners, soft hyphens, directions."""
+
+
+def normalise_reference(reference: str) -> str:
+    """Return the one form of a reference: Unicode NFC, trimmed, without invisible characters."""
+    if reference.isascii():
+        return reference.strip()
+    return unicodedata.normalize("NFC", INVISIBLE.sub("", reference)).strip()
+
+
+def normalise_optional(reference: str | None) -> str | None:
+    """Return the one form of a reference, or None for none."""
+    return None if reference is None else normalise_reference(reference)
