@@ -65,7 +65,7 @@ def claim_state_dir(state_dir: Path) -> None:
         raise ConfigurationError(
             f"Nothing was started or changed: {path} cannot be read. Restore it from a backup."
         ) from error
-    used = path.exists() or any((state_dir / name).exists() for name in _STATE)
+    used = path.exists() or any(_is_used(state_dir / name) for name in _STATE)
     if used and (differences := PROFILE.differences(recorded)):
         raise ConfigurationError(
             f"Nothing was started or changed: STATE_DIR {state_dir} belongs to the profile "
@@ -87,6 +87,11 @@ def claim_state_dir(state_dir: Path) -> None:
             f"Nothing was started: {path} cannot be written ({error.strerror}). Make STATE_DIR "
             "writable, or set it to another folder."
         ) from error
+
+
+def _is_used(path: Path) -> bool:
+    """Return whether a file exists, or a folder that is not empty: commands make it first."""
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def _recorded(folder: Path) -> Profile:

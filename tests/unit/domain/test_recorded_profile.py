@@ -51,7 +51,9 @@ def test_state_directory_from_before_profiles_belongs_to_the_shipped_one(
 ) -> None:
     other = write_profile(tmp_path / "school.toml", "points")
     used, unused = tmp_path / "used", tmp_path / "unused"
-    (used / "bentoml").mkdir(parents=True)
+    (used / "bentoml" / "models").mkdir(parents=True)
+    # A command makes the folder before it asks whose the state directory is.
+    (unused / "bentoml").mkdir(parents=True)
     monkeypatch.setattr("student_success.domain.recorded_profile.PROFILE", other)
     with pytest.raises(ConfigurationError, match="belongs to the profile uci"):
         claim_state_dir(used)
