@@ -7,16 +7,22 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from student_success.bulk.csv_reader import Reject
 from student_success.bulk.types import OUTPUT_COLUMNS, Layout
-from student_success.domain.students import HORIZONS
-from student_success.model.grading import CENTS, HIGHEST, TEN_THOUSANDTHS, decide
+from student_success.domain.decision import Decision
+from student_success.domain.students import HORIZONS, SCALE
+from student_success.model.grading import TEN_THOUSANDTHS
 from student_success.model.prediction import Predictions
 
-_GRADES = HIGHEST + 1
+_GRADES = SCALE.highest + 1
+_DECISIONS = (Decision.FAIL.value, Decision.PASS.value)
+Grades = NDArray[Any]
+
 _SPECIAL = re.compile('[,"\r\n]')
 
 
@@ -41,14 +47,15 @@ def csv_lines(
     inputs
         Columns of the input to repeat.
     """
-    grades, probabilities, endings = _texts(version)
+    grades, probabilities = _texts()
+    endings = _endings(version)
     probability = np.rint(predictions.pass_probability * TEN_THOUSANDTHS).astype(np.int64)
     interval = predictions.low * _GRADES + predictions.high
     ending = (interval * len(HORIZONS) + predictions.known) * 2 + predictions.at_risk
     columns: list[Iterable[str]] = [
         map(str, lines),
         _quoted(references),
-        map(grades.__getitem__, predictions.cents.tolist()),
+        map(grades.__getitem__, (predictions.cents * 2 + predictions.passes).tolist()),
         map(probabilities.__getitem__, probability.tolist()),
         map(endings.__getitem__, ending.tolist()),
         *map(_quoted, inputs),
@@ -83,18 +90,56 @@ def _quoted(cells: Sequence[str]) -> Sequence[str]:
     ]
 
 
+class _Endings(dict[int, str]):
+    """The rest of a line from the interval on, by number; a fine scale has millions of them."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__()
+        self._version = _quoted([version])[0]
+
+    def __missing__(self, number: int) -> str:
+        rest, at_risk = divmod(number, 2)
+        interval, known = divmod(rest, len(HORIZONS))
+        low, high = sorted(map(SCALE.grade, divmod(interval, _GRADES)))
+        risk = "true" if at_risk else "false"
+        text = self[number] = f"{low},{high},{HORIZONS[known]},{risk},{self._version}"
+        return text
+
+
 @lru_cache(maxsize=1)
-def _texts(version: str) -> tuple[list[str], list[str], list[str]]:
-    """Return each grade with its decision, each probability, and each possible rest of a line."""
-    values = [cents / CENTS for cents in range(HIGHEST * CENTS + 1)]
-    grades = [f"{value!r},{decide(value)}" for value in values]
+def _endings(version: str) -> _Endings:
+    return _Endings(version)
+
+
+@lru_cache(maxsize=1)
+def _texts() -> tuple[list[str], list[str]]:
+    """Return each grade with each decision, by hundredths above the worst, and each probability."""
+    grades = [f"{grade!r},{decision}" for grade in _displayed().tolist() for decision in _DECISIONS]
     probabilities = [repr(number / TEN_THOUSANDTHS) for number in range(TEN_THOUSANDTHS + 1)]
-    name = _quoted([version])[0]
-    endings = [
-        f"{low},{high},{horizon},{risk},{name}"
-        for low in range(_GRADES)
-        for high in range(_GRADES)
-        for horizon in HORIZONS
-        for risk in ("false", "true")
-    ]
-    return grades, probabilities, endings
+    return grades, probabilities
+
+
+def displayed_of(predictions: Predictions) -> Grades:
+    """Return the predicted grades, one a pupil."""
+    return _displayed()[predictions.cents]
+
+
+@lru_cache(maxsize=1)
+def _displayed() -> Grades:
+    """Return every grade that can be displayed, by hundredths above the worst one."""
+    return np.array([SCALE.displayed(part) for part in range(SCALE.highest * SCALE.parts + 1)])
+
+
+def interval_of(predictions: Predictions) -> tuple[Grades, Grades]:
+    """Return the lower and the higher end of the intervals as grades, one of each a pupil."""
+    grades = _grades_by_level()
+    ends = grades[predictions.low], grades[predictions.high]
+    return np.minimum(*ends), np.maximum(*ends)
+
+
+@lru_cache(maxsize=1)
+def _grades_by_level() -> Grades:
+    grades = [SCALE.grade(level) for level in range(_GRADES)]
+    # The smallest type of whole numbers that holds them all.
+    kind = np.min_scalar_type(-round(max(map(abs, grades))))
+    return np.array(grades, dtype=kind if SCALE.is_whole else np.float64)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from student_success.bulk.csv_reader import Reject
-from student_success.bulk.output import csv_lines, reject_lines
+from student_success.bulk.output import csv_lines, displayed_of, interval_of, reject_lines
 from student_success.bulk.types import (
     OUTPUT_COLUMNS,
     Layout,
@@ -41,7 +41,6 @@ from student_success.domain.decision import Decision
 from student_success.domain.students import HORIZONS, Feature
 from student_success.domain.tables.cells import feature_of, parse_cell, parse_reference
 from student_success.domain.tables.columns import REFERENCE, Choices
-from student_success.model.grading import CENTS
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
 
@@ -158,11 +157,10 @@ def arrow_stream(
     columns = [
         pa.array(lines, pa.int64()),
         pa.array([text or None for text in references or [""] * rows], pa.string()),
-        pa.array(predictions.cents / CENTS),
+        pa.array(displayed_of(predictions)),
         decision.dictionary_decode(),
         pa.array(predictions.pass_probability),
-        pa.array(predictions.low, pa.int8()),
-        pa.array(predictions.high, pa.int8()),
+        *map(pa.array, interval_of(predictions)),
         horizon.dictionary_decode(),
         pa.array(predictions.at_risk),
         pa.repeat(version, rows),

@@ -139,7 +139,7 @@ def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
     assert {name: first[name] for name in OUTPUT_COLUMNS} == {
         "line": 1,
         "reference": "P0",
-        "predicted_G3": said.predicted_G3,
+        "predicted_G3": said.grade,
         "decision": said.decision.value,
         "pass_probability": said.pass_probability,
         "interval_low": said.low,

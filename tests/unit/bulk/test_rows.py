@@ -80,7 +80,7 @@ def test_score_returns_predictions_of_the_model(large: bool) -> None:
         assert row == {
             "line": str(number + 2),
             "reference": "",
-            "predicted_G3": repr(said.predicted_G3),
+            "predicted_G3": repr(said.grade),
             "decision": said.decision.value,
             "pass_probability": repr(said.pass_probability),
             "interval_low": str(said.low),
@@ -142,7 +142,7 @@ def test_row_is_rejected_exactly_when_the_api_refuses_it_with_its_message(
             expected_bad.append((str(line), "; ".join(words)))
         else:
             said = load(MODEL).predict(student)
-            expected_good.append((str(line), repr(said.predicted_G3), repr(said.pass_probability)))
+            expected_good.append((str(line), repr(said.grade), repr(said.pass_probability)))
     found = answers(part)
     assert [
         (row["line"], row["predicted_G3"], row["pass_probability"]) for row in found
@@ -186,7 +186,7 @@ def test_csv_accepts_unchanged_uci_file(tmp_path: Any) -> None:
     (part,) = cut_csv(file, how, begin)
     (row,) = answers(score(part, Task(how, "csv", False, True), MODEL))
     said = load(MODEL).predict(StudentFeatures.model_validate({**EXAMPLE, "G1": 10, "G2": 9}))
-    assert row["predicted_G3"] == repr(said.predicted_G3)
+    assert row["predicted_G3"] == repr(said.grade)
 
 
 def test_csv_reference_keeps_delimiter_quote_and_line_end() -> None:

@@ -1,0 +1,57 @@
+"""Lines and columns of predictions on any scale of grades."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.schools import write_profile
+
+WRITE = """
+import numpy as np
+from student_success.bulk.output import csv_lines, interval_of
+from student_success.model.prediction import Predictions
+
+# The second grade from the worst and the best one, with an interval of three grades each.
+highest, parts = {highest}, {parts}
+predictions = Predictions(
+    np.array([parts, highest * parts]), np.array([False, True]), np.array([0.1, 0.9]),
+    np.array([0, highest - 2]), np.array([2, highest]), np.array([0, 0]), np.array([True, False]),
+)
+print(csv_lines([2, 3], ["a", "b"], predictions, version="4").decode(), end="")
+print(interval_of(predictions)[0].dtype)
+"""
+
+
+@pytest.mark.parametrize(
+    ("school", "levels", "expected"),
+    [
+        (
+            "lower-is-better",
+            {"highest": 10, "parts": 50},
+            "2,a,5.5,echec,0.1,5.0,6.0,none,true,4\n3,b,1.0,reussite,0.9,1.0,2.0,none,false,4\n"
+            "float64\n",
+        ),
+        (
+            "many-schools",
+            {"highest": 10, "parts": 100},
+            "2,a,1.0,echec,0.1,0,2,none,true,4\n3,b,10.0,reussite,0.9,8,10,none,false,4\nint8\n",
+        ),
+    ],
+)
+def test_lines_hold_grades_of_the_scale_with_the_lower_number_first(
+    tmp_path: Path, school: str, levels: dict[str, int], expected: str
+) -> None:
+    write_profile(tmp_path / "school.toml", school)
+    written = subprocess.run(
+        [sys.executable, "-c", WRITE.format(**levels)],
+        env={**os.environ, "PROFILE_PATH": str(tmp_path / "school.toml")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert written.stdout == expected
