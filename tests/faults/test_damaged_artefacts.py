@@ -82,7 +82,7 @@ class Watch:
         prediction = predictor.predict(StudentFeatures.model_validate(EXAMPLE))
         self._expected = {
             "model_version": predictor.version,
-            "predicted_G3": prediction.predicted_G3,
+            "predicted_G3": prediction.grade,
             "pass_probability": prediction.pass_probability,
         }
 
