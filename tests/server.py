@@ -50,6 +50,7 @@ class Server:
         self.port = free_port()
         self.module = module
         self.settings = settings
+        self.prefix: tuple[str, ...] = ()
         self.log = state_dir / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -81,7 +82,7 @@ class Server:
         self.state_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.module, "serve"],
+                [*self.prefix, sys.executable, "-m", self.module, "serve"],
                 cwd=ROOT,
                 env=dict(self.environment),
                 stdout=log,

@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import signal
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -28,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from student_success.core.errors import ModelUnavailableError
+from student_success.server.uvicorn_connection import Connection, set_minimum_ttl
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +35,7 @@ ACCEPT_SECONDS = 0.25
 CLOSE_SECONDS = 0.5
 """Uvicorn checks ten times a second whether it must stop accepting."""
 
-_SO_ATTACH_FILTER = 26
-_SYN, _SYN_OR_ACK = 0x02, 0x12
+_HIGHEST_TTL = 255
 
 
 class GracefulShutdown:
@@ -116,29 +114,20 @@ class GracefulShutdown:
             listener.close()
 
 
-_BLOCK_SYN = (
-    (0x30, 0, 0, 13),  # load the flags of the TCP header
-    (0x54, 0, 0, _SYN_OR_ACK),  # keep SYN and ACK
-    (0x15, 0, 1, _SYN),  # SYN without ACK starts a connection:
-    (0x06, 0, 0, 0),  # drop it,
-    (0x06, 0, 0, 0xFFFFFFFF),  # else accept the packet
-)
-"""A classic BPF program, see `man 7 socket`: code, two jumps, operand."""
-
-
 def _block_new_connections(listener: socket.socket) -> bool:
     """Make the kernel drop the first packet of each new connection; return False if it cannot.
 
-    The client's kernel sends the packet again after a second; the port is closed then. Closing it
-    now would reset the connections that are in the accept queue.
+    The listening socket then accepts only packets that no router has passed on and that were sent
+    with the highest time to live; other systems than a few routers send less. No privilege is
+    needed, unlike for a packet filter. The client's kernel sends the packet again after a second;
+    the port is closed then. Closing it now would reset the connections in the accept queue.
     """
     if not sys.platform.startswith("linux"):
         return False
-    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _BLOCK_SYN)
-    memory = ctypes.create_string_buffer(program)
-    attached = struct.pack("HP", len(_BLOCK_SYN), ctypes.addressof(memory))
+    # Connections take over the option, those of other workers' listeners as well.
+    Connection.resets_minimum_ttl = True
     try:
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attached)
+        set_minimum_ttl(listener, _HIGHEST_TTL)
     except OSError as error:
         logger.warning("new_connections_not_blocked", extra={"reason": str(error)})
         return False
