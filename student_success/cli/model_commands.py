@@ -87,7 +87,10 @@ async def _train(settings: Settings, request: Any) -> dict[str, Any]:
 
 def versions(*, as_json: Json = False) -> None:
     """List the registered versions, newest first."""
+    from student_success.domain.students import HORIZONS
+
     settings = open_settings()
+    all_known = HORIZONS[-1].replace("+", "_")
     rows = run_registry_child(settings, "versions")["versions"]
     served = _served_version(settings)
     rows = [{**row, "served": str(row["version"]) == served} for row in rows]
@@ -98,7 +101,7 @@ def versions(*, as_json: Json = False) -> None:
         [
             (
                 *(row["version"], row["created_at"], row["best_model"]),
-                *(row["metrics"].get(f"G1_G2/{name}") for name in ("mae", "r2")),
+                *(row["metrics"].get(f"{all_known}/{name}") for name in ("mae", "r2")),
                 *(row["dataset"]["name"], row["alias"], row["served"]),
             )
             for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,23 @@ def test_package_has_at_most_12_modules(package: Path) -> None:
 @pytest.mark.parametrize("package", PACKAGES, ids=name_of)
 def test_package_says_what_it_holds(package: Path) -> None:
     assert (package / "__init__.py").read_text("utf-8").startswith('"""')
+
+
+PARTICULAR = re.compile(r"\b(G[123]|GP|absences|G1_G2)\b")
+"""Names that only the profile that ships may know."""
+EXAMPLES_OF_THE_SHIPPED_PROFILE = {
+    "student_success/domain/schemas/base.py": "an example in a docstring",
+    "student_success/lifecycle/evidence.py": "an example in a docstring",
+}
+PARTICULAR_ALLOWED = ("student_success/model/", "student_success/storage/migrations/")
+"""The model is next; a migration describes the tables of earlier versions."""
+
+
+def test_only_the_profile_knows_the_names_of_one_school() -> None:
+    found = {
+        name
+        for path in (ROOT / "student_success").rglob("*.py")
+        if not (name := path.relative_to(ROOT).as_posix()).startswith(PARTICULAR_ALLOWED)
+        and PARTICULAR.search(path.read_text("utf-8"))
+    }
+    assert found == set(EXAMPLES_OF_THE_SHIPPED_PROFILE)
