@@ -115,8 +115,8 @@ def write_pupils(path: Path, profile: Profile, *, pupils: int, seed: int = 1) ->
 
     The first feature counts most, each further one three quarters of the one before; higher numbers
     and later choices mean better grades. A grade of a period is the final one with noise, which
-    halves from period to period. The file has a column for each audit column (two groups, without
-    effect) and ``reference``.
+    falls from period to period: a model can do better than to repeat the last grade. The file has a
+    column for each audit column (two groups, without effect) and ``reference``.
     """
     rows = make_pupils(profile, pupils=pupils, seed=seed)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -147,7 +147,7 @@ def make_pupils(profile: Profile, *, pupils: int, seed: int = 1) -> list[dict[st
             scale = profile.grade.scale
             if period.minimum is not None and period.maximum is not None:
                 scale = Scale(period.minimum, period.maximum, 0.01)
-            row[period.column] = _grade(scale, merit + random.gauss(0, 0.5 ** (index + 1)))
+            row[period.column] = _grade(scale, merit + random.gauss(0, 0.9 * 0.85**index))
         row[profile.grade.column] = (
             profile.grade.not_finished if left else _grade(profile.grade.scale, merit)
         )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.schools import write_profile, write_pupils
@@ -26,7 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a school's folder: its table, and `student-success` on the path."""
     folder = tmp_path_factory.mktemp("school")
     profile = write_profile(folder / "true.toml", "points")
-    write_pupils(folder / "results.csv", profile, pupils=PUPILS)
+    table = write_pupils(folder / "pupils.csv", profile, pupils=PUPILS)
+    pd.read_csv(table).to_excel(folder / "results.xlsx", index=False)
     command = folder / "bin" / "student-success"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m student_success "$@"\n')
@@ -62,8 +64,8 @@ def test_commands_lead_from_a_table_to_a_checked_profile(folder: Path) -> None:
     assert done.stdout == (
         "school.toml: results predicts final (0 to 100 in steps of 0.5, pass mark 50) from 6 "
         "features and 0 earlier grades.\n"
-        f"results.csv: {PUPILS} pupils can be trained on.\n"
+        f"results.xlsx: {PUPILS} pupils can be trained on.\n"
     )
-    table = folder / "results.csv"
-    table.write_text(table.read_text().replace("n0", "unknown", 1))
+    renamed = pd.read_csv(folder / "pupils.csv").rename(columns={"n0": "unknown"})
+    renamed.to_excel(folder / "results.xlsx", index=False)
     assert run(folder, check).returncode == 2
