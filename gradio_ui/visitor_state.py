@@ -241,8 +241,11 @@ class Visits:
             if now - oldest.last_used <= IDLE_SECONDS and len(self._visits) <= MAX_VISITS:
                 break
             del self._visits[session_hash]
-        rows = sum(visit.rows for visit in self._visits.values())
-        for visit in list(self._visits.values())[:-1]:
+        # A visit has one entry for each page that its tab has opened.
+        visits = list({id(visit): visit for visit in self._visits.values()}.values())
+        visits.sort(key=lambda visit: visit.last_used)
+        rows = sum(visit.rows for visit in visits)
+        for visit in visits[:-1]:
             if rows <= MAX_ROWS:
                 break
             rows -= visit.rows

@@ -27,6 +27,7 @@ accented letters it named the encoding of one.
 _GUESSED = ENCODINGS[1:-1]
 _TYPOGRAPHY = set("’‘“”«»–—…€°º\u00a0\u202f")
 _WORDS_SHOWN = 5
+_MIN_UTF16_LETTERS = 8
 _SAMPLE_CHARACTERS = 1 << 16
 
 Recognise = Callable[[Sequence[str]], int]
@@ -101,9 +102,11 @@ def _marked_encoding(data: bytes) -> str | None:
         return "utf-16"
     sample = data[:1024]
     half = len(sample) // 2
-    if half and sample[1::2].count(0) > 0.8 * half and not sample[::2].count(0):
+    if half < _MIN_UTF16_LETTERS:
+        return None
+    if sample[1::2].count(0) > 0.8 * half and not sample[::2].count(0):
         return "utf-16-le"
-    if half and sample[::2].count(0) > 0.8 * half and not sample[1::2].count(0):
+    if sample[::2].count(0) > 0.8 * half and not sample[1::2].count(0):
         return "utf-16-be"
     return None
 

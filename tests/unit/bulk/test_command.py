@@ -10,9 +10,10 @@ import pytest
 
 from student_success.bulk.command import ScoreOptions, score
 from student_success.bulk.executors import default_workers
-from student_success.core.errors import ConflictError, InvalidInputError
+from student_success.core.errors import ConflictError, DatasetError, InvalidInputError
 from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE
+from student_success.domain.tables.columns import Choices
 from tests.unit.bulk.test_rows import TITLES, line_of
 
 TABLE = ",".join(TITLES) + "\n" + line_of(EXAMPLE, "A")
@@ -27,6 +28,19 @@ def run(source: Path, target: Path, **options: Any) -> str:
 def content_of(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_score_reads_titles_as_the_mapping_says(tmp_path: Path) -> None:
+    source = tmp_path / "pupils.csv"
+    source.write_text(TABLE.replace("G1", "Trimestre 1"))
+    with pytest.raises(DatasetError, match="look like grades"):
+        run(source, tmp_path / "scores.csv")
+    assert not (tmp_path / "scores.csv").exists()
+    run(source, tmp_path / "scores.csv", choices=Choices(columns={"Trimestre 1": "G1"}))
+    mapped = (tmp_path / "scores.csv").read_text()
+    source.write_text(TABLE)
+    run(source, tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_text() == mapped
 
 
 @pytest.mark.parametrize(

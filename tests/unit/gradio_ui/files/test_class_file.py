@@ -131,6 +131,7 @@ def test_read_class_list_refuses_more_than_ten_thousand_rows() -> None:
         (b"age;school\n", "no_rows"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1....", "password"),
         (b"PK\x03\x04 not a zip", "not_a_table"),
+        (b"\x00\x01\x02", "not_a_table"),
         (b"\x00\x01\x02\x81\x8d\xff\x00", "not_a_table"),
         (b"age;G1\n\x00;1", "not_a_table"),
         (b"a," * 300 + b"b\n1", "too_wide"),
