@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -26,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 from student_success.core.errors import ModelUnavailableError
-from student_success.server.uvicorn_connection import Connection, set_minimum_ttl
+from student_success.server.uvicorn_connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ ACCEPT_SECONDS = 0.25
 CLOSE_SECONDS = 0.5
 """Uvicorn checks ten times a second whether it must stop accepting."""
 
+_IP_MINTTL = 21
+_IPV6_MINHOPCOUNT = 73
 _HIGHEST_TTL = 255
 
 
@@ -125,10 +128,35 @@ def _block_new_connections(listener: socket.socket) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     # Connections take over the option, those of other workers' listeners as well.
-    Connection.resets_minimum_ttl = True
+    Connection.on_accept = _accept_any_ttl
     try:
         set_minimum_ttl(listener, _HIGHEST_TTL)
     except OSError as error:
         logger.warning("new_connections_not_blocked", extra={"reason": str(error)})
         return False
     return True
+
+
+def set_minimum_ttl(endpoint: socket.socket, ttl: int) -> None:
+    """Make the kernel drop packets that arrive with a lower time to live; Linux only.
+
+    Raises
+    ------
+    OSError
+        If the system does not allow it.
+    """
+    if endpoint.family == socket.AF_INET6:
+        endpoint.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, ttl)
+    else:
+        endpoint.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, ttl)
+
+
+def _accept_any_ttl(transport: asyncio.Transport) -> None:
+    """Undo `set_minimum_ttl` of the listener for a connection, which takes it over."""
+    connection = transport.get_extra_info("socket")
+    # A closed connection needs nothing. The object of the event loop has no socket options.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(connection.fileno())) as endpoint,
+    ):
+        set_minimum_ttl(endpoint, 0)

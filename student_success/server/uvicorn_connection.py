@@ -9,10 +9,8 @@ closed after a timeout. Headers are limited, and errors are answered in the cont
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import resource
-import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn.config
@@ -36,8 +34,6 @@ MAX_UNSENT_BYTES = 128 << 20
 """Limit on the responses that clients have not read, over all connections of a worker."""
 LINGER_SECONDS = 1.0
 """After an error the client may still send this long, so that it can read the error."""
-_IP_MINTTL = 21
-_IPV6_MINHOPCOUNT = 73
 RESERVED_DESCRIPTORS = 256
 """File descriptors left to files and databases."""
 
@@ -92,14 +88,13 @@ class Connection(HttpToolsProtocol):
         Time for a request to arrive, and for a response to be read.
     max_connections
         Limit of a worker; above it a connection that waits for its client is closed.
-    resets_minimum_ttl
-        Whether new connections are accepted from a listener that is being closed, see
-        `graceful_shutdown`.
+    on_accept
+        Called with each new connection, see `graceful_shutdown`.
     """
 
     timeout_seconds = 20.0
     max_connections = 4096
-    resets_minimum_ttl = False
+    on_accept: Callable[[asyncio.Transport], None] | None = None
     _checking = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -117,8 +112,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the connection, and the periodic check if this is the first one."""
         super().connection_made(ResponseTransport(transport, self.loop))  # type: ignore[arg-type]
-        if Connection.resets_minimum_ttl:
-            _accept_any_ttl(transport)
+        if Connection.on_accept is not None:
+            Connection.on_accept(transport)
         cls = type(self)
         if not cls._checking:
             cls._checking = True
@@ -271,31 +266,6 @@ class Connection(HttpToolsProtocol):
             ):
                 connection.transport.abort()
                 return
-
-
-def set_minimum_ttl(endpoint: socket.socket, ttl: int) -> None:
-    """Make the kernel drop packets that arrive with a lower time to live; Linux only.
-
-    Raises
-    ------
-    OSError
-        If the system does not allow it.
-    """
-    if endpoint.family == socket.AF_INET6:
-        endpoint.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, ttl)
-    else:
-        endpoint.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, ttl)
-
-
-def _accept_any_ttl(transport: asyncio.Transport) -> None:
-    """Undo `set_minimum_ttl` of the listener for a connection, which takes it over."""
-    connection = transport.get_extra_info("socket")
-    # A closed connection needs nothing. The object of the event loop has no socket options.
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(fileno=os.dup(connection.fileno())) as endpoint,
-    ):
-        set_minimum_ttl(endpoint, 0)
 
 
 def install(timeout_seconds: float) -> None:

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from student_success.server.uvicorn_connection import set_minimum_ttl
+from student_success.server.graceful_shutdown import set_minimum_ttl
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux")
 
@@ -42,7 +42,7 @@ def test_listener_with_a_minimum_ttl_accepts_only_what_is_queued(host: str) -> N
 def test_minimum_ttl_needs_no_privilege() -> None:
     code = """
 import os, socket
-from student_success.server.uvicorn_connection import set_minimum_ttl
+from student_success.server.graceful_shutdown import set_minimum_ttl
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 set_minimum_ttl(socket.create_server(("127.0.0.1", 0)), 255)
 set_minimum_ttl(socket.create_server(("::1", 0), family=socket.AF_INET6), 255)
