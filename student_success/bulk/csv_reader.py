@@ -21,7 +21,7 @@ from student_success.bulk.types import Layout, Position, Slice, make_layout
 from student_success.core.errors import DatasetError
 from student_success.domain.tables.columns import Choices, count_titles, pupil_columns
 from student_success.domain.tables.grid import HEADER_LINES
-from student_success.domain.tables.text import choose_delimiter
+from student_success.domain.tables.text import choose_delimiter, guess_encoding
 
 SLICE_BYTES = 2 << 20
 LONGEST_BYTES = 64 << 20
@@ -65,7 +65,7 @@ def open_csv(
     Parameters
     ----------
     encoding
-        If None: UTF-8, or Windows-1252 if the beginning of the file is not UTF-8.
+        If None: UTF-8, or the one that gives words if the beginning of the file is not UTF-8.
 
     Raises
     ------
@@ -250,5 +250,5 @@ def _guess_encoding(start: bytes, *, whole: bool) -> str:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start, final=whole)
     except UnicodeDecodeError:
-        return "cp1252"
+        return guess_encoding(start if whole else start[: start.rfind(b"\n") + 1])
     return "utf-8"

@@ -46,7 +46,7 @@ def score(
         Literal["csv", "parquet"] | None, typer.Option(help="Format of the output of a folder.")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of CSV files; UTF-8, else Windows-1252, if empty.")
+        str | None, typer.Option(help="Of CSV files; recognised by the content if empty.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
     mapping: Annotated[

@@ -76,12 +76,7 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str, tuple[st
         try:
             text, used = data.decode("utf-8"), "utf-8"
         except UnicodeDecodeError:
-            if b"\0" in data:
-                raise refuse("not_a_table") from None
-            _refuse_mixture(data)
-            used = next((name for name in _GUESSED if _gives_words(data, name)), None)
-            if used is None:
-                raise refuse("encoding") from None
+            used = guess_encoding(data)
             text = data.decode(used)
             return text, used, _words(text)
     else:
@@ -92,6 +87,23 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str, tuple[st
     if "\x00" in text:
         raise refuse("not_a_table")
     return text, used, ()
+
+
+def guess_encoding(data: bytes) -> str:
+    """Return the likeliest encoding of whole lines that are not UTF-8.
+
+    Raises
+    ------
+    TableError
+        If none gives words, or some of the lines are UTF-8.
+    """
+    if b"\0" in data:
+        raise refuse("not_a_table")
+    _refuse_mixture(data)
+    used = next((name for name in _GUESSED if _gives_words(data, name)), None)
+    if used is None:
+        raise refuse("encoding")
+    return used
 
 
 def _marked_encoding(data: bytes) -> str | None:

@@ -116,6 +116,18 @@ def test_open_csv_guesses_encoding_from_beginning_of_file(tmp_path: Path) -> Non
             assert "Élodie".encode() in said.predictions
 
 
+@pytest.mark.parametrize(
+    ("encoding", "reference"), [("cp1252", "Zoë"), ("cp1250", "Łódź"), ("cp1251", "Иванов")]
+)
+def test_open_csv_recognises_encoding(tmp_path: Path, encoding: str, reference: str) -> None:
+    path = tmp_path / "pupils.csv"
+    path.write_bytes(HEADER + f"{reference}\n".encode(encoding))
+    assert open_csv(path, encoding=None)[0].encoding == encoding
+    path.write_bytes(HEADER + f"{reference}\n".encode() + f"{reference}\n".encode(encoding))
+    with pytest.raises(DatasetError, match="another text encoding"):
+        open_csv(path, encoding=None)
+
+
 @pytest.mark.parametrize("above", [b"sep=,\n", b"Class 3B,2025\n\n", b"# exported\n"])
 def test_open_csv_finds_header_below_other_lines(tmp_path: Path, above: bytes) -> None:
     path = tmp_path / "pupils.csv"
