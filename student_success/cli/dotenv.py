@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from dotenv import dotenv_values
+from student_success.core.settings import read_env_file
 
 STACK_SECRETS = (
     "ADMIN_TOKEN",
@@ -24,7 +24,7 @@ def names(path: Path, *, with_value: bool = True) -> set[str]:
 
     An absent file has no names.
     """
-    values = dotenv_values(path, interpolate=False)
+    values = read_env_file(path)
     return {name for name, value in values.items() if value or not with_value}
 
 

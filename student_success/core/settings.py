@@ -66,6 +66,8 @@ _MODEL_NAME = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
 _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:\d{0,5})?")
+_ENV_ENCODING = "utf-8-sig"
+"""UTF-8 with or without the byte order mark that editors on Windows write."""
 _PICKLES = {".joblib", ".pkl", ".pickle"}
 _SQLITE = "sqlite:///"
 
@@ -85,10 +87,26 @@ def enter_root() -> None:
     os.chdir(ROOT)
 
 
+def read_env_file(path: Path) -> dict[str, str | None]:
+    """Return the names and values of a ``.env`` file; an absent file has none.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is not text in UTF-8.
+    """
+    try:
+        return dotenv_values(path, interpolate=False, encoding=_ENV_ENCODING)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"Nothing was started: {path} is not text in UTF-8. Save it again with that encoding."
+        ) from error
+
+
 def env_files() -> tuple[Path, Path]:
     """Return the two ``.env`` files that are read; the second wins over the first."""
     here = start_folder() / ".env"
-    state_dir = os.environ.get("STATE_DIR") or dotenv_values(here).get("STATE_DIR")
+    state_dir = os.environ.get("STATE_DIR") or read_env_file(here).get("STATE_DIR")
     folder = Path(state_dir) if state_dir else user_state_path("student-success")
     return start_folder() / folder.expanduser() / ".env", here
 
@@ -96,7 +114,7 @@ def env_files() -> tuple[Path, Path]:
 def profile_path() -> Path:
     """Return the profile in use, without reading the other settings."""
     value = os.environ.get("PROFILE_PATH") or next(
-        (v for path in env_files()[::-1] if (v := dotenv_values(path).get("PROFILE_PATH"))), None
+        (v for path in env_files()[::-1] if (v := read_env_file(path).get("PROFILE_PATH"))), None
     )
     return (start_folder() / Path(value).expanduser()).resolve() if value else SHIPPED_PROFILE
 
@@ -128,8 +146,9 @@ class Settings(BaseSettings):
     """Hold what a person may set; each field is the environment variable of the same name."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
+        # Read at once, before `settings_customise_sources` puts `env_files` in its place.
+        env_file=os.devnull,
+        env_file_encoding=_ENV_ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -367,7 +386,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read `env_files` in place of ``.env``, unless a caller passes ``_env_file=None``."""
         if isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_file:
-            dotenv_settings = DotEnvSettingsSource(settings_cls, env_file=env_files())
+            files = env_files()
+            for path in files:
+                read_env_file(path)
+            dotenv_settings = DotEnvSettingsSource(settings_cls, env_file=files)
         return init_settings, env_settings, dotenv_settings
 
     @field_validator("seed_model_path")

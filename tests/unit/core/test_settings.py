@@ -288,3 +288,30 @@ def test_allowed_hosts_adds_the_names_listed(settings: Callable[..., Settings]) 
         assert found.allows_host(host, address="127.0.0.1")
     assert not found.allows_host("school.example", address="127.0.0.1")
     assert settings(ALLOWED_HOSTS="*").allows_host("evil.example", address="127.0.0.1")
+
+
+CONTENT = 'export PORT=9001 # a comment\r\nMODEL_NAME="grades"\r\n# \u00e9cole\r\n'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("place", [".env", "state/.env"])
+def test_env_file_of_a_windows_editor_is_read(
+    settings: Callable[..., Settings], tmp_path: Path, encoding: str, place: str
+) -> None:
+    settings(STATE_DIR=str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    (tmp_path / place).write_bytes(CONTENT.encode(encoding))
+    found = Settings()
+    assert (found.port, found.model_name) == (9001, "grades")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("place", [".env", "state/.env"])
+def test_env_file_in_another_encoding_is_refused_in_words(
+    settings: Callable[..., Settings], tmp_path: Path, encoding: str, place: str
+) -> None:
+    settings(STATE_DIR=str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    (tmp_path / place).write_bytes(CONTENT.encode(encoding))
+    with pytest.raises(ConfigurationError, match="is not text in UTF-8"):
+        Settings()
