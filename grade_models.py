@@ -1,278 +1,276 @@
-"""The estimators in a registered model: scikit-learn parts that predict the final grade.
+"""The estimator in a registered model: scikit-learn parts that predict the final grade.
 
 Every model version contains this file, and its name must not change: a version loads wherever
 scikit-learn, pandas and this file are installed. So it imports nothing else of the project.
 
-Both estimators take a table with the columns of a pupil's features, G1 and G2 missing where not
-known yet, and predict the change since the last known grade.
-
-Source of the leaf distributions: N. Meinshausen, Quantile regression forests, JMLR 7 (2006).
+A pupil may leave before the end, or finish. One gradient boosting predicts the chance of leaving,
+another the change since the last known grade of those who finish, for each number of period grades
+known. Declared directions are kept for every pupil (`monotonic_cst`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 Floats = NDArray[np.float64]
 
-HIGHEST = 20
-"""Grades run from 0 to this, in whole steps."""
-FILL = -1.0
-"""Replaces an unknown grade: below every grade, so one split of a tree separates it."""
-GRADES = ("G1", "G2")
-DERIVED = ("last", "trend", "known")
-LOGGED = ("absences",)
-LEFT, CHANGES = 0, 2 * HIGHEST + 2
-"""Columns of a leaf: the share of pupils who ended at 0, then those of each change, −20 to 20."""
-HALF = 0.5 - 1e-4
-"""The median is the lowest grade with this share at or below it; below one half, to decide ties."""
-PASS, NEARLY = 9.5, 9.49
-"""Lowest grade that is rounded to a pass, and the highest displayed grade that is not."""
+UNKNOWN = "?"
+"""Marks the input that is 1 where a value is not known, e.g. ``absences=?``."""
+MINIMUM_ROWS = 30
+"""With fewer pupils who have a grade, a model without that grade predicts in its place."""
 
 
-def with_derived(table: pd.DataFrame) -> pd.DataFrame:
-    """Fill unknown grades and add the last known one, its trend, and how many are known."""
-    g1, g2 = (table[name].astype(np.float64) for name in GRADES)
-    return table.assign(
-        G1=g1.fillna(FILL),
-        G2=g2.fillna(FILL),
-        last=g2.fillna(g1).fillna(FILL),
-        trend=(g2 - g1).fillna(0.0),
-        known=g1.notna().astype(np.float64) + g2.notna(),
-    )
-
-
-def grade_cdf(shares: Floats, last: Floats) -> Floats:
-    """Convert shares of changes to distributions over whole grades.
+class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Predict the final grade of pupils of whom any number of period grades is known.
 
     Parameters
     ----------
-    shares
-        ``(pupils, CHANGES)``.
-    last
-        Last known grade of each; a fraction divides its pupils between two whole grades.
+    features
+        By column, the periods left out: ``"categories"`` (a list; None for a number),
+        ``"nullable"``, ``"monotone"`` (1 raises, -1 lowers, towards the better end) and
+        ``"unrecorded"`` (not used for the chance of leaving).
+    periods
+        The columns of earlier grades, the oldest first: ``"same_scale"`` (as the final grade).
+    scale
+        ``"minimum"``, ``"maximum"``, ``"step"``, ``"better"`` (``"higher"`` or ``"lower"``), and
+        ``"not_finished"``: whether the worst grade stands for those who left.
+    loss
+        Of the change, as scikit-learn's.
+    hidden
+        Share of the nullable values that are hidden in a copy of each training row; 0: no copy.
 
-    Returns
-    -------
-    array
-        ``(pupils, 20)``; the share at or below 0, 1, … 19.
-    """
-    summed = np.cumsum(shares[:, 1:], axis=1)
-    summed = np.concatenate([np.zeros((len(shares), 1)), summed], axis=1)
-    whole = np.floor(last).astype(np.int64)
-    part = (last - whole)[:, None]
-    at = (HIGHEST + 1 - whole)[:, None] + np.arange(HIGHEST)
-    cdf = np.take_along_axis(summed, at, axis=1)
-    cdf = (1.0 - part) * cdf + part * np.take_along_axis(summed, at - 1, axis=1)
-    return shares[:, :1] + cdf
-
-
-def grade_of(cdf: Floats, median_share: float) -> Floats:
-    """Blend mean and median of each distribution, on the median's side of the pass mark."""
-    mean = (1.0 - cdf).sum(axis=1)
-    median = (cdf < HALF).sum(axis=1)
-    grade = (1.0 - median_share) * mean + median_share * median
-    passes = median > PASS
-    sided: Floats = np.where(passes, np.maximum(grade, PASS), np.minimum(grade, NEARLY))
-    return sided
-
-
-class _GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Common parts of both estimators: the columns, and the last known grade."""
-
-    columns_: ColumnTransformer
-    base_: float
-
-    def _prepare(self, table: pd.DataFrame) -> None:
-        """Fit the columns: scale numbers (absences by logarithm), encode categories."""
-        names = [name for name in table.columns if name not in (*GRADES, *DERIVED)]
-        texts = [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]
-        numbers = [name for name in names if name not in (*texts, *LOGGED)]
-        self.columns_ = ColumnTransformer(
-            [
-                ("numbers", StandardScaler(), [*numbers, *GRADES, *DERIVED]),
-                (
-                    "logged",
-                    make_pipeline(
-                        FunctionTransformer(np.log1p, feature_names_out="one-to-one"),
-                        StandardScaler(),
-                    ),
-                    [*LOGGED],
-                ),
-                (
-                    "categories",
-                    OneHotEncoder(drop="if_binary", handle_unknown="ignore", sparse_output=False),
-                    texts,
-                ),
-            ]
-        ).fit(table)
-
-    def _last(self, table: pd.DataFrame) -> Floats:
-        last = table["last"].where(table["known"] > 0, self.base_)
-        return last.to_numpy(dtype=np.float64)
-
-
-class GradeForest(_GradeModel):
-    """A forest whose leaves keep distributions of changes instead of means.
-
-    Parameters
+    Attributes
     ----------
-    splitter
-        ``"best"`` for a random forest, ``"random"`` for extra trees (bootstrapped too).
-    criterion
-        As scikit-learn's.
-    power
-        Trees are grown on sign(change)·|change|^power, so that pupils who left do not dominate.
-    late_weight
-        Weight of the rows with both grades known, the others having 1.
-    median_share
-        Of the median in the grade; the mean has the rest.
+    residuals_
+        By number of known grades, rising quantiles of the errors in levels of the scale.
     """
-
-    forest_: RandomForestRegressor | ExtraTreesRegressor
 
     def __init__(
         self,
         *,
-        splitter: str = "best",
-        criterion: str = "squared_error",
-        n_estimators: int = 100,
-        min_samples_leaf: int = 2,
-        max_features: float = 0.45,
-        max_samples: float = 0.7,
-        power: float = 0.5,
-        late_weight: float = 3.0,
-        median_share: float = 0.7,
+        features: Mapping[str, Mapping[str, Any]],
+        periods: Mapping[str, Mapping[str, Any]],
+        scale: Mapping[str, Any],
+        loss: str = "absolute_error",
+        learning_rate: float = 0.06,
+        max_iter: int = 60,
+        max_leaf_nodes: int = 6,
+        min_samples_leaf: int = 20,
+        l2_regularization: float = 5.0,
+        leaving_iter: int = 40,
+        hidden: float = 0.3,
         random_state: int = 0,
     ) -> None:
-        self.splitter = splitter
-        self.criterion = criterion
-        self.n_estimators = n_estimators
+        self.features = features
+        self.periods = periods
+        self.scale = scale
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.max_leaf_nodes = max_leaf_nodes
         self.min_samples_leaf = min_samples_leaf
-        self.max_features = max_features
-        self.max_samples = max_samples
-        self.power = power
-        self.late_weight = late_weight
-        self.median_share = median_share
+        self.l2_regularization = l2_regularization
+        self.leaving_iter = leaving_iter
+        self.hidden = hidden
         self.random_state = random_state
 
     def fit(self, X: pd.DataFrame, y: Any) -> Self:
-        """Grow the trees and record the changes of the pupils of each leaf.
+        """Fit the two parts for each number of known grades.
 
         Parameters
         ----------
         X
-            Pupils, one row a pupil and horizon.
+            One row a pupil, with the columns of `features` and `periods`.
         y
-            Final grades, 0 to 20.
+            Final grades.
         """
-        table = with_derived(X)
-        grades = np.asarray(y, dtype=np.float64)
-        self._prepare(table)
-        self.base_ = float(np.floor(np.median(grades)))
-        change = grades - self._last(table)
-        weight = np.where(table["known"] == len(GRADES), self.late_weight, 1.0)
-        forest = RandomForestRegressor if self.splitter == "best" else ExtraTreesRegressor
-        self.forest_ = forest(
-            n_estimators=self.n_estimators,
-            criterion=self.criterion,
-            min_samples_leaf=self.min_samples_leaf,
-            max_features=self.max_features,
-            max_samples=self.max_samples,
-            bootstrap=True,
-            random_state=self.random_state,
-            n_jobs=1,
-        )
-        columns = self.columns_.transform(table)
-        self.forest_.fit(
-            columns, np.sign(change) * np.abs(change) ** self.power, sample_weight=weight
-        )
-        happened = np.where(grades == 0, LEFT, np.rint(change).astype(np.int64) + HIGHEST + 1)
-        nodes = self._nodes(columns)
-        counts = csr_matrix(
-            (
-                np.repeat(weight, nodes.shape[1]),
-                (nodes.ravel(), np.repeat(happened, nodes.shape[1])),
-            ),
-            shape=(self._starts()[-1], CHANGES),
-        )
-        total = np.asarray(counts.sum(axis=1)).ravel()
-        counts.data /= np.repeat(total, np.diff(counts.indptr)) * self.n_estimators
-        self.leaf_shares_ = counts
+        levels = self._level(np.asarray(y, dtype=np.float64))
+        self.fills_ = {
+            name: _middle(X[name].to_numpy(dtype=np.float64))
+            for name, about in self.features.items()
+            if about["categories"] is None
+        }
+        self._name_inputs()
+        self.base_ = float(np.floor(np.median(levels)))
+        self.changes_: list[HistGradientBoostingRegressor] = []
+        self.leaving_: list[HistGradientBoostingClassifier | None] = []
+        self.last_: list[str | None] = []
+        self.residuals_: list[list[float]] = []
+        known = self._known(X)
+        for number in range(len(self.periods) + 1):
+            rows = known >= number
+            if number and rows.sum() < MINIMUM_ROWS:
+                for fitted in (self.changes_, self.leaving_, self.last_):
+                    fitted.append(fitted[-1])
+            else:
+                self._fit_one(X[rows], levels[rows], number)
+            self.residuals_.append([-0.5, 0.5])
         self.n_features_in_ = X.shape[1]
         return self
 
-    def predict(self, X: pd.DataFrame) -> Floats:
-        """Return the grade of each pupil, 0 to 20."""
-        table = with_derived(X)
-        return grade_of(grade_cdf(self._shares(table), self._last(table)), self.median_share)
-
-    def predict_cdf(self, X: pd.DataFrame) -> Floats:
-        """Return for each pupil the share at or below grade 0, 1, … 19: ``(pupils, 20)``."""
-        table = with_derived(X)
-        return grade_cdf(self._shares(table), self._last(table))
-
-    def _shares(self, table: pd.DataFrame) -> Floats:
-        nodes = self._nodes(self.columns_.transform(table))
-        ends = np.arange(len(nodes) + 1) * nodes.shape[1]
-        chosen = csr_matrix(
-            (np.ones(nodes.size), nodes.ravel(), ends), shape=(len(nodes), self._starts()[-1])
+    def _fit_one(self, table: pd.DataFrame, levels: Floats, number: int) -> None:
+        shown = list(self.periods)[:number]
+        same = [name for name in shown if self.periods[name]["same_scale"]]
+        self.last_.append(same[-1] if same else None)
+        seen = pd.concat([table, self._hide(table)]) if self.hidden else table
+        levels = np.tile(levels, len(seen) // len(table))
+        inputs = self.inputs(seen)
+        left = (levels == 0) & bool(self.scale["not_finished"])
+        change = levels - self._last(seen, number)
+        common = {
+            "learning_rate": self.learning_rate,
+            "min_samples_leaf": self.min_samples_leaf,
+            "l2_regularization": self.l2_regularization,
+            "early_stopping": False,
+            "random_state": self.random_state,
+        }
+        columns = self.columns(number, leaving=False)
+        finished = ~left if (~left).any() else np.ones(len(left), dtype=bool)
+        self.changes_.append(
+            HistGradientBoostingRegressor(
+                loss=self.loss,
+                max_iter=self.max_iter,
+                max_leaf_nodes=self.max_leaf_nodes,
+                monotonic_cst=[self.directions_[at] for at in columns],
+                **common,
+            ).fit(inputs[np.ix_(finished, columns)], change[finished])
         )
-        return np.asarray((chosen @ self.leaf_shares_).toarray(), dtype=np.float64)
-
-    def _starts(self) -> NDArray[np.int64]:
-        sizes = [tree.tree_.node_count for tree in self.forest_.estimators_]
-        return np.concatenate([[0], np.cumsum(sizes)])
-
-    def _nodes(self, columns: Floats) -> NDArray[np.int64]:
-        leaves: NDArray[np.int64] = self.forest_.apply(columns).astype(np.int64)
-        return leaves + self._starts()[:-1]
-
-
-class GradeRegressor(_GradeModel):
-    """Any scikit-learn regressor of the change since the last known grade.
-
-    Parameters
-    ----------
-    regressor
-        An unfitted regressor; it is cloned.
-    late_weight
-        Weight of the rows with both grades known, the others having 1.
-    """
-
-    regressor_: RegressorMixin
-
-    def __init__(self, regressor: RegressorMixin, *, late_weight: float = 1.0) -> None:
-        self.regressor = regressor
-        self.late_weight = late_weight
-
-    def fit(self, X: pd.DataFrame, y: Any) -> Self:
-        """Fit the regressor on the changes; `X` and `y` as for `GradeForest`."""
-        table = with_derived(X)
-        grades = np.asarray(y, dtype=np.float64)
-        self._prepare(table)
-        self.base_ = float(np.floor(np.median(grades)))
-        weight = np.where(table["known"] == len(GRADES), self.late_weight, 1.0)
-        self.regressor_ = clone(self.regressor)
-        self.regressor_.fit(
-            self.columns_.transform(table), grades - self._last(table), sample_weight=weight
+        if not left.any() or left.all():
+            self.leaving_.append(None)
+            return
+        columns = self.columns(number, leaving=True)
+        self.leaving_.append(
+            HistGradientBoostingClassifier(
+                max_iter=self.leaving_iter,
+                max_leaf_nodes=min(self.max_leaf_nodes, 4),
+                monotonic_cst=[-self.directions_[at] for at in columns],
+                **common,
+            ).fit(inputs[:, columns], left)
         )
-        self.n_features_in_ = X.shape[1]
-        return self
 
     def predict(self, X: pd.DataFrame) -> Floats:
-        """Return the grade of each pupil, 0 to 20."""
-        table = with_derived(X)
-        change = self.regressor_.predict(self.columns_.transform(table))
-        grades: Floats = np.clip(self._last(table) + change, 0.0, float(HIGHEST))
+        """Return the grade of each pupil, between two that exist where that is likelier."""
+        centre, leaves = self.parts(X)
+        levels = np.zeros(len(X))
+        known = self._known(X)
+        for number, quantiles in enumerate(self.residuals_):
+            rows = (known == number) & (leaves < 0.5)
+            share = (0.5 - leaves[rows]) / (1.0 - leaves[rows])
+            errors = np.interp(share, np.linspace(0.0, 1.0, len(quantiles)), quantiles)
+            levels[rows] = centre[rows] + errors
+        sign = 1.0 if self.scale["better"] == "higher" else -1.0
+        worst = self.scale["minimum" if sign > 0 else "maximum"]
+        highest = (self.scale["maximum"] - self.scale["minimum"]) / self.scale["step"]
+        grades: Floats = worst + sign * self.scale["step"] * np.clip(levels, 0.0, highest)
         return grades
+
+    def parts(self, X: pd.DataFrame) -> tuple[Floats, Floats]:
+        """Return the expected level of those who finish, and the probability of leaving."""
+        inputs, known = self.inputs(X), self._known(X)
+        centre, leaves = np.zeros(len(X)), np.zeros(len(X))
+        for number, change in enumerate(self.changes_):
+            rows = np.flatnonzero(known == number)
+            if not len(rows):
+                continue
+            columns = self.columns(self.fitted_for(number), leaving=False)
+            centre[rows] = self._last(X.iloc[rows], number) + change.predict(
+                inputs[np.ix_(rows, columns)]
+            )
+            leaving = self.leaving_[number]
+            if leaving is not None:
+                columns = self.columns(self.fitted_for(number), leaving=True)
+                leaves[rows] = leaving.predict_proba(inputs[np.ix_(rows, columns)])[:, 1]
+        return centre, leaves
+
+    def fitted_for(self, number: int) -> int:
+        """Return how many known grades the model sees that predicts where `number` are known."""
+        while number and self.changes_[number] is self.changes_[number - 1]:
+            number -= 1
+        return number
+
+    def inputs(self, table: pd.DataFrame) -> Floats:
+        """Return the numbers that the trees see: ``(pupils, inputs)``, named by `input_names_`."""
+        blocks: list[Floats] = []
+        for name, categories in self.features_with_categories():
+            values = table[name].to_numpy(dtype=object)
+            # Of two categories that are always known one number is enough.
+            shown = categories if self._has_block(name) else categories[1:]
+            blocks += [(values == value).astype(np.float64) for value in shown]
+        numbers = {name: table[name].to_numpy(dtype=np.float64) for name in self.fills_}
+        blocks += [np.where(np.isnan(x), self.fills_[name], x) for name, x in numbers.items()]
+        blocks += [np.isnan(numbers[name]).astype(np.float64) for name in self._nullable()]
+        blocks += [np.nan_to_num(table[name].to_numpy(dtype=np.float64)) for name in self.periods]
+        return np.column_stack(blocks)
+
+    def _name_inputs(self) -> None:
+        names: list[str] = []
+        for name, categories in self.features_with_categories():
+            names += [f"{name}={v}" for v in categories] if self._has_block(name) else [name]
+        directions = [0] * len(names)
+        names += self.fills_
+        directions += [self.features[name]["monotone"] for name in self.fills_]
+        marks = [f"{name}={UNKNOWN}" for name in self._nullable()]
+        sign = 1 if self.scale["better"] == "higher" else -1
+        grades = [sign * bool(about["same_scale"]) for about in self.periods.values()]
+        self.input_names_ = [*names, *marks, *self.periods]
+        self.directions_ = [*directions, *[0] * len(marks), *grades]
+
+    def features_with_categories(self) -> list[tuple[str, list[str]]]:
+        """Return the features that are categories, with their values."""
+        listed = ((name, about["categories"]) for name, about in self.features.items())
+        return [(name, list(values)) for name, values in listed if values is not None]
+
+    def _has_block(self, name: str) -> bool:
+        about = self.features[name]
+        return len(about["categories"]) > 2 or bool(about["nullable"])
+
+    def _nullable(self) -> list[str]:
+        return [name for name in self.fills_ if self.features[name]["nullable"]]
+
+    def columns(self, number: int, *, leaving: bool) -> NDArray[np.int64]:
+        """Return the positions of the inputs that one part sees where `number` grades are known."""
+        hidden = set(list(self.periods)[number:])
+        if leaving:
+            hidden |= {name for name, about in self.features.items() if about["unrecorded"]}
+        owners = [name.split("=")[0] for name in self.input_names_]
+        return np.flatnonzero([owner not in hidden for owner in owners])
+
+    def _hide(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a copy of the rows in which some nullable values are not known."""
+        random = np.random.default_rng(self.random_state)
+        copy = table.copy()
+        for name, about in self.features.items():
+            if about["nullable"]:
+                copy[name] = copy[name].where(random.random(len(copy)) >= self.hidden)
+        return copy
+
+    def _known(self, table: pd.DataFrame) -> NDArray[np.int64]:
+        known = np.zeros(len(table), dtype=np.int64)
+        for number, name in enumerate(self.periods, start=1):
+            known[table[name].notna().to_numpy()] = number
+        return known
+
+    def _last(self, table: pd.DataFrame, number: int) -> Floats:
+        name = self.last_[number]
+        if name is None:
+            return np.full(len(table), self.base_)
+        return self._level(table[name].to_numpy(dtype=np.float64))
+
+    def _level(self, grades: Floats) -> Floats:
+        step = float(self.scale["step"])
+        if self.scale["better"] == "higher":
+            return (grades - float(self.scale["minimum"])) / step
+        return (float(self.scale["maximum"]) - grades) / step
+
+
+def _middle(numbers: Floats) -> float:
+    """Return the median, or the next lower value that occurs."""
+    known = numbers[~np.isnan(numbers)]
+    return float(np.quantile(known, 0.5, method="lower")) if len(known) else 0.0

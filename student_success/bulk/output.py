@@ -55,7 +55,7 @@ def csv_lines(
     columns: list[Iterable[str]] = [
         map(str, lines),
         _quoted(references),
-        map(grades.__getitem__, (predictions.cents * 2 + predictions.passes).tolist()),
+        map(grades.__getitem__, (predictions.hundredths * 2 + predictions.passes).tolist()),
         map(probabilities.__getitem__, probability.tolist()),
         map(endings.__getitem__, ending.tolist()),
         *map(_quoted, inputs),
@@ -121,7 +121,7 @@ def _texts() -> tuple[list[str], list[str]]:
 
 def displayed_of(predictions: Predictions) -> Grades:
     """Return the predicted grades, one a pupil."""
-    return _displayed()[predictions.cents]
+    return _displayed()[predictions.hundredths]
 
 
 @lru_cache(maxsize=1)

@@ -130,10 +130,11 @@ class Section(_Part):
 
 
 class Change(_Part):
-    """How a pupil or the school can change a feature: towards `better` only, if it is given."""
+    """How a pupil or the school can change a feature: towards `better`, or to some choices."""
 
     step: float = Field(1, gt=0)
     better: Direction | None = None
+    to: tuple[str, ...] = ()
 
 
 class FeatureSpec(_Part):

@@ -13,8 +13,10 @@ from typing import Any
 from student_success.core.errors import ArtefactError
 from student_success.domain.students import Horizon
 
-FORMAT = 2
-"""1: one set of trees, one number a leaf; 2: trees for each horizon, a distribution a leaf."""
+FORMAT = 3
+"""3: the change of those who finish and the chance of leaving; see `two_parts`."""
+READABLE = (2, FORMAT)
+"""2: a distribution of changes a leaf; see `change_shares`."""
 MANIFEST = "manifest.json"
 
 
@@ -34,7 +36,7 @@ def verify(folder: Path) -> str:
     try:
         raw = (folder / MANIFEST).read_bytes()
         manifest: Mapping[str, Any] = json.loads(raw)
-        if manifest["format"] != FORMAT:
+        if manifest["format"] not in READABLE:
             raise ArtefactError("The model artefact has a format that this program cannot read.")
         for name, expected in manifest["files"].items():
             if Path(name).name != name:

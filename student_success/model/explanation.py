@@ -1,14 +1,14 @@
 """Explain a prediction: what each feature contributes, and which changes would raise it.
 
 The explanation starts from the average pupil of the horizon. The change of the last known grade
-comes first, then that of the trees' distribution, divided among the features by exact Shapley
-values: the mean is linear in them, and each whole grade by which the median moves is divided like
-the probability that moved it. So the contributions add up to the prediction.
+comes first, then what the trees add, divided among the features by exact Shapley values. The
+contributions add up to the prediction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -20,19 +20,14 @@ from student_success.domain.students import (
     FEATURES,
     HORIZONS,
     PERIODS,
+    SCALE,
     Feature,
     StudentFeatures,
 )
 from student_success.model.artefact import trees_file
 from student_success.model.explanation_text import NOTE, sentence_en, sentence_fr
-from student_success.model.grading import (
-    CENTS,
-    CHANGES,
-    HIGHEST,
-    cdfs_of_changes,
-    grades_of_cdfs,
-    grid_index,
-)
+from student_success.model.grading import HIGHEST, SHOWN, grid_index
+from student_success.model.input_encoding import TREND
 from student_success.model.onnx_reader import read_trees
 from student_success.model.predictor import Predictor
 from student_success.model.shapley import Attribution
@@ -41,21 +36,13 @@ Floats = NDArray[np.float64]
 
 REASONS = 3
 WHAT_IFS = 4
-CHANGEABLE = (
-    "studytime",
-    "absences",
-    "goout",
-    "freetime",
-    "paid",
-    "schoolsup",
-    "famsup",
-    "activities",
-)
+MAX_OTHERS = 100
+"""At most so many values of one feature are tried."""
+MINIMUM_GAIN = 0.0025 * HIGHEST * SCALE.step
+"""In grades, 0.05 on a scale from 0 to 20; a smaller contribution or gain is not mentioned."""
+CHANGEABLE = tuple(feature for feature in FEATURES if feature.change is not None)
 """What a pupil, a family or a school can change."""
-MINIMUM_GAIN = 0.05
-"""In grades; a smaller contribution or gain is not mentioned."""
-_HALF = 0.5 - 1e-4
-_BY_NAME: Mapping[str, Feature] = {feature.name: feature for feature in FEATURES}
+_FEATURE_AT = {feature.name: i for i, feature in enumerate(FEATURES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +58,7 @@ class Contribution:
 class WhatIf:
     """The prediction if some of a pupil's features were different."""
 
-    change: Mapping[str, str | int]
+    change: Mapping[str, str | float]
     grade: float
     pass_probability: float
 
@@ -110,11 +97,10 @@ class Explainer:
         self._predictor = predictor
         self._serving = predictor.artefact.serving
         names = self._serving["inputs"]["names"]
-        # Several inputs can belong to one feature: those of its categories, and the trend to G2.
-        self._owner = np.array(
-            [_FEATURE_AT["G2" if n == "trend" else n.split("=")[0]] for n in names]
-        )
-        self._targets = CHANGES if self._serving["median_share"] is not None else 1
+        # Several inputs can belong to one feature: those of its categories, of an unknown value,
+        # and the trend to the last period.
+        owners = [PERIODS[-1] if name == TREND else name.split("=")[0] for name in names]
+        self._owner = np.array([_FEATURE_AT[owner] for owner in owners])
         self._columns = len(names)
         self._trees: dict[int, Attribution] = {}
 
@@ -127,15 +113,18 @@ class Explainer:
     def _attribution(self, known: int) -> Attribution:
         if known not in self._trees:
             nodes = read_trees(self._predictor.folder / trees_file(HORIZONS[known]))
-            self._trees[known] = Attribution(nodes, columns=self._columns, targets=self._targets)
+            self._trees[known] = Attribution(
+                nodes, columns=self._columns, targets=self._predictor.models[known].reader.outputs
+            )
         return self._trees[known]
 
     def explain(self, student: StudentFeatures) -> Explanation:
         """Explain one pupil's prediction."""
         predicted = self._predictor.predict(student)
         known = HORIZONS.index(predicted.horizon)
-        shares, baseline = self._shares(student, known)
-        baseline = grid_index(baseline) / CENTS
+        shares, average = self._shares(student, known)
+        baseline = SHOWN[grid_index(average)]
+        shares *= SCALE.sign * SCALE.step
         # The strongest contribution absorbs the effects of rounding and of the ends of the scale.
         strongest = int(np.argmax(np.abs(shares)))
         shares[strongest] += predicted.grade - baseline - shares.sum()
@@ -162,56 +151,41 @@ class Explainer:
         )
 
     def _shares(self, student: StudentFeatures, known: int) -> tuple[Floats, float]:
-        """Return the share of each feature, and the average pupil's grade."""
-        trees = self._attribution(known)
-        table = self._serving["horizons"][HORIZONS[known]]
-        average = table["average"]
-        inputs = self._predictor.inputs(student)
-        by_column = trees.shares(inputs)
-        by_feature = np.zeros((len(FEATURES), self._targets))
-        np.add.at(by_feature, self._owner, by_column)
-        last = student.__dict__[PERIODS[known - 1]] if known else self._serving["base"]
-        assert last is not None
-        average_last, at = float(average["last"]), _FEATURE_AT[("G1", "G1", "G2")[known]]
-        share = self._serving["median_share"]
-        if share is None:
-            shares = by_feature[:, 0]
-            constant, *slopes = table["slopes"] or (0.0, 0.0, 0.0)
-            baseline = average_last + float(trees.average[0]) + constant
-            for name, slope in zip(("G1", "G2"), slopes, strict=True):
-                usual, actual = average[name], getattr(student, name)
-                baseline += slope * usual
-                shares[_FEATURE_AT[name]] += slope * ((actual or 0.0) - usual)
-            shares[at] += last - average_last
-            return shares, baseline
-        start = trees.average[None, :]
-        end = start + by_feature.sum(axis=0)
-        cdf = cdfs_of_changes(
-            np.concatenate([start, start, end]), np.array([average_last, last, last])
+        """Return the share of each feature in levels, and the average pupil's level."""
+        trees, model = self._attribution(known), self._predictor.models[known]
+        by_feature = np.zeros((len(FEATURES), model.reader.outputs))
+        np.add.at(by_feature, self._owner, trees.shares(self._predictor.inputs(student)))
+        if model.last is None:
+            return model.reader.divide(
+                by_feature, trees.average, average_last=model.base, last=model.base
+            )[::2]
+        last = PERIODS[model.last]
+        average = self._serving["horizons"][HORIZONS[known]]["average"]["last"]
+        shares, of_last, baseline = model.reader.divide(
+            by_feature,
+            trees.average,
+            average_last=float(average),
+            last=SCALE.level(student.__dict__[last]),
         )
-        grades = grades_of_cdfs(cdf, share)
-        moved = _cdf_shares(by_feature, last)
-        shares = (1.0 - share) * -moved.sum(axis=1) + share * _median_shares(moved, cdf[1], cdf[2])
-        shares[at] += grades[1] - grades[0]
-        return shares, float(grades[0])
+        shares[_FEATURE_AT[last]] += of_last
+        return shares, baseline
 
     def _what_if(self, student: StudentFeatures, predicted: float) -> list[WhatIf]:
         """Try all changes of one feature, then pairs of the best changes."""
         values = student.model_dump()
-        tried = {
-            name: self._answers(values, [{name: other} for other in _others(name, values[name])])
-            for name in CHANGEABLE
-        }
-        best = [
-            smallest
-            for name, answers in tried.items()
-            if (smallest := _smallest(answers, predicted, name, values[name])) is not None
-        ]
+        best = []
+        for feature in CHANGEABLE:
+            value = values[feature.name]
+            if value is not None:
+                changes = [{feature.name: other} for other in _others(feature, value)]
+                answers = self._answers(values, changes)
+                if (smallest := _smallest(answers, predicted, feature, value)) is not None:
+                    best.append(smallest)
         pairs = self._answers(values, [{**a.change, **b.change} for a, b in combinations(best, 2)])
-        best.sort(key=lambda item: -item.grade)
-        top = best[0].grade if best else predicted
-        pairs = [item for item in pairs if item.grade >= top + 2 * MINIMUM_GAIN]
-        pairs.sort(key=lambda item: -item.grade)
+        best.sort(key=_gain_over(predicted))
+        top = _gain(best[0], predicted) if best else 0.0
+        pairs = [item for item in pairs if _gain(item, predicted) >= top + 2 * MINIMUM_GAIN]
+        pairs.sort(key=_gain_over(predicted))
         singles = best[: WHAT_IFS - min(len(pairs), 1)]
         return singles + pairs[: WHAT_IFS - len(singles)]
 
@@ -228,44 +202,46 @@ class Explainer:
         ]
 
 
-_FEATURE_AT = {feature.name: i for i, feature in enumerate(FEATURES)}
+def _gain(item: WhatIf, predicted: float) -> float:
+    """Return by how much better the prediction is, in grades."""
+    return SCALE.sign * (item.grade - predicted)
 
 
-def _cdf_shares(by_feature: Floats, last: float) -> Floats:
-    """Return how much each feature moves the probability of at most 0, 1, … 19."""
-    return cdfs_of_changes(by_feature, np.full(len(by_feature), last))
+def _gain_over(predicted: float) -> Callable[[WhatIf], float]:
+    return lambda item: -_gain(item, predicted)
 
 
-def _median_shares(moved: Floats, start: Floats, end: Floats) -> Floats:
-    """Divide each whole grade by which the median moved like the probability that moved it."""
-    crossed = (end < _HALF).astype(int) - (start < _HALF).astype(int)
-    shares: Floats = np.zeros(len(moved))
-    for grade in range(HIGHEST):
-        if crossed[grade]:
-            shares += crossed[grade] * moved[:, grade] / (end[grade] - start[grade])
-    return shares
-
-
-def _others(name: str, value: Any) -> list[Any]:
-    """Return the other values that a feature can take."""
-    feature = _BY_NAME[name]
+def _others(feature: Feature, value: Any) -> list[Any]:
+    """Return the other values that a feature can be changed to."""
+    change = feature.change
+    assert change is not None
     if feature.kind == "category":
-        return [other for other in feature.categories if other != value]
+        return [other for other in change.to or feature.categories if other != value]
     assert feature.low is not None
     assert feature.high is not None
-    if name == "absences":
-        # Only fewer absences: some steps down to none.
-        return sorted({value * part // 4 for part in range(4)} - {value})
-    return [other for other in range(int(feature.low), int(feature.high) + 1) if other != value]
+    if feature.log and change.better == "lower":
+        # A count with a long tail: some steps down to the lowest.
+        steps = {feature.low + (value - feature.low) * part // 4 for part in range(4)}
+        found: Iterable[float] = sorted(steps - {value})
+    else:
+        size = math.floor((feature.high - feature.low) / change.step + 1e-9) + 1
+        found = (feature.low + number * change.step for number in range(min(size, MAX_OTHERS)))
+    if change.better is not None:
+        sign = 1 if change.better == "higher" else -1
+        found = (other for other in found if sign * (other - value) > 0)
+    whole = feature.kind == "integer"
+    return [int(other) if whole else round(other, 6) for other in found if other != value]
 
 
-def _smallest(answers: list[WhatIf], predicted: float, name: str, value: Any) -> WhatIf | None:
+def _smallest(
+    answers: list[WhatIf], predicted: float, feature: Feature, value: Any
+) -> WhatIf | None:
     """Return the smallest change with at least nine tenths of the best gain."""
-    gains = [item.grade - predicted for item in answers]
+    gains = [_gain(item, predicted) for item in answers]
     highest = max(gains, default=0.0)
     if highest < MINIMUM_GAIN:
         return None
     good = [item for item, gain in zip(answers, gains, strict=True) if gain >= 0.9 * highest]
-    if _BY_NAME[name].kind == "category":
+    if feature.kind == "category":
         return good[0]
-    return min(good, key=lambda item: abs(int(item.change[name]) - value))
+    return min(good, key=lambda item: abs(float(item.change[feature.name]) - value))

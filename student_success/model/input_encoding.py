@@ -1,7 +1,8 @@
 """Encode pupils as inputs of the compiled trees, which are exact in float32.
 
-Grades become the number of cut points below them, whole numbers stay, categories become 0 and 1,
-in the order that the compiler recorded.
+Numbers with cut points become the number of cut points below them, other whole numbers stay,
+categories become 0 and 1, in the order that the compiler recorded. An unknown number becomes the
+value that stands in for it, and 1 in an input of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from student_success.core.errors import ArtefactError
-from student_success.domain.students import FEATURE_NAMES, FEATURES, StudentFeatures
+from student_success.domain.students import (
+    FEATURE_NAMES,
+    FEATURES,
+    PERIODS,
+    SCALE,
+    StudentFeatures,
+)
 
-CUT_INPUTS = ("G1", "G2", "trend")
-"""The last inputs of the trees: each is the number of cut points below the value."""
-
-_SORT_KEYS = ("absences", "failures", "school", "higher", "trend", "G1", "G2")
-"""The inputs that split pupils most, the strongest last, as measured; only speed depends on it."""
+TREND = "trend"
+"""An input of older versions: the last known grade minus the one before it."""
 
 Floats = NDArray[np.float64]
 Inputs = NDArray[np.float32]
@@ -37,14 +41,13 @@ class Encoded(NamedTuple):
         ``(pupils, inputs)``.
     known
         How many period grades of each pupil are known.
-    g1, g2
-        The grades; NaN where not known.
+    levels
+        ``(pupils, periods)``, the period grades as levels; NaN where not known.
     """
 
     inputs: Inputs
     known: NDArray[np.int64]
-    g1: Floats
-    g2: Floats
+    levels: Floats
 
 
 class Encoder:
@@ -57,40 +60,65 @@ class Encoder:
     """
 
     def __init__(self, inputs: Mapping[str, Any]) -> None:
-        self._codes: list[dict[str, tuple[float, ...]]] = [
+        self._codes: list[dict[str | None, tuple[float, ...]]] = [
             {value: tuple(code) for value, code in item["codes"].items()}
+            | ({None: tuple(item["unknown"])} if item.get("unknown") else {})
             for item in inputs["categories"]
         ]
-        names = [item["name"] for item in inputs["categories"]] + inputs["integers"] + ["G1", "G2"]
+        categories = [item["name"] for item in inputs["categories"]]
+        numbers = list(inputs["integers"])
+        names = [*categories, *numbers, *PERIODS]
         if sorted(names) != sorted(FEATURE_NAMES):
             raise ArtefactError("The model was made for other features than this program's.")
-        self._pick = itemgetter(*names)
-        self._integers = slice(len(self._codes), len(names) - 2)
-        self._cuts: list[list[float]] = [inputs["cuts"][name] for name in CUT_INPUTS]
+        self._pick = itemgetter(*names) if len(names) > 1 else lambda values: (values[names[0]],)
         self._names = names
-        self._sort_keys = [
-            inputs["names"].index(name) for name in _SORT_KEYS if name in inputs["names"]
-        ]
+        self._numbers = slice(len(categories), len(categories) + len(numbers))
+        self._cuts: list[list[float] | None] = [inputs["cuts"].get(name) for name in numbers]
+        fills: Mapping[str, float] = inputs.get("fills", {})
+        self._fills = [fills.get(name) for name in numbers]
+        self._nullable = [at for at, fill in enumerate(self._fills) if fill is not None]
+        self._plain = not any(self._cuts) and not self._nullable
+        self._period_cuts: list[list[float]] = [inputs["cuts"][name] for name in PERIODS]
+        self._trend_cuts: list[float] | None = inputs["cuts"].get(TREND)
         self._width = len(inputs["names"])
+        # The periods come last, and split pupils most.
+        self._sort_keys = list(range(self._width - len(PERIODS) - 1, self._width))
         self._pack = struct.Struct(f"{self._width}f").pack
+        self._periods = slice(len(names) - len(PERIODS), len(names))
 
-    def one(self, student: StudentFeatures) -> tuple[Inputs, float | None, float | None]:
-        """Return the inputs of one pupil as a table of one row, G1 and G2."""
+    def one(self, student: StudentFeatures) -> tuple[Inputs, int, tuple[float | None, ...]]:
+        """Return the inputs of a pupil as a table of one row, how many grades are known, and they.
+
+        The grades are those of the scales of their periods, not levels.
+        """
         values = self._pick(student.__dict__)
         row: list[float] = []
         for codes, value in zip(self._codes, values, strict=False):
             row += codes[value]
-        row += values[self._integers]
-        g1, g2 = values[-2:]
-        if g2 is not None:
-            cuts1, cuts2, cuts3 = self._cuts
-            row += bisect_left(cuts1, g1), bisect_left(cuts2, g2), bisect_left(cuts3, g2 - g1)
-        elif g1 is not None:
-            row += bisect_left(self._cuts[0], g1), 0.0, 0.0
+        numbers = values[self._numbers]
+        if self._plain:
+            row += numbers
         else:
-            row += 0.0, 0.0, 0.0
+            for value, cuts, fill in zip(numbers, self._cuts, self._fills, strict=True):
+                number: Any = fill if value is None else value
+                row.append(number if cuts is None else bisect_left(cuts, number))
+            row += [float(numbers[at] is None) for at in self._nullable]
+        grades = values[self._periods]
+        known = 0
+        for cuts, grade in zip(self._period_cuts, grades, strict=True):
+            if grade is None:
+                row.append(0.0)
+            else:
+                known += 1
+                row.append(bisect_left(cuts, grade))
+        if self._trend_cuts is not None:
+            row.append(
+                bisect_left(self._trend_cuts, grades[known - 1] - grades[known - 2])
+                if known > 1
+                else 0.0
+            )
         # A new buffer for each call: several threads may encode at once.
-        return np.frombuffer(self._pack(*row), dtype=np.float32).reshape(1, -1), g1, g2
+        return np.frombuffer(self._pack(*row), dtype=np.float32).reshape(1, -1), known, grades
 
     def many(self, students: Sequence[StudentFeatures]) -> Encoded:
         """Return the inputs of many pupils, each equal to those of `one`."""
@@ -100,9 +128,10 @@ class Encoder:
             np.array([codes[value] for value in column], dtype=np.float32)
             for codes, column in zip(self._codes, columns, strict=False)
         ]
-        g1: Floats = np.array(columns[-2], dtype=np.float64)  # None becomes NaN
-        g2: Floats = np.array(columns[-1], dtype=np.float64)
-        return self._filled(blocks, columns[self._integers], g1, g2)
+        # None becomes NaN.
+        numbers = [np.array(column, dtype=np.float64) for column in columns[self._numbers]]
+        grades = [np.array(column, dtype=np.float64) for column in columns[self._periods]]
+        return self._filled(blocks, numbers, grades, len(students))
 
     def columns(self, columns: Mapping[str, Floats]) -> Encoded:
         """Return the inputs of many valid pupils given as columns, each equal to those of `one`.
@@ -110,16 +139,20 @@ class Encoder:
         Parameters
         ----------
         columns
-            By feature: the position of a category among the feature's, a whole number, or a grade,
-            NaN where it is not known.
+            By feature: the position of a category among the feature's, or a number; NaN where it is
+            not known.
         """
         categories = {feature.name: feature.categories for feature in FEATURES}
         blocks = []
         for codes, name in zip(self._codes, self._names, strict=False):
-            table = np.array([codes[value] for value in categories[name]], dtype=np.float32)
-            blocks.append(table[columns[name].astype(np.int64)])
-        integers = [columns[name] for name in self._names[self._integers]]
-        return self._filled(blocks, integers, columns["G1"], columns["G2"])
+            values = [*categories[name], None] if None in codes else categories[name]
+            table = np.array([codes[value] for value in values], dtype=np.float32)
+            at = np.where(np.isnan(columns[name]), len(values) - 1, columns[name])
+            blocks.append(table[at.astype(np.int64)])
+        numbers = [columns[name] for name in self._names[self._numbers]]
+        return self._filled(
+            blocks, numbers, [columns[name] for name in PERIODS], len(next(iter(columns.values())))
+        )
 
     def similar_order(self, data: Inputs) -> NDArray[np.int64]:
         """Return an order of pupils in which similar ones are neighbours.
@@ -129,20 +162,31 @@ class Encoder:
         return np.lexsort(tuple(data[:, at] for at in self._sort_keys))
 
     def _filled(
-        self, blocks: Sequence[Inputs], integers: Sequence[Any], g1: Floats, g2: Floats
+        self, blocks: Sequence[Inputs], numbers: Sequence[Floats], grades: list[Floats], rows: int
     ) -> Encoded:
-        data = np.zeros((len(g1), self._width), dtype=np.float32)
+        data = np.zeros((rows, self._width), dtype=np.float32)
         at = 0
         for block in blocks:
             data[:, at : at + block.shape[1]] = block
             at += block.shape[1]
-        for column in integers:
-            data[:, at] = column
+        for column, cuts, fill in zip(numbers, self._cuts, self._fills, strict=True):
+            values = column if fill is None else np.where(np.isnan(column), fill, column)
+            data[:, at] = values if cuts is None else np.searchsorted(cuts, values)
             at += 1
-        has1, has2 = ~np.isnan(g1), ~np.isnan(g2)
-        for values, cuts, known in zip(
-            (g1, g2, g2 - g1), self._cuts, (has1, has2, has2), strict=True
-        ):
-            data[known, at] = np.searchsorted(cuts, values[known])
+        for nullable in self._nullable:
+            data[:, at] = np.isnan(numbers[nullable])
             at += 1
-        return Encoded(data, has1.astype(np.int64) + has2, g1, g2)
+        known = np.zeros(rows, dtype=np.int64)
+        for column, cuts in zip(grades, self._period_cuts, strict=True):
+            has = ~np.isnan(column)
+            data[has, at] = np.searchsorted(cuts, column[has])
+            known += has
+            at += 1
+        if self._trend_cuts is not None:
+            trend = grades[1] - grades[0]
+            has = ~np.isnan(trend)
+            data[has, at] = np.searchsorted(self._trend_cuts, trend[has])
+        levels = np.empty((rows, len(grades)))
+        for number, column in enumerate(grades):
+            levels[:, number] = SCALE.level(column)  # type: ignore[arg-type]
+        return Encoded(data, known, levels)

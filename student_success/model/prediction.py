@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from student_success.domain.decision import Decision
-from student_success.domain.students import HORIZONS, Horizon
-from student_success.model.grading import CENTS
+from student_success.domain.students import HORIZONS, SCALE, Horizon
+from student_success.model.grading import GRADES, SHOWN
 
 
 class Prediction(NamedTuple):
@@ -18,11 +18,11 @@ class Prediction(NamedTuple):
     Attributes
     ----------
     grade
-        0 to 20, two decimals; `decision` is derived from it.
+        On the scale of the profile, two decimals; `decision` is derived from it.
     pass_probability
         0 to 1, calibrated; at least 0.5 exactly when the decision is to pass.
     low, high
-        Whole grades; the prediction interval, which contains `grade` rounded half up.
+        Grades that exist; the prediction interval, which contains the one nearest to `grade`.
     at_risk
         The alarm for counsellors, see the setting `alarm_recall`.
     """
@@ -30,8 +30,8 @@ class Prediction(NamedTuple):
     grade: float
     decision: Decision
     pass_probability: float
-    low: int
-    high: int
+    low: float
+    high: float
     horizon: Horizon
     at_risk: bool
 
@@ -41,15 +41,17 @@ class Predictions(NamedTuple):
 
     Attributes
     ----------
-    cents
-        The predicted grade in hundredths: divided by `CENTS` it is `grade`.
+    hundredths
+        The predicted grade in hundredths above the worst one, see `Scale.displayed`.
+    low, high
+        Levels.
     passes
         Whether the decision is to pass.
     known
         How many period grades are known: the position of the horizon in `HORIZONS`.
     """
 
-    cents: NDArray[np.int64]
+    hundredths: NDArray[np.int64]
     passes: NDArray[np.bool_]
     pass_probability: NDArray[np.float64]
     low: NDArray[np.int64]
@@ -60,14 +62,18 @@ class Predictions(NamedTuple):
     def rows(self) -> list[Prediction]:
         """Return one `Prediction` for each pupil."""
         decisions = (Decision.FAIL, Decision.PASS)
+        # A lower level may be a higher grade.
+        lows, highs = (map(GRADES.__getitem__, levels.tolist()) for levels in (self.low, self.high))
+        if SCALE.sign < 0:
+            lows, highs = highs, lows
         return list(
             map(
                 Prediction,
-                (self.cents / CENTS).tolist(),
+                map(SHOWN.__getitem__, self.hundredths.tolist()),
                 [decisions[passes] for passes in self.passes.tolist()],
                 self.pass_probability.tolist(),
-                self.low.tolist(),
-                self.high.tolist(),
+                lows,
+                highs,
                 [HORIZONS[number] for number in self.known.tolist()],
                 self.at_risk.tolist(),
             )

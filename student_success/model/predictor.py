@@ -22,30 +22,31 @@ from student_success.domain.students import (
     HORIZONS,
     PASS_GRADE,
     PASS_LEVEL,
+    PERIODS,
     PREDICTED,
+    SCALE,
     Horizon,
     StudentFeatures,
 )
 from student_success.model.artefact import Artefact, trees_file
+from student_success.model.change_shares import ChangeShares
 from student_success.model.grading import (
-    CENTS,
-    CHANGES,
     HIGHEST,
+    SHOWN,
     alarm_level,
-    cdf_of_changes,
-    cdfs_of_changes,
-    grade_of_cdf,
-    grades_of_cdfs,
+    grade_bounds,
     grid_index,
     grid_indices,
     interval,
     intervals,
+    nearest_level,
+    nearest_levels,
     pass_probabilities,
     pass_probability,
-    residual_cdfs,
 )
 from student_success.model.input_encoding import Encoded, Encoder
 from student_success.model.prediction import Prediction, Predictions
+from student_success.model.two_parts import TwoParts
 
 SMOKE_TOLERANCE = 1e-3
 CHUNK = 2048
@@ -57,23 +58,26 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class _HorizonModel(NamedTuple):
+class HorizonModel(NamedTuple):
     """What one horizon needs: its trees, calibration and alarm level.
 
     Attributes
     ----------
-    by_grade
-        Without a distribution from the trees, the predicted grade decides everything else: one
-        prediction for each grade in hundredths. Empty otherwise.
+    reader
+        Makes a distribution of what the trees return.
+    last
+        The position in `PERIODS` of the grade whose change is predicted; None: that of `base`.
+    base
+        A level.
     """
 
     horizon: Horizon
     run: Any
+    reader: ChangeShares | TwoParts
+    last: int | None
+    base: float
     mass: float
-    residuals: Floats | None
-    slopes: tuple[float, float, float]
     alarm: float
-    by_grade: list[Prediction]
 
 
 class Predictor:
@@ -101,11 +105,8 @@ class Predictor:
         if self.threshold != PASS_GRADE or not 0 < self.interval_level < 1:
             raise ArtefactError("The model has another pass mark or an unusable interval.")
         self._encoder = Encoder(serving["inputs"])
-        self._base = float(serving["base"])
-        self._median_share: float | None = serving["median_share"]
-        self._models = [
-            self._horizon_model(horizon, serving["horizons"][horizon], alarm_recall)
-            for horizon in HORIZONS
+        self.models = [
+            self._horizon_model(known, serving, alarm_recall) for known in range(len(HORIZONS))
         ]
 
     @classmethod
@@ -128,60 +129,42 @@ class Predictor:
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ArtefactError("The model artefact cannot be read.") from error
 
-    def _horizon_model(
-        self, horizon: Horizon, table: Mapping[str, Any], recall: float
-    ) -> _HorizonModel:
-        constant, slope1, slope2 = table["slopes"] or (0.0, 0.0, 0.0)
-        model = _HorizonModel(
+    def _horizon_model(self, known: int, serving: Mapping[str, Any], recall: float) -> HorizonModel:
+        horizon = HORIZONS[known]
+        table = serving["horizons"][horizon]
+        last = PERIODS[known - 1] if known else None
+        if "median_share" in serving:
+            reader: ChangeShares | TwoParts = ChangeShares(float(serving["median_share"]))
+        else:
+            reader, last = TwoParts(table["residuals"]), table["last"]
+        return HorizonModel(
             horizon=horizon,
             run=_session(self.folder / trees_file(horizon)).run,
+            reader=reader,
+            last=None if last is None else PERIODS.index(last),
+            base=float(serving["base"]),
             mass=float(table["mass"]),
-            residuals=None
-            if self._median_share is not None
-            else np.asarray(table["residuals"], dtype=np.float64),
-            slopes=(float(constant), float(slope1), float(slope2)),
             alarm=alarm_level(table["alarm"], recall),
-            by_grade=[],
         )
-        if model.residuals is not None:
-            cents = np.arange(HIGHEST * CENTS + 1)
-            columns = _predictions(
-                np.full(len(cents), HORIZONS.index(horizon)),
-                cents,
-                residual_cdfs(cents / CENTS, model.residuals),
-                mass=np.full(len(cents), model.mass),
-                alarm=np.full(len(cents), model.alarm),
-            )
-            model.by_grade.extend(columns.rows())
-        return model
 
     def predict(self, student: StudentFeatures) -> Prediction:
         """Predict one pupil's final grade."""
-        data, g1, g2 = self._encoder.one(student)
-        if g2 is not None:
-            known, last = 2, g2
-        elif g1 is not None:
-            known, last = 1, g1
-        else:
-            known, last = 0, self._base
-        model = self._models[known]
+        data, known, grades = self._encoder.one(student)
+        model = self.models[known]
+        # Its periods are known: `known` counts them.
+        last = model.base if model.last is None else SCALE.level(grades[model.last])  # type: ignore[arg-type]
         raw = model.run(None, {"x": data})[0]
-        if self._median_share is None:
-            constant, slope1, slope2 = model.slopes
-            change = constant + slope1 * (g1 or 0.0) + slope2 * (g2 or 0.0) + raw.item()
-            return model.by_grade[grid_index(last + change)]
-        cdf = cdf_of_changes(raw[0].tolist(), last)
-        grade = grid_index(grade_of_cdf(cdf, self._median_share)) / CENTS
-        whole = int(grade + 0.5)
-        passes = whole >= PASS_LEVEL
+        level, cdf = model.reader.one(raw[0].tolist(), last)
+        index = grid_index(level)
+        nearest = nearest_level(index)
+        passes = nearest >= PASS_LEVEL
         probability = pass_probability(cdf[PASS_LEVEL - 1], passes=passes)
-        low, high = interval(cdf, whole, model.mass)
+        low, high = interval(cdf, nearest, model.mass)
         return Prediction(
-            grade,
+            SHOWN[index],
             Decision.PASS if passes else Decision.FAIL,
             probability,
-            low,
-            high,
+            *grade_bounds(low, high),
             model.horizon,
             probability < model.alarm,
         )
@@ -205,8 +188,8 @@ class Predictor:
         return self._predict(self._encoder.columns(columns))
 
     def estimate(self, students: Sequence[StudentFeatures]) -> Floats:
-        """Return grades before rounding, as the scikit-learn estimator returns them."""
-        return self._grades(self._encoder.many(students))[0]
+        """Return levels before rounding, as the scikit-learn estimator returns them."""
+        return self._levels(self._encoder.many(students))[0]
 
     def inputs(self, student: StudentFeatures) -> NDArray[np.float32]:
         """Return the inputs of the trees for a pupil: ``(inputs,)``."""
@@ -214,42 +197,37 @@ class Predictor:
         return row
 
     def _predict(self, encoded: Encoded) -> Predictions:
-        grades, cdf = self._grades(encoded)
         mass, alarm = (
-            np.array([getattr(model, name) for model in self._models])[encoded.known]
+            np.array([getattr(model, name) for model in self.models])[encoded.known]
             for name in ("mass", "alarm")
         )
-        return _predictions(encoded.known, grid_indices(grades), cdf, mass=mass, alarm=alarm)
+        levels, cdf = self._levels(encoded)
+        indices = grid_indices(levels)
+        nearest = nearest_levels(indices)
+        passes = nearest >= PASS_LEVEL
+        probability = pass_probabilities(cdf[:, PASS_LEVEL - 1], passes)
+        low, high = intervals(cdf, nearest, mass)
+        return Predictions(
+            indices, passes, probability, low, high, encoded.known, probability < alarm
+        )
 
-    def _grades(self, encoded: Encoded) -> tuple[Floats, Floats]:
-        """Return unrounded grades and the distributions around them."""
-        data, known, g1, g2 = encoded
-        last = np.where(known == 2, g2, np.where(known == 1, g1, self._base))
-        raw = self._run(data, known)
-        if self._median_share is not None:
-            cdf = cdfs_of_changes(raw, last)
-            return grades_of_cdfs(cdf, self._median_share), cdf
-        grades = np.empty(len(data))
-        cdf = np.empty((len(data), HIGHEST))
-        for number, model in enumerate(self._models):
-            rows = np.flatnonzero(known == number)
-            constant, slope1, slope2 = model.slopes
-            linear = constant + slope1 * np.nan_to_num(g1[rows]) + slope2 * np.nan_to_num(g2[rows])
-            grades[rows] = np.clip(last[rows] + (linear + raw[rows, 0]), 0.0, 20.0)
-            rounded = grid_indices(grades[rows]) / CENTS
-            cdf[rows] = residual_cdfs(rounded, model.residuals)  # type: ignore[arg-type]
-        return grades, cdf
-
-    def _run(self, data: NDArray[np.float32], known: Ints) -> Floats:
-        """Return the output of the trees, those of each horizon for its own pupils."""
-        raw = np.empty((len(data), 1 if self._median_share is None else CHANGES))
-        for number, model in enumerate(self._models):
+    def _levels(self, encoded: Encoded) -> tuple[Floats, Floats]:
+        """Return unrounded levels and the distributions around them, horizon by horizon."""
+        data, known, grades = encoded
+        levels, cdf = np.empty(len(data)), np.empty((len(data), HIGHEST))
+        for number, model in enumerate(self.models):
             rows = np.flatnonzero(known == number)
             if len(rows) >= SORTED_ROWS:
                 rows = rows[self._encoder.similar_order(data[rows])]
             if len(rows):
-                raw[rows] = model.run(None, {"x": data[rows]})[0]
-        return raw
+                raw = model.run(None, {"x": data[rows]})[0].astype(np.float64)
+                last = (
+                    np.full(len(rows), model.base)
+                    if model.last is None
+                    else grades[rows, model.last]
+                )
+                levels[rows], cdf[rows] = model.reader.many(raw, last)
+        return levels, cdf
 
     def check_smoke(self) -> None:
         """Predict for the recorded pupils and compare with the recorded predictions.
@@ -271,17 +249,6 @@ class Predictor:
             )
             if not close:
                 raise ArtefactError("The model does not return its recorded predictions.")
-
-
-def _predictions(
-    known: Ints, cents: Ints, cdf: Floats, *, mass: Floats, alarm: Floats
-) -> Predictions:
-    """Derive every column from the grades and their distributions, one entry a pupil."""
-    whole = (cents / CENTS + 0.5).astype(np.int64)
-    passes = whole >= PASS_LEVEL
-    probability = pass_probabilities(cdf[:, PASS_LEVEL - 1], passes)
-    low, high = intervals(cdf, whole, mass)
-    return Predictions(cents, passes, probability, low, high, known, probability < alarm)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

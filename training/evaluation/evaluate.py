@@ -8,7 +8,7 @@ Grades are compared as levels of the scale, errors reported in grades.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from joblib import Parallel
 from numpy.typing import NDArray
 
-from student_success.domain.students import HORIZONS, PASS_LEVEL, PROFILE
+from student_success.domain.students import HORIZONS, PASS_LEVEL
 from student_success.model.grading import alarm_level
 from training.evaluation.fairness import audit_groups, gaps
 from training.evaluation.held_out import BASELINE, CANDIDATE, CHAMPION, HeldOut, leaks
@@ -24,11 +24,10 @@ from training.evaluation.scores import (
     calibration_bins,
     expected_calibration_error,
     half_interval,
-    levels_of,
     scores,
 )
-from training.fitting.calibration import Predicted, apply_table, calibrate
-from training.fitting.families import hide
+from training.fitting.calibration import Calibrated, Predicted, apply_table, calibrate
+from training.fitting.families import hide, last_known, levels_of
 from training.fitting.fit import Recipe, fit
 from training.fitting.folds import folds
 from training.fitting.parallel import task
@@ -126,7 +125,7 @@ def _one_fold(
     rows, pupils, horizons = hide(frame.iloc[test])
     levels = levels_of(target)
     base = float(np.median(levels[train]))
-    thumb, thumb_known = rule_of_thumb(rows, base=base), rule_of_thumb(rows_known, base=base)
+    thumb, thumb_known = last_known(rows, base=base), last_known(rows_known, base=base)
     parts = []
     for horizon in map(str, HORIZONS):
         tested, trained = horizons == horizon, horizons_known == horizon
@@ -136,8 +135,9 @@ def _one_fold(
         calibrated = {name: each.predict(test_rows, horizon) for name, each in fitted.items()}
         # The rule of thumb is calibrated in the same way. It fits almost nothing, so its errors on
         # the training pupils are as good as held-out ones.
-        table = calibrate(Predicted(thumb_known[trained]), levels[train][pupils_known[trained]])
-        calibrated[BASELINE] = apply_table(Predicted(thumb[tested]), table)
+        calibrated[BASELINE] = _rule_of_thumb(
+            thumb_known[trained], levels[train][pupils_known[trained]], thumb[tested]
+        )
         test_pupils = test[pupils[tested]]
         alarm = calibrated[CANDIDATE].probability < alarm_level(
             candidate.alarms[horizon], alarm_recall
@@ -157,17 +157,12 @@ def _one_fold(
     return parts
 
 
-def rule_of_thumb(rows: pd.DataFrame, *, base: float) -> Floats:
-    """Return the level of each row's last known grade, or `base`.
-
-    A period grade on a scale of its own says nothing without a model.
-    """
-    last = np.full(len(rows), base)
-    for period in PROFILE.period:
-        if period.minimum is None:
-            grades = rows[period.column].to_numpy(dtype=np.float64)
-            last = np.where(np.isnan(grades), last, levels_of(grades))
-    return last
+def _rule_of_thumb(known: Floats, actual: Floats, tested: Floats) -> Calibrated:
+    """Return the last known levels as predictions, with intervals by the errors of the others."""
+    table = calibrate(Predicted(known, np.zeros(len(known))), actual)
+    calibrated = apply_table(Predicted(tested, np.zeros(len(tested))), table)
+    # The rule is the last grade itself, without the shift by the median error.
+    return replace(calibrated, grade=tested)
 
 
 def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float]]:

@@ -22,14 +22,6 @@ CALIBRATION_BINS = 5
 _BELOW_BEST = np.arange(SCALE.highest)
 
 
-def levels_of(grades: Floats) -> Floats:
-    """Return the level of each grade, also of one between two that exist."""
-    levels = SCALE.level(grades)  # type: ignore[arg-type]
-    # Steps such as 0.1 are no binary fractions.
-    rounded: Floats = np.asarray(levels, dtype=np.float64).round(6)
-    return rounded
-
-
 def crps(cdf: Floats, actual: Floats) -> Floats:
     """Return the continuous ranked probability score of each pupil, in grades; lower is better.
 

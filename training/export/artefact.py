@@ -18,15 +18,18 @@ from student_success.domain.decision import INTERVAL_LEVEL
 from student_success.domain.students import (
     EXAMPLE,
     FEATURES,
+    HORIZONS,
     PASS_GRADE,
+    PERIODS,
     PREDICTED,
+    PROFILE,
+    Feature,
     StudentFeatures,
 )
 from student_success.model.artefact import FORMAT, MANIFEST, finite_json, trees_file
 from student_success.model.predictor import Predictor
 from training.export.compile import compile_model
-from training.export.trees import slopes_of
-from training.fitting.families import hide, last_known
+from training.fitting.families import hide, levels_of
 from training.fitting.fit import Fitted
 
 SMOKE_CASES = 12
@@ -59,33 +62,34 @@ def write_artefact(
     card
         The model card, as data and as Markdown.
     """
-    rows, _, horizons = hide(frame)
-    compiled = compile_model(fitted.model, rows, horizons)
+    compiled = compile_model(fitted.model)
     for horizon, trees in compiled.trees.items():
         # No time stamp: equal trees have equal bytes.
         packed = gzip.compress(trees, compresslevel=9, mtime=0)
         (folder / trees_file(horizon)).write_bytes(packed)
-    slopes = slopes_of(fitted.model)
+    rows, _, horizons = hide(frame)
     write_json(
         folder / "serving.json",
         {
             "inputs": compiled.inputs,
             "base": fitted.model.base_,
-            "median_share": getattr(fitted.model, "median_share", None),
             "level": INTERVAL_LEVEL,
             "threshold": PASS_GRADE,
             "horizons": {
                 horizon: {
                     "mass": table.mass,
                     "residuals": table.residuals,
-                    "slopes": slopes[horizon] if slopes else None,
-                    "average": _average(rows[horizons == horizon], fitted.model.base_),
+                    "last": last,
+                    "average": _average(rows[horizons == horizon], last),
                     "alarm": fitted.alarms[horizon],
                 }
-                for horizon, table in fitted.tables.items()
+                for (horizon, table), last in zip(
+                    fitted.tables.items(), fitted.model.last_, strict=True
+                )
             },
         },
     )
+    write_json(folder / "profile.json", PROFILE.model_dump(mode="json"))
     write_json(folder / "recipe.json", recipe)
     write_json(folder / "evaluation.json", evidence)
     write_json(folder / "card.json", card[0])
@@ -106,12 +110,11 @@ def write_artefact(
     write_manifest(folder, dataset=recipe["data"])
 
 
-def _average(rows: pd.DataFrame, base: float) -> dict[str, float]:
-    """Return the grades of the average pupil, with whom an explanation starts."""
-    if not len(rows):
-        return {"last": base, "G1": 0.0, "G2": 0.0}
-    last = {"last": float(last_known(rows, base=base).mean())}
-    return last | {name: float(rows[name].fillna(0.0).mean()) for name in ("G1", "G2")}
+def _average(rows: pd.DataFrame, last: str | None) -> dict[str, float]:
+    """Return the level of the last grade of the average pupil, with whom an explanation starts."""
+    if last is None or not len(rows):
+        return {}
+    return {"last": float(levels_of(rows[last].to_numpy(dtype=np.float64)).mean())}
 
 
 def write_manifest(folder: Path, *, dataset: Mapping[str, Any]) -> None:
@@ -134,30 +137,35 @@ def random_students(count: int, *, seed: int) -> list[dict[str, Any]]:
             if feature.kind == "category":
                 student[feature.name] = str(rng.choice(feature.categories))
             elif feature.kind == "integer":
-                assert feature.low is not None
-                assert feature.high is not None
-                student[feature.name] = int(rng.integers(int(feature.low), int(feature.high) + 1))
-        precision = rng.integers(4)
-        grades = rng.uniform(0, 20, size=2)
-        steps = {0: 1.0, 1: 2.0, 2: 10.0}
-        if int(precision) in steps:
-            grades = np.round(grades * steps[int(precision)]) / steps[int(precision)]
-        known = rng.integers(3)
-        student["G1"] = float(grades[0]) if known >= 1 else None
-        student["G2"] = float(grades[1]) if known == 2 else None
+                low, high = _bounds(feature)
+                student[feature.name] = int(rng.integers(int(low), int(high) + 1))
+            elif not feature.is_period:
+                student[feature.name] = float(rng.uniform(*_bounds(feature)))
+            if feature.nullable and not feature.is_period and rng.random() < 0.1:
+                student[feature.name] = None
+        precision = int(rng.integers(4))
+        known = int(rng.integers(len(HORIZONS)))
+        for number, feature in enumerate(f for f in FEATURES if f.is_period):
+            grade = float(rng.uniform(*_bounds(feature)))
+            if precision < 3:
+                parts = (1.0, 2.0, 10.0)[precision]
+                low, high = _bounds(feature)
+                grade = min(max(round(grade * parts) / parts, low), high)
+            student[feature.name] = grade if number < known else None
         students.append(student)
     return students
 
 
+def _bounds(feature: Feature) -> tuple[float, float]:
+    assert feature.low is not None
+    assert feature.high is not None
+    return feature.low, feature.high
+
+
 def smoke_students() -> list[dict[str, Any]]:
     """Return a dozen pupils of all horizons: the documented example, variants and random ones."""
-    example = dict(EXAMPLE)
     students = [
-        example,
-        example | {"G2": None},
-        example | {"G1": None, "G2": None},
-        example | {"G1": 10.5, "G2": 9.5},
-        example | {"G1": 4.5, "G2": 0.0, "absences": 0},
+        EXAMPLE | dict.fromkeys(PERIODS[known:]) for known in reversed(range(len(HORIZONS)))
     ]
     return students + random_students(SMOKE_CASES - len(students), seed=12)
 

@@ -1,38 +1,29 @@
-"""Compile the fitted trees for serving, so that they take exactly the same branches.
+"""Compile the fitted model for serving, so that its trees take exactly the same branches.
 
-Each horizon gets its own trees: splits on values that are constant there (an unknown grade, the
-number of known grades) are resolved now, so the trees are smaller and test only features.
-
-A split of a fitted tree compares a scaled value with a threshold. Both are converted to the inputs
-of the compiled trees, which are exact in float32:
-
-- whole numbers: the largest whole number that goes left;
-- categories: 0 or 1;
-- grades and their trend: the index of the largest float64 number that goes left, among all such
-  cut points; the predictor counts the cut points below a grade.
+Each horizon gets its own trees: the change adds to the first output, the logit of leaving to the
+second. The inputs are exact in float32: categories and marks of unknown values are 0 or 1, whole
+numbers stay, and other numbers become the number of cut points below them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from grade_models import GRADES, with_derived
-from student_success.domain.students import CATEGORICAL, FEATURES, Horizon
+from grade_models import UNKNOWN, GradeModel
+from student_success.domain.students import FEATURE_NAMES, FEATURES, HORIZONS, PERIODS, Horizon
+from student_success.model.two_parts import TwoParts
 from training.export.onnx_writer import Nodes
-from training.export.splits import CUT, INTEGERS, Question, Splits
-from training.export.trees import Tree, leaves_of, trees_of
-from training.fitting.families import Model
 
-Floats = NDArray[np.float64]
-
-_MINIMUM_COVER = 1 / 64
-_BY_NAME = {feature.name: feature for feature in FEATURES}
+CHANGE, LEAVES = range(TwoParts.outputs)
+_NEVER = -800.0
+"""Logit of leaving where nobody left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,140 +34,133 @@ class Compiled:
     inputs: dict[str, Any]
 
 
-@dataclass(slots=True)
-class _Flat:
-    """One tree of one horizon: a branch is a test and two positions, a leaf is None."""
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """One fitted tree as arrays by node: children 0 at a leaf, `value` there.
 
-    tests: list[Question | None] = field(default_factory=list)
-    cover: list[float] = field(default_factory=list)
-    children: list[tuple[int, int]] = field(default_factory=list)
-    source: list[int] = field(default_factory=list)
-
-    def grow(self, tree: Tree, splits: Splits, horizon: Horizon) -> _Flat:
-        """Copy the tree, leaving out every branch that no pupil of the horizon can take."""
-        self._copy(tree, splits, horizon, 0, {})
-        return self
-
-    def weigh(self, leaves: NDArray[np.int64]) -> _Flat:
-        """Count the pupils that reached each node, given the leaf of each pupil.
-
-        A small amount is added to each count, so that no share of a parent's pupils is zero.
-        """
-        counts = np.bincount(leaves, minlength=max(self.source) + 1)
-        self.cover = [_MINIMUM_COVER + float(counts[node]) for node in self.source]
-        for at in reversed(range(len(self.tests))):
-            if self.tests[at] is not None:
-                left, right = self.children[at]
-                self.cover[at] = self.cover[left] + self.cover[right]
-        return self
-
-    def _copy(
-        self,
-        tree: Tree,
-        splits: Splits,
-        horizon: Horizon,
-        node: int,
-        within: dict[str, tuple[float, float]],
-    ) -> int:
-        test: Question | None = None
-        while tree.left[node] >= 0:
-            question = splits.question(
-                int(tree.feature[node]), float(tree.threshold[node]), tree.single, horizon
-            )
-            if isinstance(question, Question):
-                low, high = within.get(question.name, (-np.inf, np.inf))
-                if low < question.cut < high:
-                    test = question
-                    break
-                # An earlier test on the same input already decides this one.
-                goes_left = (question.cut >= high) != question.swap
-            else:
-                goes_left = question
-            node = int(tree.left[node] if goes_left else tree.right[node])
-        at = len(self.tests)
-        self.tests.append(test)
-        self.children.append((0, 0))
-        self.source.append(node)
-        if test is not None:
-            low, high = within.get(test.name, (-np.inf, np.inf))
-            left, right = int(tree.left[node]), int(tree.right[node])
-            if test.swap:
-                left, right = right, left
-            below = within | {test.name: (low, test.cut)}
-            above = within | {test.name: (test.cut, high)}
-            self.children[at] = (
-                self._copy(tree, splits, horizon, left, below),
-                self._copy(tree, splits, horizon, right, above),
-            )
-        return at
-
-
-def compile_model(model: Model, rows: pd.DataFrame, horizons: NDArray[np.str_]) -> Compiled:
-    """Write the trees of each horizon as one ONNX node.
-
-    Parameters
+    Attributes
     ----------
-    rows
-        The pupils that the model was fitted on; the number that reaches each node is recorded for
-        the explanations.
-    horizons
-        Of each row.
+    count
+        Training rows that reached each node.
     """
-    splits = Splits(model.columns_)
-    trees = list(trees_of(model))
-    columns = model.columns_.transform(with_derived(rows))
-    flats = {
-        h: [
-            _Flat().grow(tree, splits, h).weigh(leaves_of(tree, columns[horizons == h]))
-            for tree in trees
-        ]
-        for h in Horizon
+
+    column: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    value: NDArray[np.float64]
+    count: NDArray[np.int64]
+    output: int
+
+
+def compile_model(model: GradeModel) -> Compiled:
+    """Write the trees of each horizon as one ONNX node."""
+    trees = {horizon: list(_trees(model, known)) for known, horizon in enumerate(HORIZONS)}
+    integers = {feature.name for feature in FEATURES if feature.kind == "integer"}
+    numbers = [name for name in (*model.fills_, *PERIODS) if name not in integers]
+    at = {name: number for number, name in enumerate(model.input_names_)}
+    cuts = {name: _cuts(trees.values(), at[name]) for name in numbers}
+    positions = {at[name]: {cut: i + 0.5 for i, cut in enumerate(cuts[name])} for name in numbers}
+    compiled = {
+        horizon: _written(fitted, positions, width=len(at)) for horizon, fitted in trees.items()
     }
-    tests = [t for flat in flats.values() for tree in flat for t in tree.tests if t is not None]
-    cuts = {name: sorted({t.cut for t in tests if t.name == name}) for name in CUT}
-    position = {name: {cut: i + 0.5 for i, cut in enumerate(cuts[name])} for name in CUT}
-    names, codes = _layout()
-    at = {name: i for i, name in enumerate(names)}
-    compiled = {}
-    for horizon, flat in flats.items():
-        nodes = Nodes()
-        for number, (compact, tree) in enumerate(zip(flat, trees, strict=True)):
-            for node, test in enumerate(compact.tests):
-                if test is None:
-                    value = tree.value[compact.source[node]]
-                    nodes.leaf(number, node, value, cover=compact.cover[node])
-                else:
-                    cut = position[test.name][test.cut] if test.name in CUT else test.cut
-                    nodes.branch(
-                        number,
-                        node,
-                        at[test.name],
-                        cut,
-                        compact.children[node],
-                        cover=compact.cover[node],
-                    )
-        compiled[horizon] = nodes.model(len(names), trees[0].value.shape[1])
-    inputs = {"names": names, "categories": codes, "integers": list(INTEGERS), "cuts": cuts}
+    nullable = [name for name in model.fills_ if f"{name}={UNKNOWN}" in at]
+    inputs = {
+        "names": model.input_names_,
+        "categories": [
+            _codes(name, categories, known=not model.features[name]["nullable"])
+            for name, categories in model.features_with_categories()
+        ],
+        "integers": list(model.fills_),
+        "cuts": cuts,
+        "fills": {name: model.fills_[name] for name in nullable},
+    }
     return Compiled(compiled, inputs)
 
 
-def _layout() -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the inputs in order, and the numbers that encode each category."""
-    names: list[str] = []
-    codes = []
-    for name in CATEGORICAL:
-        values = _BY_NAME[name].categories
-        width = 1 if len(values) == 2 else len(values)
-        names += [name] if width == 1 else [f"{name}={value}" for value in values]
-        table = {
-            value: [i] if width == 1 else [int(i == j) for j in range(width)]
-            for i, value in enumerate(values)
-        }
-        codes.append({"name": name, "codes": table})
-    return [*names, *INTEGERS, *CUT], codes
+def _codes(name: str, categories: Sequence[str], *, known: bool) -> dict[str, Any]:
+    if len(categories) == 2 and known:
+        return {"name": name, "codes": {categories[0]: [0], categories[1]: [1]}}
+    table = {
+        value: [int(i == j) for j in range(len(categories))] for i, value in enumerate(categories)
+    }
+    unknown = {} if known else {"unknown": [0] * len(categories)}
+    return {"name": name, "codes": table, **unknown}
+
+
+def _trees(model: GradeModel, known: int) -> Iterator[_Tree]:
+    seen = model.fitted_for(known)
+    columns = model.columns(seen, leaving=False)
+    yield from _boosted(model.changes_[known], columns, CHANGE)
+    leaving = model.leaving_[known]
+    if leaving is None:
+        yield _leaf(_NEVER, LEAVES)
+    else:
+        yield from _boosted(leaving, model.columns(seen, leaving=True), LEAVES)
+
+
+def _boosted(
+    boosting: HistGradientBoostingRegressor | HistGradientBoostingClassifier,
+    columns: NDArray[np.int64],
+    output: int,
+) -> Iterator[_Tree]:
+    # The initial constant of the boosting, as a tree of one leaf.
+    yield _leaf(float(np.ravel(boosting._baseline_prediction)[0]), output)
+    for (member,) in boosting._predictors:
+        nodes = member.nodes
+        leaf = nodes["is_leaf"].astype(bool)
+        yield _Tree(
+            column=columns[np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64)],
+            threshold=nodes["num_threshold"].astype(np.float64),
+            left=np.where(leaf, 0, nodes["left"]).astype(np.int64),
+            right=np.where(leaf, 0, nodes["right"]).astype(np.int64),
+            value=np.where(leaf, nodes["value"], 0.0),
+            count=nodes["count"].astype(np.int64),
+            output=output,
+        )
+
+
+def _leaf(value: float, output: int) -> _Tree:
+    none = np.zeros(1, dtype=np.int64)
+    return _Tree(none, np.zeros(1), none, none, np.array([value]), none + 1, output)
+
+
+def _cuts(horizons: Any, column: int) -> list[float]:
+    """Return every threshold that any tree has for an input, rising."""
+    found: set[float] = set()
+    for trees in horizons:
+        for tree in trees:
+            found |= set(tree.threshold[(tree.left > 0) & (tree.column == column)].tolist())
+    return sorted(found)
+
+
+def _written(
+    trees: Sequence[_Tree], positions: Mapping[int, Mapping[float, float]], *, width: int
+) -> bytes:
+    nodes = Nodes()
+    for number, tree in enumerate(trees):
+        for node in range(len(tree.column)):
+            cover = float(tree.count[node])
+            if not tree.left[node]:
+                value = np.zeros(TwoParts.outputs)
+                value[tree.output] = tree.value[node]
+                nodes.leaf(number, node, value, cover=cover)
+                continue
+            column, cut = int(tree.column[node]), float(tree.threshold[node])
+            nodes.branch(
+                number,
+                node,
+                column,
+                positions[column][cut] if column in positions else cut,
+                (int(tree.left[node]), int(tree.right[node])),
+                cover=cover,
+            )
+    return nodes.model(width, TwoParts.outputs)
 
 
 def frame_of(students: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return pupils as the table that the fitted estimator takes."""
-    frame = pd.DataFrame(list(students))[[f.name for f in FEATURES]]
-    return frame.astype(dict.fromkeys(GRADES, np.float64))
+    frame = pd.DataFrame(list(students))[list(FEATURE_NAMES)]
+    return frame.astype(
+        {feature.name: np.float64 for feature in FEATURES if feature.kind != "category"}
+    )

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from grade_models import GradeModel
 from student_success.core.settings import ROOT, Settings
 from student_success.core.state_files import close_to_others, scratch_folder
 from student_success.model.artefact import MANIFEST
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion
 from student_success.registry.mlflow_client import open_client
-from training.fitting.families import Model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,7 @@ class Candidate:
         Horizon ``G1+G2``, mean over the outer folds.
     """
 
-    pipeline: Model
+    pipeline: GradeModel
     serving: Path
     best_model: str
     best_params: dict[str, Any]
@@ -119,7 +119,7 @@ def _ensure_model(client: MlflowClient, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, description="Final grade of a pupil, 0 to 20")
+        client.create_registered_model(name, description="Final grade of a pupil")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

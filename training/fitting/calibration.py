@@ -16,39 +16,42 @@ from numpy.typing import NDArray
 from student_success.domain.decision import INTERVAL_LEVEL
 from student_success.domain.students import PASS_LEVEL
 from student_success.model.grading import (
-    CENTS,
+    PARTS,
     grid_indices,
     grow,
     intervals,
+    nearest_levels,
     pass_probabilities,
-    residual_cdfs,
 )
+from student_success.model.two_parts import TwoParts
 
 Floats = NDArray[np.float64]
 
-QUANTILES = 199
+QUANTILES = 101
+"""Quantiles of the errors that a model keeps, the least and the greatest among them."""
 ALARM_RECALLS = tuple(round(0.5 + i / 100, 2) for i in range(50))
+_RISE = 1e-6
+"""Equal quantiles are drawn apart by this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """Raw predictions of a fitted model for many pupils.
+    """Raw predictions for many pupils, in levels.
 
     Attributes
     ----------
-    grade
-        0 to 20, not rounded.
-    cdf
-        ``(pupils, 20)``; probability that the final grade is at most 0, 1, … 19. None if the model
-        has no distribution; the calibration then adds one around the grade.
+    centre
+        Expected level of those who finish.
+    leaves
+        Probability of not finishing.
     """
 
-    grade: Floats
-    cdf: Floats | None = None
+    centre: Floats
+    leaves: Floats
 
     def where(self, chosen: NDArray[np.bool_]) -> Predicted:
         """Return the chosen pupils."""
-        return Predicted(self.grade[chosen], None if self.cdf is None else self.cdf[chosen])
+        return Predicted(self.centre[chosen], self.leaves[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +63,24 @@ class Table:
     mass
         How much of the distribution an interval contains.
     residuals
-        `QUANTILES` evenly spaced quantiles of final grade minus prediction, for a model
-        without a distribution.
+        `QUANTILES` rising, evenly spaced quantiles of the errors of those who finished, in levels.
     """
 
     mass: float
-    residuals: tuple[float, ...] | None = None
+    residuals: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """Calibrated predictions, as arrays of one entry a pupil; `cdf` as in `Predicted`."""
+    """Calibrated predictions in levels, as arrays of one entry a pupil.
+
+    Attributes
+    ----------
+    grade
+        The displayed grade, as a level.
+    cdf
+        ``(pupils, HIGHEST)``; probability of at most each level but the best.
+    """
 
     grade: Floats
     probability: Floats
@@ -94,14 +104,13 @@ def calibrate(predicted: Predicted, actual: Floats, *, level: float = INTERVAL_L
     level
         Share of pupils whose grade the interval is to contain.
     """
-    residuals = None
-    if predicted.cdf is None:
-        levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
-        spread = np.quantile(actual - predicted.grade, levels)
-        residuals = tuple(np.round(spread, 4).tolist())
-    grades, cdf = _rounded(predicted, residuals)
-    scores = mass_needed(cdf, np.floor(grades + 0.5).astype(np.int64), actual)
-    return Table(conformal_quantile(scores, level), residuals)
+    finished = actual > 0 if (predicted.leaves > 0).any() else np.ones(len(actual), dtype=bool)
+    errors = (actual - predicted.centre)[finished if finished.any() else slice(None)]
+    quantiles = np.quantile(errors, np.linspace(0.0, 1.0, QUANTILES))
+    residuals = tuple(np.round(quantiles, 5) + _RISE * np.arange(QUANTILES))
+    levels, cdf = _distributions(predicted, residuals)
+    scores = mass_needed(cdf, nearest_levels(grid_indices(levels)), actual)
+    return Table(conformal_quantile(scores, level), tuple(map(float, residuals)))
 
 
 def mass_needed(cdf: Floats, whole: NDArray[np.int64], actual: Floats) -> Floats:
@@ -128,24 +137,21 @@ def conformal_quantile(scores: Floats, level: float) -> float:
 
 def apply_table(predicted: Predicted, table: Table) -> Calibrated:
     """Return the calibrated form of each prediction."""
-    grades, cdf = _rounded(predicted, table.residuals)
-    whole = np.floor(grades + 0.5).astype(np.int64)
-    low, high = intervals(cdf, whole, np.full(len(cdf), table.mass))
+    levels, cdf = _distributions(predicted, table.residuals)
+    indices = grid_indices(levels)
+    nearest = nearest_levels(indices)
+    low, high = intervals(cdf, nearest, np.full(len(cdf), table.mass))
     return Calibrated(
-        grade=grades,
-        probability=pass_probabilities(cdf[:, PASS_LEVEL - 1], whole >= PASS_LEVEL),
+        grade=indices / PARTS,
+        probability=pass_probabilities(cdf[:, PASS_LEVEL - 1], nearest >= PASS_LEVEL),
         low=low.astype(np.float64),
         high=high.astype(np.float64),
         cdf=cdf,
     )
 
 
-def _rounded(predicted: Predicted, residuals: tuple[float, ...] | None) -> tuple[Floats, Floats]:
-    grades = grid_indices(predicted.grade) / CENTS
-    if predicted.cdf is not None:
-        return grades, predicted.cdf
-    assert residuals is not None
-    return grades, residual_cdfs(grades, np.asarray(residuals))
+def _distributions(predicted: Predicted, residuals: tuple[float, ...]) -> tuple[Floats, Floats]:
+    return TwoParts(residuals).distributions(predicted.centre, predicted.leaves)
 
 
 def alarm_levels(probability: Floats, actual: Floats) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""The model families that a training tries, and the rows that each horizon adds.
-
-One model predicts at all three moments of the year: `hide` gives it each training pupil three
-times, with both period grades, with G1 alone and with neither.
-"""
+"""The families of models that a training tries, and pupils as each horizon shows them."""
 
 from __future__ import annotations
 
@@ -13,14 +9,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import HuberRegressor
 
-from grade_models import GRADES, GradeForest, GradeRegressor
-from student_success.domain.students import FEATURE_NAMES, HORIZONS, Horizon
+from grade_models import GradeModel
+from student_success.domain.students import (
+    FEATURE_NAMES,
+    FEATURES,
+    GRADE,
+    HORIZONS,
+    PERIODS,
+    PROFILE,
+    SCALE,
+    TARGET,
+)
 
 Floats = NDArray[np.float64]
-Model = GradeForest | GradeRegressor
+
+SAME_SCALE = tuple(period.column for period in PROFILE.period if period.minimum is None)
+"""Periods whose grades are on the scale of the final grade."""
+_DIRECTIONS = {"raises": 1, "lowers": -1, None: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,54 +48,27 @@ class Family:
     space: Mapping[str, tuple[Any, ...]]
 
 
-_FOREST_SPACE = {
-    "min_samples_leaf": (2, 3, 5),
-    "max_features": (0.35, 0.45, 0.55),
-    "max_samples": (0.5, 0.7, 0.9),
-    "power": (0.5, 0.6, 0.7, 1.0),
-    "late_weight": (2.0, 3.0, 4.0),
-    "median_share": (0.6, 0.7, 0.8),
+_DEFAULT = {
+    "learning_rate": 0.06,
+    "max_iter": 60,
+    "max_leaf_nodes": 6,
+    "min_samples_leaf": 20,
+    "l2_regularization": 5.0,
 }
-_FOREST = {
-    "min_samples_leaf": 2,
-    "max_features": 0.45,
-    "max_samples": 0.7,
-    "power": 0.5,
-    "late_weight": 3.0,
-    "median_share": 0.7,
+_SPACE = {
+    "learning_rate": (0.04, 0.06, 0.1),
+    "max_iter": (40, 60, 100, 200),
+    "max_leaf_nodes": (4, 6, 10, 16),
+    "min_samples_leaf": (10, 20, 40),
+    "l2_regularization": (1.0, 5.0, 20.0),
 }
 FAMILIES: Mapping[str, Family] = {
-    "random_forest": Family({"n_estimators": 100}, _FOREST, _FOREST_SPACE),
-    # Splits by absolute error cost ten times as much to find, so these forests are smaller.
-    "random_forest_absolute": Family(
-        {"n_estimators": 40, "criterion": "absolute_error"},
-        _FOREST | {"min_samples_leaf": 5, "power": 1.0},
-        _FOREST_SPACE | {"min_samples_leaf": (3, 5, 8), "power": (1.0,)},
-    ),
-    "extra_trees": Family(
-        {"n_estimators": 100, "splitter": "random"},
-        _FOREST | {"max_features": 0.8},
-        _FOREST_SPACE | {"max_features": (0.6, 0.8, 1.0)},
-    ),
-    "hist_gradient_boosting": Family(
-        {"loss": "absolute_error"},
-        {"learning_rate": 0.1, "max_iter": 100, "max_leaf_nodes": 31, "min_samples_leaf": 15},
-        {
-            "learning_rate": (0.05, 0.08, 0.1, 0.15),
-            "max_iter": (80, 100, 150),
-            "max_leaf_nodes": (15, 31, 48),
-            "min_samples_leaf": (8, 15, 25),
-        },
-    ),
-    "linear": Family(
-        {"max_iter": 1000},
-        {"alpha": 1.0, "epsilon": 1.35},
-        {"alpha": (0.01, 0.1, 1.0, 10.0), "epsilon": (1.01, 1.35, 2.0)},
-    ),
+    "boosting": Family({"loss": "absolute_error"}, _DEFAULT, _SPACE),
+    "boosting_squared": Family({"loss": "squared_error"}, _DEFAULT, _SPACE),
 }
 
 
-def build(family: str, params: Mapping[str, Any], *, seed: int) -> Model:
+def build(family: str, params: Mapping[str, Any], *, seed: int) -> GradeModel:
     """Return an unfitted model of a family.
 
     Raises
@@ -97,12 +76,50 @@ def build(family: str, params: Mapping[str, Any], *, seed: int) -> Model:
     KeyError
         If there is no such family.
     """
-    chosen = {**FAMILIES[family].fixed, **params}
-    if family == "hist_gradient_boosting":
-        return GradeRegressor(HistGradientBoostingRegressor(random_state=seed, **chosen))
-    if family == "linear":
-        return GradeRegressor(HuberRegressor(**chosen))
-    return GradeForest(random_state=seed, **chosen)
+    unrecorded = PROFILE.training.unrecorded_when_not_finished
+    features = {
+        feature.name: {
+            "categories": list(feature.categories) or None,
+            "nullable": feature.nullable,
+            "monotone": _DIRECTIONS[feature.monotone],
+            "unrecorded": feature.name in unrecorded,
+        }
+        for feature in FEATURES
+        if not feature.is_period
+    }
+    scale = {
+        "minimum": SCALE.minimum,
+        "maximum": SCALE.maximum,
+        "step": SCALE.step,
+        "better": SCALE.better,
+        "not_finished": GRADE.not_finished is not None,
+    }
+    periods = {name: {"same_scale": name in SAME_SCALE} for name in PERIODS}
+    return GradeModel(
+        features=features,
+        periods=periods,
+        scale=scale,
+        random_state=seed,
+        **{**FAMILIES[family].fixed, **params},
+    )
+
+
+def without_unrecorded(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the pupils with what was not recorded for those who left as unknown.
+
+    Parameters
+    ----------
+    table
+        One row a pupil, with features and target.
+    """
+    unrecorded = list(PROFILE.training.unrecorded_when_not_finished)
+    if not unrecorded or GRADE.not_finished is None:
+        return table
+    changed = table.copy()
+    left = (table[TARGET] == GRADE.not_finished).to_numpy()
+    for name in unrecorded:
+        changed[name] = changed[name].where(~left)
+    return changed
 
 
 def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.str_]]:
@@ -116,27 +133,18 @@ def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[
     Returns
     -------
     rows, pupils, horizons
-        The copies, the position in `frame` of the original, and the horizon. In the order none,
-        G1, G1+G2; a pupil without the grade has no copy for that horizon.
+        The copies, the position in `frame` of the original, and the horizon. In the order of
+        `HORIZONS`; a pupil without the grade has no copy for that horizon.
     """
     parts, pupils, horizons = [], [], []
-    position = np.arange(len(frame))
-    known = {
-        HORIZONS[0]: np.ones(len(frame), dtype=bool),
-        HORIZONS[1]: frame["G1"].notna().to_numpy(),
-        HORIZONS[2]: frame["G2"].notna().to_numpy(),
-    }
-    hidden: dict[Horizon, tuple[str, ...]] = {
-        HORIZONS[0]: GRADES,
-        HORIZONS[1]: ("G2",),
-        HORIZONS[2]: (),
-    }
-    for horizon, has in known.items():
+    for known, horizon in enumerate(HORIZONS):
+        has = frame[list(PERIODS[:known])].notna().all(axis=1).to_numpy()
         part = frame.loc[has, list(FEATURE_NAMES)].copy()
-        part[list(GRADES)] = part[list(GRADES)].astype(np.float64)
-        part[list(hidden[horizon])] = np.nan
+        for name in PERIODS:
+            grades = part[name].astype(np.float64)
+            part[name] = grades if name in PERIODS[:known] else np.nan
         parts.append(part)
-        pupils.append(position[has])
+        pupils.append(np.flatnonzero(has))
         horizons.append(np.full(int(has.sum()), str(horizon)))
     return (
         pd.concat(parts, ignore_index=True),
@@ -146,6 +154,17 @@ def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[
 
 
 def last_known(rows: pd.DataFrame, *, base: float) -> Floats:
-    """Return G2, else G1, else `base`, of each row: the rule of thumb."""
-    filled = rows["G2"].fillna(rows["G1"]).fillna(base)
-    return filled.to_numpy(dtype=np.float64)
+    """Return the level of the last known grade, else `base`, of each row: the rule of thumb."""
+    last = np.full(len(rows), base)
+    for name in SAME_SCALE:
+        grades = rows[name].to_numpy(dtype=np.float64)
+        last = np.where(np.isnan(grades), last, levels_of(grades))
+    return last
+
+
+def levels_of(grades: Floats) -> Floats:
+    """Return the level of each grade, also of one between two that exist."""
+    levels = SCALE.level(grades)  # type: ignore[arg-type]
+    # Steps such as 0.1 are no binary fractions.
+    rounded: Floats = np.asarray(levels, dtype=np.float64).round(6)
+    return rounded

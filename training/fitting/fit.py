@@ -12,7 +12,7 @@ from joblib import Parallel
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from grade_models import GradeForest, grade_of
+from grade_models import GradeModel
 from student_success.domain.students import HORIZONS
 from training.fitting.calibration import (
     Calibrated,
@@ -22,7 +22,7 @@ from training.fitting.calibration import (
     apply_table,
     calibrate,
 )
-from training.fitting.families import Model, build, hide
+from training.fitting.families import build, hide, levels_of
 from training.fitting.folds import folds
 from training.fitting.parallel import task
 
@@ -55,7 +55,7 @@ class Fitted:
     """
 
     recipe: Recipe
-    model: Model
+    model: GradeModel
     seen: NDArray[np.int64]
     tables: Mapping[str, Table]
     alarms: Mapping[str, Mapping[str, Any]]
@@ -65,20 +65,17 @@ class Fitted:
         return apply_table(predict(self.model, rows), self.tables[horizon])
 
 
-def fit_model(frame: pd.DataFrame, target: Floats, recipe: Recipe) -> Model:
-    """Fit the model alone, on each pupil as every horizon shows them."""
-    rows, pupils, _ = hide(frame)
+def fit_model(frame: pd.DataFrame, target: Floats, recipe: Recipe) -> GradeModel:
+    """Fit the model alone, for every horizon."""
     # The folds run in parallel already: threads inside a fit would compete with them.
     with threadpool_limits(limits=1):
-        return build(recipe.family, recipe.params, seed=recipe.seed).fit(rows, target[pupils])
+        return build(recipe.family, recipe.params, seed=recipe.seed).fit(frame, target)
 
 
-def predict(model: Model, rows: pd.DataFrame) -> Predicted:
-    """Return the grade, and the distribution if the model has one."""
-    if isinstance(model, GradeForest):
-        cdf = model.predict_cdf(rows)
-        return Predicted(grade_of(cdf, model.median_share), cdf)
-    return Predicted(model.predict(rows))
+def predict(model: GradeModel, rows: pd.DataFrame) -> Predicted:
+    """Return the raw predictions of a model."""
+    with threadpool_limits(limits=1):
+        return Predicted(*model.parts(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +95,10 @@ def out_of_fold(
         task(_held_out, frame, target, recipe, train, test)
         for train, test in folds(target, splits=splits, seed=seed)
     )
-    cdfs = [part.predicted.cdf for part in parts]
-    distributions = [cdf for cdf in cdfs if cdf is not None]
     return OutOfFold(
         Predicted(
-            np.concatenate([part.predicted.grade for part in parts]),
-            np.concatenate(distributions) if len(distributions) == len(parts) else None,
+            np.concatenate([part.predicted.centre for part in parts]),
+            np.concatenate([part.predicted.leaves for part in parts]),
         ),
         np.concatenate([part.pupils for part in parts]),
         np.concatenate([part.horizons for part in parts]),
@@ -130,18 +125,21 @@ def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -
     frame
         One row a pupil, with the columns of `FEATURE_NAMES`; its index identifies the pupils.
     target
-        Final grades, 0 to 20.
+        Final grades.
     jobs
         Processes for the inner folds.
     """
     held = out_of_fold(frame, target, recipe, splits=INNER_SPLITS, seed=recipe.seed, jobs=jobs)
+    levels = levels_of(target)
     tables, alarms = {}, {}
     for horizon in map(str, HORIZONS):
         rows = held.horizons == horizon
         # Without period grades in the data, use the calibration of the horizon without grades.
         rows = rows if rows.any() else held.horizons == str(HORIZONS[0])
-        predicted, actual = held.predicted.where(rows), target[held.pupils[rows]]
+        predicted, actual = held.predicted.where(rows), levels[held.pupils[rows]]
         tables[horizon] = table = calibrate(predicted, actual)
         alarms[horizon] = alarm_levels(apply_table(predicted, table).probability, actual)
     seen = frame.index.to_numpy(dtype=np.int64)
-    return Fitted(recipe, fit_model(frame, target, recipe), seen, tables, alarms)
+    model = fit_model(frame, target, recipe)
+    model.residuals_ = [list(tables[str(horizon)].residuals) for horizon in HORIZONS]
+    return Fitted(recipe, model, seen, tables, alarms)

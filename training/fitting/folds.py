@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
+from student_success.domain.students import PASS_LEVEL
+from student_success.model.grading import HIGHEST
+from training.fitting.families import levels_of
+
 Indices = NDArray[np.int64]
 
-_BANDS = (0.5, 9.5, 13.5)
+_BANDS = (0.5, PASS_LEVEL - 0.5, PASS_LEVEL - 0.5 + 0.4 * (HIGHEST - PASS_LEVEL))
 """Bounds between left the course, failed, passed, passed well: each fold has equal shares."""
 
 
@@ -22,9 +26,9 @@ def folds(
     Parameters
     ----------
     target
-        Final grade of each pupil, 0 to 20; the folds are stratified on its band.
+        Final grade of each pupil; the folds are stratified on its band.
     """
-    bands = np.digitize(target, _BANDS)
+    bands = np.digitize(levels_of(target), _BANDS)
     # A band with fewer pupils than folds is merged into the failed ones.
     counts = np.bincount(bands, minlength=len(_BANDS) + 1)
     bands = np.where(counts[bands] < splits, 1, bands)

@@ -18,7 +18,7 @@ from joblib import Parallel
 from numpy.typing import NDArray
 from sklearn.model_selection import ParameterSampler
 
-from training.fitting.families import FAMILIES, hide, last_known
+from training.fitting.families import FAMILIES, hide, last_known, levels_of
 from training.fitting.fit import Recipe, fit_model, predict
 from training.fitting.folds import folds
 from training.fitting.parallel import task
@@ -100,8 +100,6 @@ def _candidates(families: Sequence[str], budget_seconds: float, seed: int) -> li
 
 def _small(recipe: Recipe) -> Recipe:
     fixed = {**FAMILIES[recipe.family].fixed, **recipe.params}
-    if recipe.family == "linear":
-        return recipe
     smaller = {key: min(size, fixed[key]) for key, size in SMALL.items() if key in fixed}
     return Recipe(recipe.family, {**recipe.params, **smaller}, recipe.seed)
 
@@ -115,9 +113,10 @@ def _score(
 ) -> Floats:
     model = fit_model(frame.iloc[train], target[train], recipe)
     rows, pupils, horizons = hide(frame.iloc[test])
-    actual = target[test][pupils]
-    error = np.abs(predict(model, rows).grade - actual)
-    thumb = np.abs(last_known(rows, base=float(np.median(target[train]))) - actual)
+    actual = levels_of(target[test])[pupils]
+    predicted = predict(model, rows)
+    error = np.abs(np.where(predicted.leaves >= 0.5, 0.0, predicted.centre) - actual)
+    thumb = np.abs(last_known(rows, base=float(np.median(levels_of(target[train])))) - actual)
     ratios = [
         error[horizons == h].mean() / max(float(thumb[horizons == h].mean()), 1e-9)
         for h in np.unique(horizons)

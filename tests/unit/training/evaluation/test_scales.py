@@ -20,9 +20,9 @@ _MEASURE = """
 import json, sys
 import numpy as np, pandas as pd
 from student_success.domain.students import FEATURE_NAMES, SCALE, PERIODS
-from training.evaluation.evaluate import rule_of_thumb
+from training.fitting.families import last_known, levels_of
 from training.evaluation.fairness import FEATURE_GROUPS
-from training.evaluation.scores import levels_of, scores
+from training.evaluation.scores import scores
 from training.fitting.calibration import Calibrated
 
 grades = np.array(json.loads(sys.argv[1]))
@@ -36,7 +36,7 @@ for name, value in zip(PERIODS, (3.0, 2.0)):
     rows.loc[0, name] = value
 print(json.dumps({
     "levels": actual.tolist(), "scores": scores(said, actual), "groups": FEATURE_GROUPS,
-    "thumb": rule_of_thumb(rows, base=7.0).tolist(),
+    "thumb": last_known(rows, base=7.0).tolist(),
 }))
 """
 

@@ -1,0 +1,136 @@
+"""The distribution of a pupil who may leave before the end or finish near a predicted level.
+
+The trees return the expected change since the last known grade among those who finish, and the
+logit of leaving. Around the change lie the errors made on pupils that the fit had not seen.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from student_success.model.grading import HIGHEST
+
+Floats = NDArray[np.float64]
+
+PYTHON_LEVELS = 64
+"""Up to this many levels plain Python is faster than numpy for one pupil."""
+
+
+class TwoParts:
+    """Read the outputs of the trees of one horizon.
+
+    Parameters
+    ----------
+    residuals
+        Evenly spaced quantiles of the errors in levels, from the least to the greatest; rising.
+
+    Raises
+    ------
+    ValueError
+        If they do not rise.
+    """
+
+    outputs = 2
+
+    def __init__(self, residuals: Sequence[float]) -> None:
+        if len(residuals) < 2 or any(later <= earlier for earlier, later in pairwise(residuals)):
+            raise ValueError("the quantiles of the errors do not rise")
+        self._errors = list(map(float, residuals))
+        self._step = 1.0 / (len(residuals) - 1)
+        self._rise = [self._step / (later - earlier) for earlier, later in pairwise(self._errors)]
+        self._many = (np.array(self._errors), np.array(self._rise))
+
+    def one(self, raw: Sequence[float], last: float) -> tuple[float, list[float]]:
+        """Return level and distribution of one pupil, given the level of the last known grade."""
+        centre, leaves = last + raw[0], _probability(raw[1])
+        if HIGHEST > PYTHON_LEVELS:
+            cdf = self._cdf(np.array([centre]), np.array([leaves]))[0].tolist()
+        else:
+            errors, rise, step, last_error = self._errors, self._rise, self._step, len(self._rise)
+            stays = 1.0 - leaves
+            cdf = []
+            for level in range(HIGHEST):
+                error = level + 0.5 - centre
+                at = bisect_right(errors, error) - 1
+                if at < 0:
+                    share = 0.0
+                elif at >= last_error:
+                    share = 1.0
+                else:
+                    share = at * step + (error - errors[at]) * rise[at]
+                cdf.append(leaves + stays * share)
+        return self._level(centre, leaves), cdf
+
+    def many(self, raw: Floats, last: Floats) -> tuple[Floats, Floats]:
+        """Return `one` of each row."""
+        # The function of the standard library: numpy's may differ in the last bit.
+        leaves = np.array([_probability(logit) for logit in raw[:, 1].tolist()])
+        return self.distributions(last + raw[:, 0], leaves)
+
+    def distributions(self, centre: Floats, leaves: Floats) -> tuple[Floats, Floats]:
+        """Return the level of each pupil, and ``(pupils, HIGHEST)`` distributions.
+
+        Parameters
+        ----------
+        centre
+            Expected level of those who finish.
+        leaves
+            Probability of not finishing.
+        """
+        levels = np.array(list(map(self._level, centre.tolist(), leaves.tolist())))
+        return levels, self._cdf(centre, leaves)
+
+    def divide(
+        self, by_feature: Floats, start: Floats, *, average_last: float, last: float
+    ) -> tuple[Floats, float, float]:
+        """Divide the difference between a pupil and the average one, as `ChangeShares.divide`.
+
+        What the chance of leaving changes is divided like its logit.
+        """
+        end = start + by_feature.sum(axis=0)
+        before, after = _probability(float(start[1])), _probability(float(end[1]))
+        usual, moved, reached = (
+            self._level(average_last + float(start[0]), before),
+            self._level(last + float(end[0]), before),
+            self._level(last + float(end[0]), after),
+        )
+        shares: Floats = by_feature[:, 0].copy()
+        of_last = last - average_last
+        expected = float(shares.sum()) + of_last
+        if expected:
+            # Where the average pupil is likelier to leave, the level does not follow the change.
+            shares *= (moved - usual) / expected
+            of_last *= (moved - usual) / expected
+        if logit := float(by_feature[:, 1].sum()):
+            shares += (reached - moved) * by_feature[:, 1] / logit
+        return shares, of_last, usual
+
+    def _level(self, centre: float, leaves: float) -> float:
+        """Return the median."""
+        if leaves >= 0.5:
+            return 0.0
+        share = (0.5 - leaves) / (1.0 - leaves)
+        at = min(int(share / self._step), len(self._rise) - 1)
+        return centre + self._errors[at] + (share - at * self._step) / self._rise[at]
+
+    def _cdf(self, centre: Floats, leaves: Floats) -> Floats:
+        errors, rise = self._many
+        error = (np.arange(HIGHEST) + 0.5)[None, :] - centre[:, None]
+        at = np.searchsorted(errors, error, side="right") - 1
+        inside = np.clip(at, 0, len(rise) - 1)
+        share = inside * self._step + (error - errors[inside]) * rise[inside]
+        share = np.where(at < 0, 0.0, np.where(at >= len(rise), 1.0, share))
+        cdf: Floats = leaves[:, None] + (1.0 - leaves)[:, None] * share
+        return cdf
+
+
+def _probability(logit: float) -> float:
+    if logit < -700.0:
+        return 0.0
+    return 1.0 / (1.0 + math.exp(-logit))
