@@ -213,9 +213,7 @@ def _model(folder: Path) -> Path:
     from training import train
     from training.data.dataset import SAMPLE, read
 
-    candidate = train.run(
-        Settings(), family="random_forest", budget_seconds=1, dataset=read(SAMPLE)
-    )
+    candidate = train.run(Settings(), family="boosting", budget_seconds=1, dataset=read(SAMPLE))
     joblib.dump(candidate.pipeline, folder / "champion.joblib")
     return Path(shutil.move(candidate.serving, folder / "serving"))
 

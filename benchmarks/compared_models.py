@@ -25,7 +25,7 @@ def fit_models(folder: Path) -> None:
     import skops.io
 
     data = read(SAMPLE)
-    candidate = train.run(Settings(), family="random_forest", budget_seconds=5, dataset=data)
+    candidate = train.run(Settings(), family="boosting", budget_seconds=5, dataset=data)
     joblib.dump(candidate.pipeline, folder / "champion.joblib")
     trusted = skops.io.get_untrusted_types(data=skops.io.dumps(candidate.pipeline))
     mlflow.sklearn.save_model(

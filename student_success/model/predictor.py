@@ -189,7 +189,7 @@ class Predictor:
 
     def estimate(self, students: Sequence[StudentFeatures]) -> Floats:
         """Return levels before rounding, as the scikit-learn estimator returns them."""
-        return self._levels(self._encoder.many(students))[0]
+        return np.clip(self._levels(self._encoder.many(students))[0], 0.0, float(HIGHEST))
 
     def inputs(self, student: StudentFeatures) -> NDArray[np.float32]:
         """Return the inputs of the trees for a pupil: ``(inputs,)``."""

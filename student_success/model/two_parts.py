@@ -39,7 +39,7 @@ class TwoParts:
     outputs = 2
 
     def __init__(self, residuals: Sequence[float]) -> None:
-        if len(residuals) < 2 or any(later <= earlier for earlier, later in pairwise(residuals)):
+        if len(residuals) < 2 or not all(later > earlier for earlier, later in pairwise(residuals)):
             raise ValueError("the quantiles of the errors do not rise")
         self._errors = list(map(float, residuals))
         self._step = 1.0 / (len(residuals) - 1)

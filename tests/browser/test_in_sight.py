@@ -74,7 +74,7 @@ def test_message_in_models_tab_stays_while_a_training_is_followed(visit: Open) -
     page.click("#unlock")
     page.wait_for_selector("#promote")
     page.fill("#budget textarea, #budget input", "0,5")
-    page.fill("#family textarea, #family input", "linear")
+    page.fill("#family textarea, #family input", "boosting")
     page.click("#train")
     page.wait_for_selector("#job progress")
     page.click("#promote")

@@ -115,7 +115,7 @@ def test_training_is_started_followed_and_evaluated(visit: Open) -> None:
     page.click("#unlock")
     page.wait_for_selector("#train")
     page.fill("#budget textarea, #budget input", "0,5")
-    page.fill("#family textarea, #family input", "linear")
+    page.fill("#family textarea, #family input", "boosting")
     page.click("#train")
     page.wait_for_selector("#job progress", timeout=30_000)
     page.click("#promote")

@@ -113,7 +113,7 @@ def test_predict_works_for_a_client_of_the_original_application(http: httpx.Clie
 def test_train_promote_and_roll_back_without_a_failed_request(
     server: Server, http: httpx.Client
 ) -> None:
-    trained = admin(http, server, "POST", "/train", family="random_forest", budget_seconds=5)
+    trained = admin(http, server, "POST", "/train", family="boosting", budget_seconds=5)
     assert trained.status_code == 200, trained.text
     candidate = trained.json()
     assert candidate["dataset"]["synthetic"] is True
@@ -237,7 +237,7 @@ def test_rollback_is_a_conflict_when_nothing_is_left_to_roll_back(
 def test_train_and_promote_are_refused_while_a_training_runs(
     server: Server, http: httpx.Client
 ) -> None:
-    started = admin(http, server, "POST", "/train", wait=False, family="random_forest")
+    started = admin(http, server, "POST", "/train", wait=False, family="boosting")
     assert started.status_code == 202
     job_id = started.json()["job_id"]
     second = admin(http, server, "POST", "/train", wait=False)

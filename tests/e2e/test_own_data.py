@@ -18,7 +18,7 @@ from training.data.dataset import SAMPLE, read
 pytestmark = pytest.mark.e2e
 
 IN_FILE, IN_HISTORY = 120, 60
-QUICK = {"family": "linear", "budget_seconds": 0.5}
+QUICK = {"family": "boosting", "budget_seconds": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_train_with_outcomes_adds_the_recorded_grades(school: Server) -> None:
     run = subprocess.run(
         [
             *(sys.executable, "-m", "training", "run", "--with-outcomes"),
-            *("--family=linear", "--budget-seconds=0.5"),
+            *("--family=boosting", "--budget-seconds=0.5"),
         ],
         cwd=ROOT,
         env=dict(school.environment),

@@ -19,8 +19,14 @@ from onnx import TensorProto, helper
 
 from student_success.domain.students import HORIZONS
 from student_success.model.artefact import trees_file
-from student_success.model.grading import CHANGES
-from tests.faults.registered_versions import SEED_FOLDER, Alter, edit, write_manifest
+from student_success.model.two_parts import TwoParts
+from tests.faults.registered_versions import (
+    SEED_FOLDER,
+    Alter,
+    edit,
+    shift_predictions,
+    write_manifest,
+)
 from training.export.onnx_writer import Nodes
 
 TREES = trees_file(HORIZONS[2])
@@ -62,7 +68,7 @@ def wrong_schema(folder: Path) -> None:
 
 
 def nan_answers(folder: Path) -> None:
-    edit(folder / "serving" / "serving.json", median_share=float("nan"), base=float("nan"))
+    edit(folder / "serving" / "serving.json", base=float("nan"))
     write_manifest(folder / "serving")
 
 
@@ -72,7 +78,7 @@ def nan_leaf(folder: Path) -> None:
 
 
 def wrong_answers(folder: Path) -> None:
-    edit(folder / "serving" / "serving.json", median_share=0.95)
+    shift_predictions(folder / "serving", by=0.5)
     write_manifest(folder / "serving")
 
 
@@ -145,8 +151,8 @@ def small_circle() -> onnx.ModelProto:
     """Return one tree whose root is its own child, with the inputs and outputs of the seed."""
     nodes = Nodes()
     nodes.branch(0, 0, 0, 0.5, (0, 1), cover=2.0)
-    nodes.leaf(0, 1, np.arange(CHANGES) < 2, cover=1.0)
-    return onnx.load_from_string(nodes.model(INPUTS, CHANGES))
+    nodes.leaf(0, 1, np.arange(TwoParts.outputs) < 2, cover=1.0)
+    return onnx.load_from_string(nodes.model(INPUTS, TwoParts.outputs))
 
 
 def encoded(model: onnx.ModelProto, attribute: Callable[[onnx.AttributeProto], bytes]) -> bytes:

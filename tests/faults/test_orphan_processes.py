@@ -75,7 +75,7 @@ def train(server: Server) -> None:
     started = httpx.post(
         f"{server.url}/train",
         headers=server.admin,
-        json={"wait": False, "family": "random_forest", "budget_seconds": 60},
+        json={"wait": False, "family": "boosting", "budget_seconds": 60},
         timeout=30,
     )
     assert started.status_code == 202, started.text

@@ -125,7 +125,7 @@ def test_predictions_continue_and_promote_returns_503_when_registry_fails(
 @pytest.mark.parametrize("fault", ["byte a second"], indirect=False)
 def test_train_returns_503_when_registry_is_slow(server: Server, fault: Fault) -> None:
     started = time.monotonic()
-    trained = _post(server, "/train", {"family": "linear", "budget_seconds": 0.5})
+    trained = _post(server, "/train", {"family": "boosting", "budget_seconds": 0.5})
     waited = time.monotonic() - started
     counts.add(promise=PROMISE, faults=1, requests=1, lost=trained.status_code != 503)
     assert (trained.status_code, trained.json()["error"]) == (503, "registry_unavailable")

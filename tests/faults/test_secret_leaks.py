@@ -122,7 +122,7 @@ def live(server: Server, client: httpx.Client, run: Run) -> None:
     assert recorded.json()["accepted"] == PUPILS
     run.note("drift", client.get("/drift"))
     trained = client.post(
-        "/train", json={"family": "linear", "budget_seconds": 0.5}, headers=server.admin
+        "/train", json={"family": "boosting", "budget_seconds": 0.5}, headers=server.admin
     )
     assert run.note("train", trained).status_code == 200, trained.text
     run.note("job", client.get("/train", headers=server.admin))

@@ -132,7 +132,7 @@ def test_training_over_memory_limit_fails_and_predictions_continue(start: Start)
     # The least that may be set.
     server = start(TRAIN_MEMORY_MB="512")
     with Load(server.port, clients=2, pause=0.01) as load:
-        answer = _post(server, "/train", family="random_forest", budget_seconds=5)
+        answer = _post(server, "/train", family="boosting", budget_seconds=5)
         job = _job(server)
         free = _is_free(server)
     _count(load, kept=job["state"] == "failed" and free)

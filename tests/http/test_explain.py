@@ -30,7 +30,7 @@ def test_explain_contributions_add_up_to_the_prediction(
 
 
 def test_explain_what_if_equals_predict_on_the_changed_pupil(http: httpx.Client) -> None:
-    pupil = {**EXAMPLE, "absences": 30, "studytime": 1, "goout": 5}
+    pupil = {**EXAMPLE, "absences": 30, "studytime": 1, "goout": 5, "G1": None, "G2": None}
     why = http.post("/explain", json=pupil).json()
     assert why["what_if"]
     for item in why["what_if"]:

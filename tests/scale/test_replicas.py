@@ -48,9 +48,9 @@ def both(
 
 def register_versions(folder: Path, url: str) -> None:
     settings = Settings(state_dir=folder / "registering", mlflow_tracking_uri=url)
-    for version, median_share in registered_versions.MEDIAN_SHARES.items():
+    for version, shift in registered_versions.SHIFTS.items():
         serving = folder / "made" / str(version)
-        registered_versions.make(serving, median_share=median_share)
+        registered_versions.make(serving, shift=shift)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MLflow's own.
             assert registered_versions.register(settings, serving) == version
@@ -202,7 +202,7 @@ def test_one_training_at_a_time_across_database_restart(
     both: Replicas, postgresql: PostgreSQL
 ) -> None:
     first, second = both.servers
-    asked = {"wait": False, "family": "random_forest"}
+    asked = {"wait": False, "family": "boosting"}
     answers = everywhere(both, "POST", "/train", **asked)
     assert Counter(answer.status_code for answer in answers) == {202: 1, 409: 3}
     assert {answer.json()["error"] for answer in answers if answer.status_code == 409} == {"busy"}

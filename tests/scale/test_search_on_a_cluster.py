@@ -85,7 +85,7 @@ def test_train_command_registers_candidate_from_cluster(
         csv.writer(target).writerows([rows[0], *rows[1::10]])
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "training", "run", "--family", "linear"),
+            *(sys.executable, "-m", "training", "run", "--family", "boosting"),
             *("--budget-seconds", "5", "--scheduler", cluster.address),
         ],
         cwd=ROOT,
@@ -98,7 +98,7 @@ def test_train_command_registers_candidate_from_cluster(
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["version"] == 1
-    here = train.run(Settings(data_path=data), family="linear", budget_seconds=5)
+    here = train.run(Settings(data_path=data), family="boosting", budget_seconds=5)
     assert result["best_params"] == here.best_params
     assert result["test_mae"] == here.test_mae
 

@@ -50,17 +50,17 @@ class Family:
 
 _DEFAULT = {
     "learning_rate": 0.06,
-    "max_iter": 60,
-    "max_leaf_nodes": 6,
+    "max_iter": 100,
+    "max_leaf_nodes": 4,
     "min_samples_leaf": 20,
-    "l2_regularization": 5.0,
+    "l2_regularization": 20.0,
 }
 _SPACE = {
     "learning_rate": (0.04, 0.06, 0.1),
-    "max_iter": (40, 60, 100, 200),
+    "max_iter": (60, 100, 200),
     "max_leaf_nodes": (4, 6, 10, 16),
     "min_samples_leaf": (10, 20, 40),
-    "l2_regularization": (1.0, 5.0, 20.0),
+    "l2_regularization": (5.0, 20.0, 40.0),
 }
 FAMILIES: Mapping[str, Family] = {
     "boosting": Family({"loss": "absolute_error"}, _DEFAULT, _SPACE),

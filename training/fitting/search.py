@@ -63,6 +63,8 @@ def choose(
         For a whole training; a larger budget tries more candidates.
     """
     candidates = _candidates([family] if family else list(FAMILIES), budget_seconds, seed)
+    if len(candidates) == 1:
+        return Choice(candidates[0], (_entry(candidates[0], None, full=False),))
     splits = list(folds(target, splits=SPLITS, seed=seed))
     run = Parallel(n_jobs=jobs)
     first = run(task(_score, frame, target, _small(r), *splits[0]) for r in candidates)
@@ -134,10 +136,10 @@ def _simplest(ranked: Sequence[int], per: dict[int, Floats]) -> int:
     return best
 
 
-def _entry(recipe: Recipe, score: float, *, full: bool) -> dict[str, Any]:
+def _entry(recipe: Recipe, score: float | None, *, full: bool) -> dict[str, Any]:
     return {
         "family": recipe.family,
         "params": dict(recipe.params),
-        "score": round(score, 4),
+        "score": None if score is None else round(score, 4),
         "full": full,
     }

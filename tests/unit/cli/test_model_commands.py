@@ -36,7 +36,7 @@ PROMOTED = {
 VERSION = {
     "version": 3,
     "created_at": "2026-01-02T03:04:05Z",
-    "best_model": "linear",
+    "best_model": "boosting",
     "metrics": {"G1_G2/mae": 0.81234, "G1_G2/r2": 0.9},
     "dataset": {"name": "[final].csv"},
     "alias": False,

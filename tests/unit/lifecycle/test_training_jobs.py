@@ -32,7 +32,7 @@ from tests.databases import locked
 
 RESULT = {
     "event": "result",
-    "best_model": "random_forest",
+    "best_model": "boosting",
     "best_params": {},
     "test_mae": 0.9,
     "test_r2": 0.85,
@@ -86,7 +86,7 @@ async def train(jobs: TrainingJobs, **request: Any) -> tuple[str, dict[str, Any]
 
 def test_training_ends_with_its_answer_on_record(jobs: TrainingJobs, child: Any) -> None:
     asked = child(succeed)
-    job_id, answer = asyncio.run(train(jobs, family="random_forest", budget_seconds=5.0))
+    job_id, answer = asyncio.run(train(jobs, family="boosting", budget_seconds=5.0))
     assert answer == {
         "status": "ok",
         "job_id": job_id,
@@ -96,7 +96,7 @@ def test_training_ends_with_its_answer_on_record(jobs: TrainingJobs, child: Any)
     assert arguments[:3] == ("-m", "training", "run")
     assert set(arguments[3:]) == {
         "--champion=/seed",
-        "--family=random_forest",
+        "--family=boosting",
         "--budget-seconds=5.0",
     }
     job = jobs.get(job_id)

@@ -63,7 +63,7 @@ def test_what_if_changes_only_what_can_be_changed_and_helps(
 ) -> None:
     said = explainer.explain(student)
     for item in said.what_if:
-        assert set(item.change) <= set(CHANGEABLE)
+        assert set(item.change) <= {feature.name for feature in CHANGEABLE}
         assert 1 <= len(item.change) <= 2
         assert item.grade > said.grade
         changed = StudentFeatures.model_validate(student.model_dump() | dict(item.change))

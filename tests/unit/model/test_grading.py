@@ -8,26 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from student_success.domain.decision import Decision
 from student_success.domain.students import PASS_LEVEL
-from student_success.model.grading import (
-    CENTS,
+from student_success.model.change_shares import (
     CHANGES,
-    HIGHEST,
     cdf_of_changes,
     cdfs_of_changes,
-    decide,
     grade_of_cdf,
     grades_of_cdfs,
+)
+from student_success.model.grading import (
+    HIGHEST,
+    PARTS,
     grid_index,
     grid_indices,
     interval,
     intervals,
+    nearest_level,
+    nearest_levels,
     pass_probabilities,
     pass_probability,
-    residual_cdfs,
-    whole_grade,
 )
+from student_success.model.two_parts import TwoParts
 
 numbers = st.floats(-1e3, 1e3, allow_nan=False)
 grades = st.integers(0, 2000).map(lambda n: n / 100)
@@ -36,12 +37,10 @@ shares = weights.filter(lambda w: w.sum() > 0).map(lambda w: w / w.sum())
 masses = st.floats(0.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("grade", "decision"),
-    [(9.49, Decision.FAIL), (9.5, Decision.PASS), (10.0, Decision.PASS), (0.0, Decision.FAIL)],
-)
-def test_decision_is_taken_on_the_grade_rounded_half_up(grade: float, decision: Decision) -> None:
-    assert decide(grade) is decision
+@pytest.mark.parametrize(("index", "level"), [(949, 9), (950, 10), (1000, 10), (0, 0), (2000, 20)])
+def test_nearest_level_is_the_better_one_at_a_half(index: int, level: int) -> None:
+    assert nearest_level(index) == level
+    assert nearest_levels(np.array([index])).tolist() == [level]
 
 
 @given(st.lists(numbers, min_size=1))
@@ -51,7 +50,7 @@ def test_many_are_rounded_as_one_is(drawn: list[float]) -> None:
 
 @given(numbers)
 def test_shown_grade_is_within_bounds(grade: float) -> None:
-    assert 0 <= grid_index(grade) <= HIGHEST * CENTS
+    assert 0 <= grid_index(grade) <= HIGHEST * PARTS
 
 
 @given(shares, grades, st.floats(0, 1), masses)
@@ -59,11 +58,11 @@ def test_nothing_said_contradicts_itself(
     share: np.ndarray, last: float, median_share: float, mass: float
 ) -> None:
     cdf = cdf_of_changes(share.tolist(), last)
-    shown = grid_index(grade_of_cdf(cdf, median_share)) / CENTS
-    passes = whole_grade(shown) >= PASS_LEVEL
+    whole = nearest_level(grid_index(grade_of_cdf(cdf, median_share)))
+    passes = whole >= PASS_LEVEL
     probability = pass_probability(cdf[PASS_LEVEL - 1], passes=passes)
-    low, high = interval(cdf, whole_grade(shown), mass)
-    assert 0 <= low <= whole_grade(shown) <= high <= HIGHEST
+    low, high = interval(cdf, whole, mass)
+    assert 0 <= low <= whole <= high <= HIGHEST
     assert 0 <= probability <= 1
     assert (probability >= 0.5) == passes
     if low >= PASS_LEVEL:
@@ -82,7 +81,7 @@ def test_many_are_answered_bit_for_bit_as_one_is(
     assert cdfs.tolist() == one
     found = grades_of_cdfs(cdfs, median_share)
     assert found.tolist() == [grade_of_cdf(cdf, median_share) for cdf in one]
-    whole = np.floor(grid_indices(found) / CENTS + 0.5).astype(np.int64)
+    whole = nearest_levels(grid_indices(found))
     low, high = intervals(cdfs, whole, np.full(len(drawn), mass))
     assert list(zip(low.tolist(), high.tolist(), strict=True)) == [
         interval(cdf, w, mass) for cdf, w in zip(one, whole.tolist(), strict=True)
@@ -109,15 +108,61 @@ def test_more_mass_never_makes_the_interval_smaller(
     share: np.ndarray, last: float, mass: float
 ) -> None:
     cdf = cdf_of_changes(share.tolist(), last)
-    whole = whole_grade(grid_index(grade_of_cdf(cdf, 0.5)) / CENTS)
+    whole = nearest_level(grid_index(grade_of_cdf(cdf, 0.5)))
     low, high = interval(cdf, whole, mass)
     lower, higher = interval(cdf, whole, min(1.0, mass + 0.1))
     assert lower <= low <= high <= higher
 
 
-def test_residuals_make_a_distribution_around_the_grade() -> None:
-    cdf = residual_cdfs(np.array([10.0]), np.array([-1.0, 0.0, 0.0, 2.0]))
-    assert cdf[0, 8] == 0
-    assert cdf[0, 9] == 0.25
-    assert cdf[0, 10] == cdf[0, 11] == 0.75
-    assert cdf[0, 12] == 1
+rising = (
+    st.lists(st.integers(-800, 800), min_size=2, max_size=30, unique=True)
+    .map(sorted)
+    .map(lambda errors: [error / 100 for error in errors])
+)
+raw_pairs = st.tuples(st.floats(-25, 25), st.floats(-20, 20))
+
+
+@given(rising, st.lists(st.tuples(raw_pairs, grades), min_size=1, max_size=5), masses)
+def test_two_parts_say_the_same_of_many_as_of_one(
+    errors: list[float], drawn: list[tuple[tuple[float, float], float]], mass: float
+) -> None:
+    reader = TwoParts(errors)
+    raw = np.array([pair for pair, _ in drawn])
+    last = np.array([grade for _, grade in drawn])
+    one = [reader.one(pair, grade) for pair, grade in zip(raw.tolist(), last.tolist(), strict=True)]
+    levels, cdf = reader.many(raw, last)
+    assert levels.tolist() == [level for level, _ in one]
+    assert cdf.tolist() == [distribution for _, distribution in one]
+    for level, distribution in one:
+        assert all(a <= b + 1e-12 for a, b in pairwise(distribution))
+        assert -1e-12 <= distribution[0] <= distribution[-1] <= 1 + 1e-12
+        index = grid_index(level)
+        # The grade is the median, so both fall on the same side of the pass mark.
+        if abs(distribution[PASS_LEVEL - 1] - 0.5) > 0.001 and abs(level - 9.5) > 0.01:
+            passes = nearest_level(index) >= PASS_LEVEL
+            assert (distribution[PASS_LEVEL - 1] < 0.5) == passes
+        low, high = interval(distribution, nearest_level(index), mass)
+        assert low <= nearest_level(index) <= high
+
+
+@given(raw_pairs, raw_pairs, grades, grades)
+def test_shares_of_two_parts_add_up(
+    start: tuple[float, float], added: tuple[float, float], last: float, usual: float
+) -> None:
+    reader = TwoParts([-1.5, -0.5, 0.0, 0.25, 2.0])
+    by_feature = np.array([added, (0.5, -0.25), (0.0, 0.0)])
+    shares, of_last, average = reader.divide(
+        by_feature, np.array(start), average_last=usual, last=last
+    )
+    end = np.array(start) + by_feature.sum(axis=0)
+    reached, _ = reader.one(end.tolist(), last)
+    assert average == reader.one(start, usual)[0]
+    change = float(by_feature[:, 0].sum()) + last - usual
+    if abs(change) > 1e-6 and abs(float(by_feature[:, 1].sum())) > 1e-6:
+        assert shares.sum() + of_last == pytest.approx(reached - average, abs=1e-6)
+
+
+def test_errors_that_do_not_rise_are_refused() -> None:
+    for errors in ([0.0], [0.0, 0.0], [1.0, 0.0], [0.0, float("nan")]):
+        with pytest.raises(ValueError, match="do not rise"):
+            TwoParts(errors)

@@ -28,7 +28,7 @@ from training.train import make_seed, run
 
 pytestmark = pytest.mark.model
 
-SMALL = Recipe("random_forest", {**FAMILIES["random_forest"].default, "n_estimators": 20}, 1)
+SMALL = Recipe("boosting", {**FAMILIES["boosting"].default, "max_iter": 20}, 1)
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +146,11 @@ def test_search_chooses_the_same_whatever_the_jobs(
 ) -> None:
     frame, target, _ = data
     kept = slice(0, 300)
-    asked = {"family": "linear", "budget_seconds": 10.0, "seed": 3}
+    asked = {"family": "boosting", "budget_seconds": 10.0, "seed": 3}
     one = choose(frame[kept], target[kept], jobs=1, **asked)
     two = choose(frame[kept], target[kept], jobs=2, **asked)
     assert one == two
-    assert one.recipe.family == "linear"
+    assert one.recipe.family == "boosting"
 
 
 def test_pupil_without_period_grades_is_shown_once() -> None:
@@ -171,7 +171,7 @@ def test_school_without_second_grades_still_gets_a_model(tmp_path: Path) -> None
     frame["G2"] = np.nan
     data = replace(found, frame=frame, audit=found.audit.head(200), rows=200)
     made = run(
-        Settings(_env_file=None), family="linear", budget_seconds=1, folder=tmp_path, dataset=data
+        Settings(_env_file=None), family="boosting", budget_seconds=1, folder=tmp_path, dataset=data
     )
     Predictor.load(made.serving, version="1").check_smoke()
 

@@ -17,7 +17,7 @@ from student_success.domain.students import (
     TARGET,
     StudentFeatures,
 )
-from student_success.model.grading import CENTS
+from student_success.model.grading import GRADES, SHOWN
 from student_success.model.prediction import Prediction, Predictions
 from student_success.model.predictor import Predictor
 from training.data.dataset import SAMPLE, read
@@ -27,8 +27,6 @@ from training.fitting.families import FAMILIES, hide
 from training.fitting.fit import Fitted, Recipe, fit
 
 pytestmark = pytest.mark.model
-
-SMALLER = {"n_estimators": 20, "max_iter": 20}
 
 
 def students_of(frame: pd.DataFrame) -> list[StudentFeatures]:
@@ -54,9 +52,7 @@ def made(
     frame = read(SAMPLE).frame
     family = FAMILIES[request.param]
     params = dict(family.default)
-    if request.param != "linear":
-        known = {**family.fixed, **params}
-        params |= {key: size for key, size in SMALLER.items() if key in known}
+    params |= {"max_iter": 20}
     fitted = fit(
         frame[list(FEATURE_NAMES)], frame[TARGET].to_numpy(), Recipe(request.param, params, 3)
     )
@@ -99,15 +95,15 @@ def as_columns(students: list[StudentFeatures]) -> dict[str, np.ndarray[Any, Any
 def singly(told: Predictions) -> list[Prediction]:
     return [
         Prediction(
-            cents / CENTS,
+            SHOWN[hundredths],
             Decision.PASS if passes else Decision.FAIL,
             probability,
-            low,
-            high,
+            GRADES[low],
+            GRADES[high],
             HORIZONS[known],
             at_risk,
         )
-        for cents, passes, probability, low, high, known, at_risk in zip(
+        for hundredths, passes, probability, low, high, known, at_risk in zip(
             *(column.tolist() for column in told), strict=True
         )
     ]
@@ -124,9 +120,9 @@ def test_columns_are_answered_as_single_pupils(made: tuple[Fitted, Predictor]) -
 
 def test_answers_equal_scikit_learn_on_the_real_pupils(real_data_dir: Path, tmp_path: Path) -> None:
     frame = read(real_data_dir / "final.csv").frame
-    params = FAMILIES["random_forest"].default
+    params = FAMILIES["boosting"].default
     fitted = fit(
-        frame[list(FEATURE_NAMES)], frame[TARGET].to_numpy(), Recipe("random_forest", params, 3)
+        frame[list(FEATURE_NAMES)], frame[TARGET].to_numpy(), Recipe("boosting", params, 3)
     )
     rows, _, _ = hide(frame)
     said = write(fitted, frame, tmp_path).estimate(students_of(rows))
