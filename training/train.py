@@ -17,7 +17,7 @@ import pandas as pd
 from student_success.core.errors import DatasetError, InvalidInputError
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
-from training.data.dataset import Dataset, load
+from training.data.dataset import Dataset, hide_unrecorded, load
 from training.evaluation.evaluate import evaluate
 from training.evaluation.fairness import MEASURES
 from training.evaluation.held_out import CANDIDATE
@@ -25,7 +25,7 @@ from training.export.artefact import drift_reference, smoke_students, write_arte
 from training.export.compile import frame_of
 from training.export.model_card import make_card
 from training.export.register import Candidate
-from training.fitting.families import FAMILIES, without_unrecorded
+from training.fitting.families import FAMILIES
 from training.fitting.fit import Recipe, fit
 from training.fitting.parallel import LOCAL_JOBS, fits_on
 from training.fitting.search import Choice, choose
@@ -72,7 +72,7 @@ def run(
     report = progress or (lambda share, step: None)
     report(0.0, "loading data")
     data = dataset or load(settings)
-    frame = without_unrecorded(data.frame)[list(FEATURE_NAMES)]
+    frame = hide_unrecorded(data.frame)[list(FEATURE_NAMES)]
     target = data.frame[TARGET].to_numpy(dtype=np.float64)
     if family is not None and family not in FAMILIES:
         raise InvalidInputError(
@@ -164,7 +164,7 @@ def compare_recipes(
         Content of their recipe.json; the champion's with its ``"fingerprint"``.
     """
     return evaluate(
-        without_unrecorded(data.frame)[list(FEATURE_NAMES)],
+        hide_unrecorded(data.frame)[list(FEATURE_NAMES)],
         data.frame[TARGET].to_numpy(dtype=np.float64),
         Recipe.from_json(candidate),
         splits=OUTER_SPLITS,

@@ -19,7 +19,6 @@ from student_success.domain.students import (
     PERIODS,
     PROFILE,
     SCALE,
-    TARGET,
 )
 
 Floats = NDArray[np.float64]
@@ -102,24 +101,6 @@ def build(family: str, params: Mapping[str, Any], *, seed: int) -> GradeModel:
         random_state=seed,
         **{**FAMILIES[family].fixed, **params},
     )
-
-
-def without_unrecorded(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the pupils with what was not recorded for those who left as unknown.
-
-    Parameters
-    ----------
-    table
-        One row a pupil, with features and target.
-    """
-    unrecorded = list(PROFILE.training.unrecorded_when_not_finished)
-    if not unrecorded or GRADE.not_finished is None:
-        return table
-    changed = table.copy()
-    left = (table[TARGET] == GRADE.not_finished).to_numpy()
-    for name in unrecorded:
-        changed[name] = changed[name].where(~left)
-    return changed
 
 
 def hide(frame: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64], NDArray[np.str_]]:
