@@ -45,6 +45,12 @@ class Texts:
         text = table()[key][self.language]
         return self._spaced(text.format_map(values) if values else text)
 
+    def count(self, key: str, number: int, /, **values: object) -> str:
+        """Return a text with ``{count}``; of one thing, the text of the same key with ``_one``."""
+        is_one = number == 1 or (number == 0 and self.language == "fr")
+        chosen = f"{key}_one" if is_one else key
+        return self(chosen, count=self.number(number, 0), **values)
+
     def has(self, key: str) -> bool:
         """Tell whether there is such a text."""
         return key in table()

@@ -19,6 +19,8 @@ from student_success.domain.tables.pupils import PupilList
 if TYPE_CHECKING:
     import gradio as gr
 
+    from gradio_ui.scoring import Scoring
+
 COOKIE = "visitor"
 IDLE_SECONDS = 2 * 3600.0
 ADMIN_IDLE_SECONDS = 30 * 60.0
@@ -82,11 +84,14 @@ class ShownPupil:
         Its answer.
     explanation
         The answer of ``POST /explain``; None until it has been read.
+    name
+        What the reader calls the pupil, or "".
     """
 
     body: dict[str, Any]
     prediction: Mapping[str, Any]
     explanation: Mapping[str, Any] | None = None
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -107,6 +112,12 @@ class Visit:
         What stood in the form when the last page of the tab ended.
     pupil
         The pupil that the answer beside the form shows.
+    class_pupil
+        The pupil of the class list that is shown beside it; `opened` is its line.
+    shown_rows
+        Rank and pupil of the rows on the page of the class list.
+    reasons
+        The strongest reason of each pupil whose reasons have been read, by line.
     invalid_fields
         The form fields that are marked as invalid at present.
     previous_pages
@@ -129,7 +140,14 @@ class Visit:
     pupil: ShownPupil | None = None
     class_file: PupilList | None = None
     choices: dict[tuple[str, ...], Choices] = field(default_factory=dict)
+    scoring: Scoring | None = None
     scored: tuple[ScoredPupil, ...] = ()
+    shown_rows: list[tuple[int, ScoredPupil]] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    sorted_by: str = ""
+    descending: bool = False
+    opened: int | None = None
+    class_pupil: ShownPupil | None = None
     history: tuple[dict[str, Any], ...] = ()
     previous_pages: tuple[int, ...] = ()
     job_id: str | None = None

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from gradio_ui.files.rows import ScoredPupil
-from gradio_ui.html.grade_scale import distribution, grade_strip
-from gradio_ui.html.labels import decision_badge, decision_name, horizon_name
-from gradio_ui.html.markup import Content, Html, badge, element, facts, figure, note, table
+from gradio_ui.html.explanation import value_in_words
+from gradio_ui.html.grade_scale import distribution, grade_strip, round_grade
+from gradio_ui.html.labels import (
+    PRIORITIES,
+    Priority,
+    decision_name,
+    horizon_name,
+    priority_badge,
+    priority_of,
+)
+from gradio_ui.html.markup import Content, Html, Tone, element, facts, figure, note, table
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURE_NAMES
+from student_success.domain.students import FEATURE_NAMES, GRADE_MAX, SCALE
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
-Filter = Literal["all", "at_risk", "fail", "pass"]
-FILTERS: tuple[Filter, ...] = get_args(Filter)
+FILTERS = ("all", *PRIORITIES)
+SORTS: dict[str, Callable[[ScoredPupil], Any]] = {
+    "pupil": lambda scored: pupil_name(scored).casefold(),
+    "priority": lambda scored: PRIORITIES.index(_priority(scored)),
+    "probability": lambda scored: scored.probability,
+    "grade": lambda scored: scored.grade,
+}
+"""The columns that the list can be sorted by, and what orders them."""
 ROWS_PER_PAGE = 50
+_SMALLEST_SHARE = 0.05
+"""In grades; a smaller share is not named as what lowers a grade."""
 _MAX_INVALID_SHOWN = 200
 
 
@@ -31,7 +48,7 @@ def summary(texts: Texts, class_list: PupilList) -> str:
     elif not questions:
         sentences.append(texts("class.all_good"))
     sentences += [explain(texts, problem) for problem in class_list.notes]
-    level: Literal["warn", "good"] = "warn" if invalid or len(class_list.notes) > 1 else "good"
+    level: Tone = "warn" if invalid or len(class_list.notes) > 1 else "good"
     html = "".join(note("bad", explain(texts, question)) for question in questions)
     html += note(level, " ".join(sentences))
     if invalid:
@@ -61,15 +78,13 @@ def invalid_cell_rows(texts: Texts, invalid: Sequence[Problem]) -> list[list[Any
 
 def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
     """Return the figures of the whole class, and the distribution of its grades."""
-    failing = sum(not pupil.passes for pupil in scored)
-    at_risk = sum(pupil.at_risk for pupil in scored)
+    counts = Counter(map(_priority, scored))
     mean = sum(pupil.grade for pupil in scored) / len(scored)
     figures = facts(
         [
             (texts("class.count"), texts.number(len(scored), 0)),
-            (texts("class.mean"), f"{texts.number(mean)} / 20"),
-            (texts("class.failing"), texts.number(failing, 0)),
-            (texts("class.at_risk"), texts.number(at_risk, 0)),
+            (texts("class.mean"), f"{texts.number(mean)} / {texts.number(GRADE_MAX, 0)}"),
+            *((texts(f"priority.{name}"), texts.number(counts[name], 0)) for name in PRIORITIES),
         ]
     )
     picture = figure(distribution(texts, scored), texts("class.distribution"))
@@ -91,17 +106,15 @@ def select(
     return [
         (rank, pupil)
         for rank, pupil in enumerate(scored, 1)
-        if _matches(pupil, filter_name) and wanted in _pupil_name(pupil).casefold()
+        if filter_name in ("all", _priority(pupil)) and wanted in pupil_name(pupil).casefold()
     ]
 
 
-def _matches(pupil: ScoredPupil, filter_name: str) -> bool:
-    if filter_name == "at_risk":
-        return pupil.at_risk
-    return filter_name not in ("fail", "pass") or pupil.passes == (filter_name == "pass")
+def _priority(scored: ScoredPupil) -> Priority:
+    return priority_of(passes=scored.passes, at_risk=scored.at_risk)
 
 
-def _pupil_name(scored: ScoredPupil) -> str:
+def pupil_name(scored: ScoredPupil) -> str:
     """Name a pupil by reference, or else by line."""
     return scored.pupil.reference or f"#{scored.pupil.line}"
 
@@ -111,40 +124,81 @@ def page_count(rows: int) -> int:
     return max(1, -(-rows // ROWS_PER_PAGE))
 
 
-def ranking(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]], page: int) -> str:
-    """Return one page of the ranked pupils; `page` counts from 0."""
-    shown: list[Sequence[Content]] = []
-    for rank, pupil in rows[page * ROWS_PER_PAGE : (page + 1) * ROWS_PER_PAGE]:
-        interval = element(
+def strongest_reason(texts: Texts, explanation: Mapping[str, Any]) -> str:
+    """Name what lowers a pupil's grade most; what raises it most if nothing lowers it."""
+    ranked = sorted(explanation["contributions"], key=lambda c: float(c["share"]) * SCALE.sign)
+    lowest, highest = ranked[0], ranked[-1]
+    chosen = lowest if float(lowest["share"]) * SCALE.sign <= -_SMALLEST_SHARE else highest
+    share = float(chosen["share"])
+    sign = "+" if share > 0 else "−"
+    value = value_in_words(texts, chosen["feature"], chosen["value"])
+    return f"{value} ({sign}{texts.number(abs(share))})"
+
+
+def ranking(
+    texts: Texts,
+    rows: Sequence[tuple[int, ScoredPupil]],
+    *,
+    reasons: Mapping[int, str],
+    sorted_by: str = "",
+    descending: bool = False,
+    opened: int | None = None,
+) -> str:
+    """Return pupils as a table; each row opens its pupil, each title sorts.
+
+    Parameters
+    ----------
+    reasons
+        The strongest reason of each pupil, by line; those not read yet are left out.
+    opened
+        Line of the pupil that is shown beside the table.
+    """
+    if not rows:
+        return note("info", texts("table.empty"))
+    heads = []
+    for name in ("pupil", "priority", "probability", "grade", "reason"):
+        title = texts(f"rank.{name}")
+        if name not in SORTS:
+            heads.append(element("th", title, scope="col"))
+            continue
+        state = ("descending" if descending else "ascending") if name == sorted_by else "none"
+        button = element("button", title, type="button", data_sort=name)
+        heads.append(element("th", button, scope="col", aria_sort=state))
+    body = []
+    for rank, scored in rows:
+        line = scored.pupil.line
+        button = element("button", pupil_name(scored), type="button", data_open=str(line))
+        grade = element(
             "span",
-            Html(grade_strip(texts, pupil)),
-            element("small", f"{pupil.low}–{pupil.high}"),
+            element("strong", texts.number(round_grade(scored.grade), 1, short=True)),
+            Html(grade_strip(texts, scored)),
+            element("small", f"{scored.low}–{scored.high}"),
             css="nowrap",
         )
-        outcome = decision_badge(texts, pupil.passes).html
-        if pupil.at_risk:
-            outcome += f" {badge(texts('rank.at_risk'), 'watch').html}"
-        shown.append(
-            [
-                str(rank),
-                _pupil_name(pupil),
-                texts.percent(pupil.probability),
-                texts.number(pupil.grade),
-                interval,
-                Html(outcome),
-                horizon_name(texts, pupil.horizon),
-            ]
+        cells: tuple[Content, ...] = (
+            Html(f"{element('small', str(rank)).html} {button.html}"),
+            priority_badge(texts, _priority(scored)),
+            texts.percent(scored.probability),
+            grade,
+            reasons.get(line, "…"),
         )
-    titles = texts.many(
-        "rank", "place", "pupil", "probability", "grade", "interval", "verdict", "known"
+        names = ("pupil", "priority", "probability", "grade", "reason")
+        row = (element("td", cell, data_cell=name) for name, cell in zip(names, cells, strict=True))
+        current = {"aria_current": "true"} if line == opened else {}
+        body.append(element("tr", *row, data_open=str(line), **current))
+    content = element(
+        "table",
+        element("caption", texts("rank.caption")),
+        element("thead", element("tr", *heads)),
+        element("tbody", *body),
     )
-    return table(texts, texts("rank.caption"), titles, shown)
+    return element("div", content, css="sheet ranking").html
 
 
 def result_titles(texts: Texts) -> list[str]:
     """Return the titles of `result_rows`."""
     names = ("place", "line", "reference", "grade", "low", "high", "probability", "verdict")
-    more = ("at_risk", "known", "version", "session", "prediction")
+    more = ("priority", "known", "version", "session", "prediction")
     return [*texts.many("file", *names, *more), *FEATURE_NAMES]
 
 
@@ -160,7 +214,7 @@ def result_rows(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]]) -> list[l
             scored.high,
             round(scored.probability, 4),
             decision_name(texts, scored.passes),
-            texts("file.yes" if scored.at_risk else "file.no"),
+            texts(f"priority.{_priority(scored)}"),
             horizon_name(texts, scored.horizon),
             scored.version,
             scored.session_id,

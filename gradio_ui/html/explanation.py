@@ -68,10 +68,18 @@ def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
 
 
 def _change_in_words(texts: Texts, change: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in change.items():
-        about = _FEATURES[name].about
-        choice = (about.choices or {}).get(value)
-        shown = texts.choose(choice) if choice else str(value)
-        parts.append(texts("explain.set", name=texts.choose(about.label), value=shown))
-    return ", ".join(parts)
+    return ", ".join(value_in_words(texts, name, value) for name, value in change.items())
+
+
+def value_in_words(texts: Texts, name: str, value: Any) -> str:
+    """Name a feature and its value as the form does."""
+    about = _FEATURES[name].about
+    words = (about.choices or {}).get(value)
+    if words is not None:
+        shown = texts.choose(words)
+    elif value is None:
+        shown = "—"
+    else:
+        is_number = isinstance(value, int | float)
+        shown = texts.number(value, 2, short=True) if is_number else str(value)
+    return texts("explain.set", name=texts.choose(about.label), value=shown)

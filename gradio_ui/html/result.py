@@ -49,12 +49,15 @@ def prediction_card(
     pupil: Mapping[str, Any],
     prediction: Mapping[str, Any],
     *,
+    name: str = "",
     outdated: bool = False,
 ) -> str:
     """Return the answer of ``POST /predict``, or of ``POST /explain``, as a card.
 
     Parameters
     ----------
+    name
+        What the reader calls the pupil, or "".
     outdated
         Whether the entries beside the card have changed since; the page marks the card.
     """
@@ -77,6 +80,7 @@ def prediction_card(
         made += [" · ", local_time(texts, str(prediction["timestamp"]))]
     return element(
         "section",
+        element("h2", name) if name else "",
         element(
             "p",
             expected,

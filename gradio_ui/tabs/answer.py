@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -10,7 +10,7 @@ import gradio as gr
 from gradio_ui.api_client import ApiClient
 from gradio_ui.html import explanation as html
 from gradio_ui.html import result
-from gradio_ui.tabs.base import Updates, add_part
+from gradio_ui.tabs.base import Tab, Updates, add_part
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import ShownPupil
 from student_success.domain.students import FEATURES, Feature
@@ -50,6 +50,12 @@ class PupilAnswer:
         self.inputs = list(self.controls.values())
         self.outputs = [self.card, self.reasons, self.what_if, self.changed, *self.inputs]
 
+    def bind(self, tab: Tab, imagine: Callable[..., Updates]) -> None:
+        """Let each control ask `imagine` for the estimate with its new value."""
+        shown = [tab.notice, self.changed]
+        for control in self.inputs:
+            tab.bind(control.input, imagine, self.inputs, shown, trigger_mode="always_last")
+
     def clear(self, card: str | None = None) -> Updates:
         """Show no pupil; `card` stands in place of the invitation."""
         return {
@@ -61,7 +67,9 @@ class PupilAnswer:
 
     def show(self, shown: ShownPupil, *, outdated: bool = False) -> Updates:
         """Show the estimate, and its reasons as far as they have been read."""
-        card = result.prediction_card(self._texts, shown.body, shown.prediction, outdated=outdated)
+        card = result.prediction_card(
+            self._texts, shown.body, shown.prediction, name=shown.name, outdated=outdated
+        )
         updates = self.clear(card)
         if shown.explanation is not None:
             updates[self.reasons] = html.reasons(self._texts, shown.explanation)

@@ -60,12 +60,15 @@ class Tab:
         raise NotImplementedError
 
     def restore(self, request: gr.Request) -> Updates:
-        """Show a visit again that began on the page in the other language."""
+        """Show a visit again that an earlier page of the same browser tab began."""
         del request
         return {}
 
     def bind_selection(self, event: Any) -> None:
         """Bind what happens when the reader turns to this tab."""
+
+    def bind_opening(self, event: Any) -> None:
+        """Bind what happens after the page was opened and `restore` has shown it."""
 
     def describe_error(self, error: Exception) -> str:
         """Return a message for the reader about an error."""
@@ -162,6 +165,12 @@ def describe_error(texts: Texts, error: Exception) -> str:
     place = "".join(traceback.format_tb(error.__traceback__))
     logger.error("callback_failed: %s\n%s", type(error).__name__, place)
     return note("bad", texts("error.unexpected"))
+
+
+def reveal(event: Any, elem_id: str) -> Any:
+    """After an event, bring an element into the window, or the first invalid field before it."""
+    script = f"() => window.studentSuccess.reveal('{elem_id}')"
+    return event.then(None, js=script, api_visibility="private")
 
 
 def add_part(title: str, explanation: str = "") -> None:

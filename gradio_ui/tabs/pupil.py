@@ -9,7 +9,7 @@ import gradio as gr
 
 from gradio_ui.html import result
 from gradio_ui.tabs.answer import PupilAnswer
-from gradio_ui.tabs.base import Tab, Updates, report_errors, small_button
+from gradio_ui.tabs.base import Tab, Updates, report_errors, reveal, small_button
 from gradio_ui.tabs.pupil_form import GRADES, KNOWN, PupilForm, read_form
 from gradio_ui.visitor_state import ShownPupil
 
@@ -47,18 +47,13 @@ class PupilTab(Tab):
         # The page itself notices what is typed, pasted or ticked; a list tells only Gradio.
         lists = [field.input for field in form.inputs if isinstance(field, gr.Dropdown)]
         gr.on(lists, None, js="() => window.studentSuccess.outdate()", api_visibility="private")
-        for control in self.answer.inputs:
-            shown = [self.notice, self.answer.changed]
-            inputs = self.answer.inputs
-            self.bind(control.input, self.imagine, inputs, shown, trigger_mode="always_last")
+        self.answer.bind(self, self.imagine)
 
     def _bind_prediction(
         self, event: Any, name: str | None = None, explain: str | None = None
     ) -> None:
         predicted = self.bind(event, self.predict, self.form.inputs, name=name)
-        shown = predicted.then(
-            None, js="() => window.studentSuccess.reveal('answer')", api_visibility="private"
-        )
+        shown = reveal(predicted, "answer")
         outputs = [self.notice, *self.answer.outputs]
         self.bind(shown.then, self.explain, outputs=outputs, name=explain)
 

@@ -98,10 +98,10 @@
   const reveal = (id) => {
     const bad = document.querySelector(".field.bad input, .field.bad textarea");
     const answer = document.getElementById(id);
-    answer.classList.remove("stale");
-    answer.querySelector(".outdated").textContent = "";
-    if (bad && bad.closest("#form")) { bad.focus(); bad.scrollIntoView({ block: "center" }); }
-    else if (window.innerWidth <= 900) answer.scrollIntoView({ block: "start" });
+    const mark = answer.querySelector(".outdated");
+    if (mark) { mark.textContent = ""; answer.classList.remove("stale"); }
+    if (id === "answer" && bad && bad.closest("#form")) { bad.focus(); bad.scrollIntoView({ block: "center" }); }
+    else if (window.innerWidth <= 900 || !answer.matches(".side")) answer.scrollIntoView({ block: "start" });
     else answer.scrollTop = 0;
   };
   Object.assign(window.studentSuccess, { opened, start, outdate, reveal });

@@ -20,8 +20,8 @@ from gradio_ui.visitor_state import OtherBrowserError
 POLL_SECONDS = 4.0
 """How often an open page checks whether the API is available."""
 _TABS: dict[str, type[Tab]] = {
-    "pupil": PupilTab,
     "class": ClassListTab,
+    "pupil": PupilTab,
     "history": HistoryTab,
     "models": ModelsTab,
     "monitor": MonitoringTab,

@@ -25,7 +25,8 @@ FLAGS = (
 )
 LOCALES = {"fr": "fr-FR", "en": "en-GB"}
 Open = Callable[..., Any]
-"""Open a page: language, and optionally url, width, scheme."""
+"""Open a page: language, and optionally url, width, scheme, tab."""
+TABS = ("pupil", "class", "history", "models", "monitor")
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +88,12 @@ def visit(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Open]:
         page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
 
     def open_page(
-        language: str, url: str | None = None, *, width: int = 1280, scheme: str = "light"
+        language: str,
+        url: str | None = None,
+        *,
+        width: int = 1280,
+        scheme: str = "light",
+        tab: str = "pupil",
     ) -> Any:
         server: UiServer | None = None if url else request.getfixturevalue("ui")
         home = url or (server.url if server else "")
@@ -102,7 +108,7 @@ def visit(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Open]:
         page = context.new_page()
         page.set_default_timeout(12_000)
         watch(page, home)
-        page.goto(f"{home}/")
+        page.goto(f"{home}/#{tab}" if tab else f"{home}/")
         ready(page)
         return page
 
@@ -117,14 +123,13 @@ def visit(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Open]:
 
 def ready(page: Any) -> None:
     """Wait until the page answers clicks."""
-    page.wait_for_selector("#predict")
     page.wait_for_selector("html[data-ready]")
 
 
 def open_tab(page: Any, number: int) -> None:
-    """Open a tab by its position, from 0."""
+    """Open a tab by its position in `TABS`."""
     page.evaluate("window.scrollTo(0, 0)")
-    page.locator("[role=tab]").nth(number).click()
+    page.click(f"#tab-{TABS[number]}-button")
 
 
 def predict_example(page: Any) -> None:

@@ -8,7 +8,7 @@ from openpyxl import load_workbook
 
 from gradio_ui.texts import Language, Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES
-from tests.browser.conftest import Open, open_tab
+from tests.browser.conftest import Open, in_window, open_tab, see
 
 pytestmark = pytest.mark.browser
 
@@ -43,10 +43,10 @@ def test_class_list_is_checked_predicted_filtered_and_saved(
     page.wait_for_selector("#ranking table")
     assert page.locator("#ranking tbody tr").count() == 50
     assert texts("class.scored", count=59) in page.locator("#tab-class").inner_text()
-    page.click(f"#filter >> text={texts('filter.fail')}")
+    page.click("#filter input[value=act]")
     page.wait_for_function("document.querySelectorAll('#ranking tbody tr').length < 50")
     shown = page.locator("#ranking").inner_text()
-    assert texts("rank.pass") not in shown.replace(texts("rank.probability"), "")
+    assert texts("priority.none") not in shown
     page.fill("#search textarea, #search input", "P004")
     page.wait_for_function("document.querySelectorAll('#ranking tbody tr').length === 1")
 
@@ -76,7 +76,7 @@ def test_template_is_a_valid_class_list(visit: Open, tmp_path: Path) -> None:
         download.value.save_as(saved)
         page.set_input_files("#upload input", saved)
         page.wait_for_selector(f"text={saved.name}")
-        page.wait_for_selector(f"text={texts('class.score', count=2)}")
+        page.wait_for_selector(f"text={texts.count('class.score', 2)}")
 
 
 def test_unreadable_file_is_explained(visit: Open, tmp_path: Path) -> None:
@@ -97,8 +97,86 @@ def test_ten_thousand_pupils_are_predicted(visit: Open, tmp_path: Path) -> None:
     page, texts = visit("en"), Texts("en")
     open_tab(page, 1)
     page.set_input_files("#upload input", _list(tmp_path / "many.csv", 10_000))
-    page.wait_for_selector(f"text={texts('class.score', count='10,000')}")
+    page.wait_for_selector(f"text={texts.count('class.score', 10_000)}")
     page.click("#score")
     page.wait_for_selector("progress")
     page.wait_for_selector(f"text={texts('class.scored', count='10,000')}", timeout=90_000)
     assert page.locator("#ranking tbody tr").count() == 50
+
+
+def test_class_tab_comes_first_and_shows_an_example_with_one_click(
+    visit: Open, language: Language
+) -> None:
+    page, texts = visit(language, tab=""), Texts(language)
+    assert in_window(page, "#upload .drop")
+    page.click("#example-class")
+    page.wait_for_selector("#ranking tbody tr", timeout=60_000)
+    see(page, "#ranking tbody tr:first-child")
+    assert "…" not in page.locator("#ranking [data-cell=reason]").all_inner_texts()
+    # Nothing of the made-up class is stored.
+    open_tab(page, 2)
+    page.wait_for_selector(f"text={texts('history.empty')}")
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_row_opens_its_pupil_in_the_window(visit: Open, width: int) -> None:
+    page, texts = visit("fr", width=width, tab="class"), Texts("fr")
+    page.click("#example-class")
+    page.wait_for_selector("#ranking tbody tr", timeout=60_000)
+    name = page.locator("#ranking tbody tr:nth-child(2) button").inner_text()
+    page.click("#ranking tbody tr:nth-child(2) [data-cell=priority]")
+    page.wait_for_selector("#class-answer .reasons")
+    assert name in page.locator("#class-answer .answer").inner_text()
+    assert page.locator("#ranking tr[aria-current]").count() == 1
+    see(page, "#class-answer .verdict")
+    see(page, "#class-answer svg.scale")
+    assert texts("explain.what_if") in page.locator("#class-answer").inner_text()
+    page.locator("#what-if-class-studytime label").last.click()
+    see(page, "#class-answer .changed")
+    if width == 400:
+        tall = page.evaluate("document.querySelector('#ranking tbody tr').offsetHeight")
+        # Thirty pupils take less than three and a half thousand pixels.
+        assert tall < 115
+
+
+def test_titles_sort_the_class(visit: Open, language: Language) -> None:
+    page = visit(language, tab="class")
+    page.click("#example-class")
+    page.wait_for_selector("#ranking tbody tr", timeout=60_000)
+    names = "#ranking tbody [data-cell=pupil] button"
+    ranked = page.locator(names).all_inner_texts()
+    page.focus("#ranking [data-sort=pupil]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ranking th[aria-sort=ascending] [data-sort=pupil]")
+    assert page.locator(names).all_inner_texts() == sorted(ranked)
+    page.click("#ranking [data-sort=pupil]")
+    page.wait_for_selector("#ranking th[aria-sort=descending] [data-sort=pupil]")
+    assert page.locator(names).all_inner_texts() == sorted(ranked, reverse=True)
+
+
+def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
+    page = visit("en", width=760, tab="class")
+    page.click("#example-class")
+    page.wait_for_selector("#ranking tbody tr", timeout=60_000)
+    page.emulate_media(media="print")
+    for control in ("#upload", "#language", "#filter", "#save-csv"):
+        assert not page.is_visible(control), control
+    overflow = page.evaluate(
+        "[...document.querySelectorAll('#ranking td')].filter((cell) => {"
+        " const box = cell.getBoundingClientRect();"
+        " return box.right > innerWidth + 1 || cell.scrollWidth > cell.clientWidth + 1; }).length"
+    )
+    assert overflow == 0
+
+
+def test_scoring_survives_a_lost_connection(visit: Open, tmp_path: Path) -> None:
+    page, texts = visit("fr", tab="class"), Texts("fr")
+    page.set_input_files("#upload input", _list(tmp_path / "many.csv", 4000))
+    page.click("#score")
+    page.wait_for_selector("#class-progress progress")
+    page.context.set_offline(True)
+    page.wait_for_selector(f"text={texts('lost.text')}", timeout=20_000)
+    page.context.set_offline(False)
+    scored = texts("class.scored", count=texts.number(4000, 0))
+    page.wait_for_selector("#ranking tbody tr", timeout=90_000)
+    assert scored in page.locator("#tab-class").inner_text() or page.is_visible("#class-overview")

@@ -19,7 +19,7 @@ ANSWER_SECONDS = 0.3
 
 def test_predict_shows_prediction(visit: Open, language: Language) -> None:
     page, texts = visit(language), Texts(language)
-    assert page.url.endswith(f"/{language}/")
+    assert page.url.endswith(f"/{language}/#pupil")
     assert page.locator("html").get_attribute("lang") == language
     predict_example(page)
     answer = page.locator("#answer").inner_text()
@@ -129,7 +129,7 @@ def test_language_switch_keeps_the_visit(visit: Open) -> None:
     predict_example(page)
     page.fill("#field-absences textarea", "7")
     page.click("#language")
-    page.wait_for_url("**/en/")
+    page.wait_for_url("**/en/#pupil")
     ready(page)
     page.wait_for_selector("#answer svg.scale")
     assert Texts("en")("result.pass") in page.locator("#answer").inner_text()

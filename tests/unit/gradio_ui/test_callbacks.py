@@ -11,6 +11,7 @@ import pytest
 from gradio_client import Client
 
 from gradio_ui.html.class_list import FILTERS
+from gradio_ui.html.labels import PRIORITIES
 from gradio_ui.tabs.pupil_form import GROUPS
 from gradio_ui.texts import Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES
@@ -138,7 +139,7 @@ def test_score_class_ranks_filters_and_saves_ten_thousand_pupils(
         for kind in FILTERS
     }
     assert len(kinds["all"]) == 10_001
-    assert len(kinds["pass"]) + len(kinds["fail"]) == 10_002
+    assert sum(len(kinds[kind]) for kind in PRIORITIES) == 10_003
     grades = [float(row[6]) for row in kinds["all"][1:]]
     assert grades == sorted(grades)
     assert len(_texts(client.predict("all", "P-00042", "0", api_name="/show_class"))) < 20_000

@@ -154,7 +154,9 @@ def test_html_escapes_text_of_people_and_of_the_api(texts: Texts) -> None:
     version = {"version": ATTACK, "best_model": ATTACK, "dataset": {"name": ATTACK}}
     pieces = [
         table(texts, ATTACK, [ATTACK], [[ATTACK]]),
-        class_list.ranking(texts, [(1, _scored(ATTACK))], 0),
+        class_list.ranking(
+            texts, [(1, _scored(ATTACK))], reasons={0: ATTACK, 1: ATTACK, 2: ATTACK}
+        ),
         history_table(texts, [row]),
         explanation.reasons(
             texts,
@@ -182,9 +184,9 @@ def test_class_list_is_sorted_by_risk_and_filtered() -> None:
     failing = _scored("lost", pass_probability=0.1, decision="echec", predicted_G3=5.0)
     ranked = class_list.sort_by_risk([safe, failing])
     assert [scored.pupil.reference for scored in ranked] == ["lost", "safe"]
-    assert [rank for rank, _ in class_list.select(ranked, "pass", "")] == [2]
-    assert [rank for rank, _ in class_list.select(ranked, "fail", "")] == [1]
-    assert [rank for rank, _ in class_list.select(ranked, "at_risk", "")] == [1]
+    assert [rank for rank, _ in class_list.select(ranked, "none", "")] == [2]
+    assert [rank for rank, _ in class_list.select(ranked, "act", "")] == [1]
+    assert [rank for rank, _ in class_list.select(ranked, "watch", "")] == []
     assert [rank for rank, _ in class_list.select(ranked, "all", "SAF")] == [2]
 
 
