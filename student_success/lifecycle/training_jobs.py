@@ -16,6 +16,7 @@ from student_success.core.clock import now_us
 from student_success.core.errors import (
     BusyError,
     DatabaseUnavailableError,
+    InvalidInputError,
     StudentSuccessError,
     TrainingFailedError,
 )
@@ -66,7 +67,15 @@ class TrainingJobs:
         ------
         BusyError
             If a training or a promotion is under way.
+        InvalidInputError
+            If the budget is longer than the time limit of a training.
         """
+        limit = self._settings.train_timeout_seconds
+        if request.budget_seconds is not None and request.budget_seconds > limit:
+            raise InvalidInputError(
+                f"No training was started: the budget must be at most {limit:g} seconds, the time "
+                "limit of a training (TRAIN_TIMEOUT_SECONDS)."
+            )
         job_id = uuid.uuid4().hex
         lock = await asyncio.to_thread(self._begin, job_id)
         task = asyncio.create_task(self._run(job_id, request, champion, lock))

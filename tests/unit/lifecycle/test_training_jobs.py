@@ -16,6 +16,7 @@ from student_success.core import subprocesses
 from student_success.core.errors import (
     BusyError,
     DatasetError,
+    InvalidInputError,
     NotFoundError,
     StudentSuccessError,
     TrainingFailedError,
@@ -127,6 +128,16 @@ def test_failure_is_told_and_recorded_and_frees_the_lock(
     assert job["finished_at"] is not None
     child(succeed)
     asyncio.run(train(jobs))
+
+
+def test_training_is_refused_with_a_budget_above_the_time_limit(
+    jobs: TrainingJobs, child: Any
+) -> None:
+    asked = child(None)
+    request = TrainRequest(budget_seconds=Settings().train_timeout_seconds + 1)
+    with pytest.raises(InvalidInputError, match="No training was started"):
+        asyncio.run(jobs.start(request, champion=None))
+    assert asked == []
 
 
 def test_second_training_is_refused_while_one_runs(jobs: TrainingJobs, child: Any) -> None:
