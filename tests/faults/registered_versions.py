@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from student_success.core.settings import ROOT, Settings
-from student_success.domain.students import FEATURE_NAMES, TARGET, StudentFeatures
+from student_success.domain.students import FEATURE_NAMES, PREDICTED, TARGET, StudentFeatures
 from student_success.model.artefact import verify
 from student_success.model.predictor import Predictor
 from student_success.registry import mlflow_client
@@ -72,7 +72,8 @@ def write_smoke(serving: Path) -> None:
     smoke = json.loads((serving / "smoke.json").read_text("utf-8"))
     for case in smoke["cases"]:
         prediction = predictor.predict(StudentFeatures.model_validate(case["student"]))
-        case["expected"] |= {key: getattr(prediction, key) for key in case["expected"]}
+        values = prediction._asdict() | {PREDICTED: prediction.grade}
+        case["expected"] = {key: values[key] for key in case["expected"]}
     (serving / "smoke.json").write_text(json.dumps(smoke), "utf-8")
     write_manifest(serving)
 
