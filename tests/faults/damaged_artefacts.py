@@ -122,9 +122,10 @@ def runs_for_ever(folder: Path) -> None:
 
 
 def trees_in_a_circle(folder: Path) -> None:
-    """Make the root of the first tree its own child."""
+    """Make the first branch its own child."""
     model, attributes = _nodes(folder)
-    attributes["nodes_truenodeids"].ints[0] = 0
+    at = list(attributes["nodes_modes"].strings).index(b"BRANCH_LEQ")
+    attributes["nodes_truenodeids"].ints[at] = attributes["nodes_nodeids"].ints[at]
     _replace(folder, model.SerializeToString())
 
 
