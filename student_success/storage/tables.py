@@ -25,6 +25,8 @@ from sqlalchemy import (
 metadata = MetaData()
 # SQLite gives its 64-bit row id only to a column declared INTEGER.
 _Id = BigInteger().with_variant(Integer, "sqlite")
+# SQLite keeps a fraction in a column of whole numbers too, so migration 0005 leaves its columns.
+_Grade = Float().with_variant(SmallInteger, "sqlite")
 
 inference_logs = Table(
     "inference_logs",
@@ -38,9 +40,9 @@ inference_logs = Table(
     Column("predicted_grade", Float, nullable=False),
     Column("decision", String(16), nullable=False),
     Column("pass_probability", Float, nullable=False),
-    Column("interval_low", Float, nullable=False),
-    Column("interval_high", Float, nullable=False),
-    Column("horizon", String(200), nullable=False),
+    Column("interval_low", _Grade, nullable=False),
+    Column("interval_high", _Grade, nullable=False),
+    Column("horizon", String(200).with_variant(String(8), "sqlite"), nullable=False),
     Column("at_risk", Boolean, nullable=False),
     Column("model_version", String(20), nullable=False),
     # Rows of before this column were all computed at this level.
@@ -63,7 +65,7 @@ outcomes = Table(
     metadata,
     Column("prediction_id", String(32), primary_key=True),
     Column("session_id", String(128), nullable=False, index=True),
-    Column("actual_grade", Float, nullable=False),
+    Column("actual_grade", _Grade, nullable=False),
     Column("created_us", BigInteger, nullable=False, index=True),
 )
 

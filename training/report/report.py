@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET
-from training.data.dataset import Dataset, load
+from training.data.dataset import Dataset, hide_unrecorded, load
 from training.data.shipped import require_shipped_profile
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.fairness import MEASURES
@@ -59,7 +59,7 @@ def write(settings: Settings, folder: Path, *, uci: Path | None, quick: bool) ->
     data = load(settings)
     if data.synthetic and not quick:
         raise DatasetError("The report is about real pupils, and there is only the sample.")
-    frame = data.frame[list(FEATURE_NAMES)]
+    frame = hide_unrecorded(data.frame)[list(FEATURE_NAMES)]
     target = data.frame[TARGET].to_numpy(dtype=np.float64)
     repeats, runs = (1, 1) if quick else (REPEATS, RUNS)
     search = partial(
@@ -118,11 +118,9 @@ def _lines(
     for horizon in map(str, HORIZONS[::-1]):
         lines += [*_horizon(nested, horizon), ""]
     lines += [
-        "## What was asked for",
+        "## MAE of those who finished and of those who left",
         "",
-        *_aims(evidence),
-        "",
-        *narrative.HARDEST,
+        *_apart(nested),
         "",
         "## Families, same folds",
         "",
@@ -167,16 +165,20 @@ def _horizon(nested: Evaluation, horizon: str) -> list[str]:
     ]
 
 
-def _aims(evidence: Mapping[str, Any]) -> list[str]:
-    lines = ["| | asked | reached |", "|---|--:|--:|"]
-    for horizon, measure, wanted, at_most in narrative.AIMS:
-        value = evidence["horizons"][str(horizon)][CANDIDATE][measure]["mean"]
-        good = value <= wanted if at_most else value >= wanted
-        sign = "≤" if at_most else "≥"
-        mark = "" if good else " (missed)"
-        lines.append(
-            f"| {horizon}: {MEASURE_NAMES[measure]} | {sign} {wanted} | {value:.3f}{mark} |"
-        )
+def _apart(nested: Evaluation) -> list[str]:
+    """Return the errors of those who finished and of those who left."""
+    lines = ["| known | pupils | this model | rule of thumb |", "|---|---|--:|--:|"]
+    for horizon in map(str, HORIZONS[::-1]):
+        parts = [part for part in nested.held_out if part.horizon == horizon]
+        actual = np.concatenate([part.actual for part in parts])
+        for label, chosen in (("finished", actual > 0), ("left", actual == 0)):
+            errors = [
+                np.abs(np.concatenate([p.calibrated[name].grade for p in parts]) - actual)[chosen]
+                for name in (CANDIDATE, BASELINE)
+            ]
+            lines.append(
+                f"| {horizon} | {label} | {errors[0].mean():.3f} | {errors[1].mean():.3f} |"
+            )
     return lines
 
 

@@ -50,7 +50,7 @@ def test_error_is_printed_without_a_traceback(tmp_path: Path) -> None:
     )
     assert run.returncode == 2
     assert run.stdout == ""
-    assert run.stderr == "Error: The data file student-mat.csv does not exist.\n"
+    assert run.stderr == "Error: The file student-mat.csv does not exist.\n"
 
 
 def test_error_lists_every_bad_cell(
