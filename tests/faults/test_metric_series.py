@@ -47,7 +47,6 @@ def bother(server: Server, mark: str) -> int:
         "Idempotency-Key": mark,
         "User-Agent": mark,
         "X-Forwarded-For": f"10.0.0.{len(mark)}",
-        "Host": f"{mark}.example",
         mark: mark,
     }
     # Any of these methods, and these statuses, may be the first of its kind.
