@@ -140,9 +140,8 @@ class PupilForm:
         self._help[feature.name] = texts.choose(about.help)
         choices = [(texts.choose(text), value) for value, text in (about.choices or {}).items()]
         is_radio = about.choices is not None and len(choices) <= _MAX_RADIO_CHOICES
-        common = self._common(
-            feature.name, texts.choose(about.label), *(["pills"] if is_radio else [])
-        )
+        css = ["number"] if about.choices is None else ["pills"] if is_radio else []
+        common = self._common(feature.name, texts.choose(about.label), *css)
         common["info"] = self._help[feature.name]
         if about.choices is None:
             field = gr.Textbox(

@@ -10,11 +10,9 @@
     } catch (error) { /* An old browser shows Gradio's texts in its own language. */ }
   }
   // Number fields open the number keys on a phone. A decimal comma is accepted as well.
-  const numeric = ["age", "failures", "absences", "G1", "G2"];
   const labelFields = () => {
-    for (const name of numeric) {
-      const input = document.querySelector(`#field-${name} input, #field-${name} textarea`);
-      if (input && input.inputMode !== "decimal") input.inputMode = "decimal";
+    for (const input of document.querySelectorAll(".field.number input, .field.number textarea")) {
+      if (input.inputMode !== "decimal") input.inputMode = "decimal";
     }
     for (const field of document.querySelectorAll(".field, fieldset")) {
       const label = field.querySelector("[data-testid='block-info']");
@@ -83,7 +81,6 @@
   const opened = () => ({ code, known: remembered !== null });
   const start = () => {
     showTab();
-    if (document.querySelector("#answer [data-outdated]")) outdate();
     document.documentElement.dataset.ready = "yes";
   };
   // An answer beside entries that have changed since is marked at once.
@@ -92,14 +89,13 @@
     const mark = answer?.querySelector(".outdated");
     if (!mark || !answer.querySelector(".answer:not(.empty)")) return;
     mark.textContent = mark.dataset.text;
-    answer.classList.add("stale");
   };
   // The first invalid field, or the answer, is brought into the window.
   const reveal = (id) => {
     const bad = document.querySelector(".field.bad input, .field.bad textarea");
     const answer = document.getElementById(id);
     const mark = answer.querySelector(".outdated");
-    if (mark) { mark.textContent = ""; answer.classList.remove("stale"); }
+    if (mark) mark.textContent = "";
     if (id === "answer" && bad && bad.closest("#form")) { bad.focus(); bad.scrollIntoView({ block: "center" }); }
     else if (window.innerWidth <= 900 || !answer.matches(".side")) answer.scrollIntoView({ block: "start" });
     else answer.scrollTop = 0;
@@ -108,6 +104,14 @@
   document.addEventListener("input", (event) => {
     if (event.target.closest("#form .field")) outdate();
   });
+  // After a reload the server says that the entries have changed since. Gradio draws a tab when it
+  // is first shown, so the answer may come later than the page.
+  const markRestored = () => {
+    const restored = document.querySelector("#answer [data-outdated]");
+    if (!restored) return;
+    delete restored.dataset.outdated;
+    outdate();
+  };
   // Gradio writes this message in English only.
   const translateToasts = () => {
     for (const text of document.querySelectorAll("[data-testid='toast-text']")) {
@@ -120,7 +124,7 @@
   const schedule = () => {
     if (scheduled) return;
     scheduled = true;
-    requestAnimationFrame(() => { scheduled = false; labelFields(); localiseTimes(); translateToasts(); });
+    requestAnimationFrame(() => { scheduled = false; labelFields(); localiseTimes(); translateToasts(); markRestored(); });
   };
   document.addEventListener("DOMContentLoaded", () => {
     new MutationObserver(schedule).observe(document.body, {

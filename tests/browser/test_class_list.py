@@ -171,12 +171,12 @@ def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
 
 def test_scoring_survives_a_lost_connection(visit: Open, tmp_path: Path) -> None:
     page, texts = visit("fr", tab="class"), Texts("fr")
-    page.set_input_files("#upload input", _list(tmp_path / "many.csv", 4000))
+    page.set_input_files("#upload input", _list(tmp_path / "many.csv", 10_000))
     page.click("#score")
     page.wait_for_selector("#class-progress progress")
     page.context.set_offline(True)
     page.wait_for_selector(f"text={texts('lost.text')}", timeout=20_000)
     page.context.set_offline(False)
-    scored = texts("class.scored", count=texts.number(4000, 0))
+    scored = texts("class.scored", count=texts.number(10_000, 0))
     page.wait_for_selector("#ranking tbody tr", timeout=90_000)
     assert scored in page.locator("#tab-class").inner_text() or page.is_visible("#class-overview")

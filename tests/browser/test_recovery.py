@@ -44,7 +44,7 @@ def test_tabs_have_addresses_that_reload_and_back_follow(visit: Open, language: 
     page.go_back()
     page.wait_for_selector("#predict")
     assert page.url == start
-    page.goto(f"{start}#monitor")
+    page.goto(f"{start.split('#')[0]}#monitor")
     page.wait_for_selector("#health dl")
 
 
