@@ -149,8 +149,8 @@ def make_layout(
     Raises
     ------
     DatasetError
-        If a column occurs twice or a required one is missing, or if grades may be left out and
-        nobody said that they shall be.
+        If a column occurs twice or a required one is missing, or if grades would be
+        left out without a choice that allows it.
     """
     columns = find_columns(titles, pupil_columns(), choices=choices)
     problems = [str(problem) for problem in (*columns.problems, *columns.questions)]

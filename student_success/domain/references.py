@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
-"""Characters that nobody sees: byte order marks, joiners, soft hyphens, directions."""
+"""Characters without a visible form: byte order marks, joiners, soft hyphens, directions."""
 
 
 def normalise_reference(reference: str) -> str:

@@ -42,7 +42,7 @@ _lock = threading.Lock()
 
 
 def file_id(path: str) -> FileId | None:
-    """Return the file with this path, or None if there is none."""
+    """Return the identity of a file, or None if the path does not exist."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -51,7 +51,7 @@ def file_id(path: str) -> FileId | None:
 
 
 def database_file(url: str) -> FileId | None:
-    """Return the file of the database; None if there is none, or if it is not an SQLite file."""
+    """Return the identity of an SQLite file; None without a file, or for another database."""
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     return file_id(parsed.database) if sqlite and parsed.database else None

@@ -174,8 +174,8 @@ def require_suitable(dataset: Dataset) -> Dataset:
 def hide_unrecorded(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the pupils without what is not recorded of those who did not finish.
 
-    Such a value tells that somebody left, which nobody knows beforehand. The columns are those of
-    ``unrecorded_when_not_finished`` in the profile.
+    A model would learn from such a value who left, and the value is another one when a prediction
+    is made. The columns are those of ``unrecorded_when_not_finished`` in the profile.
     """
     columns = list(PROFILE.training.unrecorded_when_not_finished)
     if GRADE.not_finished is None or not columns:

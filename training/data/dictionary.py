@@ -63,9 +63,9 @@ duplicates of a pupil are dropped, columns are put in another order.
 
 The sample holds no row of that data. It was drawn from aggregates measured on it: how often each
 value occurs, rank correlations, and how grades move from one period to the next
-(`training/data/sample_tables.py`). One thing differs on purpose: in the real data nobody who left
-the course has an absence on record, and in the sample they have absences like everybody. A model
-trained on it says so wherever it answers; use it to learn the application, not to judge pupils.
+(`training/data/sample_tables.py`). One thing differs on purpose. In the real data no pupil who left
+the course has an absence on record. In the sample those pupils have absences like the others. A
+model trained on it says so in its answers; use it to learn the application, not to judge pupils.
 """
 
 

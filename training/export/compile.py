@@ -23,7 +23,7 @@ from training.export.onnx_writer import Nodes
 
 CHANGE, LEAVES = range(TwoParts.outputs)
 _NEVER = -800.0
-"""Logit of leaving where nobody left."""
+"""Logit of the chance of leaving, where every training pupil finished."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,18 @@ OPENING = (
     "",
     "## What was wrong before",
     "",
-    "Up to the first release the model read a sign that nobody has in use. In the published "
-    "data all 46 pupils with a final grade of 0, who left the course, have no absences on "
-    "record, and of the 452 pupils with any absence none has a 0. The forests learnt that no "
-    "absences mean leaving. In September, when nobody has an absence yet, they predicted the "
-    "whole school up to 1.7 grades too low. Their figures on held-out pupils (MAE 0.811, "
-    "1.492 and 2.691; CRPS 0.586, 1.025 and 1.866 with both grades, with the first, with "
-    "none) contained that sign. On pupils who leave with ordinary absences they were worse "
-    "than the rule of thumb.",
+    "The models of the first release learnt from a value that is another one when a "
+    "prediction is made. In the published data all 46 pupils with a final grade of 0, who "
+    "left the course, have no absences on record, and of the 452 pupils with any absence none "
+    "has a 0. So the models took a pupil without absences for one who leaves. At the start of "
+    "a school year, when all pupils have no absences, they predicted up to 1.7 grades too low "
+    "for the whole school. Their figures on held-out pupils (MAE 0.811, 1.492 and 2.691; CRPS "
+    "0.586, 1.025 and 1.866 with both grades, with the first, with none) were too good for "
+    "the same reason. On pupils who leave with ordinary absences they were worse than the "
+    "rule of thumb.",
     "",
-    "Here, in training and in every figure, the absences of pupils who left count as unknown. "
-    "The figures are worse than before, and those one can expect.",
+    "In training and in every figure below, the absences of pupils who left count as unknown. "
+    "The figures are worse than before. They are the ones to expect in use.",
     "",
     "## The model",
     "",
@@ -43,6 +44,6 @@ TRIED = (
 )
 
 PUBLISHED = (
-    "Here the absences are taken as recorded, as the study did, so these figures contain the "
-    "sign described at the top. They are for comparison only.",
+    "Here the absences are as recorded, as in the study. These figures are too good for the "
+    "reason above, and for comparison only.",
 )
