@@ -113,6 +113,11 @@ class Period(_Part):
     maximum: float | None = None
     also: tuple[str, ...] = ()
 
+    @property
+    def same_scale(self) -> bool:
+        """Whether its grades are on the scale of the final grade."""
+        return self.minimum is None
+
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
         if (self.minimum is None) != (self.maximum is None):
@@ -259,10 +264,7 @@ class Profile(_Part):
         )
 
     def differences(self, other: Profile) -> list[str]:
-        """Return in words what keeps a model of one profile from serving the other; texts do not.
-
-        The sentences say what `other` has in place of this profile's.
-        """
+        """Return in words how `other` differs, so that a model of one cannot serve the other."""
         ours, theirs = self._identity(), other._identity()
         return [
             f"{name} is {theirs.get(name, 'absent')}, not {ours.get(name, 'absent')}"

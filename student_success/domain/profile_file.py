@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
+from student_success.core.settings import SHIPPED_PROFILE
 from student_success.domain.profile import Profile
 
 MAX_BYTES = 1 << 20
@@ -42,6 +44,12 @@ def read_profile(path: Path) -> Profile:
             f"{name} is not a usable profile:\n" + "\n".join(problems),
             details=[{"problem": problem} for problem in problems],
         ) from error
+
+
+@cache
+def shipped_profile() -> Profile:
+    """Return the profile that ships."""
+    return read_profile(SHIPPED_PROFILE)
 
 
 def _problem(name: str, text: str, error: Any) -> str:

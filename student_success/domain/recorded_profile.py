@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from student_success.core.errors import ArtefactError, ConfigurationError, ProfileMismatchError
-from student_success.core.settings import SHIPPED_PROFILE
 from student_success.domain.profile import Profile
-from student_success.domain.profile_file import read_profile
+from student_success.domain.profile_file import shipped_profile
 from student_success.domain.students import PROFILE
 
 PROFILE_FILE = "profile.json"
@@ -99,14 +97,9 @@ def _recorded(folder: Path) -> Profile:
     try:
         return Profile.model_validate_json((folder / PROFILE_FILE).read_bytes())
     except FileNotFoundError:
-        return _shipped()
+        return shipped_profile()
     except (OSError, ValidationError) as error:
         raise ArtefactError(f"The file {PROFILE_FILE} in {folder.name} cannot be read.") from error
-
-
-@cache
-def _shipped() -> Profile:
-    return read_profile(SHIPPED_PROFILE)
 
 
 def _named(differences: list[str]) -> str:

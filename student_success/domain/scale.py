@@ -9,7 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Number = TypeVar("Number", float, "NDArray[np.float64]")
 
 MAX_GRADES = 1001
 _HUNDREDTHS = 100
@@ -67,8 +73,8 @@ class Scale:
         """Return whether the grade exists."""
         return self.minimum <= grade <= self.maximum and _is_whole(self.level(grade))
 
-    def level(self, grade: float) -> float:
-        """Return the level of a grade, also of one between two that exist."""
+    def level(self, grade: Number) -> Number:
+        """Return the level of a grade or of each of an array, also between two that exist."""
         if self.better == "higher":
             return (grade - self.minimum) / self.step
         return (self.maximum - grade) / self.step

@@ -151,7 +151,6 @@ def _feature(spec: FeatureSpec) -> Feature:
 
 
 def _period(spec: Period) -> Feature:
-    same_scale = spec.minimum is None
     return Feature(
         spec.column,
         "number",
@@ -161,7 +160,7 @@ def _period(spec: Period) -> Feature:
         high=GRADE_MAX if spec.maximum is None else spec.maximum,
         is_period=True,
         # Another scale may have another better end: nothing is declared for it.
-        monotone="raises" if same_scale else None,
+        monotone="raises" if spec.same_scale else None,
         also=spec.also,
     )
 

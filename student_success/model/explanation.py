@@ -155,19 +155,15 @@ class Explainer:
         trees, model = self._attribution(known), self._predictor.models[known]
         by_feature = np.zeros((len(FEATURES), model.reader.outputs))
         np.add.at(by_feature, self._owner, trees.shares(self._predictor.inputs(student)))
-        if model.last is None:
-            return model.reader.divide(
-                by_feature, trees.average, average_last=model.base, last=model.base
-            )[::2]
-        last = PERIODS[model.last]
-        average = self._serving["horizons"][HORIZONS[known]]["average"]["last"]
+        average_last = last = model.base
+        if model.last is not None:
+            average_last = float(self._serving["horizons"][HORIZONS[known]]["average"]["last"])
+            last = SCALE.level(student.__dict__[PERIODS[model.last]])
         shares, of_last, baseline = model.reader.divide(
-            by_feature,
-            trees.average,
-            average_last=float(average),
-            last=SCALE.level(student.__dict__[last]),
+            by_feature, trees.average, average_last=average_last, last=last
         )
-        shares[_FEATURE_AT[last]] += of_last
+        if model.last is not None:
+            shares[_FEATURE_AT[PERIODS[model.last]]] += of_last
         return shares, baseline
 
     def _what_if(self, student: StudentFeatures, predicted: float) -> list[WhatIf]:

@@ -86,10 +86,10 @@ class Encoder:
         self._pack = struct.Struct(f"{self._width}f").pack
         self._periods = slice(len(names) - len(PERIODS), len(names))
 
-    def one(self, student: StudentFeatures) -> tuple[Inputs, int, tuple[float | None, ...]]:
-        """Return the inputs of a pupil as a table of one row, how many grades are known, and they.
+    def one(self, student: StudentFeatures) -> tuple[Inputs, int, tuple[Any, ...]]:
+        """Return the inputs of a pupil as a table of one row, the number of known grades, and them.
 
-        The grades are those of the scales of their periods, not levels.
+        Each grade is on the scale of its period, None where not known.
         """
         values = self._pick(student.__dict__)
         row: list[float] = []
@@ -188,5 +188,5 @@ class Encoder:
             data[has, at] = np.searchsorted(self._trend_cuts, trend[has])
         levels = np.empty((rows, len(grades)))
         for number, column in enumerate(grades):
-            levels[:, number] = SCALE.level(column)  # type: ignore[arg-type]
+            levels[:, number] = SCALE.level(column)
         return Encoded(data, known, levels)

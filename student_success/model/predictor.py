@@ -151,8 +151,7 @@ class Predictor:
         """Predict one pupil's final grade."""
         data, known, grades = self._encoder.one(student)
         model = self.models[known]
-        # Its periods are known: `known` counts them.
-        last = model.base if model.last is None else SCALE.level(grades[model.last])  # type: ignore[arg-type]
+        last = model.base if model.last is None else SCALE.level(grades[model.last])
         raw = model.run(None, {"x": data})[0]
         level, cdf = model.reader.one(raw[0].tolist(), last)
         index = grid_index(level)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import cache
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import SHIPPED_PROFILE
-from student_success.domain.profile_file import read_profile
+from student_success.domain.profile_file import shipped_profile
 from student_success.domain.students import PROFILE
 
 
 @cache
 def is_shipped_profile() -> bool:
     """Return whether the profile describes the same columns and scale as the one that ships."""
-    return not PROFILE.differences(read_profile(SHIPPED_PROFILE))
+    return not PROFILE.differences(shipped_profile())
 
 
 def require_shipped_profile(result: str) -> None:

@@ -23,7 +23,7 @@ from student_success.domain.students import (
 
 Floats = NDArray[np.float64]
 
-SAME_SCALE = tuple(period.column for period in PROFILE.period if period.minimum is None)
+SAME_SCALE = tuple(period.column for period in PROFILE.period if period.same_scale)
 """Periods whose grades are on the scale of the final grade."""
 _DIRECTIONS = {"raises": 1, "lowers": -1, None: 0}
 
@@ -145,7 +145,6 @@ def last_known(rows: pd.DataFrame, *, base: float) -> Floats:
 
 def levels_of(grades: Floats) -> Floats:
     """Return the level of each grade, also of one between two that exist."""
-    levels = SCALE.level(grades)  # type: ignore[arg-type]
     # Steps such as 0.1 are no binary fractions.
-    rounded: Floats = np.asarray(levels, dtype=np.float64).round(6)
-    return rounded
+    levels: Floats = SCALE.level(grades).round(6)
+    return levels
