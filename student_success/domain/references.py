@@ -17,5 +17,18 @@ def normalise_reference(reference: str) -> str:
 
 
 def normalise_optional(reference: str | None) -> str | None:
-    """Return the one form of a reference, or None for none."""
-    return None if reference is None else normalise_reference(reference)
+    """Return the one form of a reference; None for none, or for blanks alone."""
+    return None if reference is None else normalise_reference(reference) or None
+
+
+def require_reference(reference: str) -> str:
+    """Return the one form of a reference.
+
+    Raises
+    ------
+    ValueError
+        If it has only blanks or invisible characters.
+    """
+    if not (normal := normalise_reference(reference)):
+        raise ValueError("the reference has no visible character")
+    return normal

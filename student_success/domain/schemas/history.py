@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, model_validator
 
 from student_success.domain.decision import Decision
-from student_success.domain.references import normalise_reference
+from student_success.domain.references import require_reference
 from student_success.domain.schemas.base import (
     BATCH_LIMIT,
     MAX_ID,
@@ -69,7 +69,7 @@ class _OfPupil(RequestBody):
         Annotated[
             str,
             Field(min_length=1, max_length=64, pattern=WITHOUT_NUL),
-            AfterValidator(normalise_reference),
+            AfterValidator(require_reference),
         ]
         | None
     ) = None
