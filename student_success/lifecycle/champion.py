@@ -193,7 +193,7 @@ class Champion:
             "another one. Train a version and promote it."
         )
         logger.warning("no_model_yet", extra={"reason": self.problem})
-        # It does serve what is deployed: nothing.
+        # Nothing is deployed, so this worker is not behind the others.
         self._worker_status.write(0)
 
     def _load(self, deployment: Deployment | None) -> Predictor:

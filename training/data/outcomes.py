@@ -88,7 +88,7 @@ def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> 
             logger.warning("outcome_not_learnt_from")
             continue
         if not SCALE.has(pupil.actual_grade):
-            # So have the grades that exist.
+            # The scale has changed since the grade was recorded.
             logger.warning("outcome_not_learnt_from")
             continue
         row = {name: getattr(student, name) for name in FEATURE_NAMES}

@@ -83,7 +83,7 @@ TEXTS: Mapping[str, Text] = {
         "Plusieurs feuilles contiennent des élèves : {sheets}. Choisissez-en une.",
         "Several sheets hold pupils: {sheets}. Choose one.",
     ),
-    # A column.
+    # Problems of one column.
     "twice": _both(
         "Cette colonne apparaît deux fois. Supprimez-en une.",
         "This column appears twice. Remove one of the two.",
@@ -108,7 +108,7 @@ TEXTS: Mapping[str, Text] = {
         "The file has no grade column ({columns}). Confirm that pupils are estimated without their "
         "grades.",
     ),
-    # Worth knowing.
+    # Remarks; the file is used as it is.
     "left_out": _both("Colonnes non utilisées : {columns}.", "Columns not used: {columns}."),
     "names_left_out": _both(
         "La colonne {columns} semble contenir des noms et n'est pas utilisée : le repère d'un "
