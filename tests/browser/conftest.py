@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.server import ROOT, Server, serving
+from tests.server import ADMIN_TOKEN, ROOT, Server, serving
 from tests.ui_server import UiServer, interface
 
 FLAGS = (
@@ -130,6 +130,22 @@ def open_tab(page: Any, number: int) -> None:
     """Open a tab by its position in `TABS`."""
     page.evaluate("window.scrollTo(0, 0)")
     page.click(f"#tab-{TABS[number]}-button")
+
+
+def open_models(page: Any) -> None:
+    """Open the tab of the models as an administrator."""
+    open_tab(page, 3)
+    page.fill("#token input", ADMIN_TOKEN)
+    page.click("#unlock")
+    page.wait_for_selector("#train")
+
+
+def start_training(page: Any) -> None:
+    """Start a short training in the tab of the models, and wait until it is shown."""
+    page.fill("#budget textarea, #budget input", "0,5")
+    page.fill("#family textarea, #family input", "boosting")
+    page.click("#train")
+    page.wait_for_selector("#job progress", timeout=30_000)
 
 
 def predict_example(page: Any) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gradio_ui.texts import Language, Texts
-from tests.browser.conftest import Open, in_window, open_tab, predict_example, see
-from tests.server import ADMIN_TOKEN
+from tests.browser.conftest import (
+    Open,
+    in_window,
+    open_models,
+    predict_example,
+    see,
+    start_training,
+)
+from tests.server import serving
+from tests.ui_server import interface
 
 pytestmark = pytest.mark.browser
 
@@ -54,10 +63,7 @@ def test_error_appears_in_window_from_the_end_of_the_form(visit: Open) -> None:
 @pytest.mark.parametrize("action", ["promote", "roll-back", "train"])
 def test_refusal_in_models_tab_appears_in_window(visit: Open, action: str) -> None:
     page, texts = visit("en", width=DESKTOP), Texts("en")
-    open_tab(page, 3)
-    page.fill("#token input", ADMIN_TOKEN)
-    page.click("#unlock")
-    page.wait_for_selector("#promote")
+    open_models(page)
     page.wait_for_timeout(800)
     page.fill("#budget textarea, #budget input", "soon")
     page.locator(f"#{action}").scroll_into_view_if_needed()
@@ -67,21 +73,20 @@ def test_refusal_in_models_tab_appears_in_window(visit: Open, action: str) -> No
     see(page, "#tab-models .notice .note")
 
 
-def test_message_in_models_tab_stays_while_a_training_is_followed(visit: Open) -> None:
-    page, texts = visit("en"), Texts("en")
-    open_tab(page, 3)
-    page.fill("#token input", ADMIN_TOKEN)
-    page.click("#unlock")
-    page.wait_for_selector("#promote")
-    page.fill("#budget textarea, #budget input", "0,5")
-    page.fill("#family textarea, #family input", "boosting")
-    page.click("#train")
-    page.wait_for_selector("#job progress")
-    page.click("#promote")
-    page.wait_for_selector(f"text={texts('models.no_version')}")
-    page.wait_for_timeout(2500)
-    assert page.is_visible("#job progress"), "the training ended before the test did"
-    assert in_window(page, "#tab-models .notice .note")
+def test_message_in_models_tab_stays_while_a_training_is_followed(
+    visit: Open, tmp_path: Path
+) -> None:
+    texts = Texts("en")
+    # An API of its own: the training would be in the way of the other tests.
+    with serving(tmp_path / "api") as api, interface(tmp_path / "ui", api.url) as ui:
+        page = visit("en", ui.url)
+        open_models(page)
+        start_training(page)
+        page.click("#promote")
+        page.wait_for_selector(f"text={texts('models.no_version')}")
+        page.wait_for_timeout(2500)
+        assert page.is_visible("#job progress"), "the training ended before the test did"
+        assert in_window(page, "#tab-models .notice .note")
 
 
 @pytest.mark.parametrize("change", ["type", "choose", "tick"])

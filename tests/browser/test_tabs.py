@@ -6,7 +6,13 @@ import io
 import pytest
 
 from gradio_ui.texts import Language, Texts
-from tests.browser.conftest import Open, open_tab, predict_example
+from tests.browser.conftest import (
+    Open,
+    open_models,
+    open_tab,
+    predict_example,
+    start_training,
+)
 from tests.server import ADMIN_TOKEN
 from tests.ui_server import UiServer
 
@@ -110,14 +116,8 @@ def test_monitoring_tab_shows_state_of_service(visit: Open, language: Language) 
 
 def test_training_is_started_followed_and_evaluated(visit: Open) -> None:
     page, texts = visit("en"), Texts("en")
-    open_tab(page, 3)
-    page.fill("#token input", ADMIN_TOKEN)
-    page.click("#unlock")
-    page.wait_for_selector("#train")
-    page.fill("#budget textarea, #budget input", "0,5")
-    page.fill("#family textarea, #family input", "boosting")
-    page.click("#train")
-    page.wait_for_selector("#job progress", timeout=30_000)
+    open_models(page)
+    start_training(page)
     page.click("#promote")
     # The training runs in the background: the page still answers, and reports the end.
     page.wait_for_selector(f"text={texts('models.no_version')}")

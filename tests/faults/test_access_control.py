@@ -17,6 +17,7 @@ from student_success.domain.students import EXAMPLE
 from tests.faults.promise_counts import counts, repetitions
 from tests.http.test_roles import routes as routes  # every route as BentoML builds it
 from tests.server import ADMIN_TOKEN, Server, serving
+from tests.source_code import syntax_tree
 
 pytestmark = pytest.mark.faults
 
@@ -218,7 +219,7 @@ def test_session_is_found_by_its_exact_name_only(server: Server, pupil: dict[str
 
 
 def test_tokens_are_compared_in_constant_time() -> None:
-    tree = ast.parse((ROOT / "student_success" / "api" / "auth.py").read_text("utf-8"))
+    tree = syntax_tree(ROOT / "student_success" / "api" / "auth.py")
     compared = [
         ast.unparse(node)
         for node in ast.walk(tree)

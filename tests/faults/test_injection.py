@@ -26,6 +26,7 @@ from student_success.domain.references import normalise_reference
 from student_success.domain.students import EXAMPLE
 from tests.faults.promise_counts import counts, repetitions
 from tests.server import ROOT, Server, serving
+from tests.source_code import syntax_tree
 
 pytestmark = pytest.mark.faults
 
@@ -139,7 +140,7 @@ def test_no_sql_statement_is_built_from_text() -> None:
     """Statements are SQLAlchemy's; text goes into one only as a name from the code itself."""
     built_statements = set()
     for path in [*(ROOT / "student_success").rglob("*.py"), ROOT / "service.py"]:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(syntax_tree(path)):
             if not isinstance(node, ast.Call):
                 continue
             name = ast.unparse(node.func)

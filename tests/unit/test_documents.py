@@ -16,6 +16,7 @@ from student_success.domain.decision import INTERVAL_LEVEL
 from student_success.domain.schemas.prediction import PredictionAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.predictor import Predictor
+from tests.source_code import syntax_tree
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,7 +91,7 @@ def find_file(path: str) -> Path | None:
 @cache
 def functions(path: Path) -> set[str]:
     """Return the names of the functions in a file."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = syntax_tree(path)
     return {
         node.name
         for node in ast.walk(tree)

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from student_success.core.settings import ROOT
+from tests.source_code import syntax_tree
 
 READ_THE_ENVIRONMENT = {
     "student_success/core/settings",
@@ -31,10 +32,7 @@ def sources() -> dict[str, ast.Module]:
     found = [ROOT / "service.py", *ROOT.glob("grade_models.py")]
     for package in ("student_success", "training", "gradio_ui"):
         found += (ROOT / package).rglob("*.py")
-    return {
-        path.relative_to(ROOT).with_suffix("").as_posix(): ast.parse(path.read_text("utf-8"))
-        for path in found
-    }
+    return {path.relative_to(ROOT).with_suffix("").as_posix(): syntax_tree(path) for path in found}
 
 
 def test_environment_is_read_in_one_place() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import gradio_ui
 from gradio_ui.texts import LANGUAGES, Texts, preferred_language, table
+from tests.source_code import syntax_tree
 
 FOLDER = Path(gradio_ui.__file__).parent
 
@@ -27,7 +28,7 @@ def _strings(tree: ast.AST) -> set[str]:
 
 def _strings_in_code() -> set[str]:
     """Return every string literal of the code, and the fixed start of every f-string."""
-    trees = [ast.parse(file.read_text("utf-8")) for file in FOLDER.rglob("*.py")]
+    trees = [syntax_tree(file) for file in FOLDER.rglob("*.py")]
     return set().union(*map(_strings, trees))
 
 
@@ -35,7 +36,7 @@ def _keys_of_many() -> set[str]:
     """Return the keys that `Texts.many` is called with by a literal section."""
     keys: set[str] = set()
     for file in FOLDER.rglob("*.py"):
-        tree = ast.parse(file.read_text("utf-8"))
+        tree = syntax_tree(file)
         names = _strings(tree)
         for node in ast.walk(tree):
             if (

@@ -22,6 +22,7 @@ from gradio_ui.web.gradio_internals import (
     refuse_file_paths,
     session_of_heartbeat,
 )
+from tests.source_code import syntax_tree
 
 # Gradio leaves the event loops of a page open.
 pytestmark = pytest.mark.filterwarnings(
@@ -122,7 +123,7 @@ def test_no_other_module_uses_undocumented_parts() -> None:
     for file in FOLDER.rglob("*.py"):
         if file == Path(gradio_internals.__file__):
             continue
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        for node in ast.walk(syntax_tree(file)):
             if isinstance(node, ast.Attribute):
                 owner = node.value.id if isinstance(node.value, ast.Name) else ""
                 if node.attr.startswith("_") and not node.attr.startswith("__"):
