@@ -16,7 +16,7 @@ from student_success.api.responses import catch_errors
 from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.logging import configure
 from student_success.core.metrics_buffer import metrics_buffer
-from student_success.core.settings import Settings
+from student_success.core.settings import Settings, use_bento_store
 from student_success.core.state_files import protect
 from student_success.core.subprocesses import die_with_parent
 from student_success.domain.recorded_profile import claim_state_dir
@@ -47,11 +47,13 @@ from student_success.server.bentoml_app import (
     worker_index,
 )
 from student_success.server.graceful_shutdown import GracefulShutdown
-from student_success.server.supervisor import service_options
+from student_success.server.supervisor import check_start_by_bentoml, service_options
 from student_success.services.lazy_application import LazyApplication
 
 logger = logging.getLogger("student_success.service")
 settings = Settings()
+# `bentoml serve` does not set it.
+use_bento_store(settings)
 application = LazyApplication(settings)
 handlers = make_handlers(application)
 shutdown = GracefulShutdown(settings.drain_seconds)
@@ -81,6 +83,11 @@ class StudentSuccess:
         die_with_parent()
         configure(settings)
         protect(settings.state_dir)
+
+    @bentoml.on_deployment
+    def check() -> None:  # type: ignore[misc]
+        """Check the start before any worker is started."""
+        check_start_by_bentoml(settings)
 
     @bentoml.on_startup
     async def open(self) -> None:

@@ -10,18 +10,19 @@ import tempfile
 from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import Settings
+from student_success.core.settings import Settings, check_port
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 KEEP_ALIVE_SECONDS = 65
 
 
 def main() -> int:
-    """Serve until the process is stopped; return 2 if a setting is invalid."""
+    """Serve until the process is stopped; return 2 if it cannot start."""
     try:
         settings = Settings()
         host = settings.ui_address
         settings.check_exposure(host)
+        check_port("UI_PORT", host, settings.ui_port)
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
             name = "_".join(str(part) for part in problem["loc"]).upper() or "settings"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from student_success.cli.context import open_settings, set_bentoml_environment
+from student_success.cli.context import open_settings
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import bind_to_parent, report_to_parent, write_event
 
@@ -40,7 +40,6 @@ def _reporting() -> Iterator[tuple[Settings, Report]]:
 
     settings = open_settings()
     with report_to_parent() as stream:
-        set_bentoml_environment(settings)
         configure(settings)
         yield settings, lambda event, **values: write_event(stream, event, **values)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +16,15 @@ from student_success.core.errors import (
     InvalidInputError,
     RegistryUnavailableError,
 )
-from student_success.core.settings import IS_CHECKOUT, ROOT, Settings, enter_root, start_folder
-from student_success.core.state_files import private_folder, protect
+from student_success.core.settings import (
+    IS_CHECKOUT,
+    ROOT,
+    Settings,
+    enter_root,
+    start_folder,
+    use_bento_store,
+)
+from student_success.core.state_files import protect
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -41,6 +47,7 @@ def open_settings(*, private: bool = True) -> Settings:
     settings = Settings()
     if private:
         protect(settings.state_dir)
+    use_bento_store(settings)
     return settings
 
 
@@ -76,17 +83,6 @@ def env_file_to_write(settings: Settings) -> Path:
     if IS_CHECKOUT and start_folder() == ROOT:
         return ROOT / ".env"
     return settings.state_dir / ".env"
-
-
-def set_bentoml_environment(settings: Settings) -> Path:
-    """Point BentoML at its folder, which is returned, and switch off its usage reports."""
-    os.environ.setdefault("BENTOML_HOME", str(settings.state_dir / "bentoml"))
-    os.environ["BENTOML_DO_NOT_TRACK"] = "True"
-    # Without it each thread gets a heap of its own, which keeps memory that it used once.
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-    home = Path(os.environ["BENTOML_HOME"])
-    private_folder(home)
-    return home
 
 
 def claim_state_dir(settings: Settings) -> None:
@@ -128,7 +124,6 @@ def run_registry_child(
     """
     from student_success.core import subprocesses
 
-    set_bentoml_environment(settings)
     try:
         result = asyncio.run(
             subprocesses.run(

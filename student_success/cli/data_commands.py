@@ -7,13 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from student_success.cli.context import (
-    open_database,
-    open_settings,
-    set_bentoml_environment,
-)
+from student_success.cli.context import open_database, open_settings
 from student_success.cli.output import ExitCode, Json, print_json
-from student_success.core.state_files import narrow
+from student_success.core.settings import use_bento_store
+from student_success.core.state_files import narrow, private_folder
 
 
 def score(
@@ -76,7 +73,7 @@ def score(
         overwrite=overwrite,
         choices=read_choices(mapping, without_grades=without_grades),
     )
-    set_bentoml_environment(settings)
+    private_folder(use_bento_store(settings))
     try:
         typer.echo(score_files(settings, options))
     except KeyboardInterrupt:

@@ -18,7 +18,6 @@ from student_success.cli.context import (
     open_settings,
     require_extra,
     run_registry_child,
-    set_bentoml_environment,
 )
 from student_success.cli.output import ExitCode, Json, print_json, print_table, progress_bar
 from student_success.core.errors import StudentSuccessError
@@ -46,7 +45,6 @@ def train(
 
     require_extra("train", "sklearn", "pandera")
     settings = open_settings()
-    set_bentoml_environment(settings)
     request = make_request(TrainRequest, family=family, budget_seconds=budget_seconds)
     result = asyncio.run(_train(settings, request))
     if as_json:
@@ -176,7 +174,6 @@ def rollback(reason: Reason, *, as_json: Json = False) -> None:
     from student_success.storage.locks import Operation, exclusive
 
     settings = open_settings()
-    set_bentoml_environment(settings)
     with open_database(settings) as engine:
         deployments = Deployments(engine)
         with exclusive(Operation.DEPLOYMENT, engine=engine, state_dir=settings.state_dir):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from importlib.util import find_spec
 import typer
 
 from student_success.cli import context, dotenv
-from student_success.cli.context import open_settings, require_extra, set_bentoml_environment
-from student_success.core.errors import ConfigurationError
-from student_success.core.settings import REMOVED, RENAMED, Settings, env_files
-from student_success.core.state_files import check_state_dir, private_folder, served_alone
+from student_success.cli.context import open_settings, require_extra
+from student_success.core.settings import REMOVED, RENAMED, Settings, env_files, use_bento_store
+from student_success.core.state_files import private_folder
 
 GRACEFUL_SECONDS = 25
 KEEP_ALIVE_SECONDS = 65
@@ -32,46 +30,22 @@ def serve() -> None:
     """Serve the API, and the web interface beside it, with the settings of the environment."""
     settings = open_settings()
     _warn_of_names()
-    settings.check_exposure(settings.host)
-    check_state_dir(settings.state_dir)
-    context.claim_state_dir(settings)
-    set_bentoml_environment(settings)
     base = f"http://{settings.bind_address}:{settings.port}"
-    with served_alone(settings.state_dir, f"the server {base} (process {os.getpid()})"):
-        _check_start(settings)
+    # In this process: signals reach the server, and nothing is imported twice.
+    from student_success.server import supervisor
+
+    with supervisor.checked_start(
+        settings, settings.bind_address, settings.port, interface=settings.ui_enabled
+    ):
         token = _ensure_token(settings)
         typer.echo(f"API      {base}\nDocs     {base}/docs")
         if settings.ui_enabled:
             _start_interface(settings)
         typer.echo(f"Token    {token}\nState    {settings.state_dir}")
         sys.stdout.flush()
-        # In this process: signals reach the server, and nothing is imported twice.
-        from student_success.server.supervisor import supervise
-
-        supervise(
+        supervisor.supervise(
             settings, graceful_seconds=GRACEFUL_SECONDS, keep_alive_seconds=KEEP_ALIVE_SECONDS
         )
-
-
-def _check_start(settings: Settings) -> None:
-    """Refuse what no worker could start with, because the supervisor would try for ever."""
-    from student_success.storage.migrate import check_database
-
-    check_database(settings.database)
-    _check_port("PORT", settings.bind_address, settings.port)
-    if settings.ui_enabled:
-        _check_port("UI_PORT", settings.ui_address, settings.ui_port)
-
-
-def _check_port(setting: str, host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise ConfigurationError(
-            f"The service was not started: {setting} {port} on {host} cannot be used "
-            f"({error.strerror}). Stop the program that uses it, or set another {setting}."
-        ) from error
 
 
 def ui() -> None:
@@ -104,6 +78,18 @@ def mlflow() -> None:
             f"--backend-store-uri={settings.tracking_uri}",
             f"--default-artifact-root={settings.artefact_root.as_uri()}",
         ],
+    )
+
+
+def bentoml(arguments: typer.Context) -> None:
+    """Run a command of BentoML on the Bento store of the settings, e.g. `bentoml models list`."""
+    # With the user's umask: an image has the modes of the files that it is built from.
+    private_folder(use_bento_store(open_settings(private=False)))
+    if arguments.args[:1] == ["containerize"]:
+        # It copies the Bento to a temporary folder, and then only reads files below this one.
+        os.chdir("/")
+    os.execv(  # noqa: S606 - as for MLflow
+        sys.executable, [sys.executable, "-m", "bentoml", *arguments.args]
     )
 
 
@@ -187,3 +173,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (serve, ui, mlflow, secrets, migrate, configuration):
         app.command(rich_help_panel="Servers")(command)
+    app.command(
+        rich_help_panel="Servers",
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(bentoml)

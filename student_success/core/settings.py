@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Literal, Self
 
@@ -140,6 +141,24 @@ def _absolute_url(url: str | None) -> str | None:
     if url is None or not url.startswith(_SQLITE) or url.startswith((f"{_SQLITE}/", f"{_SQLITE}:")):
         return url
     return _SQLITE + str(start_folder() / url.removeprefix(_SQLITE))
+
+
+def check_port(setting: str, host: str, port: int) -> None:
+    """Check that this process can listen on a port.
+
+    Raises
+    ------
+    ConfigurationError
+        With the name of the setting, if it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The service was not started: {setting} {port} on {host} cannot be used "
+            f"({error.strerror}). Stop the program that uses it, or set another {setting}."
+        ) from error
 
 
 class Settings(BaseSettings):
@@ -525,3 +544,18 @@ class Settings(BaseSettings):
                 f"The service was not started: on {host}, anyone who can reach it could read "
                 "pupils' data. Set API_TOKEN, or ALLOW_ANONYMOUS=true to allow that."
             )
+
+
+def use_bento_store(settings: Settings) -> Path:
+    """Make this process and its children use the Bento store of the settings.
+
+    Returns
+    -------
+    Path
+        The folder of BentoML: `BENTOML_HOME`, or a folder of the state directory if it is not set.
+    """
+    home = Path(os.environ.get("BENTOML_HOME") or settings.state_dir / "bentoml")
+    os.environ.update(BENTOML_HOME=str(home), BENTOML_DO_NOT_TRACK="True")
+    # Without it each thread gets a heap of its own, which keeps memory that it used once.
+    os.environ["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX") or "2"
+    return home

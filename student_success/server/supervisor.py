@@ -16,10 +16,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
+from student_success.core.errors import ConfigurationError
 from student_success.core.logging import configure
 from student_success.core.memory import garbage_collection_paused
-from student_success.core.settings import ROOT, Settings
-from student_success.core.state_files import private_folder
+from student_success.core.settings import ROOT, Settings, check_port, use_bento_store
+from student_success.core.state_files import check_state_dir, private_folder, served_alone
+from student_success.domain.recorded_profile import claim_state_dir
+from student_success.storage.migrate import check_database
+
+_checked = False
+"""Whether `checked_start` checked the start of the server in this process."""
+_until_exit = contextlib.ExitStack()
 
 SERVICE = "service:StudentSuccess"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a directory with mode 0700 is made in it
@@ -36,6 +45,64 @@ def service_options(settings: Settings) -> dict[str, Any]:
         "metrics": {"enabled": True},
         "traffic": {"timeout": settings.train_timeout_seconds},
     }
+
+
+@contextlib.contextmanager
+def checked_start(
+    settings: Settings, host: str, port: int, *, interface: bool = False
+) -> Iterator[None]:
+    """Refuse what no worker could start with, and lock the state directory for the block.
+
+    The supervisor would start such workers again for ever.
+
+    Parameters
+    ----------
+    host, port
+        Where the API listens; the host as an IP address.
+    interface
+        Whether the web interface is started too.
+
+    Raises
+    ------
+    ConfigurationError
+        With the setting that has to change.
+    """
+    global _checked
+    settings.check_exposure(host)
+    check_state_dir(settings.state_dir)
+    claim_state_dir(settings.state_dir)
+    private_folder(use_bento_store(settings))
+    with served_alone(
+        settings.state_dir, f"the server http://{host}:{port} (process {os.getpid()})"
+    ):
+        check_database(settings.database)
+        check_port("PORT", host, port)
+        if interface:
+            check_port("UI_PORT", settings.ui_address, settings.ui_port)
+        _checked = True
+        try:
+            yield
+        finally:
+            _checked = False
+
+
+def check_start_by_bentoml(settings: Settings) -> None:
+    """Check a start by `bentoml serve` as `checked_start` does; exit with status 2 if refused."""
+    if _checked:
+        return
+    command = click.get_current_context(silent=True)
+    options = command.params if command else {}
+    try:
+        _until_exit.enter_context(
+            checked_start(
+                settings,
+                options.get("host") or settings.bind_address,
+                options.get("port") or settings.port,
+            )
+        )
+    except ConfigurationError as error:
+        sys.stderr.write(f"Error: {error.message}\n")
+        sys.exit(2)
 
 
 def supervise(settings: Settings, *, graceful_seconds: int, keep_alive_seconds: int) -> None:

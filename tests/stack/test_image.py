@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from student_success.domain.students import EXAMPLE
-from tests.stack.conftest import Container, awaited, run
+from tests.stack.conftest import BUILD_SECONDS, Container, awaited, run
 
 SIZE_BYTES = 900_000_000
 READY_SECONDS = 5.0
@@ -28,6 +31,30 @@ def test_image_is_small_enough(image: str, tell: Tell) -> None:
     size = int(run("docker", "image", "inspect", "--format", "{{.Size}}", image).stdout)
     tell(f"image: {size / 1e6:.0f} MB")
     assert size <= SIZE_BYTES
+
+
+def test_bento_of_the_store_becomes_an_image_that_accepts_serve(
+    engine: None, tmp_path: Path
+) -> None:
+    """`bentoml build` and `bentoml containerize` through the command line, in a new state."""
+    tag = "student-success:test-containerize"
+    bentoml = (sys.executable, "-m", "student_success", "bentoml")
+    environment = {**os.environ, "STATE_DIR": str(tmp_path / "state")}
+    environment.pop("BENTOML_HOME", None)
+    try:
+        run(*bentoml, "build", "--version", "one", env=environment, seconds=300)
+        # As after the start of a server on this state.
+        run("chmod", "-R", "go=", tmp_path / "state")
+        # fmt: off
+        run(*bentoml, "containerize", "student_success:one", "--image-tag", tag,
+            env=environment, seconds=BUILD_SECONDS)
+        refused = run("docker", "run", "--rm", "--read-only", "--tmpfs=/tmp", tag, "serve",
+                      check=False)
+        # fmt: on
+        assert refused.returncode == 2
+        assert "Set API_TOKEN" in refused.stderr
+    finally:
+        run("docker", "image", "rm", "--force", tag, check=False)
 
 
 def test_container_is_ready_soon(start: Start, tell: Tell) -> None:

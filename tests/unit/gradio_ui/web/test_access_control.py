@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -225,3 +226,21 @@ def _call(http: httpx.Client, name: str, data: list[object], session: str) -> di
                 if message["msg"] == "process_completed":
                     return message
     raise AssertionError("no answer came")
+
+
+def test_main_names_the_port_in_use_before_anything_is_printed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "gradio_ui"],
+            cwd=ROOT,
+            env={**os.environ, "UI_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert f"UI_PORT {port} on 127.0.0.1 cannot be used" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
