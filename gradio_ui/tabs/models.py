@@ -49,7 +49,7 @@ class ModelsTab(Tab):
             layout.version.change, self.announce_evidence, [layout.version], [layout.evidence]
         )
         self.bind(chosen.then, self.show_evidence, [layout.version], name="judge")
-        request = [layout.version, layout.reason, layout.override]
+        request = [layout.version, layout.reason, layout.override, layout.allow_synthetic]
         self._bind_slow(layout.promote, self.promote, request, "promote")
         self._bind_slow(layout.roll_back, self.roll_back, [layout.reason], "rollback")
 
@@ -190,7 +190,7 @@ class ModelsTab(Tab):
 
     @report_errors
     def promote(
-        self, request: gr.Request, version: str | None, reason: str, override: str
+        self, request: gr.Request, version: str | None, reason: str, override: str, synthetic: bool
     ) -> Updates:
         """Ask for a promotion; after a refusal, show every condition."""
         visit, token = self._admin(request)
@@ -202,6 +202,8 @@ class ModelsTab(Tab):
         body: dict[str, Any] = {"version": number, "reason": _shortened(reason)}
         if override.strip():
             body["fairness_override"] = _shortened(override)
+        if synthetic:
+            body["allow_synthetic"] = True
         try:
             answer = self.api.call(
                 "POST", "/promote", body=body, token=token, timeout=_GATE_TIMEOUT_SECONDS

@@ -82,6 +82,9 @@ class ModelsLayout:
             max_length=MAX_REASON_CHARACTERS,
             elem_id="override",
         )
+        self.allow_synthetic: Any = gr.Checkbox(
+            label=texts("models.allow_synthetic"), elem_id="allow-synthetic"
+        )
         with gr.Row(elem_classes=["actions"]):
             self.promote: Any = gr.Button(
                 texts("models.promote"), variant="primary", elem_id="promote"

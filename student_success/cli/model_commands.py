@@ -130,6 +130,12 @@ def promote(
         str | None, typer.Option(help="Why a fairness gap is accepted; recorded.")
     ] = None,
     *,
+    allow_synthetic: Annotated[
+        bool,
+        typer.Option(
+            "--allow-synthetic", help="Let a model of made-up data replace one of real pupils."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Promote a version through the gate; every worker serves it within seconds."""
@@ -143,6 +149,7 @@ def promote(
         max_mae=max_mae,
         min_r2=min_r2,
         fairness_override=fairness_override,
+        allow_synthetic=allow_synthetic,
     )
     with open_database(settings):
         pass

@@ -113,6 +113,7 @@ def decide(
     *,
     champion: str | None = None,
     fairness_override: str | None = None,
+    further: Iterable[Condition] = (),
 ) -> Verdict:
     """Judge a candidate.
 
@@ -124,6 +125,8 @@ def decide(
     fairness_override
         Reason to promote in spite of a measured fairness gap; recorded in the verdict. It does not
         excuse any other condition, nor a gap that was not measured.
+    further
+        Conditions that do not come from the evidence.
 
     Returns
     -------
@@ -144,6 +147,7 @@ def decide(
             "out-of-fold predictions by a fit that saw the pupil, of "
             f"{evidence.leaks_checked:.0f} checked; at least one must have been checked",
         ),
+        *further,
     ]
     compared = champion is not None or any(
         folds.champion is not None for folds in evidence.horizons.values()

@@ -7,7 +7,6 @@ it every worker follows. MLflow's alias is moved afterwards, see `alias_sync`.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,10 +24,10 @@ from student_success.core.subprocesses import ChildFailure
 from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
-from student_success.lifecycle import gate
+from student_success.lifecycle import gate, training_data
 from student_success.lifecycle.audit_file import AuditFile
 from student_success.lifecycle.evidence import Evidence
-from student_success.model.artefact import finite_json, verify
+from student_success.model.artefact import Artefact, finite_json
 from student_success.registry import bento_store, checksums, mlflow_client, versions
 from student_success.storage.deployments import Action, Deployment, Deployments
 
@@ -232,12 +231,17 @@ def _decide(
 ) -> tuple[Mapping[str, Any], gate.Verdict]:
     """Return the evaluation of a downloaded version and the gate's verdict on it."""
     served = versions.champion_folder(settings, version_of(current))
-    evaluation = _evaluation(settings, folder / checksums.SERVING, served)
+    candidate = Artefact(folder / checksums.SERVING)
+    champion = None if served is None else Artefact(served)
+    evaluation = _evaluation(settings, candidate, champion)
     verdict = gate.decide(
         Evidence.from_json(evaluation),
         gate.gate_limits(settings).tightened(max_mae=request.max_mae, min_r2=request.min_r2),
-        champion=None if served is None else verify(served),
+        champion=None if champion is None else champion.fingerprint,
         fairness_override=request.fairness_override,
+        further=training_data.conditions(
+            candidate, champion, allow_synthetic=request.allow_synthetic
+        ),
     )
     return evaluation, verdict
 
@@ -248,13 +252,14 @@ def _still_served(settings: Settings, current: Deployment | None) -> str:
     return f"Version {version_of(current)} is still served."
 
 
-def _evaluation(settings: Settings, candidate: Path, champion: Path | None) -> Mapping[str, Any]:
+def _evaluation(
+    settings: Settings, candidate: Artefact, champion: Artefact | None
+) -> Mapping[str, Any]:
     """Read the candidate's evaluation; repeat it if it compares with another champion."""
-    verify(candidate)
     try:
-        evaluation: dict[str, Any] = json.loads((candidate / "evaluation.json").read_text("utf-8"))
-        if champion is not None and evaluation.get("champion") != verify(champion):
-            evaluation = _compare(settings, candidate, champion)
+        evaluation = candidate.read("evaluation.json")
+        if champion is not None and evaluation.get("champion") != champion.fingerprint:
+            evaluation = _compare(settings, candidate.folder, champion.folder)
         if not all(isinstance(evaluation[name], int | float) for name in ("mae", "r2")):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -93,12 +93,15 @@ class Predictor:
         Share of pupils whose final grade the interval contains, above 0 and below 1.
     threshold
         Lowest whole grade that passes.
+    synthetic
+        Whether it was trained on made-up data.
     """
 
     def __init__(self, artefact: Artefact, *, version: str, alarm_recall: float) -> None:
         serving = artefact.serving
         self.artefact = artefact
         self.folder, self.fingerprint, self.version = artefact.folder, artefact.fingerprint, version
+        self.synthetic = bool(artefact.dataset.get("synthetic"))
         # Artefacts of the first releases do not record these two.
         self.interval_level = float(serving.get("level", INTERVAL_LEVEL))
         self.threshold = float(serving.get("threshold", PASS_GRADE))
@@ -126,7 +129,7 @@ class Predictor:
         artefact = Artefact(folder)
         try:
             return cls(artefact, version=version, alarm_recall=alarm_recall)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise ArtefactError("The model artefact cannot be read.") from error
 
     def _horizon_model(self, known: int, serving: Mapping[str, Any], recall: float) -> HorizonModel:

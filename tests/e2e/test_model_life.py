@@ -125,11 +125,19 @@ def test_train_promote_and_roll_back_without_a_failed_request(
     assert job["result"]["version"] == candidate["version"]
 
     version = str(candidate["version"])
+    refused = admin(http, server, "POST", "/promote", version=candidate["version"])
+    failed = {item["name"] for item in refused.json()["details"] if not item["passed"]}
+    assert (refused.status_code, failed) == (409, {"synthetic_data"})
+    assert "synthetic_model" not in http.post("/predict", json=EXAMPLE).json()
+    asked = {"version": candidate["version"], "allow_synthetic": True}
     with load_on_new_connections(server) as load:
-        promoted = admin(http, server, "POST", "/promote", version=candidate["version"])
+        promoted = admin(http, server, "POST", "/promote", **asked)
         answered = time.monotonic()
         assert promoted.status_code == 200, promoted.text
         assert versions_after(load, answered + FOLLOW_SECONDS) == {version}
+        assert http.post("/predict", json=EXAMPLE).json()["synthetic_model"] is True
+        batch = http.post("/predict_batch", json={"students": [EXAMPLE]}).json()["predictions"]
+        assert batch[0]["synthetic_model"] is True
 
         rolled_back = admin(http, server, "POST", "/rollback", reason="end of the test")
         answered = time.monotonic()
@@ -207,7 +215,8 @@ def test_promote_lists_every_condition_and_changes_nothing_when_refused(
     server: Server, http: httpx.Client
 ) -> None:
     before = admin(http, server, "GET", "/deployments").json()
-    refused = admin(http, server, "POST", "/promote", version=1, max_mae=0.01)
+    asked = {"version": 1, "max_mae": 0.01, "allow_synthetic": True}
+    refused = admin(http, server, "POST", "/promote", **asked)
     assert refused.status_code == 409
     body = refused.json()
     assert body["error"] == "promotion_refused"
@@ -262,12 +271,22 @@ def test_alias_moved_in_mlflow_is_verified_and_deployed(server: Server, http: ht
 
     uri = f"sqlite:///{server.state_dir / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    client.set_registered_model_alias("student_success_model", "meilleur", "1")
-    end = time.monotonic() + 60
-    while not served_by_all(server, "1") and time.monotonic() < end:
+    # A move of the alias cannot allow made-up data in place of real pupils, so that it is compared
+    # with a version of the same data.
+    promoted = admin(http, server, "POST", "/promote", version=1, allow_synthetic=True)
+    assert promoted.status_code == 200, promoted.text
+    first = client.get_model_version("student_success_model", "1")
+    second = client.create_model_version(
+        "student_success_model", source=first.source, run_id=first.run_id, tags=first.tags
+    )
+    version = str(second.version)
+    client.set_registered_model_alias("student_success_model", "meilleur", version)
+    end = time.monotonic() + 120
+    while not served_by_all(server, version) and time.monotonic() < end:
         time.sleep(0.5)
     rows = admin(http, server, "GET", "/deployments").json()
-    assert (rows[0]["action"], rows[0]["actor"], rows[0]["to_version"]) == ("adopt", "mlflow", "1")
+    moved = (rows[0]["action"], rows[0]["actor"], rows[0]["to_version"])
+    assert moved == ("adopt", "mlflow", version)
     assert rows[0]["evidence"]["passed"] is True
 
 
@@ -278,10 +297,10 @@ def test_restart_serves_the_newest_deployment_when_the_registry_is_unavailable(
     (server.state_dir / "mlflow.db").rename(server.state_dir / "mlflow.moved")
     server.start()
     health = http.get("/health").json()
-    assert (health["model_version"], health["model_source"]) == ("1", "bento-store")
+    assert (health["model_version"], health["model_source"]) == ("2", "bento-store")
     back = admin(http, server, "POST", "/rollback", reason="without MLflow")
     assert back.status_code == 200
-    assert http.get("/health").json()["model_version"] == "seed"
+    assert http.get("/health").json()["model_version"] == "1"
     server.stop()
     (server.state_dir / "mlflow.moved").rename(server.state_dir / "mlflow.db")
     server.start()

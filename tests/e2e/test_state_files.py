@@ -46,7 +46,8 @@ def test_state_directory_is_closed_to_other_users_after_each_step(tmp_path: Path
             assert trained.status_code == 200, trained.text
             assert open_to_others(state) == {}
             version = trained.json()["version"]
-            promoted = http.post("/promote", json={"version": version, "reason": "a test"})
+            body = {"version": version, "reason": "a test", "allow_synthetic": True}
+            promoted = http.post("/promote", json=body)
             assert promoted.status_code in (200, 409), promoted.text
             assert open_to_others(state) == {}
         expected = {"student_success.db", "mlflow.db", "mlflow-artefacts", "bentoml", "locks"}

@@ -128,7 +128,12 @@ def live(server: Server, client: httpx.Client, run: Run) -> None:
     run.note("job", client.get("/train", headers=server.admin))
     promoted = client.post(
         "/promote",
-        json={"version": trained.json()["version"], "reason": "tried", "fairness_override": "test"},
+        json={
+            "version": trained.json()["version"],
+            "reason": "tried",
+            "fairness_override": "test",
+            "allow_synthetic": True,
+        },
         headers=server.admin,
     )
     assert run.note("promote", promoted).status_code in (200, 409)

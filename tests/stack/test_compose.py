@@ -93,7 +93,8 @@ def test_candidate_is_trained_promoted_and_outlives_a_crash(
     trained = admin.post("/train", json={})
     assert trained.status_code == 200, trained.text
     version = str(trained.json()["version"])
-    promoted = admin.post("/promote", json={"version": int(version)})
+    body = {"version": int(version), "allow_synthetic": True}
+    promoted = admin.post("/promote", json=body)
     assert promoted.status_code == 200, promoted.text
     assert served(stack) == version
     named = httpx.get(

@@ -156,7 +156,8 @@ def test_promoted_model_and_history_outlive_the_container(start: Start) -> None:
             trained = admin.post("/train", json={})
             assert trained.status_code == 200, trained.text
             version = str(trained.json()["version"])
-            promoted = admin.post("/promote", json={"version": int(version)})
+            body = {"version": int(version), "allow_synthetic": True}
+            promoted = admin.post("/promote", json=body)
             assert promoted.status_code == 200, promoted.text
             assert admin.post("/predict", json=EXAMPLE).json()["model_version"] == version
 

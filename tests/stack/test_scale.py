@@ -43,7 +43,8 @@ def test_a_promotion_reaches_every_replica(stack: Stack) -> None:
         trained = admin.post("/train", json={})
         assert trained.status_code == 200, trained.text
         version = str(trained.json()["version"])
-        promoted = admin.post("/promote", json={"version": int(version)})
+        body = {"version": int(version), "allow_synthetic": True}
+        promoted = admin.post("/promote", json=body)
         assert promoted.status_code == 200, promoted.text
     awaited(lambda: set(versions(stack)) == {version}, FOLLOW_SECONDS, "a replica did not follow")
 

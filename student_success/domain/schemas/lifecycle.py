@@ -68,6 +68,9 @@ class PromoteRequest(RequestBody):
     fairness_override: Reason | None = Field(
         None, description="Why a fairness gap is accepted; recorded with the promotion."
     )
+    allow_synthetic: bool = Field(
+        False, description="Let a model of made-up data replace one of real pupils."
+    )
 
 
 class PromoteAnswer(ResponseBody):

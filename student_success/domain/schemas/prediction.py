@@ -67,6 +67,11 @@ class PredictionAnswer(ResponseBody):
     model_version: str
     mlflow_model_version: str
     timestamp: str
+    synthetic_model: bool = Field(
+        False,
+        exclude_if=lambda synthetic: not synthetic,
+        description="True if the model was trained on made-up data; absent otherwise.",
+    )
 
 
 class ContributionAnswer(ResponseBody):

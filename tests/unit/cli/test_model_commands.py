@@ -71,11 +71,13 @@ def test_promote_runs_the_child_with_the_request(
     children: Children, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started = children(PROMOTED)
-    assert main(["promote", "3", "--reason", "better", "--max-mae", "0.9"]) == 0
+    command = ["promote", "3", "--reason", "better", "--max-mae", "0.9", "--allow-synthetic"]
+    assert main(command) == 0
     [arguments] = started
     assert arguments[:5] == ("-m", "student_success", "child", "promote", "--actor=cli")
     request = json.loads(arguments[5].removeprefix("--request="))
     assert (request["version"], request["reason"], request["max_mae"]) == (3, "better", 0.9)
+    assert request["allow_synthetic"] is True
     output = capsys.readouterr().out
     assert "Version 3 is served now; before it, 2." in output
     assert "at most the limit" in output

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from student_success.core.settings import ROOT
+from student_success.domain.schemas.prediction import PredictionAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.predictor import Predictor
 from student_success.services.prediction import make_answer
@@ -18,3 +21,18 @@ def test_answer_takes_interval_level_and_threshold_from_the_predictor() -> None:
         answer, _ = make_answer(student, prediction, predictor, session_id="s", now=0)
         levels.append((answer.interval.level, answer.threshold, answer.model_version))
     assert levels == [(0.9, 18.0, "7"), (0.8, 16.0, "7")]
+
+
+def test_answer_names_a_synthetic_model_only_if_it_is_one() -> None:
+    predictor = Predictor.load(ROOT / "student_success" / "seed", version="7")
+    student = StudentFeatures.model_validate(EXAMPLE)
+    prediction = predictor.predict(student)
+    real, _ = make_answer(student, prediction, predictor, session_id="s", now=0)
+    predictor.synthetic = True
+    synthetic, _ = make_answer(student, prediction, predictor, session_id="s", now=0)
+    assert b"synthetic_model" not in real.__pydantic_serializer__.to_json(real)
+    assert "synthetic_model" not in json.loads(
+        PredictionAnswer.model_validate(json.loads(real.model_dump_json())).model_dump_json()
+    )
+    assert json.loads(synthetic.model_dump_json())["synthetic_model"] is True
+    assert synthetic.model_dump_json().endswith(',"synthetic_model":true}')

@@ -1,0 +1,39 @@
+"""Conditions on what the candidate and the served version were trained on."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from student_success.lifecycle.training_data import conditions
+from student_success.model.artefact import Artefact
+
+
+class Trained:
+    """An artefact that was trained on some data."""
+
+    def __init__(self, *, synthetic: bool) -> None:
+        self.dataset = {"synthetic": synthetic}
+
+
+def failed(candidate: Trained, champion: Trained | None, **options: Any) -> set[str]:
+    judged = conditions(cast(Artefact, candidate), cast(Artefact | None, champion), **options)
+    return {condition.name for condition in judged if not condition.passed}
+
+
+REAL, SYNTHETIC = Trained(synthetic=False), Trained(synthetic=True)
+
+
+def test_synthetic_candidate_is_refused_over_a_real_champion_unless_allowed() -> None:
+    assert failed(SYNTHETIC, REAL) == {"synthetic_data"}
+    assert failed(SYNTHETIC, REAL, allow_synthetic=True) == set()
+
+
+@pytest.mark.parametrize(
+    ("candidate", "champion"), [(REAL, SYNTHETIC), (SYNTHETIC, SYNTHETIC), (SYNTHETIC, None)]
+)
+def test_synthetic_data_condition_passes_where_no_real_model_is_replaced(
+    candidate: Trained, champion: Trained | None
+) -> None:
+    assert failed(candidate, champion) == set()
