@@ -217,8 +217,8 @@ def _deployed(settings: Settings) -> Path | None:
 
 
 def _recipe(folder: Path) -> Facts:
-    """Read the recipe of a verified artefact, with the artefact's fingerprint."""
+    """Read the recipe of a verified artefact, with the artefact's fingerprint and folder."""
     from student_success.model.artefact import Artefact
 
     artefact = Artefact(folder)
-    return {**artefact.recipe, "fingerprint": artefact.fingerprint}
+    return {**artefact.recipe, "fingerprint": artefact.fingerprint, "folder": str(folder)}

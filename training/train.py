@@ -21,6 +21,7 @@ from training.data.dataset import Dataset, hide_unrecorded, load
 from training.evaluation.evaluate import evaluate
 from training.evaluation.fairness import MEASURES
 from training.evaluation.held_out import CANDIDATE
+from training.evaluation.served import champion_model
 from training.export.artefact import drift_reference, smoke_students, write_artefact
 from training.export.compile import frame_of
 from training.export.model_card import make_card
@@ -94,13 +95,14 @@ def run(
             splits=OUTER_SPLITS,
             repeats=1,
             seed=settings.random_seed,
-            champion=Recipe.from_json(champion_recipe) if champion_recipe else None,
+            champion=champion_model(champion_recipe) if champion_recipe else None,
             champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
             audit=data.audit,
             alarm_recall=settings.alarm_recall,
             jobs=jobs,
             progress=lambda share: report(0.02 + 0.73 * share, "judging on held-out pupils"),
         )
+        _require_measured(evaluation.evidence)
         report(0.75, "choosing a recipe")
         choice = search(frame, target, jobs=jobs)
         recipe = choice.recipe
@@ -134,7 +136,7 @@ def run(
         frame,
         recipe=written,
         evidence=evidence,
-        card=make_card(recipe=written, evidence=evidence),
+        card=make_card(recipe=written, evidence=evidence, frame=data.frame),
         drift_reference=drift_reference(frame, predicted),
     )
     report(1.0, "done")
@@ -151,6 +153,15 @@ def run(
         recipe=written,
         input_example=frame_of(smoke_students()[:3]),
     )
+
+
+def _require_measured(evidence: Mapping[str, Any]) -> None:
+    """Refuse to register a version that could never be judged."""
+    if not np.isfinite([evidence["mae"], evidence["r2"]]).all():
+        raise DatasetError(
+            "No version was registered: the error of the model cannot be measured, because the "
+            "held-out pupils nearly all have the same grade. Add pupils with other grades."
+        )
 
 
 def compare_recipes(
@@ -170,7 +181,7 @@ def compare_recipes(
         splits=OUTER_SPLITS,
         repeats=1,
         seed=settings.random_seed,
-        champion=Recipe.from_json(champion),
+        champion=champion_model(champion),
         champion_name=champion["fingerprint"],
         audit=data.audit,
         alarm_recall=settings.alarm_recall,

@@ -118,7 +118,11 @@ def evidence(version: Version, *, as_json: Json = False) -> None:
         return print_json(verdict)
     _print_conditions(verdict["conditions"])
     outcome = "would pass" if verdict["passed"] else "would be refused"
-    typer.echo(f"Version {version} {outcome}: MAE {verdict['mae']:.3f}, R² {verdict['r2']:.3f}.")
+    mae, r2 = (
+        "not measured" if value is None else f"{value:.3f}"
+        for value in (verdict["mae"], verdict["r2"])
+    )
+    typer.echo(f"Version {version} {outcome}: MAE {mae}, R² {r2}.")
 
 
 def promote(
@@ -128,6 +132,10 @@ def promote(
     min_r2: Annotated[float | None, typer.Option(max=1, help="Tighter limit of R².")] = None,
     fairness_override: Annotated[
         str | None, typer.Option(help="Why a fairness gap is accepted; recorded.")
+    ] = None,
+    population_override: Annotated[
+        str | None,
+        typer.Option(help="Why pupils unlike those of the served version are accepted; recorded."),
     ] = None,
     *,
     allow_synthetic: Annotated[
@@ -149,6 +157,7 @@ def promote(
         max_mae=max_mae,
         min_r2=min_r2,
         fairness_override=fairness_override,
+        population_override=population_override,
         allow_synthetic=allow_synthetic,
     )
     with open_database(settings):

@@ -12,10 +12,10 @@ from typing import Literal
 
 from student_success.core.statistics import corrected_t
 from student_success.domain.students import Horizon
-from student_success.lifecycle.evidence import Evidence, FoldLosses
+from student_success.lifecycle.evidence import Evidence
 
 MEAN = "mean"
-"""Stands for the mean of the three horizons."""
+"""Stands for the mean of the horizons that the data has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Comparison:
     Attributes
     ----------
     horizon
-        A horizon, or ``"mean"`` of the three.
+        A horizon, or ``"mean"`` of those that the data has.
     skill
         Mean over the folds of 1 − loss / loss of the other; above 0 is better than the other.
     p_better, p_worse
@@ -41,13 +41,13 @@ class Comparison:
 
 
 def compare(evidence: Evidence, against: Literal["baseline", "champion"]) -> list[Comparison]:
-    """Compare the candidate per horizon and on the mean of the three, fold by fold.
+    """Compare the candidate per horizon that the data has, and on their mean, fold by fold.
 
     If the evidence lacks a fold or holds an invalid loss, the figures are NaN.
     """
     skills: dict[str, tuple[float, ...]] = {}
-    for horizon in Horizon:
-        folds = evidence.horizons.get(horizon, FoldLosses())
+    for horizon in (name for name in Horizon if name in evidence.horizons):
+        folds = evidence.horizons[horizon]
         other = folds.baseline if against == "baseline" else folds.champion or ()
         same_length = len(folds.candidate) == len(other)
         skills[horizon] = tuple(map(_skill, folds.candidate, other)) if same_length else ()

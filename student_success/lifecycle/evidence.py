@@ -12,10 +12,13 @@ ignored::
         }
       },
       "n_train": 595.8, "n_test": 66.2, pupils per fold, on average
-      "mae": 0.86, "r2": 0.86,          candidate, horizon G1+G2, mean over the folds
+      "pupils": {"G1+G2": {"failed": 196, "passed": 466}, …},   held-out pupils, each once
+      "mae": 0.86, "r2": 0.86,          candidate, with the most period grades that the data has,
+                                        mean over the folds
       "leaks": 0,                       out-of-fold predictions by a fit that saw that pupil
       "leaks_checked": 19860,           out-of-fold predictions that were checked
       "champion": "…" or null,          fingerprint of the champion whose recipe was refitted
+      "champion_as_served": false,      true: it cannot be refitted, its artefact was run instead
       "fairness": [                     [] if the data has no group to audit; absent is a refusal
         {"attribute": "sex", "group": "F", "horizon": "G1+G2", "measure": "mae",
          "gap": 0.08, "standard_error": 0.07}
@@ -30,11 +33,24 @@ of the difference. The evaluation leaves out groups that are too small to be jud
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
+from student_success.core import subprocesses
+from student_success.core.errors import (
+    ArtefactError,
+    PromotionRefusedError,
+    TrainingFailedError,
+)
+from student_success.core.settings import Settings
+from student_success.core.subprocesses import ChildFailure
+from student_success.model.artefact import Artefact
+
+COMPARISON_MEMORY_MB = 4096
 LOSSES = ("crps", "rmse")
 """Losses the gate understands; the preferred one comes first."""
 
@@ -70,12 +86,16 @@ class Evidence:
         Name of the loss in `horizons`.
     n_train, n_test
         Mean number of pupils per fold.
+    pupils
+        Held-out pupils by horizon: how many failed, and how many passed.
     mae, r2
-        Candidate with both period grades known, mean over the folds.
+        Candidate with the most period grades that the data has, mean over the folds.
     leaks, leaks_checked
         Out-of-fold predictions by a fit that saw the pupil, out of how many checked.
     champion
         Fingerprint of the champion compared with; None if there was none.
+    champion_as_served
+        Whether its artefact was run, which may have been trained on the held-out pupils.
     """
 
     loss: str
@@ -86,7 +106,9 @@ class Evidence:
     r2: float
     leaks: float
     leaks_checked: float
+    pupils: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     champion: str | None = None
+    champion_as_served: bool = False
     fairness: tuple[FairnessGap, ...] | None = None
 
     @classmethod
@@ -106,11 +128,65 @@ class Evidence:
                 key: _number(data.get(key))
                 for key in ("n_train", "n_test", "mae", "r2", "leaks", "leaks_checked")
             },
+            pupils={
+                horizon: (_number(count.get("failed")), _number(count.get("passed")))
+                for horizon, each in _mapping(data.get("pupils")).items()
+                for count in [_mapping(each)]
+            },
             champion=champion if isinstance(champion, str) else None,
+            champion_as_served=data.get("champion_as_served") is True,
             fairness=tuple(_gap(_mapping(gap)) for gap in gaps)
             if isinstance(gaps, Sequence)
             else None,
         )
+
+
+def read_evaluation(
+    settings: Settings, candidate: Artefact, champion: Artefact | None
+) -> Mapping[str, Any]:
+    """Read a candidate's evaluation; repeat it if it compares with another champion.
+
+    Raises
+    ------
+    ArtefactError
+        If it cannot be read.
+    PromotionRefusedError
+        If the comparison fails.
+    """
+    try:
+        evaluation = candidate.read("evaluation.json")
+        if champion is not None and evaluation.get("champion") != champion.fingerprint:
+            evaluation = _compare(settings, candidate.folder, champion.folder)
+        # None: it could not be measured, which the gate refuses in words.
+        if not all(isinstance(evaluation[name], int | float | None) for name in ("mae", "r2")):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(
+            "The evaluation of the model cannot be read. Train it again or choose another version."
+        ) from error
+    return evaluation
+
+
+def _compare(settings: Settings, candidate: Path, champion: Path) -> dict[str, Any]:
+    """Compare in a child process, because the service does not import the training package."""
+    compare = subprocesses.run(
+        "-m",
+        "training",
+        "compare",
+        f"--candidate={candidate}",
+        f"--champion={champion}",
+        timeout=settings.train_timeout_seconds,
+        memory_mb=COMPARISON_MEMORY_MB,
+    )
+    try:
+        result = asyncio.run(compare)
+    except (ChildFailure, TrainingFailedError) as error:
+        raise PromotionRefusedError(
+            "The candidate was not promoted: it could not be compared with the version served now. "
+            "Train it again."
+        ) from error
+    evaluation: dict[str, Any] = result["evaluation"]
+    return evaluation
 
 
 def _fold_losses(folds: Mapping[str, Any]) -> FoldLosses:

@@ -20,6 +20,8 @@ from student_success.model.artefact import finite_json
 
 MAE_GAP_SHARE = 40
 """Part of the scale by which the errors of a group may differ, if no setting says more."""
+MINIMUM_PUPILS = 10
+"""With fewer held-out pupils who fail, or who pass, the alarm cannot be measured."""
 _UNMEASURED = "not measured"
 _NO_LIMIT = "must be measured; the profile sets no limit, so that the comparisons decide"
 
@@ -138,6 +140,7 @@ def decide(
     conditions = [
         _at_most("mae", evidence.mae, limits.max_mae),
         _at_least("r2", evidence.r2, limits.min_r2),
+        _enough_pupils(evidence),
         *_baseline_conditions(comparisons, evidence.loss, limits.significance),
         Condition(
             "no_leak",
@@ -155,7 +158,9 @@ def decide(
     if compared:
         against_champion = compare(evidence, "champion")
         comparisons += against_champion
-        conditions += _champion_conditions(against_champion, limits.significance)
+        conditions += _champion_conditions(
+            against_champion, limits.significance, as_served=evidence.champion_as_served
+        )
     if champion is not None:
         conditions.append(
             Condition(
@@ -170,6 +175,19 @@ def decide(
     excused = [_excused(c, reason) for c in fairness] if reason else fairness
     return Verdict(
         tuple(conditions + excused), tuple(comparisons), reason if excused != fairness else None
+    )
+
+
+def _enough_pupils(evidence: Evidence) -> Condition:
+    counts = [count for pair in evidence.pupils.values() for count in pair]
+    smallest = math.nan if any(map(math.isnan, counts)) else min(counts, default=math.nan)
+    return Condition(
+        "enough_pupils",
+        smallest >= MINIMUM_PUPILS and evidence.pupils.keys() == evidence.horizons.keys(),
+        smallest,
+        float(MINIMUM_PUPILS),
+        "fewest held-out pupils who fail, or who pass, at a time of the year; at least the limit: "
+        "otherwise errors on them cannot be measured",
     )
 
 
@@ -191,15 +209,22 @@ def _baseline_conditions(
     return conditions
 
 
-def _champion_conditions(comparisons: Iterable[Comparison], level: float) -> list[Condition]:
+def _champion_conditions(
+    comparisons: Iterable[Comparison], level: float, *, as_served: bool
+) -> list[Condition]:
+    meaning = "p that it is no worse, at least the limit"
+    if as_served:
+        meaning += (
+            "; the served version cannot be refitted, so that its own artefact was run, which may "
+            "know these pupils: if it does, roll back first"
+        )
     return [
         Condition(
             f"not_below_champion.{comparison.horizon}",
             comparison.p_worse >= level,
             comparison.p_worse,
             level,
-            f"skill {comparison.skill:+.4f}, t = {comparison.t:.2f}; "
-            "p that it is no worse, at least the limit",
+            f"skill {comparison.skill:+.4f}, t = {comparison.t:.2f}; {meaning}",
         )
         for comparison in comparisons
     ]

@@ -12,28 +12,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from student_success.core import subprocesses
 from student_success.core.errors import (
-    ArtefactError,
     ConflictError,
     PromotionRefusedError,
-    TrainingFailedError,
 )
 from student_success.core.settings import Settings
-from student_success.core.subprocesses import ChildFailure
 from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
-from student_success.lifecycle import gate, training_data
+from student_success.lifecycle import gate, recorded_outcomes, training_data
 from student_success.lifecycle.audit_file import AuditFile
-from student_success.lifecycle.evidence import Evidence
+from student_success.lifecycle.evidence import Evidence, read_evaluation
 from student_success.model.artefact import Artefact, finite_json
 from student_success.registry import bento_store, checksums, mlflow_client, versions
+from student_success.registry.checksums import RegisteredVersion
 from student_success.storage.deployments import Action, Deployment, Deployments
+from student_success.storage.observations import pupils_with_outcomes
 
 logger = logging.getLogger(__name__)
-
-COMPARISON_MEMORY_MB = 4096
 
 Report = Callable[[str], None]
 """Called with the name of each step once it is done."""
@@ -90,7 +86,7 @@ def promote(
         recorded_profile.check_version(folder / checksums.SERVING, version)
         versions.check_in_child(settings, folder, version)
         report("tried")
-        evaluation, verdict = _decide(settings, request, folder, current)
+        evaluation, verdict = _decide(settings, deployments, request, registered, folder)
         report("judged")
         if not verdict.passed:
             raise PromotionRefusedError(
@@ -144,11 +140,10 @@ def judge(settings: Settings, deployments: Deployments, version: int) -> dict[st
     dict
         The fields of `EvidenceAnswer`.
     """
-    with mlflow_client.downloaded(settings, version) as (_, folder):
+    with mlflow_client.downloaded(settings, version) as (registered, folder):
         recorded_profile.check_version(folder / checksums.SERVING, str(version))
-        evaluation, verdict = _decide(
-            settings, PromoteRequest(version=version), folder, deployments.current()
-        )
+        request = PromoteRequest(version=version)
+        evaluation, verdict = _decide(settings, deployments, request, registered, folder)
     return {
         "version": version,
         "mae": evaluation["mae"],
@@ -227,21 +222,42 @@ def log_deployment(settings: Settings, row: Deployment) -> None:
 
 
 def _decide(
-    settings: Settings, request: PromoteRequest, folder: Path, current: Deployment | None
+    settings: Settings,
+    deployments: Deployments,
+    request: PromoteRequest,
+    registered: RegisteredVersion,
+    folder: Path,
 ) -> tuple[Mapping[str, Any], gate.Verdict]:
     """Return the evaluation of a downloaded version and the gate's verdict on it."""
+    current = deployments.current()
+    limits = gate.gate_limits(settings)
     served = versions.champion_folder(settings, version_of(current))
     candidate = Artefact(folder / checksums.SERVING)
     champion = None if served is None else Artefact(served)
-    evaluation = _evaluation(settings, candidate, champion)
+    evaluation = read_evaluation(settings, candidate, champion)
+    further = training_data.conditions(
+        candidate,
+        champion,
+        allow_synthetic=request.allow_synthetic,
+        population_override=request.population_override,
+        significance=limits.significance,
+    )
+    if champion is not None:
+        # The served version is older than its deployment; the seed model is as old as the program.
+        since = max(registered.created_us, 0 if current is None else current.created_us)
+        pupils = pupils_with_outcomes(
+            deployments.engine, since_us=since, year_starts=settings.school_year_starts
+        )
+        folders = candidate.folder, champion.folder
+        further.append(
+            recorded_outcomes.condition(*folders, pupils, significance=limits.significance)
+        )
     verdict = gate.decide(
         Evidence.from_json(evaluation),
-        gate.gate_limits(settings).tightened(max_mae=request.max_mae, min_r2=request.min_r2),
+        limits.tightened(max_mae=request.max_mae, min_r2=request.min_r2),
         champion=None if champion is None else champion.fingerprint,
         fairness_override=request.fairness_override,
-        further=training_data.conditions(
-            candidate, champion, allow_synthetic=request.allow_synthetic
-        ),
+        further=further,
     )
     return evaluation, verdict
 
@@ -250,42 +266,3 @@ def _still_served(settings: Settings, current: Deployment | None) -> str:
     if current is None and not versions.has_seed(settings):
         return "There is still no model that is served."
     return f"Version {version_of(current)} is still served."
-
-
-def _evaluation(
-    settings: Settings, candidate: Artefact, champion: Artefact | None
-) -> Mapping[str, Any]:
-    """Read the candidate's evaluation; repeat it if it compares with another champion."""
-    try:
-        evaluation = candidate.read("evaluation.json")
-        if champion is not None and evaluation.get("champion") != champion.fingerprint:
-            evaluation = _compare(settings, candidate.folder, champion.folder)
-        if not all(isinstance(evaluation[name], int | float) for name in ("mae", "r2")):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(
-            "The evaluation of the model cannot be read. Train it again or choose another version."
-        ) from error
-    return evaluation
-
-
-def _compare(settings: Settings, candidate: Path, champion: Path) -> dict[str, Any]:
-    """Compare in a child process, because the service does not import the training package."""
-    compare = subprocesses.run(
-        "-m",
-        "training",
-        "compare",
-        f"--candidate={candidate}",
-        f"--champion={champion}",
-        timeout=settings.train_timeout_seconds,
-        memory_mb=COMPARISON_MEMORY_MB,
-    )
-    try:
-        result = asyncio.run(compare)
-    except (ChildFailure, TrainingFailedError) as error:
-        raise PromotionRefusedError(
-            "The candidate was not promoted: it could not be compared with the version served now. "
-            "Train it again."
-        ) from error
-    evaluation: dict[str, Any] = result["evaluation"]
-    return evaluation

@@ -2,33 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from student_success.core.statistics import (
+    chi_square,
+    chi_square_p,
+    holm,
+    kolmogorov_smirnov,
+    kolmogorov_smirnov_p,
+    total_variation,
+)
+from student_success.domain.students import FEATURES
 from student_success.lifecycle.gate import Condition
 from student_success.model.artefact import Artefact
 
+FAR = 0.2
+"""Share of pupils that would have to change to match, from which a population is another one."""
+PASSED = "share who pass"
+
 
 def conditions(
-    candidate: Artefact, champion: Artefact | None, *, allow_synthetic: bool = False
+    candidate: Artefact,
+    champion: Artefact | None,
+    *,
+    allow_synthetic: bool = False,
+    population_override: str | None = None,
+    significance: float = 0.05,
 ) -> list[Condition]:
     """Compare the training data of a candidate with that of the served version.
 
     Parameters
     ----------
     champion
-        None if nothing is served yet.
+        None if nothing is served yet: there is nothing to compare with.
     allow_synthetic
         Whether a model of made-up data may replace one of real pupils.
+    population_override
+        Reason to accept pupils unlike those of the served version; recorded in the condition.
+    significance
+        Level of the tests, adjusted for their number.
     """
-    return [_synthetic(candidate, champion, allow=allow_synthetic)]
+    if champion is None:
+        return []
+    return [
+        _synthetic(candidate, champion, allow=allow_synthetic),
+        _horizons(candidate, champion),
+        _population(candidate, champion, (population_override or "").strip(), significance),
+    ]
 
 
-def _synthetic(candidate: Artefact, champion: Artefact | None, *, allow: bool) -> Condition:
-    made_up = bool(candidate.dataset.get("synthetic"))
-    replaces_real = (
-        made_up and champion is not None and not champion.dataset.get("synthetic", False)
+def _synthetic(candidate: Artefact, champion: Artefact, *, allow: bool) -> Condition:
+    replaces_real = bool(
+        candidate.dataset.get("synthetic") and not champion.dataset.get("synthetic")
     )
     detail = "1 if a model of made-up data would replace one of real pupils"
     if replaces_real:
         detail += "; allowed by allow_synthetic" if allow else "; allow_synthetic accepts it"
-    return Condition(
-        "synthetic_data", allow or not replaces_real, float(replaces_real), 0.0, detail
-    )
+    passed = allow or not replaces_real
+    return Condition("synthetic_data", passed, float(replaces_real), 0.0, detail)
+
+
+def _horizons(candidate: Artefact, champion: Artefact) -> Condition:
+    """Refuse a candidate that answers unmeasured where the served version was measured."""
+    missing = [name for name in champion.card["metrics"] if name not in candidate.card["metrics"]]
+    detail = "times of the year at which only the served version was measured"
+    if missing:
+        detail += f": {', '.join(missing)}; no pupil of the file has these grades"
+    return Condition("horizons", not missing, float(len(missing)), 0.0, detail)
+
+
+def _population(
+    candidate: Artefact, champion: Artefact, reason: str, significance: float
+) -> Condition:
+    measured = list(_distances(candidate, champion))
+    p_values = holm([p for _, _, p in measured])
+    far = [
+        f"{name} {distance:.2f}"
+        for (name, distance, _), p in zip(measured, p_values, strict=True)
+        if distance > FAR and p < significance
+    ]
+    detail = "largest distance of the pupils to those of the served version, 0 to 1"
+    if far:
+        detail += f"; too far: {', '.join(far)}; "
+        detail += f"overridden: {reason}" if reason else "population_override accepts it"
+    largest = max((distance for _, distance, _ in measured), default=None)
+    return Condition("population", not far or bool(reason), largest, FAR, detail)
+
+
+def _distances(candidate: Artefact, champion: Artefact) -> Iterator[tuple[str, float, float]]:
+    """Yield what is compared, its distance (0 to 1) and the p of no difference."""
+    yield from _passed(candidate, champion)
+    for feature in FEATURES:
+        samples = [_counts(artefact, feature.name) for artefact in (candidate, champion)]
+        if not all(samples):
+            continue
+        if feature.kind == "category":
+            yield feature.name, total_variation(*samples), chi_square_p(*chi_square(*samples))
+            continue
+        first, second = ({float(k): n for k, n in counts.items()} for counts in samples)
+        distance = kolmogorov_smirnov(first, second)
+        sizes = {"first": sum(first.values()), "second": sum(second.values())}
+        yield feature.name, distance, kolmogorov_smirnov_p(distance, **sizes)
+
+
+def _passed(candidate: Artefact, champion: Artefact) -> Iterator[tuple[str, float, float]]:
+    samples = []
+    for artefact in (candidate, champion):
+        bins = artefact.card["calibration"]["bins"]
+        # Every pupil is in the bins once a horizon, and each counts once here.
+        share = sum(b["n"] * b["passed"] for b in bins) / sum(b["n"] for b in bins)
+        rows = float(artefact.dataset["rows"])
+        samples.append({"passed": share * rows, "failed": (1 - share) * rows})
+    yield PASSED, total_variation(*samples), chi_square_p(*chi_square(*samples))
+
+
+def _counts(artefact: Artefact, name: str) -> Mapping[str, float]:
+    known: Mapping[str, Any] = artefact.drift_reference["features"].get(name) or {}
+    counts: Mapping[str, float] = known.get("counts") or {}
+    return counts

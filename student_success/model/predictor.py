@@ -191,7 +191,11 @@ class Predictor:
 
     def estimate(self, students: Sequence[StudentFeatures]) -> Floats:
         """Return levels before rounding, as the scikit-learn estimator returns them."""
-        return np.clip(self._levels(self._encoder.many(students))[0], 0.0, float(HIGHEST))
+        return np.clip(self.distributions(students)[0], 0.0, float(HIGHEST))
+
+    def distributions(self, students: Sequence[StudentFeatures]) -> tuple[Floats, Floats]:
+        """Return levels before rounding, and for each pupil the chance of at most each level."""
+        return self._levels(self._encoder.many(students))
 
     def inputs(self, student: StudentFeatures) -> NDArray[np.float32]:
         """Return the inputs of the trees for a pupil: ``(inputs,)``."""

@@ -29,6 +29,8 @@ class RegisteredVersion:
         SHA-256 of the manifest of the serving artefact.
     checksums
         SHA-256 of the list of checksums.
+    created_us
+        When it was registered, in microseconds since 1970.
     """
 
     version: int
@@ -36,6 +38,7 @@ class RegisteredVersion:
     fingerprint: str | None
     checksums: str | None
     metrics: dict[str, float]
+    created_us: int = 0
 
 
 def digest(path: Path) -> str:

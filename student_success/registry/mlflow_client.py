@@ -136,6 +136,7 @@ def find(settings: Settings, version: int) -> RegisteredVersion:
             fingerprint=item.tags.get("fingerprint"),
             checksums=item.tags.get("checksums"),
             metrics=dict(client.get_run(item.run_id).data.metrics) if item.run_id else {},
+            created_us=int(item.creation_timestamp) * 1000,
         )
 
 

@@ -16,8 +16,10 @@ from typing import Any
 from sqlalchemy import Engine, case, func, select
 
 from student_success.core.statistics import rounded
+from student_success.domain.references import normalise_reference
 from student_success.domain.students import Horizon
 from student_success.storage.engine import reading
+from student_success.storage.outcomes import school_year
 from student_success.storage.tables import inference_logs, outcomes
 
 _PAGE = 200
@@ -203,14 +205,20 @@ class PupilWithOutcome:
     actual_grade: float
 
 
-def pupils_with_outcomes(engine: Engine, *, until_us: int) -> list[PupilWithOutcome]:
-    """Return every pupil with an outcome, each once, in the order of their predictions.
+def pupils_with_outcomes(
+    engine: Engine, *, since_us: int = 0, until_us: int | None = None, year_starts: str
+) -> list[PupilWithOutcome]:
+    """Return every pupil with an outcome, in the order of their predictions.
+
+    A pupil counts once a school year: by session and reference, or without one by the features.
 
     Parameters
     ----------
-    until_us
-        Only outcomes recorded up to then, so that a repeated call returns the same pupils, except
-        those erased since.
+    since_us, until_us
+        Only outcomes recorded after the first time and up to the second, if there is one, so that
+        a repeated call returns the same pupils, except those erased since.
+    year_starts
+        Month and day on which a school year starts.
 
     Raises
     ------
@@ -219,16 +227,26 @@ def pupils_with_outcomes(engine: Engine, *, until_us: int) -> list[PupilWithOutc
     """
     log = inference_logs.c
     query = (
-        select(log.session_id, log.reference, log.inputs_json, log.horizon, outcomes.c.actual_grade)
+        select(
+            log.session_id,
+            log.reference,
+            log.inputs_json,
+            log.horizon,
+            log.created_us,
+            outcomes.c.actual_grade,
+        )
         .join(outcomes, outcomes.c.prediction_id == log.prediction_id)
-        .where(outcomes.c.created_us <= until_us)
+        .where(outcomes.c.created_us > since_us)
         .order_by(log.id)
     )
+    if until_us is not None:
+        query = query.where(outcomes.c.created_us <= until_us)
     order = list(Horizon)
-    best: dict[tuple[str, str], tuple[int, PupilWithOutcome]] = {}
+    best: dict[tuple[str, str, int], tuple[int, PupilWithOutcome]] = {}
     with reading(engine) as connection:
         for row in connection.execute(query):
-            pupil = row.session_id, row.reference or row.inputs_json
+            named = normalise_reference(row.reference) if row.reference else row.inputs_json
+            pupil = row.session_id, named, school_year(row.created_us, year_starts)
             known = order.index(Horizon(row.horizon))
             if pupil not in best or known >= best[pupil][0]:
                 best[pupil] = known, PupilWithOutcome(row.inputs_json, row.actual_grade)

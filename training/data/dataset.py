@@ -62,6 +62,8 @@ class Dataset:
         and format of the file.
     outcomes
         Description of the pupils added from the history; None if they were not requested.
+    copies
+        Rows that repeated another pupil and were left out.
     remarks
         What was left out and what is seldom meant, in sentences.
     """
@@ -73,6 +75,7 @@ class Dataset:
     rows: int
     synthetic: bool
     outcomes: Mapping[str, Any] | None = None
+    copies: int = 0
     remarks: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
@@ -82,6 +85,7 @@ class Dataset:
             "rows": self.rows,
             "sha256": self.sha256,
             "synthetic": self.synthetic,
+            "copies_left_out": self.copies,
             **({} if self.outcomes is None else {"outcomes": dict(self.outcomes)}),
             **({"remarks": list(self.remarks)} if self.remarks else {}),
         }
@@ -133,14 +137,21 @@ def read(path: Path) -> Dataset:
     content = read_bytes(path)
     table = parse(path.name, content, training_columns())
     cells = _with_column_names(path.name, table.cells)
-    cells, left_out = _usable_rows(path.name, cells)
+    cells, left_out = _with_final_grade(path.name, cells)
     problems: Problems = {(row, ""): problem for row, problem in table.ragged.items()}
     typed, bad_cells = check_cells(cells)
     problems |= bad_cells
     if problems:
         raise _refusal(path.name, problems)
-    frame = typed.reset_index(drop=True)
-    audit = cells[[name for name in PROFILE.audit.columns if name in cells]]
+    # Other columns do not count: a number of the row would make every copy another pupil.
+    repeated = copies(typed)
+    if number := int(repeated.sum()):
+        left_out.append(
+            f"{number} of {len(typed)} rows repeat another row and were left out: each pupil "
+            "counts once. Remove the copies."
+        )
+    frame = typed[~repeated].reset_index(drop=True)
+    audit = cells.loc[~repeated, [name for name in PROFILE.audit.columns if name in cells]]
     return Dataset(
         frame=frame,
         audit=audit.reset_index(drop=True).astype(str),
@@ -149,6 +160,7 @@ def read(path: Path) -> Dataset:
         rows=len(frame),
         synthetic=is_shipped_profile()
         and content_sha256(frame.to_dict("records")) == SAMPLE_CONTENT_SHA256,
+        copies=number,
         remarks=tuple(left_out),
     )
 
@@ -238,8 +250,8 @@ def _plain(title: str) -> str:
     return " ".join(title.split()).casefold()
 
 
-def _usable_rows(name: str, cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Leave out pupils without a final grade and copies of pupils; say how many."""
+def _with_final_grade(name: str, cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out pupils without a final grade; say how many."""
     known = ~is_unknown(cells[TARGET])
     if not known.any():
         raise DatasetError(
@@ -252,14 +264,7 @@ def _usable_rows(name: str, cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str
             f"{without} of {len(cells)} pupils have no {TARGET} and were left out. Fill in the "
             "grades that are known."
         )
-    cells = cells[known]
-    repeated = copies(cells)
-    if repeated.any():
-        remarks.append(
-            f"{int(repeated.sum())} of {len(cells)} rows repeat another row and were left out: "
-            "each pupil counts once. Remove the copies."
-        )
-    return cells[~repeated], remarks
+    return cells[known], remarks
 
 
 def _refusal(name: str, problems: Mapping[tuple[int, str], str]) -> DatasetError:

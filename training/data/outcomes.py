@@ -52,7 +52,9 @@ def load_with_outcomes(settings: Settings, *, until_us: int | None = None) -> Da
     migrate(settings.database, state_dir=settings.state_dir)
     engine = connect(settings.database)
     try:
-        pupils = observations.pupils_with_outcomes(engine, until_us=until)
+        pupils = observations.pupils_with_outcomes(
+            engine, until_us=until, year_starts=settings.school_year_starts
+        )
     finally:
         engine.dispose()
     return add(load(settings), pupils, until_us=until)
@@ -75,10 +77,11 @@ def load_again(settings: Settings, described: Mapping[str, Any]) -> Dataset:
 def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> Dataset:
     """Add pupils of the history to a dataset; its name, hash and size change.
 
-    A pupil who is already in the dataset is not added: the copies could be on both sides of a fold,
-    which would be a leak. Audit columns of added pupils are empty.
+    A pupil who is already in the dataset, or was added already, is not added: the copies could be
+    on both sides of a fold, which would be a leak. Audit columns of added pupils are empty.
     """
     existing = set(_keys(data.frame))
+    copies = 0
     rows: list[dict[str, Any]] = []
     for pupil in pupils:
         try:
@@ -94,8 +97,11 @@ def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> 
         row = {name: getattr(student, name) for name in FEATURE_NAMES}
         row[TARGET] = float(pupil.actual_grade)
         known = tuple(name for name in PERIODS if row[name] is not None)
-        if _key(row, known) not in existing:
-            rows.append(row)
+        if (key := _key(row, known)) in existing:
+            copies += 1
+            continue
+        existing.add(key)
+        rows.append(row)
     added = pd.DataFrame(rows, columns=list(COLUMNS)).astype(data.frame.dtypes.to_dict())
     empty = pd.DataFrame("", index=added.index, columns=data.audit.columns, dtype=object)
     content = content_sha256(added.to_dict("records"))
@@ -106,6 +112,7 @@ def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> 
         name=f"{data.name} + outcomes",
         sha256=hashlib.sha256(f"{data.sha256}\n{content}".encode()).hexdigest(),
         rows=data.rows + len(added),
+        copies=data.copies + copies,
         outcomes={
             "rows": len(added),
             "known": len(pupils),

@@ -85,17 +85,27 @@ def remarks(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def copies(cells: pd.DataFrame) -> pd.Series[bool]:
-    """Return which rows repeat an earlier row, if more rows do so than chance explains.
+    """Return which rows repeat an earlier row, in all columns or in all but one.
 
     Where the file has few columns with few values, different pupils are equal by chance: they are
     no copies. Chance is what equal pairs there would be if the columns were independent.
     """
+    repeated = _repeated(cells)
+    for column in cells.columns:
+        repeated |= _repeated(cells.drop(columns=column))
+    return repeated
+
+
+def _repeated(cells: pd.DataFrame) -> pd.Series[bool]:
+    """Return which rows equal an earlier row, if more rows do so than chance explains."""
     repeated: pd.Series[bool] = cells.duplicated()
     if not repeated.any():
         return repeated
-    pairs = sum(comb(size, 2) for size in cells.groupby(list(cells.columns)).size() if size > 1)
+    sizes = cells.groupby(list(cells.columns), dropna=False, observed=True).size()
+    pairs = sum(comb(size, 2) for size in sizes if size > 1)
     shares = [
-        float((cells[column].value_counts(normalize=True) ** 2).sum()) for column in cells.columns
+        float((cells[column].value_counts(normalize=True, dropna=False) ** 2).sum())
+        for column in cells.columns
     ]
     expected = comb(len(cells), 2) * float(np.prod(shares))
     return repeated if pairs > COPIES * expected else repeated & False

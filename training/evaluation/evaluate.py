@@ -26,9 +26,10 @@ from training.evaluation.scores import (
     half_interval,
     scores,
 )
+from training.evaluation.served import ServedModel
 from training.fitting.calibration import Calibrated, Predicted, apply_table, calibrate
 from training.fitting.families import hide, last_known, levels_of
-from training.fitting.fit import Recipe, fit
+from training.fitting.fit import Fitted, Recipe, fit
 from training.fitting.folds import folds
 from training.fitting.parallel import task
 
@@ -56,7 +57,7 @@ def evaluate(
     splits: int,
     repeats: int,
     seed: int,
-    champion: Recipe | None = None,
+    champion: Recipe | ServedModel | None = None,
     champion_name: str | None = None,
     audit: pd.DataFrame | None = None,
     alarm_recall: float = ALARM_RECALL,
@@ -75,7 +76,8 @@ def evaluate(
     recipe
         If it is a function, it is called with the training pupils of each fold.
     champion
-        The recipe of the version served now, refitted in the same folds; None if there is none.
+        The recipe of the version served now, refitted in the same folds, or its artefact, which is
+        run as it is; None if there is none.
     champion_name
         Fingerprint of that version.
     audit
@@ -100,6 +102,7 @@ def evaluate(
             progress(done / len(planned))
     evidence = _evidence(found, champion_name if champion else None)
     groups = audit_groups(found, frame, audit, candidate=CANDIDATE)
+    evidence["champion_as_served"] = isinstance(champion, ServedModel)
     evidence["groups"] = groups
     evidence["fairness"] = gaps(groups)
     evidence["alarm"] = {"recall_asked": alarm_recall, "horizons": _alarm(found)}
@@ -110,7 +113,7 @@ def _one_fold(
     frame: pd.DataFrame,
     target: Floats,
     recipe: Recipe | Chooser,
-    champion: Recipe | None,
+    champion: Recipe | ServedModel | None,
     alarm_recall: float,
     number: int,
     train: NDArray[np.int64],
@@ -118,9 +121,12 @@ def _one_fold(
 ) -> list[HeldOut]:
     known, grades = frame.iloc[train], target[train]
     chosen = recipe if isinstance(recipe, Recipe) else recipe(known, grades)
-    recipes = {CANDIDATE: chosen} | ({CHAMPION: champion} if champion else {})
-    fitted = {name: fit(known, grades, each) for name, each in recipes.items()}
-    candidate = fitted[CANDIDATE]
+    candidate = fit(known, grades, chosen)
+    models: dict[str, Fitted | ServedModel] = {CANDIDATE: candidate}
+    if isinstance(champion, Recipe):
+        models[CHAMPION] = fit(known, grades, champion)
+    elif champion is not None:
+        models[CHAMPION] = champion
     rows_known, pupils_known, horizons_known = hide(known)
     rows, pupils, horizons = hide(frame.iloc[test])
     levels = levels_of(target)
@@ -132,7 +138,7 @@ def _one_fold(
         if not tested.any() or not trained.any():
             continue
         test_rows = rows[tested].reset_index(drop=True)
-        calibrated = {name: each.predict(test_rows, horizon) for name, each in fitted.items()}
+        calibrated = {name: each.predict(test_rows, horizon) for name, each in models.items()}
         # The rule of thumb is calibrated in the same way. It fits almost nothing, so its errors on
         # the training pupils are as good as held-out ones.
         calibrated[BASELINE] = _rule_of_thumb(
@@ -165,15 +171,16 @@ def _rule_of_thumb(known: Floats, actual: Floats, tested: Floats) -> Calibrated:
     return replace(calibrated, grade=tested)
 
 
-def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float]]:
-    rates = {}
+def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float | None]]:
+    """Return the rates of the alarm by horizon; None without pupils to measure one by."""
+    rates: dict[str, dict[str, float | None]] = {}
     for horizon in dict.fromkeys(part.horizon for part in held_out):
         parts = [part for part in held_out if part.horizon == horizon]
         alarm = np.concatenate([part.alarm for part in parts])
         failed = np.concatenate([part.actual for part in parts]) < PASS_LEVEL
         rates[horizon] = {
-            "recall": float(alarm[failed].mean()) if failed.any() else 1.0,
-            "false_alarms": float(alarm[~failed].mean()) if (~failed).any() else 0.0,
+            "recall": float(alarm[failed].mean()) if failed.any() else None,
+            "false_alarms": float(alarm[~failed].mean()) if (~failed).any() else None,
             "share_alarmed": float(alarm.mean()),
         }
     return rates
@@ -196,8 +203,8 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         }
         for horizon, by_name in per_fold.items()
     }
-    # The headline figures are those with all period grades, if the data has any.
-    main = horizons.get(str(HORIZONS[-1])) or horizons[str(HORIZONS[0])]
+    # The headline figures are those with the most period grades that the data has.
+    main = next(horizons[h] for h in reversed(list(map(str, HORIZONS))) if h in horizons)
     return {
         "losses": {
             loss: {
@@ -211,6 +218,7 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         },
         "n_train": n_train,
         "n_test": n_test,
+        "pupils": _pupils(held_out),
         "mae": main[CANDIDATE]["mae"]["mean"],
         "r2": main[CANDIDATE]["r2"]["mean"],
         "leaks": violations,
@@ -220,6 +228,17 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         "calibration": _calibration(held_out),
         "chosen": _chosen(first),
     }
+
+
+def _pupils(held_out: list[HeldOut]) -> dict[str, dict[str, int]]:
+    """Count the held-out pupils who failed and passed, by horizon, each once."""
+    counts = {}
+    for horizon in dict.fromkeys(part.horizon for part in held_out):
+        parts = [part for part in held_out if part.horizon == horizon]
+        _, first = np.unique(np.concatenate([part.pupils for part in parts]), return_index=True)
+        failed = np.concatenate([part.actual for part in parts])[first] < PASS_LEVEL
+        counts[horizon] = {"failed": int(failed.sum()), "passed": int((~failed).sum())}
+    return counts
 
 
 def _calibration(held_out: list[HeldOut]) -> dict[str, Any]:
@@ -249,9 +268,10 @@ def _summary(
     """Return mean, standard deviation between folds and half the 95 % interval of the mean."""
     summary = {}
     for key in rows[0]:
-        values = [row[key] for row in rows]
+        # A fold may be unable to measure a figure, e.g. recall if nobody in it fails.
+        values = [row[key] for row in rows if np.isfinite(row[key])]
         summary[key] = {
-            "mean": float(np.mean(values)),
+            "mean": float(np.mean(values)) if values else float("nan"),
             "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
             "half": half_interval(values, n_train=n_train, n_test=n_test),
         }

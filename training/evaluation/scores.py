@@ -42,7 +42,10 @@ def crps(cdf: Floats, actual: Floats) -> Floats:
 
 
 def scores(predictions: Calibrated, actual: Floats) -> dict[str, float]:
-    """Compare calibrated predictions with the final grades, both as levels."""
+    """Compare calibrated predictions with the final grades, both as levels.
+
+    What these pupils cannot measure is NaN: R² if all grades are equal, recall if nobody fails.
+    """
     error = (predictions.grade - actual) * SCALE.step
     rounded = (np.floor(predictions.grade + 0.5) - actual) * SCALE.step
     passed = actual >= PASS_LEVEL
@@ -55,7 +58,7 @@ def scores(predictions: Calibrated, actual: Floats) -> dict[str, float]:
         "rmse": float(np.sqrt((error**2).mean())),
         "r2": float(1 - (error**2).mean() / spread) if spread > 0 else float("nan"),
         "accuracy": float((expected_pass == passed).mean()),
-        "recall_failing": float((~expected_pass[~passed]).mean()) if (~passed).any() else 1.0,
+        "recall_failing": float((~expected_pass[~passed]).mean()) if (~passed).any() else math.nan,
         "brier": float(((predictions.probability - passed) ** 2).mean()),
         "brier_base_rate": float(rate * (1 - rate)),
         "crps": float(crps(predictions.cdf, actual).mean()),

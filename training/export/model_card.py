@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pandas as pd
+
+from student_success.domain.students import (
+    FEATURES,
+    GRADE,
+    GRADE_MAX,
+    GRADE_MIN,
+    HORIZONS,
+    TARGET,
+    Feature,
+)
 from training.evaluation.fairness import MEASURES
 
-PURPOSE = "Estimate a pupil's final grade (G3, 0 to 20) early enough to offer help."
+PURPOSE = (
+    f"Estimate a pupil's final grade ({TARGET}, {GRADE_MIN:g} to {GRADE_MAX:g}) early enough to "
+    "offer help."
+)
 NOT_FOR = (
     "deciding on a pupil's admission, orientation, discipline or reward",
     "ranking pupils, classes, teachers or schools",
     "pupils of a school unlike those of the training data, before a check on its own pupils",
     "concluding that a change of habit would cause another grade: the model sees associations",
 )
-LIMITS = (
-    "Two Portuguese secondary schools, 2005–2006; mathematics and Portuguese language together.",
-    "Without period grades the model knows little: the interval spans half of the scale.",
-    "Pupils who left and were given 0 are rare and hard to foresee.",
-    "Past failures above 3 do not occur in the data, although the form allows 4.",
-)
+UCI_SHA256 = "73b314d7229e25eb31a8bedac494cfe30d4031f079f7d5bfea168453c0a55631"
+"""Of the file that `student-success prepare` makes of the published data."""
+UCI = "Two Portuguese secondary schools, 2005–2006; mathematics and Portuguese language together."
 SYNTHETIC = "Trained on the synthetic sample: nothing it says is about real pupils."
 MEASURE_NAMES = {
     "mae": "MAE",
@@ -38,7 +49,7 @@ _FIGURES = {"mae": "MAE", "false_alarms": "false alarms", "missed_failures": "mi
 
 
 def make_card(
-    *, recipe: Mapping[str, Any], evidence: Mapping[str, Any]
+    *, recipe: Mapping[str, Any], evidence: Mapping[str, Any], frame: pd.DataFrame
 ) -> tuple[dict[str, Any], str]:
     """Return the card as data and as Markdown.
 
@@ -48,6 +59,8 @@ def make_card(
         Content of recipe.json.
     evidence
         Content of evaluation.json.
+    frame
+        The pupils that the model was fitted on: features and target.
     """
     metrics = {
         horizon: {
@@ -63,7 +76,7 @@ def make_card(
     card = {
         "purpose": PURPOSE,
         "not_for": list(NOT_FOR),
-        "limits": ([SYNTHETIC] if data.get("synthetic") else []) + list(LIMITS),
+        "limits": list(_limits(data, evidence, frame)),
         "data": dict(data),
         "model": {"family": recipe["family"], "params": dict(recipe["params"])},
         "metrics": metrics,
@@ -73,6 +86,46 @@ def make_card(
         "leaks": {"found": evidence["leaks"], "checked": evidence["leaks_checked"]},
     }
     return card, "\n".join(_markdown(card, evidence)) + "\n"
+
+
+def _limits(
+    data: Mapping[str, Any], evidence: Mapping[str, Any], frame: pd.DataFrame
+) -> Iterator[str]:
+    """Yield what a reader must know of these pupils before using the model for others."""
+    outcomes = data.get("outcomes") or {}
+    if data.get("synthetic"):
+        yield SYNTHETIC
+    elif outcomes.get("file_sha256", data["sha256"]) == UCI_SHA256:
+        yield UCI
+    else:
+        yield f"The pupils of {data['name']}; those of another school or year may differ."
+    if outcomes.get("rows"):
+        yield f"{outcomes['rows']} of the {data['rows']} pupils are from the recorded final grades."
+    first = str(HORIZONS[0])
+    width = evidence["horizons"][first]["candidate"]["width"]["mean"] / (GRADE_MAX - GRADE_MIN)
+    yield f"Without period grades the interval spans {width:.0%} of the scale on average."
+    if GRADE.not_finished is not None:
+        left = int((frame[TARGET] == GRADE.not_finished).sum())
+        yield (
+            f"{left} of {len(frame)} pupils did not finish and were given {GRADE.not_finished:g}; "
+            "who will is hard to foresee."
+        )
+    if absent := [text for feature in FEATURES if (text := _absent(feature, frame))]:
+        yield f"Allowed, but not in the data: {'; '.join(absent)}."
+
+
+def _absent(feature: Feature, frame: pd.DataFrame) -> str:
+    """Return in words which allowed values no pupil of the data has; empty if there are none."""
+    known = frame[feature.name].dropna()
+    if known.empty:
+        return f"{feature.name} (never known)"
+    if feature.kind == "category":
+        unused = [str(value) for value in feature.categories if value not in set(known)]
+        return f"{feature.name} {', '.join(unused)}" if unused else ""
+    low, high = float(known.min()), float(known.max())
+    ends = [f"below {low:g}"] if feature.low is not None and low > feature.low else []
+    ends += [f"above {high:g}"] if feature.high is not None and high < feature.high else []
+    return f"{feature.name} {' and '.join(ends)}" if ends else ""
 
 
 def _markdown(card: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
@@ -127,9 +180,13 @@ def _alarm(alarm: Mapping[str, Any]) -> list[str]:
         "|---|--:|--:|",
     ]
     return lines + [
-        f"| {horizon} | {found['recall']:.1%} | {found['false_alarms']:.1%} |"
+        f"| {horizon} | {_share(found['recall'])} | {_share(found['false_alarms'])} |"
         for horizon, found in alarm["horizons"].items()
     ]
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1%}"
 
 
 def _fairness(groups: list[dict[str, Any]]) -> list[str]:

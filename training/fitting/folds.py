@@ -32,6 +32,9 @@ def folds(
     # A band with fewer pupils than folds is merged into the failed ones.
     counts = np.bincount(bands, minlength=len(_BANDS) + 1)
     bands = np.where(counts[bands] < splits, 1, bands)
+    counts = np.bincount(bands)
+    # If those are still too few, into the largest one: some folds then have no failed pupil.
+    bands = np.where(counts[bands] < splits, counts.argmax(), bands)
     for repeat in range(repeats):
         splitter = StratifiedKFold(splits, shuffle=True, random_state=seed + repeat)
         yield from splitter.split(np.zeros(len(target)), bands)

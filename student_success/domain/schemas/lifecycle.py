@@ -68,6 +68,10 @@ class PromoteRequest(RequestBody):
     fairness_override: Reason | None = Field(
         None, description="Why a fairness gap is accepted; recorded with the promotion."
     )
+    population_override: Reason | None = Field(
+        None,
+        description="Why pupils unlike those of the served version are accepted; recorded.",
+    )
     allow_synthetic: bool = Field(
         False, description="Let a model of made-up data replace one of real pupils."
     )
@@ -107,8 +111,8 @@ class EvidenceAnswer(ResponseBody):
 
     version: int
     passed: bool
-    mae: float
-    r2: float
+    mae: float | None = Field(description="null if it could not be measured.")
+    r2: float | None = Field(description="null if it could not be measured.")
     conditions: list[dict[str, Any]]
     comparisons: list[dict[str, Any]]
 

@@ -45,6 +45,7 @@ def good(**changes: Any) -> Evidence:
         r2=0.86,
         leaks=0,
         leaks_checked=19860,
+        pupils=dict.fromkeys(Horizon, (196.0, 466.0)),
         fairness=(FairnessGap("sex", "F", "G1+G2", "mae", 0.1, 0.08),),
     )
     return replace(evidence, **changes)
@@ -54,6 +55,10 @@ def to_json(evidence: Evidence) -> dict[str, Any]:
     """Return the content of `evaluation.json` for some evidence."""
     data = asdict(evidence)
     data["losses"] = {data.pop("loss"): data.pop("horizons")}
+    data["pupils"] = {
+        horizon: {"failed": failed, "passed": passed}
+        for horizon, (failed, passed) in data["pupils"].items()
+    }
     content: dict[str, Any] = finite_json(data)
     return content
 
@@ -150,6 +155,42 @@ def test_candidate_is_refused_when_a_leak_was_found_or_none_was_looked_for(
     changes: dict[str, float],
 ) -> None:
     assert failed(good(**changes)) == {"no_leak"}
+
+
+@pytest.mark.parametrize(
+    "pupils",
+    [
+        {},
+        dict.fromkeys(Horizon, (9.0, 466.0)),
+        dict.fromkeys(Horizon, (0.0, 466.0)),
+        dict.fromkeys(Horizon, (466.0, 3.0)),
+        dict.fromkeys(Horizon, (math.nan, 466.0)),
+        dict.fromkeys(Horizon, (466.0, math.nan)),
+        {Horizon(HORIZONS[0]): (196.0, 466.0)},
+    ],
+)
+def test_candidate_is_refused_when_too_few_pupils_fail_or_pass_to_measure_it(
+    pupils: dict[Horizon, tuple[float, float]],
+) -> None:
+    assert failed(good(pupils=pupils), fairness_override="because") == {"enough_pupils"}
+
+
+def test_candidate_is_judged_at_the_horizons_its_data_has() -> None:
+    first, second = HORIZONS[:2]
+    some = {horizon: good().horizons[Horizon(horizon)] for horizon in (first, second)}
+    evidence = good(horizons=some, pupils=dict.fromkeys(some, (196.0, 466.0)))
+    verdict = decide(evidence, LIMITS)
+    assert verdict.passed
+    assert {c.horizon for c in verdict.comparisons} == {first, second, "mean"}
+    worse = FoldLosses(losses(0.75, seed=1), losses(0.70, seed=11))
+    assert not decide(with_horizon(evidence, Horizon(second), worse), LIMITS).passed
+
+
+def test_comparison_says_when_the_served_artefact_was_run() -> None:
+    verdict = decide(with_champion(good(champion_as_served=True), 0.05), LIMITS)
+    details = [c.detail for c in verdict.conditions if c.name.startswith("not_below_champion")]
+    assert details
+    assert all("its own artefact was run" in detail for detail in details)
 
 
 def test_fairness_gap_over_the_limit_is_refused_unless_overridden_with_a_reason() -> None:

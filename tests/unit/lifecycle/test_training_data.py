@@ -6,15 +6,20 @@ from typing import Any, cast
 
 import pytest
 
+from student_success.core.settings import ROOT
 from student_success.lifecycle.training_data import conditions
 from student_success.model.artefact import Artefact
 
+SEED = Artefact(ROOT / "student_success" / "seed")
+
 
 class Trained:
-    """An artefact that was trained on some data."""
+    """The seed model, but for its training data."""
+
+    card, drift_reference = SEED.card, SEED.drift_reference
 
     def __init__(self, *, synthetic: bool) -> None:
-        self.dataset = {"synthetic": synthetic}
+        self.dataset = SEED.dataset | {"synthetic": synthetic}
 
 
 def failed(candidate: Trained, champion: Trained | None, **options: Any) -> set[str]:

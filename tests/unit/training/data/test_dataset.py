@@ -69,6 +69,7 @@ def test_good_file_is_read_with_features_target_and_audit_apart(write: Write) ->
         "rows": 3,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "synthetic": False,
+        "copies_left_out": 0,
     }
 
 

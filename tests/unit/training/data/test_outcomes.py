@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,11 @@ def test_pupil_counts_once_with_what_was_known_last(engine: Engine) -> None:
         Outcome(prediction_id="nobody's again", actual_G3=9),
     ]
     assert Outcomes(engine).record(items).accepted == 3
-    found = observations.pupils_with_outcomes(engine, until_us=now_us())
+    found = observations.pupils_with_outcomes(engine, year_starts="08-01")
     assert found == [PupilWithOutcome(known, 12), PupilWithOutcome(json.dumps(EXAMPLE), 9)]
-    assert observations.pupils_with_outcomes(engine, until_us=1) == []
+    assert observations.pupils_with_outcomes(engine, until_us=1, year_starts="08-01") == []
+    now = now_us()
+    assert observations.pupils_with_outcomes(engine, since_us=now, year_starts="08-01") == []
 
 
 def test_same_data_is_found_again_after_more_outcomes(
@@ -108,7 +111,7 @@ def test_same_data_is_found_again_after_more_outcomes(
     predict(engine, "a")
     Outcomes(engine).record([Outcome(prediction_id="a", actual_G3=12)])
     first = outcomes.load_with_outcomes(settings)
-    predict(engine, "b", session_id="another")
+    predict(engine, "b", session_id="another", inputs_json=json.dumps({**EXAMPLE, "age": 15}))
     Outcomes(engine).record([Outcome(prediction_id="b", actual_G3=12)])
     assert outcomes.load_again(settings, first.describe()).sha256 == first.sha256
     assert outcomes.load_with_outcomes(settings).rows == first.rows + 1
@@ -121,3 +124,19 @@ def test_empty_history_adds_nobody_and_says_so(tmp_path: Path) -> None:
     assert found.rows == read(SAMPLE).rows
     assert found.outcomes is not None
     assert found.outcomes["rows"] == 0
+
+
+def test_equal_pupils_of_the_history_count_once(data: Dataset) -> None:
+    found = outcomes.add(data, [pupil(12)] * 5 + [pupil(13)], until_us=5)
+    assert found.rows == data.rows + 2
+    assert found.describe()["copies_left_out"] == 4
+
+
+def test_reference_counts_once_a_school_year(engine: Engine) -> None:
+    """In July and August of one year, the pupil is in two school years."""
+    for number, at in enumerate(("2026-03-01", "2026-07-31", "2026-08-02")):
+        created = int(datetime.fromisoformat(f"{at}T00:00:00+00:00").timestamp() * 1e6)
+        predict(engine, f"p{number}", reference="P-1", created_us=created)
+        Outcomes(engine).record([Outcome(prediction_id=f"p{number}", actual_G3=12)])
+    assert len(observations.pupils_with_outcomes(engine, year_starts="08-01")) == 2
+    assert len(observations.pupils_with_outcomes(engine, year_starts="09-01")) == 1

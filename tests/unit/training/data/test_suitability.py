@@ -101,6 +101,20 @@ REMARKED: dict[str, tuple[Change, str, int]] = {
         "copies.",
         200,
     ),
+    "copies under other numbers": (
+        lambda t: pd.concat([t] * 3).assign(sex=["F", "M"] * 300, row=range(600)),
+        "400 of 600 rows repeat another row and were left out: each pupil counts once. Remove the "
+        "copies.",
+        200,
+    ),
+    "copies with another value": (
+        lambda t: pd.concat(
+            [t, *(t.assign(absences=(t["absences"].astype(int) + n).astype(str)) for n in (1, 2))]
+        ),
+        "400 of 600 rows repeat another row and were left out: each pupil counts once. Remove the "
+        "copies.",
+        200,
+    ),
     "constant features": (
         lambda t: t.assign(school="GP", age="16"),
         "The same for all pupils: school, age. Nothing is learnt from it. Remove it from the "

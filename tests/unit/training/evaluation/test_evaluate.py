@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from student_success.core.errors import DatasetError
 from student_success.core.settings import ROOT, Settings
-from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET
+from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET, StudentFeatures
 from student_success.lifecycle.evidence import Evidence
 from student_success.lifecycle.gate import decide, gate_limits
 from student_success.model.predictor import Predictor
-from training.data.dataset import SAMPLE, read
-from training.evaluation.evaluate import Evaluation, evaluate
+from tests.faults.registered_versions import edit
+from training import train
+from training.data.dataset import SAMPLE, Dataset, load, read
+from training.evaluation.evaluate import Evaluation, _summary, evaluate
 from training.evaluation.fairness import SMALLEST_GROUP
 from training.evaluation.held_out import CANDIDATE, CHAMPION
-from training.fitting.calibration import conformal_quantile, mass_needed
+from training.evaluation.scores import scores
+from training.evaluation.served import ServedModel, champion_model
+from training.export.model_card import UCI_SHA256, make_card
+from training.fitting.calibration import Calibrated, conformal_quantile, mass_needed
 from training.fitting.families import FAMILIES, hide
 from training.fitting.fit import Recipe
 from training.fitting.folds import folds
@@ -205,3 +213,139 @@ def test_seed_is_never_made_of_the_sample(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="real pupils"):
         make_seed(settings)
     assert not (tmp_path / "seed").exists()
+
+
+def load_changed(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Dataset:
+    path = folder / "school.csv"
+    change(pd.read_csv(SAMPLE)).to_csv(path, index=False)
+    return load(Settings(_env_file=None, data_path=path))  # type: ignore[call-arg]
+
+
+UNUSUAL: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], set[str]]] = {
+    "two pupils fail": (
+        lambda t: pd.concat([t[t["G3"] >= 10].head(100), t[t["G3"] < 10].head(2)]),
+        {"enough_pupils"},
+    ),
+    "one pupil has another grade": (
+        lambda t: t.head(100).assign(G3=[12] * 99 + [8]),
+        {"enough_pupils"},
+    ),
+    "only the first period is known": (lambda t: t.head(150).assign(G2=""), set()),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_unusual_file_is_judged_and_what_it_cannot_measure_is_refused(
+    kind: str, tmp_path: Path
+) -> None:
+    change, refused = UNUSUAL[kind]
+    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    candidate = run(
+        settings, family="boosting", budget_seconds=0.1, folder=tmp_path / "made",
+        dataset=load_changed(tmp_path, change),
+    )  # fmt: skip
+    assert np.isfinite([candidate.test_mae, candidate.test_r2, *candidate.metrics.values()]).all()
+    json.dumps(candidate.dataset, allow_nan=False)
+    evidence = json.loads((tmp_path / "made" / "evaluation.json").read_text("utf-8"))
+    known = [horizon for horizon in HORIZONS if horizon in evidence["horizons"]]
+    assert known == (list(HORIZONS[:2]) if "period" in kind else list(HORIZONS))
+    assert evidence["mae"] == evidence["horizons"][known[-1]][CANDIDATE]["mae"]["mean"]
+    assert refused <= failed_conditions(evidence)
+    assert {c for c in failed_conditions(evidence) if HORIZONS[-1] in c} <= {
+        f"not_below_baseline.{known[-1]}"
+    }
+    if refused:
+        recall = [
+            by_name[CANDIDATE]["recall_failing"]["mean"]
+            for by_name in evidence["horizons"].values()
+        ]
+        assert all(value is None or value < 1 for value in recall)
+
+
+def test_unmeasured_recall_is_null_and_never_counted_as_perfect() -> None:
+    predicted = Calibrated(
+        *(np.array([12.0, 13.0]), np.array([0.9, 0.9]), np.array([10.0, 11.0])),
+        *(np.array([14.0, 15.0]), np.full((2, 20), 0.5)),
+    )
+    measured = scores(predicted, np.array([12.0, 12.0]))
+    assert np.isnan([measured["recall_failing"], measured["r2"]]).all()
+    summary = _summary([measured, measured | {"recall_failing": 0.5}], n_train=8.0, n_test=2.0)
+    assert summary["recall_failing"]["mean"] == 0.5
+
+
+def test_error_that_cannot_be_measured_ends_the_training_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = {"mae": 0.5, "r2": float("nan")}
+    monkeypatch.setattr(train, "evaluate", lambda *_, **__: Evaluation([], evidence))
+    with pytest.raises(DatasetError, match="No version was registered: the error"):
+        run(Settings(_env_file=None), dataset=read(SAMPLE), folder=tmp_path)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("removed", ["family", "format"])
+def test_champion_that_cannot_be_refitted_is_run_as_it_is_served(
+    data: tuple[pd.DataFrame, np.ndarray, pd.DataFrame], tmp_path: Path, removed: str
+) -> None:
+    frame, target, _ = data
+    folder = tmp_path / "old"
+    shutil.copytree(ROOT / "student_success" / "seed", folder)
+    recipe = json.loads((folder / "recipe.json").read_text("utf-8")) | {"folder": str(folder)}
+    assert isinstance(champion_model(recipe), Recipe)
+    if removed == "family":
+        recipe["family"] = "random_forest"
+    else:
+        edit(folder / "manifest.json", format=2)
+    champion = champion_model(recipe)
+    assert isinstance(champion, ServedModel)
+    found = evaluate(
+        frame.head(200), target[:200], SMALL, splits=2, repeats=1, seed=1, champion=champion,
+        champion_name="old",
+    )  # fmt: skip
+    assert found.evidence["champion_as_served"] is True
+    seed = Predictor.load(folder, version="old")
+    for part in found.held_out:
+        rows, _, horizons = hide(frame.iloc[part.pupils])
+        students = [
+            StudentFeatures.model_validate(
+                {
+                    k: None if v != v else int(v) if isinstance(v, float) else v
+                    for k, v in row.items()
+                }
+            )
+            for row in rows[horizons == part.horizon].to_dict("records")
+        ]
+        served = [seed.predict(student) for student in students]
+        assert [p.grade for p in served] == pytest.approx(part.calibrated[CHAMPION].grade.tolist())
+        assert [p.low for p in served] == part.calibrated[CHAMPION].low.tolist()
+        assert [p.pass_probability for p in served] == pytest.approx(
+            part.calibrated[CHAMPION].probability.tolist()
+        )
+
+
+def test_card_speaks_of_the_pupils_it_was_made_of(tmp_path: Path) -> None:
+    evidence = json.loads(
+        (ROOT / "student_success" / "seed" / "evaluation.json").read_text("utf-8")
+    )
+    frame = read(SAMPLE).frame.assign(school="GP")
+    frame.loc[:, "failures"] = frame["failures"].clip(upper=2)
+    recipe = {"family": "boosting", "params": {}}
+    own = {"name": "our pupils.csv", "rows": 1000, "sha256": "1" * 64, "synthetic": False}
+
+    def limits(**changed: Any) -> str:
+        card, text = make_card(
+            recipe=recipe | {"data": own | changed}, evidence=evidence, frame=frame
+        )
+        assert all(limit in text for limit in card["limits"])
+        return " ".join(card["limits"])
+
+    said = limits()
+    assert "The pupils of our pupils.csv" in said
+    assert "Portuguese" not in said
+    assert "school MS" in said
+    assert "failures above 2" in said
+    assert "did not finish and were given 0" in said
+    assert "Portuguese" in limits(sha256=UCI_SHA256)
+    mixed = limits(sha256="2" * 64, outcomes={"file_sha256": UCI_SHA256, "rows": 30})
+    assert "Portuguese" in mixed
+    assert "30 of the 1000 pupils are from the recorded final grades" in mixed
+    assert "Portuguese" not in limits(synthetic=True)
