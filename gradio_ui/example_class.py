@@ -14,6 +14,8 @@ PUPILS = 12
 _SEED = 4
 _SPREAD = 0.06
 """Standard deviation of a period grade around the pupil's own level, as a share of the scale."""
+_WHOLE_GRADES = 10
+"""A scale at least this long is shown with whole grades, a shorter one with tenths."""
 _UNUSUAL = 0.35
 """Share of answers that differ from those of the example pupil."""
 
@@ -46,7 +48,8 @@ def _value(feature: Feature, level: float, chance: random.Random) -> Any:
     low, high = feature.low or 0, feature.high or 0
     if feature.is_period:
         place = min(max(chance.gauss(level, _SPREAD), 0.0), 1.0)
-        return round(low + (high - low) * (place if SCALE.sign > 0 else 1 - place), 0)
+        grade = low + (high - low) * (place if SCALE.sign > 0 else 1 - place)
+        return round(grade) if high - low >= _WHOLE_GRADES else round(grade, 1)
     usual = EXAMPLE[feature.name]
     if chance.random() > _UNUSUAL:
         return usual

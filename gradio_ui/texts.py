@@ -51,6 +51,10 @@ class Texts:
         chosen = f"{key}_one" if is_one else key
         return self(chosen, count=self.number(number, 0), **values)
 
+    def keys(self, section: str) -> list[str]:
+        """Return the keys of one section, in the order of the file."""
+        return [key for key in table() if key.startswith(f"{section}.")]
+
     def has(self, key: str) -> bool:
         """Tell whether there is such a text."""
         return key in table()

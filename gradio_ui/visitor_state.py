@@ -126,6 +126,8 @@ class Visit:
         The last state of the API that the page has shown.
     choices
         What the reader said about class lists, by their titles.
+    versions
+        The registered versions as they were read last.
     versions_outdated
         Whether the list of versions must be read again.
     """
@@ -152,6 +154,7 @@ class Visit:
     previous_pages: tuple[int, ...] = ()
     job_id: str | None = None
     banner: str | None = None
+    versions: tuple[Mapping[str, Any], ...] = ()
     versions_outdated: bool = True
     _admin_token: str | None = field(default=None, repr=False)
     _admin_last_used: float = 0.0

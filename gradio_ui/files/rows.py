@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from student_success.domain.students import PREDICTED
 from student_success.domain.tables.pupils import Pupil
 
 PASSES = "reussite"
@@ -17,8 +18,8 @@ class ScoredPupil:
 
     pupil: Pupil
     grade: float
-    low: int
-    high: int
+    low: float
+    high: float
     probability: float
     passes: bool
     at_risk: bool
@@ -32,9 +33,9 @@ class ScoredPupil:
         """Read one prediction of ``POST /predict_batch``."""
         return cls(
             pupil,
-            float(prediction["predicted_G3"]),
-            int(prediction["interval"]["low"]),
-            int(prediction["interval"]["high"]),
+            float(prediction[PREDICTED]),
+            float(prediction["interval"]["low"]),
+            float(prediction["interval"]["high"]),
             float(prediction["pass_probability"]),
             prediction["decision"] == PASSES,
             bool(prediction["at_risk"]),

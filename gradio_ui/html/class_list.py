@@ -13,13 +13,16 @@ from gradio_ui.html.labels import (
     PRIORITIES,
     Priority,
     decision_name,
+    estimate_text,
+    grade_text,
     horizon_name,
+    out_of,
     priority_badge,
     priority_of,
 )
 from gradio_ui.html.markup import Content, Html, Tone, element, facts, figure, note, table
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURE_NAMES, GRADE_MAX, SCALE
+from student_success.domain.students import FEATURE_NAMES, GRADE_MAX, GRADE_MIN, SCALE
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
@@ -32,7 +35,7 @@ SORTS: dict[str, Callable[[ScoredPupil], Any]] = {
 }
 """The columns that the list can be sorted by, and what orders them."""
 ROWS_PER_PAGE = 50
-_SMALLEST_SHARE = 0.05
+_SMALLEST_SHARE = (GRADE_MAX - GRADE_MIN) / 400
 """In grades; a smaller share is not named as what lowers a grade."""
 _MAX_INVALID_SHOWN = 200
 
@@ -83,7 +86,7 @@ def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
     figures = facts(
         [
             (texts("class.count"), texts.number(len(scored), 0)),
-            (texts("class.mean"), f"{texts.number(mean)} / {texts.number(GRADE_MAX, 0)}"),
+            (texts("class.mean"), f"{estimate_text(texts, mean)}{out_of()}"),
             *((texts(f"priority.{name}"), texts.number(counts[name], 0)) for name in PRIORITIES),
         ]
     )
@@ -130,9 +133,11 @@ def strongest_reason(texts: Texts, explanation: Mapping[str, Any]) -> str:
     lowest, highest = ranked[0], ranked[-1]
     chosen = lowest if float(lowest["share"]) * SCALE.sign <= -_SMALLEST_SHARE else highest
     share = float(chosen["share"])
+    if abs(share) < _SMALLEST_SHARE:
+        return texts("rank.no_reason")
     sign = "+" if share > 0 else "−"
     value = value_in_words(texts, chosen["feature"], chosen["value"])
-    return f"{value} ({sign}{texts.number(abs(share))})"
+    return f"{value} ({sign}{estimate_text(texts, abs(share))})"
 
 
 def ranking(
@@ -170,9 +175,9 @@ def ranking(
         button = element("button", pupil_name(scored), type="button", data_open=str(line))
         grade = element(
             "span",
-            element("strong", texts.number(round_grade(scored.grade), 1, short=True)),
+            element("strong", grade_text(texts, round_grade(scored.grade))),
             Html(grade_strip(texts, scored)),
-            element("small", f"{scored.low}–{scored.high}"),
+            element("small", f"{grade_text(texts, scored.low)}–{grade_text(texts, scored.high)}"),
             css="nowrap",
         )
         cells: tuple[Content, ...] = (

@@ -7,9 +7,10 @@ from typing import Any
 
 from gradio_ui.files.rows import PASSES
 from gradio_ui.html.grade_scale import grade_scale, round_grade
+from gradio_ui.html.labels import estimate_text, grade_text, out_of
 from gradio_ui.html.markup import Html, element, heading, items, paragraph
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURES, GRADE_MAX, PASS_GRADE, PREDICTED
+from student_success.domain.students import FEATURES, PASS_GRADE, PREDICTED
 
 MAX_ITEMS = 3
 _FEATURES = {feature.name: feature for feature in FEATURES}
@@ -32,22 +33,22 @@ def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
 def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return the prediction for the sliders beside the pupil's present prediction."""
     old, new = float(before[PREDICTED]), float(after[PREDICTED])
-    difference = round(new - old, 1)
+    difference = round(new - old, 2)
     sign = "+" if difference > 0 else "−"
-    change = sign + texts.number(abs(difference))
+    change = sign + estimate_text(texts, abs(difference))
     share = texts.percent(float(after["pass_probability"]))
-    rounded = texts.number(round_grade(new), 1, short=True)
+    rounded = grade_text(texts, round_grade(new)) + out_of()
     key = "explain.changed" if difference else "explain.same"
-    text = texts(key, grade=rounded, scale=texts.number(GRADE_MAX, 0), change=change)
+    text = texts(key, grade=rounded, change=change)
     picture = grade_scale(
         texts,
         grade=new,
-        low=int(after["interval"]["low"]),
-        high=int(after["interval"]["high"]),
+        low=float(after["interval"]["low"]),
+        high=float(after["interval"]["high"]),
         passes=after["decision"] == PASSES,
         known=[(texts("explain.before"), old)],
     )
-    line = texts.number(PASS_GRADE, 1, short=True)
+    line = grade_text(texts, PASS_GRADE)
     sentence = paragraph(f"{text} {texts('result.probability', share=share, line=line)}")
     return element("div", Html(sentence + picture), css="changed", role="status").html
 
@@ -58,8 +59,7 @@ def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
     for suggestion in explanation["what_if"][:MAX_ITEMS]:
         effect = texts(
             "explain.effect",
-            grade=texts.number(float(suggestion[PREDICTED])),
-            scale=texts.number(GRADE_MAX, 0),
+            grade=estimate_text(texts, float(suggestion[PREDICTED])) + out_of(),
             share=texts.percent(float(suggestion["pass_probability"])),
         )
         change = element("span", _change_in_words(texts, suggestion["change"]), " → ")
@@ -78,7 +78,7 @@ def value_in_words(texts: Texts, name: str, value: Any) -> str:
     if words is not None:
         shown = texts.choose(words)
     elif value is None:
-        shown = "—"
+        shown = texts("form.not_known")
     else:
         is_number = isinstance(value, int | float)
         shown = texts.number(value, 2, short=True) if is_number else str(value)

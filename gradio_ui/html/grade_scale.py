@@ -1,16 +1,24 @@
-"""Pictures of grades as inline SVG; their colours come from the page's style sheet."""
+"""Pictures of grades as inline SVG; their colours come from the page's style sheet.
+
+Each picture runs from the worst grade on the left to the best one on the right.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from gradio_ui.files.rows import ScoredPupil
+from gradio_ui.html.labels import estimate_text, grade_text
 from gradio_ui.texts import Texts
-from student_success.domain.students import GRADE_MAX, PASS_GRADE, SCALE
+from student_success.domain.students import GRADE_MAX, GRADE_MIN, PASS_GRADE, PASS_LEVEL, SCALE
 
 _WIDTH, _LEFT, _RIGHT = 400, 14, 386
+_MOST_LABELS, _MOST_TICKS, _MOST_BARS = 6, 30, 25
+_DIGIT_WIDTH = 6.0
+"""Width of a digit above a bar, in units of the picture."""
 
 
 def round_grade(grade: float) -> float:
@@ -18,8 +26,30 @@ def round_grade(grade: float) -> float:
     return SCALE.grade(min(max(math.floor(SCALE.level(grade) + 0.5), 0), SCALE.highest))
 
 
+def _round_up(smallest: float) -> float:
+    """Return the next of 1, 2 and 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(smallest))
+    return next(n * power for n in (1, 2, 5, 10) if n * power >= smallest)
+
+
+def _multiples(step: float) -> list[float]:
+    """Return the multiples of a step that lie on the scale."""
+    first, last = math.ceil(GRADE_MIN / step - 1e-9), math.floor(GRADE_MAX / step + 1e-9)
+    return [round(number * step, 6) for number in range(first, last + 1)]
+
+
+_NUMBER_STEP = _round_up((GRADE_MAX - GRADE_MIN) / _MOST_LABELS)
+_NUMBERS = _multiples(_NUMBER_STEP)
+_TICKS = (
+    [SCALE.grade(level) for level in range(SCALE.highest + 1)]
+    if SCALE.highest <= _MOST_TICKS
+    else _multiples(_NUMBER_STEP / 5)
+)
+
+
 def _x(grade: float) -> float:
-    return round(_LEFT + (_RIGHT - _LEFT) * min(max(grade, 0.0), GRADE_MAX) / GRADE_MAX, 1)
+    share = SCALE.level(grade) / SCALE.highest
+    return round(_LEFT + (_RIGHT - _LEFT) * min(max(share, 0.0), 1.0), 1)
 
 
 def _svg(css: str, height: int, label: str, content: str, attributes: str = "") -> str:
@@ -29,149 +59,125 @@ def _svg(css: str, height: int, label: str, content: str, attributes: str = "") 
     )
 
 
-def _band(low: int, high: int, shape: str) -> str:
-    """Draw the track, and on it the interval; each whole grade covers half a point around it."""
-    left, right = _x(low - 0.5), _x(high + 0.5)
+def _band(low: float, high: float, shape: str) -> str:
+    """Draw the track, and on it the interval; each grade covers half a step around it."""
+    half = SCALE.step / 2
+    ends = [_x(grade) for bound in (low, high) for grade in (bound - half, bound + half)]
+    left, right = min(ends), max(ends)
     return (
         f'<rect class="track" x="{_LEFT}" width="{_RIGHT - _LEFT}" {shape}/>'
         f'<rect class="band" x="{left}" width="{round(right - left, 1)}" {shape}/>'
     )
 
 
-def _pass_line(top: int, bottom: int) -> str:
-    x = _x(PASS_GRADE)
-    return f'<line class="pass" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
+def _line(x: float, top: int, bottom: int, css: str = "pass") -> str:
+    return f'<line class="{css}" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
+
+
+def _numbers(places: Iterable[tuple[float, str]], y: int, css: str = "number") -> str:
+    return "".join(f'<text class="{css}" x="{x}" y="{y}">{text}</text>' for x, text in places)
 
 
 def grade_scale(
     texts: Texts,
     *,
     grade: float,
-    low: int,
-    high: int,
+    low: float,
+    high: float,
     passes: bool,
     known: Sequence[tuple[str, float]] = (),
 ) -> str:
-    """Draw a predicted grade on the scale from 0 to 20.
+    """Draw a predicted grade on its scale.
 
     Parameters
     ----------
     low, high
-        The interval, whole grades.
+        The interval, grades that exist.
     known
         Name and value of grades to mark with small circles.
     """
     x = _x(grade)
-    ticks = "".join(
-        f'<line class="tick" x1="{_x(n)}" x2="{_x(n)}" y1="62" y2="{70 if n % 5 == 0 else 66}"/>'
-        + (f'<text class="number" x="{_x(n)}" y="84">{n}</text>' if n % 5 == 0 else "")
-        for n in range(int(GRADE_MAX) + 1)
-    )
+    ticks = "".join(_line(_x(n), 62, 70 if round(n, 6) in _NUMBERS else 66, "tick") for n in _TICKS)
     circles = "".join(
         f'<circle class="known" cx="{_x(value)}" cy="54" r="4.5"><title>{escape(name)} '
-        f"{escape(texts.number(value))}</title></circle>"
+        f"{escape(grade_text(texts, value))}</title></circle>"
         for name, value in known
     )
     label = texts(
         "scale.described",
-        grade=texts.number(grade),
-        low=low,
-        high=high,
-        line=texts.number(PASS_GRADE, 0),
+        worst=grade_text(texts, SCALE.grade(0)),
+        best=grade_text(texts, SCALE.grade(SCALE.highest)),
+        grade=estimate_text(texts, grade),
+        low=grade_text(texts, low),
+        high=grade_text(texts, high),
+        line=grade_text(texts, PASS_GRADE),
     )
     return _svg(
         f"scale {'good' if passes else 'low'}",
         104,
         label,
         _band(low, high, 'y="46" height="16" rx="8"')
-        + _pass_line(34, 72)
+        + _line(_x(PASS_GRADE), 34, 72)
         + ticks
+        + _numbers(((_x(n), grade_text(texts, n)) for n in _NUMBERS), 84)
         + circles
-        + f'<text class="pass-label" x="{_x(PASS_GRADE)}" y="100">{escape(texts("scale.pass"))}'
-        f'</text><path class="pointer" d="M{x} 44 l-7 -11 h14 z"/>'
-        f'<line class="needle" x1="{x}" x2="{x}" y1="44" y2="62"/>'
-        f'<text class="grade" x="{min(max(x, 24), _WIDTH - 24)}" y="26">'
-        f"{escape(texts.number(grade))}</text>",
+        + f'<text class="pass-label" x="{min(max(_x(PASS_GRADE), 60), _WIDTH - 60)}" y="100">'
+        f'{escape(texts("scale.pass"))}</text><path class="pointer" d="M{x} 44 l-7 -11 h14 z"/>'
+        + _line(x, 44, 62, "needle")
+        + f'<text class="grade" x="{min(max(x, 24), _WIDTH - 24)}" y="26">'
+        f"{escape(estimate_text(texts, grade))}</text>",
     )
 
 
 def grade_strip(texts: Texts, scored: ScoredPupil) -> str:
     """Draw a grade and its interval in the height of a line of text."""
+    low, high = grade_text(texts, scored.low), grade_text(texts, scored.high)
     return _svg(
         f"strip {'good' if scored.passes else 'low'}",
         24,
-        texts("scale.short", low=scored.low, high=scored.high),
+        texts("scale.short", low=low, high=high),
         _band(scored.low, scored.high, 'y="8" height="8"')
-        + _pass_line(1, 23)
+        + _line(_x(PASS_GRADE), 1, 23)
         + f'<rect class="dot" x="{_x(scored.grade) - 5}" y="3" width="10" height="18"/>',
         ' preserveAspectRatio="none"',
     )
 
 
 def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
-    """Draw how many pupils are predicted each whole grade."""
-    counts = [0] * (int(GRADE_MAX) + 1)
-    for pupil in scored:
-        counts[min(int(GRADE_MAX), max(0, int(pupil.grade + 0.5)))] += 1
-    highest = max(counts) or 1
-    step = (_RIGHT - _LEFT) / (GRADE_MAX + 1)
-    bars = []
-    for grade, count in enumerate(counts):
+    """Draw how many pupils are predicted each grade, or each few grades of a fine scale."""
+    width = max(1, round(_round_up((SCALE.highest + 1) / _MOST_BARS)))
+    # The pass mark begins a bar, so that no bar holds both passes and fails.
+    first, last = -PASS_LEVEL // width, (SCALE.highest - PASS_LEVEL) // width
+    counts = Counter(
+        math.floor((round(SCALE.level(round_grade(pupil.grade))) - PASS_LEVEL) / width)
+        for pupil in scored
+    )
+    highest = max(counts.values())
+    step = (_RIGHT - _LEFT) / (last - first + 1)
+    bars, labels, numbers = [], [], []
+    for place in range(first, last + 1):
+        count, left = counts[place], _LEFT + step * (place - first)
+        levels = range(PASS_LEVEL + place * width, PASS_LEVEL + (place + 1) * width)
+        grades = [SCALE.grade(level) for level in levels if 0 <= level <= SCALE.highest]
         height = round(88 * count / highest, 1)
-        left = round(_LEFT + step * grade + 1.5, 1)
+        named = "–".join(dict.fromkeys(grade_text(texts, g) for g in (grades[0], grades[-1])))
         bars.append(
-            f'<rect class="{"good" if grade >= PASS_GRADE else "low"}" x="{left}" '
-            f'y="{round(108 - height, 1)}" width="{round(step - 3, 1)}" height="{height}" rx="2"/>'
+            f'<rect class="{"good" if place >= 0 else "low"}" x="{round(left + 1.5, 1)}" '
+            f'y="{round(108 - height, 1)}" width="{round(step - 3, 1)}" height="{height}" rx="2">'
+            f"<title>{named} : {count}</title></rect>"
         )
-        if count:
-            bars.append(
-                f'<text class="count" x="{round(left + step / 2 - 1.5, 1)}" '
-                f'y="{round(104 - height, 1)}">{count}</text>'
-            )
-        if grade % 5 == 0:
-            bars.append(
-                f'<text class="number" x="{round(left + step / 2 - 1.5, 1)}" y="123">{grade}</text>'
-            )
-    line = round(_LEFT + step * PASS_GRADE, 1)
+        middle = round(left + step / 2, 1)
+        # A number wider than its bar would cover the next one.
+        if count and len(str(count)) * _DIGIT_WIDTH <= step:
+            labels.append(f'<text class="count" x="{middle}" y="{104 - height:.1f}">{count}</text>')
+        numbers += [(middle, grade_text(texts, n)) for n in _NUMBERS if n in grades]
     passing = sum(pupil.passes for pupil in scored)
     return _svg(
         "bars",
         130,
         texts("scale.distribution", count=len(scored), passing=passing),
-        f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="108" y2="108"/>{"".join(bars)}'
-        f'<line class="pass" x1="{line}" x2="{line}" y1="6" y2="112"/>',
+        f'<line class="axis" x1="{_LEFT}" x2="{_RIGHT}" y1="108" y2="108"/>'
+        + "".join([*bars, *labels])
+        + _numbers(numbers, 123)
+        + _line(round(_LEFT - step * first, 1), 6, 112),
     )
-
-
-def over_time(texts: Texts, points: Sequence[tuple[str, float, bool, int | None]]) -> str:
-    """Draw predictions in the order they were made.
-
-    Parameters
-    ----------
-    points
-        Oldest first: time, predicted grade, pass or not, and the grade obtained where known.
-    """
-    left, right, top, bottom = 28, 386, 8, 112
-
-    def y(grade: float) -> float:
-        return round(bottom - (bottom - top) * grade / GRADE_MAX, 1)
-
-    step = (right - left - 16) / max(1, len(points) - 1)
-    marks = []
-    for place, (time, grade, passes, actual) in enumerate(points):
-        x = round(left + 8 + step * place, 1) if len(points) > 1 else (left + right) / 2
-        if actual is not None:
-            marks.append(
-                f'<line class="tick" x1="{x}" x2="{x}" y1="{y(grade)}" y2="{y(actual)}"/>'
-                f'<path class="actual" d="M{x} {y(actual) - 4} l4 4 l-4 4 l-4 -4 z"/>'
-            )
-        marks.append(
-            f'<circle class="{"good" if passes else "low"}" cx="{x}" cy="{y(grade)}" r="3.5">'
-            f"<title>{escape(f'{time} · {texts.number(grade)}')}</title></circle>"
-        )
-    lines = "".join(
-        f'<line class="{"pass" if n == PASS_GRADE else "axis"}" x1="{left}" x2="{right}" '
-        f'y1="{y(n)}" y2="{y(n)}"/><text class="number" x="14" y="{y(n) + 4}">{n}</text>'
-        for n in (0, 5, 10, 15, 20)
-    )
-    return _svg("time", 122, texts("scale.over_time", count=len(points)), lines + "".join(marks))

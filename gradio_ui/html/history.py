@@ -1,4 +1,4 @@
-"""The predictions of a session: a chart, a table, and rows for a file."""
+"""The predictions of a session: a table, and rows for a file."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
-from gradio_ui.html.grade_scale import over_time
-from gradio_ui.html.labels import decision_badge, decision_name, horizon_name, version_name
-from gradio_ui.html.markup import Content, figure, local_time, table
+from gradio_ui.html.labels import (
+    decision_badge,
+    decision_name,
+    estimate_text,
+    grade_text,
+    horizon_name,
+    version_name,
+)
+from gradio_ui.html.markup import Content, local_time, table
 from gradio_ui.texts import Texts
 from student_success.domain.students import ACTUAL, FEATURE_NAMES, PREDICTED
-
-
-def history_chart(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the predictions of ``GET /history``, which come newest first."""
-    points = [
-        (
-            texts.timestamp(str(row["timestamp"])),
-            float(row[PREDICTED]),
-            row["decision"] == PASSES,
-            row[ACTUAL],
-        )
-        for row in reversed(rows)
-    ]
-    return figure(over_time(texts, points), texts("history.chart"))
 
 
 def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -38,11 +30,11 @@ def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
             f"#{row['id']}",
             local_time(texts, str(row["timestamp"])),
             str(row["reference"] or "—"),
-            texts.number(float(row[PREDICTED])),
+            estimate_text(texts, float(row[PREDICTED])),
             texts.percent(float(row["pass_probability"])),
             decision_badge(texts, row["decision"] == PASSES),
             horizon_name(texts, row["horizon"]),
-            "—" if row[ACTUAL] is None else texts.number(float(row[ACTUAL])),
+            "—" if row[ACTUAL] is None else grade_text(texts, float(row[ACTUAL])),
         ]
         for row in rows
     ]

@@ -7,7 +7,15 @@ from typing import Any, Literal, get_args
 
 from gradio_ui.html.markup import Html, badge
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURES, HORIZONS, Feature, Horizon
+from student_success.domain.students import (
+    FEATURES,
+    GRADE_MAX,
+    GRADE_MIN,
+    HORIZONS,
+    SCALE,
+    Feature,
+    Horizon,
+)
 
 Priority = Literal["act", "watch", "none"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
@@ -26,6 +34,33 @@ def priority_of(*, passes: bool, at_risk: bool) -> Priority:
 def priority_badge(texts: Texts, priority: Priority) -> Html:
     """Return the priority as a badge."""
     return badge(texts(f"priority.{priority}"), _TONES[priority])
+
+
+def grade_text(texts: Texts, grade: float) -> str:
+    """Write a grade that exists."""
+    return texts.number(grade, 2, short=True)
+
+
+def estimate_text(texts: Texts, grade: float) -> str:
+    """Write a grade as a model computes it, between two that exist."""
+    return texts.number(grade, 1 if SCALE.step >= 0.1 else 2)
+
+
+def out_of() -> str:
+    """Return what follows a grade, such as "/ 20"; nothing where 20 would not be full marks."""
+    return f" / {GRADE_MAX:g}" if SCALE.sign > 0 and GRADE_MIN == 0 else ""
+
+
+def scale_in_words(texts: Texts) -> str:
+    """Name the grades that exist."""
+    low, high = grade_text(texts, GRADE_MIN), grade_text(texts, GRADE_MAX)
+    name = "scale.whole" if SCALE.step == 1 else "scale.steps"
+    return texts(name, low=low, high=high, step=grade_text(texts, SCALE.step))
+
+
+def simple_rule(texts: Texts) -> str:
+    """Name the rule of thumb that a model is compared with."""
+    return texts("models.last_grade" if PERIODS else "models.median")
 
 
 def known_grades(texts: Texts, pupil: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from gradio_ui.html.labels import dataset_name, metric, number_or_dash, version_name
+from gradio_ui.html.labels import (
+    PERIODS,
+    dataset_name,
+    metric,
+    number_or_dash,
+    simple_rule,
+    version_name,
+)
 from gradio_ui.html.markup import (
     Content,
     Html,
@@ -13,19 +22,23 @@ from gradio_ui.html.markup import (
     element,
     facts,
     heading,
+    items,
     local_time,
     note,
     progress,
     table,
 )
 from gradio_ui.texts import Texts
-from student_success.domain.students import HORIZONS
+from student_success.core.settings import Settings
+from student_success.domain.students import HORIZONS, PROFILE
 
-_BOTH_GRADES = HORIZONS[2]
-"""Versions are compared on the predictions made with both period grades known."""
-_BOTH_GRADES_IN_MLFLOW = "G1_G2"
+_ALL_KNOWN = HORIZONS[-1]
+"""Versions are compared on the predictions made with every period grade known."""
+_ALL_KNOWN_IN_MLFLOW = _ALL_KNOWN.replace("+", "_")
 """The same horizon in MLflow, whose metric names allow no plus sign."""
 _MAX_LOG_ROWS = 100
+_SMALLEST_FORECAST_SHARE = 0.05
+"""Before this share of a training is done, a forecast of its end would be a guess."""
 
 
 def version_number(version: str | None) -> int | None:
@@ -35,20 +48,40 @@ def version_number(version: str | None) -> int | None:
 
 
 def served_model(texts: Texts, model: Mapping[str, Any]) -> str:
-    """Describe the served version and its errors in cross-validation."""
-
-    def score(scorer: str, name: str) -> str:
-        return number_or_dash(texts, metric(model, _BOTH_GRADES, scorer, name))
-
-    return heading(texts("models.served")) + facts(
+    """Describe the served version and its errors in cross-validation, in sentences."""
+    title = heading(texts("models.served"))
+    if not model.get("model_loaded"):
+        school = texts.choose(PROFILE.title)
+        return title + note("info", texts("models.none_served", school=school))
+    dataset = model.get("dataset") or {}
+    rows = dataset.get("rows")
+    figures = facts(
         [
             (texts("monitor.model"), version_name(texts, model.get("model_version"))),
-            (texts("models.mae"), score("candidate", "mae")),
-            (texts("models.mae_baseline"), score("baseline", "mae")),
-            (texts("models.r2"), score("candidate", "r2")),
-            (texts("models.data"), dataset_name(texts, model.get("dataset"))),
+            (texts("models.data"), dataset_name(texts, dataset)),
+            (texts("class.count"), texts.number(rows, 0) if isinstance(rows, int) else "—"),
         ]
     )
+    return title + figures + items(quality_sentences(texts, model)).html
+
+
+def quality_sentences(texts: Texts, model: Mapping[str, Any]) -> list[str]:
+    """Say what each figure of ``GET /model`` means, with every period grade known."""
+
+    def score(scorer: str, name: str) -> float | None:
+        return metric(model, _ALL_KNOWN, scorer, name)
+
+    mae, baseline = score("candidate", "mae"), score("baseline", "mae")
+    r2, coverage = score("candidate", "r2"), score("candidate", "coverage")
+    sentences = []
+    if mae is not None and baseline is not None:
+        values = {"mae": texts.number(mae, 2), "baseline": texts.number(baseline, 2)}
+        sentences.append(texts("models.errs" if PERIODS else "models.errs_median", **values))
+    if r2 is not None:
+        sentences.append(texts("models.explains", share=texts.percent(max(r2, 0.0))))
+    if coverage is not None:
+        sentences.append(texts("models.covers", share=texts.percent(coverage)))
+    return sentences
 
 
 def versions_loading(texts: Texts) -> str:
@@ -63,8 +96,8 @@ def version_table(
     title = heading(texts("models.versions"))
     if not versions:
         return title + note("info", texts("models.no_versions"))
-    served = number_or_dash(texts, metric(model, _BOTH_GRADES, "candidate", "mae"))
-    baseline = number_or_dash(texts, metric(model, _BOTH_GRADES, "baseline", "mae"))
+    served = number_or_dash(texts, metric(model, _ALL_KNOWN, "candidate", "mae"), 2)
+    baseline = number_or_dash(texts, metric(model, _ALL_KNOWN, "baseline", "mae"), 2)
     rows: list[Sequence[Content]] = []
     for version in versions:
         metrics = version.get("metrics") or {}
@@ -73,20 +106,50 @@ def version_table(
             [
                 f"v{version['version']}",
                 local_time(texts, str(created)) if created else "—",
-                str(version.get("best_model") or "—"),
-                number_or_dash(texts, metrics.get(f"{_BOTH_GRADES_IN_MLFLOW}/mae")),
+                family_name(texts, str(version.get("best_model") or "—")),
+                number_or_dash(texts, metrics.get(f"{_ALL_KNOWN_IN_MLFLOW}/mae"), 2),
                 served,
                 baseline,
-                number_or_dash(texts, metrics.get(f"{_BOTH_GRADES_IN_MLFLOW}/r2")),
                 dataset_name(texts, version.get("dataset")),
                 badge(texts("models.is_served"), "good") if version.get("served") else "",
             ]
         )
     titles = texts.many(
         "models",
-        *("number", "created", "family", "mae", "champion", "mae_baseline", "r2", "data", "state"),
+        *("number", "created", "family", "mae", "champion", "data", "state"),
     )
+    titles.insert(5, simple_rule(texts))
     return title + table(texts, texts("models.versions"), titles, rows)
+
+
+def family_name(texts: Texts, family: str) -> str:
+    """Name a family of models."""
+    return texts.get(f"family.{family}", family)
+
+
+def family_choices(texts: Texts) -> list[tuple[str, str]]:
+    """Return name and code of each family that a training tries; the empty code means all."""
+    names = [(texts(key), key.removeprefix("family.")) for key in texts.keys("family")]
+    return [(texts("models.any_family"), ""), *names]
+
+
+def training_data(texts: Texts, settings: Settings) -> str:
+    """Say which data a training will use, by the settings that the interface shares with it."""
+    final = settings.data_dir / "final.csv"
+    if settings.data_path is not None:
+        return texts("models.will_use", name=settings.data_path.name)
+    if settings.profile_path is not None:
+        return texts("models.no_data")
+    return texts("models.will_use", name=final.name) if final.is_file() else texts("models.made_up")
+
+
+def synthetic_warning(texts: Texts, versions: Sequence[Mapping[str, Any]], number: int) -> str:
+    """Warn of a version that was trained on made-up data."""
+    is_synthetic = any(
+        str(version["version"]) == str(number) and (version.get("dataset") or {}).get("synthetic")
+        for version in versions
+    )
+    return note("warn", texts("gate.synthetic", version=number)) if is_synthetic else ""
 
 
 def version_choices(texts: Texts, versions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -99,7 +162,7 @@ def version_choices(texts: Texts, versions: Sequence[Mapping[str, Any]]) -> list
 
 
 def gate_conditions(texts: Texts, version: int, verdict: Mapping[str, Any]) -> str:
-    """Return the conditions of the gate with their values; those not met come first."""
+    """Return the conditions of the gate in words; those not met come first, then what to do."""
     conditions = sorted(verdict["conditions"], key=lambda condition: bool(condition["passed"]))
     passed = bool(verdict["passed"])
     # Fairness has dozens of conditions. Those that are met are folded away.
@@ -107,6 +170,10 @@ def gate_conditions(texts: Texts, version: int, verdict: Mapping[str, Any]) -> s
     shown = [condition for condition in conditions if condition not in folded]
     title = texts("gate.passed" if passed else "gate.failed", version=version)
     html = note("good" if passed else "bad", title)
+    failed = [str(c["name"]).partition(".")[0] for c in conditions if not c["passed"]]
+    if failed:
+        advice = [texts.get(f"advice.{name}", texts("advice.other")) for name in failed]
+        html += heading(texts("gate.next")) + items(dict.fromkeys(advice)).html
     html += _condition_table(texts, texts("gate.caption", version=version), shown)
     if folded:
         html += element(
@@ -122,15 +189,23 @@ def _condition_table(texts: Texts, caption: str, conditions: Sequence[Mapping[st
         [
             badge(texts("gate.yes"), "good") if c["passed"] else badge(texts("gate.no"), "low"),
             _condition_name(texts, str(c["name"])),
-            number_or_dash(texts, c.get("value"), 4),
-            number_or_dash(texts, c.get("limit"), 4),
-            # The API writes details in English only.
-            element("span", str(c.get("detail", "")), lang="en"),
+            _condition_detail(texts, c),
         ]
         for c in conditions
     ]
-    titles = texts.many("gate", "state", "condition", "value", "limit", "detail")
-    return table(texts, caption, titles, rows)
+    return table(texts, caption, texts.many("gate", "state", "condition", "detail"), rows)
+
+
+def _condition_detail(texts: Texts, condition: Mapping[str, Any]) -> Content:
+    """Explain a condition with its value and limit; the API's English where we know no better."""
+    first = str(condition["name"]).partition(".")[0]
+    value, limit = (number_or_dash(texts, condition.get(name), 4) for name in ("value", "limit"))
+    key = f"why.{first}_{'yes' if condition['passed'] else 'no'}"
+    if limit == "—":
+        key = f"{key}_free"
+    if texts.has(key) and (value != "—" or limit == "—"):
+        return texts(key, value=value, limit=limit)
+    return element("span", str(condition.get("detail", "")), lang="en")
 
 
 def training_job(texts: Texts, job: Mapping[str, Any]) -> str:
@@ -142,17 +217,26 @@ def training_job(texts: Texts, job: Mapping[str, Any]) -> str:
         text = texts(
             "models.train_done",
             version=result["version"],
-            family=result["best_model"],
-            mae=number_or_dash(texts, result.get("test_mae")),
-            r2=number_or_dash(texts, result.get("test_r2")),
+            family=family_name(texts, str(result["best_model"])),
+            mae=number_or_dash(texts, result.get("test_mae"), 2),
         )
         return note("good", text)
     step = job.get("progress") or {}
     doing = str(step.get("doing", ""))
     key = f"step.{doing.replace(' ', '_').replace('-', '_')}"
-    text = f"{texts('models.training_now')} {texts.get(key, doing)}".strip()
     share = step.get("share")
-    return progress(text, round(100 * share) if isinstance(share, int | float) else None)
+    done = float(share) if isinstance(share, int | float) else None
+    parts = [texts("models.training_now"), texts.get(key, doing), _time_left(texts, job, done)]
+    return progress(" ".join(filter(None, parts)), None if done is None else round(100 * done))
+
+
+def _time_left(texts: Texts, job: Mapping[str, Any], done: float | None) -> str:
+    """Say how long a training will still take if it goes on as fast as until now."""
+    if done is None or done < _SMALLEST_FORECAST_SHARE or "created_at" not in job:
+        return ""
+    started = datetime.fromisoformat(str(job["created_at"]))
+    seconds = (datetime.now(UTC) - started).total_seconds() * (1 - done) / done
+    return texts.count("models.minutes_left", math.ceil(max(seconds, 1) / 60))
 
 
 def deployment_log(texts: Texts, deployments: Sequence[Mapping[str, Any]]) -> str:
@@ -165,7 +249,9 @@ def deployment_log(texts: Texts, deployments: Sequence[Mapping[str, Any]]) -> st
             local_time(texts, str(deployment["at"])),
             texts(f"log.{deployment['action']}"),
             str(deployment["actor"]),
-            version_name(texts, str(deployment.get("from_version") or "seed")),
+            version_name(texts, str(before))
+            if (before := deployment.get("from_version"))
+            else texts("log.first"),
             version_name(texts, str(deployment["to_version"])),
             str(deployment.get("reason") or "—"),
         ]

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from gradio_ui.html.labels import horizon_name, metric, number_or_dash, version_name
+from gradio_ui.files.rows import PASSES
+from gradio_ui.html.labels import horizon_name, metric, number_or_dash, simple_rule, version_name
 from gradio_ui.html.markup import (
     Content,
     Html,
     badge,
     element,
     facts,
-    heading,
     items,
     note,
     paragraph,
     table,
 )
+from gradio_ui.html.models import quality_sentences
 from gradio_ui.texts import Texts
 from student_success.domain.students import FEATURES, Horizon
 
@@ -27,7 +29,96 @@ _SAMPLE = re.compile(
     r"^student_success_(\w+?)(?:\{([^}]*)\})? ([-+0-9.eEnNaAiIfF]+)$", re.MULTILINE
 )
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
+ENOUGH_OUTCOMES = 30
+"""Grades obtained from which on their mean error and their coverage are shown."""
+_LOWEST_COVERAGE = 0.8
+"""Of intervals that hold 90 % of the grades; below this, chance explains it no more."""
+_MOST_NAMES = 4
 _LABELS = {feature.name: feature.about.label for feature in FEATURES}
+
+
+@dataclass(slots=True)
+class LiveFigures:
+    """The few figures of ``GET /metrics`` (Prometheus text) that matter to a reader.
+
+    Attributes
+    ----------
+    errors, outcomes
+        Mean error against grades obtained, and their number, by horizon.
+    coverage
+        Share of the grades obtained that lie within their interval; None while there are none.
+    """
+
+    predictions: int = 0
+    failing: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    coverage: float | None = None
+
+    @classmethod
+    def read(cls, metrics: str) -> LiveFigures:
+        """Read the answer of ``GET /metrics``."""
+        figures = cls()
+        for name, labels, written in _SAMPLE.findall(metrics):
+            tags, value = dict(_LABEL.findall(labels)), float(written)
+            if math.isnan(value):
+                continue
+            horizon = tags.get("horizon", "")
+            if name == "predictions_total":
+                figures.predictions += int(value)
+                figures.failing += 0 if tags.get("decision") == PASSES else int(value)
+            elif name == "live_mae":
+                figures.errors[horizon] = value
+            elif name == "live_outcomes":
+                figures.outcomes[horizon] = int(value)
+            elif name == "live_interval_coverage":
+                figures.coverage = value
+        return figures
+
+    @property
+    def graded(self) -> int:
+        """Number of grades obtained."""
+        return sum(self.outcomes.values())
+
+
+def conclusion(
+    texts: Texts,
+    health: Mapping[str, Any],
+    live: LiveFigures | None,
+    drift: Mapping[str, Any] | None,
+) -> str:
+    """Say in one sentence whether all is well, and if not, what to do."""
+    if not health["model_loaded"]:
+        return note("warn", texts("banner.unavailable"))
+    status = str(health["status"])
+    if status in ("degraded", "unavailable"):
+        return note("bad", texts(f"conclusion.{status}"))
+    if live and live.graded >= ENOUGH_OUTCOMES and (live.coverage or 0) < _LOWEST_COVERAGE:
+        share = texts.percent(live.coverage or 0)
+        return note("bad", texts("conclusion.wide", share=share, count=live.graded))
+    if drift is None:
+        return ""
+    verdict = str(drift["verdict"])
+    entries = [*drift["features"].items(), ("", drift["predictions"])]
+    changed = [name for name, entry in entries if entry["verdict"] == "drift"]
+    names = [
+        texts.choose(_LABELS[name]) if name else texts("drift.predictions")
+        for name in changed[:_MOST_NAMES]
+    ]
+    if len(changed) > _MOST_NAMES:
+        names.append("…")
+    text = texts(
+        f"conclusion.{verdict}",
+        names=", ".join(names),
+        count=drift["rows"],
+        needed=drift["minimum_count"],
+    )
+    return note("warn" if verdict == "drift" else "good", text)
+
+
+def _folded(title: str, *content: str) -> str:
+    summary = element("summary", element("h2", title))
+    return element("details", summary, Html("".join(content)), css="fold").html
 
 
 def health(texts: Texts, answer: Mapping[str, Any]) -> str:
@@ -39,7 +130,7 @@ def health(texts: Texts, answer: Mapping[str, Any]) -> str:
     status = str(answer["status"])
     tone = {"ok": "good", "degraded": "watch"}.get(status, "low")
     hours, rest = divmod(int(answer["uptime_seconds"]), 3600)
-    return heading(texts("monitor.health")) + facts(
+    figures = facts(
         [
             (texts("monitor.status"), badge(texts.get(f"state.{status}", status), tone)),
             (texts("monitor.model"), version_name(texts, answer.get("model_version"))),
@@ -51,39 +142,35 @@ def health(texts: Texts, answer: Mapping[str, Any]) -> str:
             ),
         ]
     )
+    return _folded(texts("monitor.health"), figures)
 
 
-def live_figures(texts: Texts, metrics: str) -> str:
-    """Show the few figures of ``GET /metrics`` (Prometheus text) that matter to a reader."""
-    total = failing = 0.0
-    errors: dict[str, float] = {}
-    coverage = 0.0
-    for name, labels, written in _SAMPLE.findall(metrics):
-        tags, value = dict(_LABEL.findall(labels)), float(written)
-        if math.isnan(value):
-            continue
-        if name == "predictions_total":
-            total += value
-            failing += value if tags.get("decision") == "echec" else 0
-        elif name == "live_mae":
-            errors[tags.get("horizon", "")] = value
-        elif name == "live_interval_coverage":
-            coverage = value
+def live_figures(texts: Texts, live: LiveFigures) -> str:
+    """Show the figures since the start; a mean of a few grades would say nothing."""
     pairs: list[tuple[str, Content]] = [
-        (texts("monitor.predictions"), texts.number(total, 0)),
-        (texts("class.failing"), texts.number(failing, 0)),
+        (texts("monitor.predictions"), texts.number(live.predictions, 0)),
+        (texts("class.failing"), texts.number(live.failing, 0)),
     ]
     for horizon in Horizon:
-        if errors.get(horizon, 0) > 0:
-            name = texts("monitor.live_mae", known=horizon_name(texts, horizon))
-            pairs.append((name, texts.number(errors[horizon], 2)))
-    if coverage:
-        pairs.append((texts("monitor.coverage"), texts.percent(coverage)))
-    return heading(texts("monitor.live")) + facts(pairs)
+        count = live.outcomes.get(horizon, 0)
+        if count >= ENOUGH_OUTCOMES and horizon in live.errors:
+            known = horizon_name(texts, horizon)
+            name = texts("monitor.live_mae", known=known, count=texts.number(count, 0))
+            pairs.append((name, texts.number(live.errors[horizon], 2)))
+    few = ""
+    if live.graded >= ENOUGH_OUTCOMES and live.coverage is not None:
+        count_text = texts.number(live.graded, 0)
+        pairs.append((texts("monitor.coverage", count=count_text), texts.percent(live.coverage)))
+    elif live.graded:
+        few = paragraph(texts("monitor.too_few", count=live.graded, needed=ENOUGH_OUTCOMES))
+    return _folded(texts("monitor.live"), facts(pairs), few)
 
 
 def drift(texts: Texts, answer: Mapping[str, Any]) -> str:
     """Show the drift of the predictions and of each feature; what has drifted comes first."""
+    if answer["verdict"] == "insufficient_data":
+        # Every row would say so.
+        return ""
     entries = [(texts("drift.predictions"), answer["predictions"])]
     entries += [(texts.choose(_LABELS[n]), entry) for n, entry in answer["features"].items()]
     rows: list[Sequence[Content]] = [
@@ -97,7 +184,7 @@ def drift(texts: Texts, answer: Mapping[str, Any]) -> str:
         for name, entry in sorted(entries, key=lambda pair: pair[1]["verdict"] != "drift")
     ]
     titles = texts.many("drift", "feature", "distance", "p", "count", "verdict")
-    return heading(texts("drift.title")) + table(texts, texts("drift.caption"), titles, rows)
+    return _folded(texts("drift.title"), table(texts, texts("drift.caption"), titles, rows))
 
 
 def _p_value(texts: Texts, value: Any) -> str:
@@ -113,8 +200,6 @@ def _verdict(texts: Texts, verdict: str) -> Content:
 
 def model_quality(texts: Texts, model: Mapping[str, Any]) -> str:
     """Show the errors of the served model in cross-validation."""
-    if not model.get("model_loaded"):
-        return note("warn", texts("error.model_unavailable"))
     rows = []
     for horizon in Horizon:
         coverage = metric(model, horizon, "candidate", "coverage")
@@ -131,13 +216,12 @@ def model_quality(texts: Texts, model: Mapping[str, Any]) -> str:
     trained_on = texts(
         "monitor.dataset", name=dataset.get("name", "—"), rows=dataset.get("rows", "—")
     )
-    titles = texts.many("quality", "known", "mae", "baseline", "r2", "coverage")
+    titles = texts.many("quality", "known", "mae", "r2", "coverage")
+    titles.insert(2, simple_rule(texts))
     caption = texts("quality.caption")
-    return (
-        heading(texts("quality.title"))
-        + table(texts, caption, titles, rows)
-        + paragraph(trained_on)
-    )
+    sentences = items(quality_sentences(texts, model)).html
+    figures = table(texts, caption, titles, rows)
+    return _folded(texts("quality.title"), sentences, figures, paragraph(trained_on))
 
 
 def links(texts: Texts, urls: Mapping[str, str]) -> str:

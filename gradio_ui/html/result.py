@@ -8,15 +8,18 @@ from typing import Any
 from gradio_ui.files.rows import PASSES
 from gradio_ui.html.grade_scale import grade_scale, round_grade
 from gradio_ui.html.labels import (
+    estimate_text,
+    grade_text,
     horizon_sentence,
     known_grades,
+    out_of,
     priority_badge,
     priority_of,
     version_name,
 )
 from gradio_ui.html.markup import Content, Html, element, items, local_time
 from gradio_ui.texts import Texts
-from student_success.domain.students import GRADE_MAX, PASS_GRADE, PREDICTED
+from student_success.domain.students import FEATURES, PASS_GRADE, PREDICTED
 
 _CHANCES = ((0.95, "sure"), (0.80, "likely"), (0.60, "rather"), (0.40, "open"), (0.20, "doubtful"))
 
@@ -63,18 +66,22 @@ def prediction_card(
     """
     grade = float(prediction[PREDICTED])
     interval = prediction["interval"]
-    low, high = int(interval["low"]), int(interval["high"])
+    low, high = float(interval["low"]), float(interval["high"])
     passes = prediction["decision"] == PASSES
     tone = "good" if passes else "low"
     known = known_grades(texts, pupil)
+    unknown = sum(pupil.get(f.name) is None for f in FEATURES if not f.is_period)
     share = texts.percent(float(prediction["pass_probability"]))
     priority = priority_of(passes=passes, at_risk=bool(prediction["at_risk"]))
     expected = texts("result.pass" if passes else "result.fail")
-    rounded = texts.number(round_grade(grade), 1, short=True)
-    exact = texts("result.exact", grade=texts.number(grade), rounded=rounded)
-    chance = texts("result.probability", share=share, line=texts.number(PASS_GRADE, 1, short=True))
-    level = texts.percent(float(interval["level"]))
-    scale = texts.number(GRADE_MAX, 0)
+    rounded = grade_text(texts, round_grade(grade))
+    exact = texts("result.exact", grade=estimate_text(texts, grade), rounded=rounded)
+    chance = texts("result.probability", share=share, line=grade_text(texts, PASS_GRADE))
+    bounds = {
+        "low": grade_text(texts, low),
+        "high": grade_text(texts, high),
+        "level": texts.percent(float(interval["level"])),
+    }
     made: list[Content] = [version_name(texts, str(prediction["model_version"]))]
     if "timestamp" in prediction:
         made += [" · ", local_time(texts, str(prediction["timestamp"]))]
@@ -84,9 +91,9 @@ def prediction_card(
         element(
             "p",
             expected,
-            element("span", rounded, element("small", f" / {scale}"), css="big"),
+            element("span", rounded, element("small", out_of()), css="big"),
             css="verdict",
-            data_announce=f"{expected}, {rounded} / {scale}. {chance}",
+            data_announce=f"{expected}, {rounded}{out_of()}. {chance}",
         ),
         Html(grade_scale(texts, grade=grade, low=low, high=high, passes=passes, known=known)),
         element("p", texts("scale.known", grades=_listed(texts, known)), css="known-grades")
@@ -106,9 +113,14 @@ def prediction_card(
         ),
         items(
             [
-                *([exact] if round_grade(grade) != round(grade, 1) else []),
-                texts("result.interval", low=low, high=high, level=level),
+                *(
+                    [exact]
+                    if estimate_text(texts, grade) != estimate_text(texts, round_grade(grade))
+                    else []
+                ),
+                texts("result.interval", **bounds),
                 horizon_sentence(texts, str(prediction["horizon"])),
+                *([texts.count("result.unknown", unknown)] if unknown else []),
             ]
         ),
         element("p", *made, css="made"),
@@ -125,4 +137,4 @@ def prediction_card(
 
 
 def _listed(texts: Texts, known: Sequence[tuple[str, float]]) -> str:
-    return ", ".join(f"{name} {texts.number(value, 2, short=True)}" for name, value in known)
+    return ", ".join(f"{name} {grade_text(texts, value)}" for name, value in known)

@@ -73,7 +73,9 @@ class PupilAnswer:
         updates = self.clear(card)
         if shown.explanation is not None:
             updates[self.reasons] = html.reasons(self._texts, shown.explanation)
-            updates[self.what_if] = gr.update(visible=True)
+            updates[self.what_if] = gr.update(
+                visible=any(shown.body.get(f.name) is not None for f in WHAT_IF)
+            )
             for feature in WHAT_IF:
                 updates[self.controls[feature.name]] = _present_value(feature, shown.body)
         return updates
@@ -87,7 +89,7 @@ class PupilAnswer:
         changes = {
             feature.name: int(value) if feature.kind == "integer" else value
             for feature, value in zip(WHAT_IF, values, strict=True)
-            if value is not None
+            if value is not None and shown.body.get(feature.name) is not None
         }
         after = self._api.call("POST", "/explain", body=shown.body | changes)
         return {self.changed: html.what_if_result(self._texts, shown.prediction, after)}
@@ -114,10 +116,12 @@ class PupilAnswer:
 
 def _present_value(feature: Feature, body: Mapping[str, Any]) -> Any:
     value = body.get(feature.name)
+    if value is None:
+        # Only what is known can change; a slider has no place for an unknown value.
+        return gr.update(visible=False, value=None if feature.about.choices else feature.low)
     if feature.about.choices is not None:
-        return gr.update(value=value)
-    value = feature.low or 0 if value is None else value
-    return gr.update(value=value, maximum=max(value, _slider_end(feature)))
+        return gr.update(visible=True, value=value)
+    return gr.update(visible=True, value=value, maximum=max(value, _slider_end(feature)))
 
 
 def _slider_end(feature: Feature) -> float:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from gradio_ui.api_client import ApiError
 from gradio_ui.files.export import Format
-from gradio_ui.html.history import file_rows, file_titles, history_chart, history_table
+from gradio_ui.html.history import file_rows, file_titles, history_table
 from gradio_ui.html.markup import note, paragraph
 from gradio_ui.tabs.base import Tab, Updates, report_errors, small_button
 from gradio_ui.tabs.outcomes import OutcomeForm
@@ -31,7 +31,6 @@ class HistoryTab(Tab):
             refresh = small_button(texts("history.refresh"), "history-refresh")
             save_csv = small_button(texts("save.csv"), "history-csv")
             save_xlsx = small_button(texts("save.xlsx"), "history-xlsx")
-        self.chart = gr.HTML("")
         self.table = gr.HTML("", elem_id="history-table")
         with gr.Row(elem_classes=["actions"]):
             self.newer = small_button(texts("page.newer"), "newer", visible=False)
@@ -49,7 +48,7 @@ class HistoryTab(Tab):
             erase = small_button(texts("history.erase"), "erase", variant="stop")
         self.add_download()
 
-        shown = [self.code, self.chart, self.table, self.newer, self.older]
+        shown = [self.code, self.table, self.newer, self.older]
         self.outputs = [self.notice, *shown, *self.outcomes.outputs]
         self.bind(refresh.click, self.refresh, name="history")
         self.bind(self.older.click, self.show_older, name="history_older")
@@ -164,7 +163,6 @@ class HistoryTab(Tab):
         texts, rows = self.texts, visit.history
         empty = note("info", texts("history.empty"))
         return {
-            self.chart: history_chart(texts, rows) if rows else "",
             self.table: history_table(texts, rows) if rows else empty,
             self.code: visit.code,
             self.newer: gr.update(visible=bool(visit.previous_pages)),

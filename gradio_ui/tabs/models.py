@@ -30,7 +30,7 @@ class ModelsTab(Tab):
         """Create the components and bind their events."""
         self.add_lead("models.lead")
         self.add_notice()
-        layout = self.layout = ModelsLayout(self.texts)
+        layout = self.layout = ModelsLayout(self.texts, self.settings)
         self.outputs = [self.notice, *layout.outputs]
         unlocked = gr.on(
             [layout.unlock.click, layout.token.submit],
@@ -121,6 +121,7 @@ class ModelsTab(Tab):
             "GET", "/versions", token=visit.admin_token, timeout=_REGISTRY_TIMEOUT_SECONDS
         )
         model = self.api.call("GET", "/model")
+        visit.versions = tuple(versions)
         return {
             self.notice: gr.skip(),
             self.layout.versions: html.version_table(self.texts, versions, model),
@@ -128,7 +129,7 @@ class ModelsTab(Tab):
         }
 
     @report_errors
-    def train(self, request: gr.Request, budget: str, family: str) -> Updates:
+    def train(self, request: gr.Request, budget: str, family: str | None) -> Updates:
         """Start a training and follow it."""
         visit, token = self._admin(request)
         body: dict[str, Any] = {"wait": False}
@@ -137,8 +138,8 @@ class ModelsTab(Tab):
                 body["budget_seconds"] = float(budget.replace(",", "."))
             except ValueError:
                 return self.failure("models.bad_budget")
-        if family.strip():
-            body["family"] = family.strip()
+        if family:
+            body["family"] = family
         answer = self.api.call(
             "POST", "/train", body=body, token=token, timeout=_TRAINING_START_TIMEOUT_SECONDS
         )
@@ -172,7 +173,7 @@ class ModelsTab(Tab):
     @report_errors
     def show_evidence(self, request: gr.Request, version: str | None) -> Updates:
         """Show the conditions of the gate for a version, without promoting it."""
-        _, token = self._admin(request)
+        visit, token = self._admin(request)
         number = html.version_number(version)
         if number is None:
             return {self.layout.evidence: ""}
@@ -186,7 +187,9 @@ class ModelsTab(Tab):
             )
         except ApiError as error:
             return {self.layout.evidence: self.describe_error(error)}
-        return {self.layout.evidence: html.gate_conditions(self.texts, number, evidence)}
+        warning = html.synthetic_warning(self.texts, visit.versions, number)
+        conditions = html.gate_conditions(self.texts, number, evidence)
+        return {self.layout.evidence: warning + conditions}
 
     @report_errors
     def promote(

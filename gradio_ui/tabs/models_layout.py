@@ -6,9 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from gradio_ui.html.models import versions_loading
+from gradio_ui.html.models import family_choices, training_data, versions_loading
 from gradio_ui.tabs.base import add_part, small_button
 from gradio_ui.texts import Texts
+from student_success.core.settings import Settings
 
 MAX_REASON_CHARACTERS = 1000
 """The longest reason that the API accepts."""
@@ -25,8 +26,8 @@ class ModelsLayout:
         Every component that the callbacks of the tab may change.
     """
 
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
+    def __init__(self, texts: Texts, settings: Settings) -> None:
+        self._texts, self._settings = texts, settings
         with gr.Column(elem_classes=["group", "gate"]) as self.locked:
             self.token: Any = gr.Textbox(
                 label=texts("models.token"),
@@ -56,10 +57,19 @@ class ModelsLayout:
 
     def _build_training(self) -> None:
         texts = self._texts
-        add_part(texts("models.training"), texts("models.training_help"))
+        data = training_data(texts, self._settings)
+        add_part(texts("models.training"), f"{texts('models.training_help')} {data}")
         with gr.Row(elem_classes=["fields"]):
             self.budget = self._field("budget", 8, "models.budget", "models.budget_help")
-            self.family = self._field("family", 64, "models.family_asked", "models.family_help")
+            self.family: Any = gr.Dropdown(
+                family_choices(texts),
+                value="",
+                label=texts("models.family_asked"),
+                info=texts("models.family_help"),
+                filterable=False,
+                elem_id="family",
+                elem_classes=["field"],
+            )
         with gr.Row(elem_classes=["actions"]):
             self.train: Any = gr.Button(texts("models.train"), elem_id="train")
         self.job: Any = gr.HTML("", elem_id="job")

@@ -20,10 +20,11 @@ class MonitoringTab(Tab):
         self.add_notice()
         with gr.Row(elem_classes=["actions"]):
             refresh = small_button(self.texts("history.refresh"), "monitor-refresh")
+        self.conclusion = gr.HTML("", elem_id="conclusion")
         self.health = gr.HTML("", elem_id="health")
         self.live = gr.HTML("")
         self.drift = gr.HTML("", elem_id="drift")
-        self.quality = gr.HTML("")
+        self.quality = gr.HTML("", elem_id="quality")
         settings = self.settings
         public_url = (settings.api_public_url or "").rstrip("/")
         urls = {
@@ -32,7 +33,8 @@ class MonitoringTab(Tab):
             "MLflow": settings.mlflow_url or "",
         }
         gr.HTML(html.links(self.texts, urls))
-        self.outputs = [self.notice, self.health, self.live, self.drift, self.quality]
+        shown = [self.conclusion, self.health, self.live, self.drift, self.quality]
+        self.outputs = [self.notice, *shown]
         self.bind(refresh.click, self.refresh, name="monitoring")
 
     def bind_selection(self, event: Any) -> None:
@@ -47,13 +49,16 @@ class MonitoringTab(Tab):
         if isinstance(health, ApiError):
             raise health
         try:
-            live = html.live_figures(texts, self.api.text("/metrics"))
+            live = html.LiveFigures.read(self.api.text("/metrics"))
         except ApiError:
             # Behind a proxy this route is often closed to the interface.
-            live = ""
+            live = None
+        drift = self.api.call("GET", "/drift") if health["model_loaded"] else None
+        model = self.api.call("GET", "/model")
         return {
+            self.conclusion: html.conclusion(texts, health, live, drift),
             self.health: html.health(texts, health),
-            self.live: live,
-            self.drift: html.drift(texts, self.api.call("GET", "/drift")),
-            self.quality: html.model_quality(texts, self.api.call("GET", "/model")),
+            self.live: html.live_figures(texts, live) if live else "",
+            self.drift: html.drift(texts, drift) if drift else "",
+            self.quality: html.model_quality(texts, model) if drift else "",
         }

@@ -8,11 +8,12 @@ from typing import Any
 import gradio as gr
 
 from gradio_ui.api_client import ApiClient, ApiError
+from gradio_ui.html.labels import estimate_text, scale_in_words
 from gradio_ui.html.markup import note, paragraph
 from gradio_ui.tabs.base import Updates
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import Visit
-from student_success.domain.students import ACTUAL, PREDICTED
+from student_success.domain.students import ACTUAL, PREDICTED, SCALE
 
 _MAX_LINES = 1000
 _MAX_MESSAGES = 20
@@ -31,6 +32,7 @@ class OutcomeForm:
 
     def __init__(self, texts: Texts, api: ApiClient) -> None:
         self._texts, self._api = texts, api
+        self._scale = scale_in_words(texts)
         with gr.Accordion(texts("outcome.title"), open=False):
             gr.HTML(paragraph(texts("outcome.lead")))
             with gr.Row(elem_classes=["fields"]):
@@ -38,7 +40,9 @@ class OutcomeForm:
                     [], label=texts("outcome.prediction"), elem_id="outcome-prediction"
                 )
                 grade = gr.Textbox(
-                    label=texts("outcome.grade"), max_length=4, elem_id="outcome-grade"
+                    label=texts("outcome.grade", scale=self._scale),
+                    max_length=8,
+                    elem_id="outcome-grade",
                 )
             lines = gr.Textbox(
                 label=texts("outcome.many"),
@@ -59,7 +63,7 @@ class OutcomeForm:
         choices = [
             (
                 f"#{row['id']} · {row['reference'] or '—'} · "
-                f"{self._texts.number(float(row[PREDICTED]))} · "
+                f"{estimate_text(self._texts, float(row[PREDICTED]))} · "
                 f"{self._texts.timestamp(str(row['timestamp']))}",
                 str(row["prediction_id"]),
             )
@@ -80,7 +84,7 @@ class OutcomeForm:
                 outcomes.append({"prediction_id": prediction_id, ACTUAL: value})
                 names.append(texts("outcome.the_one"))
             else:
-                problems.append(texts("outcome.bad_one"))
+                problems.append(texts("outcome.bad_one", scale=self._scale))
         for number, line in enumerate(lines.splitlines()[:_MAX_LINES], 1):
             if not line.strip():
                 continue
@@ -89,7 +93,7 @@ class OutcomeForm:
                 outcomes.append({"session_id": visit.code, "reference": reference, ACTUAL: value})
                 names.append(reference)
             else:
-                problems.append(texts("outcome.bad_line", number=number))
+                problems.append(texts("outcome.bad_line", number=number, scale=self._scale))
         if problems:
             problems = [texts("outcome.nothing_saved"), *problems[:_MAX_MESSAGES]]
             return note("bad", " ".join(problems))
@@ -120,16 +124,16 @@ class OutcomeForm:
         return html
 
 
-def _parse_grade(text: str) -> int | None:
-    """Read a whole grade from 0 to 20."""
+def _parse_grade(text: str) -> float | int | None:
+    """Read a grade that exists; the comma is a decimal comma."""
     try:
         value = float(text.strip().replace(",", "."))
     except ValueError:
         return None
-    return int(value) if value.is_integer() and 0 <= value <= 20 else None
+    return SCALE.grade(round(SCALE.level(value))) if SCALE.has(value) else None
 
 
-def _parse_line(line: str) -> tuple[str, int | None]:
+def _parse_line(line: str) -> tuple[str, float | int | None]:
     """Read a reference and a grade."""
     for separator in (";", "\t", ",", " "):
         reference, found, grade = line.strip().rpartition(separator)

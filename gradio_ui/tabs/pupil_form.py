@@ -9,12 +9,11 @@ import gradio as gr
 from pydantic import ValidationError
 
 from gradio_ui.html.labels import PERIODS, known_periods
-from gradio_ui.tabs.base import Updates, add_part
+from gradio_ui.tabs.base import Updates, add_part, small_button
 from gradio_ui.texts import LANGUAGES, Texts
 from student_success.domain.students import (
     EXAMPLE,
     FEATURES,
-    GRADES_SECTION,
     HORIZONS,
     PROFILE,
     Feature,
@@ -23,7 +22,6 @@ from student_success.domain.students import (
 from student_success.domain.tables.cells import parse_cell
 from student_success.domain.tables.pupils import explain_errors
 
-GROUPS = (GRADES_SECTION, *(section.name for section in PROFILE.section))
 GRADES = tuple(period.name for period in PERIODS)
 REFERENCE = "reference"
 KNOWN = "known"
@@ -31,6 +29,21 @@ _MAX_RADIO_CHOICES = 3
 """Up to this many choices are shown side by side; more go into a list."""
 _ALL_KNOWN = str(HORIZONS[-1])
 _BY_NAME = {feature.name: feature for feature in FEATURES}
+NOT_KNOWN = "?"
+"""The choice of a reader who does not know; `parse_cell` reads it as an unknown value."""
+_NULLABLE = {f.name for f in FEATURES if f.nullable and not f.is_period}
+FOLDED = tuple(f.name for f in FEATURES if f.name in _NULLABLE and f.monotone is None)
+"""What may be left unknown and for which the profile declares no direction: it weighs less."""
+_SECTIONS = ("", *(section.name for section in PROFILE.section))
+IN_ORDER = sorted(
+    FEATURES,
+    key=lambda f: (
+        not f.is_period,
+        f.name in FOLDED,
+        _SECTIONS.index("" if f.is_period else f.about.group),
+    ),
+)
+"""The features as the form has them, the grades first."""
 _CHOICE_FIELDS = {KNOWN} | {f.name for f in FEATURES if f.about.choices is not None}
 _TEXT_FIELDS = {f.name for f in FEATURES if f.about.choices is None}
 
@@ -42,18 +55,17 @@ class PupilForm:
         self._texts = texts
         self._help: dict[str, str] = {}
         self.fields: dict[str, Any] = {}
-        titles = {section.name: texts.choose(section.label) for section in PROFILE.section}
-        for group in GROUPS:
-            features = [feature for feature in FEATURES if feature.about.group == group]
-            if not features:
-                continue
+        grades = [feature for feature in IN_ORDER if feature.is_period]
+        if grades:
             with gr.Column(elem_classes=["group"]):
-                add_part(titles.get(group) or texts("group.grades"))
-                if group == GRADES_SECTION:
-                    self._add_known()
-                with gr.Row(elem_classes=["fields"]):
-                    for feature in features:
-                        self._add_feature(feature)
+                add_part(texts("group.grades"))
+                self._add_known()
+                self._add_features(grades)
+        others = [feature for feature in IN_ORDER if not feature.is_period]
+        if FOLDED:
+            self._add_folded(others)
+        else:
+            self._add_sections(others)
         with gr.Column(elem_classes=["group"]):
             add_part(texts("group.reference"))
             with gr.Row(elem_classes=["fields"]):
@@ -63,6 +75,32 @@ class PupilForm:
                     **common, info=self._help[REFERENCE], max_length=64
                 )
         self.inputs = list(self.fields.values())
+
+    def _add_sections(self, features: Sequence[Feature]) -> None:
+        for section in PROFILE.section:
+            members = [feature for feature in features if feature.about.group == section.name]
+            if members:
+                with gr.Column(elem_classes=["group"]):
+                    add_part(self._texts.choose(section.label))
+                    self._add_features(members)
+
+    def _add_folded(self, features: Sequence[Feature]) -> None:
+        """Add what weighs most, and a button for the rest, which may stay unknown."""
+        texts = self._texts
+        if first := [feature for feature in features if feature.name not in FOLDED]:
+            with gr.Column(elem_classes=["group"]):
+                add_part(texts("group.first"))
+                self._add_features(first)
+        more = small_button(texts.count("form.more", len(FOLDED)), "more-button")
+        more.click(None, js="() => window.studentSuccess.unfold()", api_visibility="private")
+        # Gradio's accordion leaves out what is folded, and the page could not keep it.
+        with gr.Column(elem_id="more"):
+            self._add_sections([feature for feature in features if feature.name in FOLDED])
+
+    def _add_features(self, features: Sequence[Feature]) -> None:
+        with gr.Row(elem_classes=["fields"]):
+            for feature in features:
+                self._add_feature(feature)
 
     def _common(self, name: str, label: str, *css: str) -> dict[str, Any]:
         return {"label": label, "elem_id": f"field-{name}", "elem_classes": ["field", *css]}
@@ -84,8 +122,7 @@ class PupilForm:
 
     def example(self) -> Updates:
         """Fill in an example."""
-        grades = {name: self._texts.number(EXAMPLE[name], 2, short=True) for name in GRADES}
-        return self.fill({**EXAMPLE, **grades, KNOWN: _ALL_KNOWN, REFERENCE: ""})
+        return self.fill({**EXAMPLE, KNOWN: _ALL_KNOWN, REFERENCE: ""})
 
     def clear(self, marked: frozenset[str]) -> Updates:
         """Clear every field, and the marks of the invalid ones."""
@@ -100,8 +137,12 @@ class PupilForm:
         updates: Updates = {}
         for name, field in self.fields.items():
             value = values.get(name)
+            if value is None and name in _NULLABLE & _CHOICE_FIELDS:
+                value = NOT_KNOWN
             if name in _TEXT_FIELDS and value is not None:
-                value = str(value)
+                value = (
+                    value if isinstance(value, str) else self._texts.number(value, 6, short=True)
+                )
             visible = {"visible": name in known} if name in GRADES else {}
             updates[field] = gr.update(value=value, **visible)
         return updates
@@ -112,10 +153,11 @@ class PupilForm:
         for name, text in kept.items():
             feature = _BY_NAME.get(name)
             choices = (feature.about.choices if feature else None) or {}
-            shown = {str(value): value for value in choices}
+            shown: dict[str, Any] = {str(value): value for value in (*choices, NOT_KNOWN)}
             for language in LANGUAGES:
                 texts = Texts(language)
                 shown |= {texts.choose(words): value for value, words in choices.items()}
+                shown[texts("form.not_known")] = NOT_KNOWN
             values[name] = (shown.get(text) if choices else text) or None
         return values
 
@@ -143,14 +185,21 @@ class PupilForm:
         css = ["number"] if about.choices is None else ["pills"] if is_radio else []
         common = self._common(feature.name, texts.choose(about.label), *css)
         common["info"] = self._help[feature.name]
+        unknown = None
+        if feature.name in _NULLABLE:
+            unknown = NOT_KNOWN
+            choices.append((texts("form.not_known"), NOT_KNOWN))
         if about.choices is None:
             field = gr.Textbox(
-                **common, max_length=12, html_attributes=gr.InputHTMLAttributes(autocomplete="off")
+                **common,
+                placeholder=texts("form.not_known") if unknown else None,
+                max_length=12,
+                html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
             )
         elif is_radio:
-            field = gr.Radio(choices, value=None, **common)
+            field = gr.Radio(choices, value=unknown, **common)
         else:
-            field = gr.Dropdown(choices, value=None, filterable=False, **common)
+            field = gr.Dropdown(choices, value=unknown, filterable=False, **common)
         self.fields[feature.name] = field
 
 
@@ -166,8 +215,10 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
         text = "" if value is None else str(value).strip()
         if text:
             body[feature.name] = parse_cell(feature, text)
+        elif feature.name in _NULLABLE:
+            body[feature.name] = None
         if feature.name in GRADES and body.get(feature.name) is None:
-            invalid[feature.name] = texts("cell.give_grade")
+            invalid[feature.name] = texts("cell.give_grade", low=feature.low, high=feature.high)
     if reference := str(values.get(REFERENCE) or "").strip():
         body[REFERENCE] = reference
     try:

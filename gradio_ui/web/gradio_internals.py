@@ -52,6 +52,7 @@ CSS_NAMES = (
     "html-container",
     "info-text",
     "main",
+    "prose",
     "selected",
     "tab-container",
     "tabitem",

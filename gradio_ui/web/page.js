@@ -90,17 +90,25 @@
     if (!mark || !answer.querySelector(".answer:not(.empty)")) return;
     mark.textContent = mark.dataset.text;
   };
+  // The fields that may stay unknown are shown on demand. They are on the page all the time, so
+  // that what stands in them is kept.
+  const unfold = (open) => {
+    const more = document.getElementById("more");
+    const shown = more?.classList.toggle("open", open);
+    document.getElementById("more-button")?.setAttribute("aria-expanded", shown);
+  };
   // The first invalid field, or the answer, is brought into the window.
   const reveal = (id) => {
     const bad = document.querySelector(".field.bad input, .field.bad textarea");
     const answer = document.getElementById(id);
     const mark = answer.querySelector(".outdated");
     if (mark) mark.textContent = "";
+    if (bad?.closest("#more")) unfold(true);
     if (id === "answer" && bad && bad.closest("#form")) { bad.focus(); bad.scrollIntoView({ block: "center" }); }
     else if (window.innerWidth <= 900 || !answer.matches(".side")) answer.scrollIntoView({ block: "start" });
     else answer.scrollTop = 0;
   };
-  Object.assign(window.studentSuccess, { opened, start, outdate, reveal });
+  Object.assign(window.studentSuccess, { opened, start, outdate, reveal, unfold });
   document.addEventListener("input", (event) => {
     if (event.target.closest("#form .field")) outdate();
   });

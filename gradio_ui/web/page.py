@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from gradio_ui.api_client import ApiError
-from gradio_ui.html.markup import element, note, paragraph
+from gradio_ui.html.markup import Tone, element, note, paragraph
 from gradio_ui.tabs.base import Context, Tab, Updates, describe_error
 from gradio_ui.tabs.class_list import ClassListTab
 from gradio_ui.tabs.history import HistoryTab
@@ -16,6 +16,7 @@ from gradio_ui.tabs.monitoring import MonitoringTab
 from gradio_ui.tabs.pupil import PupilTab
 from gradio_ui.texts import LANGUAGES, Texts
 from gradio_ui.visitor_state import OtherBrowserError
+from student_success.domain.students import PROFILE
 
 POLL_SECONDS = 4.0
 """How often an open page checks whether the API is available."""
@@ -53,7 +54,8 @@ class Page:
         texts = self._texts
         other = next(language for language in LANGUAGES if language != texts.language)
         with gr.Row(elem_classes=["top"]):
-            gr.HTML(element("h1", texts("page.title")).html + paragraph(texts("page.motto")))
+            motto = f"{texts.choose(PROFILE.title)} · {texts('page.motto')}"
+            gr.HTML(element("h1", texts("page.title")).html + paragraph(motto))
             switch_label = Texts(other)("page.name")
             switch = gr.Button(switch_label, size="sm", elem_id="language", min_width=110)
         self.banner = gr.HTML("", elem_id="banner")
@@ -135,4 +137,5 @@ class Page:
     def _banner(self, state: str) -> str:
         if state == "ok":
             return ""
-        return note("bad" if state in _FAILURES else "info", self._texts(f"banner.{state}"))
+        tone: Tone = "bad" if state in _FAILURES else "info"
+        return note("warn" if state == "unavailable" else tone, self._texts(f"banner.{state}"))

@@ -143,7 +143,9 @@ def open_models(page: Any) -> None:
 def start_training(page: Any) -> None:
     """Start a short training in the tab of the models, and wait until it is shown."""
     page.fill("#budget textarea, #budget input", "0,5")
-    page.fill("#family textarea, #family input", "boosting")
+    page.focus("#family input")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
     page.click("#train")
     page.wait_for_selector("#job progress", timeout=30_000)
 
@@ -152,6 +154,12 @@ def predict_example(page: Any) -> None:
     """Open the example, which is predicted at once, and wait for its reasons."""
     page.click("#example")
     page.wait_for_selector("#answer .reasons")
+
+
+def unfold(page: Any) -> None:
+    """Show the answers of the form that may stay unknown, if there are any."""
+    if page.locator("#more-button").count() and not page.is_visible("#more"):
+        page.click("#more-button")
 
 
 def in_window(page: Any, selector: str) -> bool:

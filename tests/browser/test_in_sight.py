@@ -15,6 +15,7 @@ from tests.browser.conftest import (
     predict_example,
     see,
     start_training,
+    unfold,
 )
 from tests.server import serving
 from tests.ui_server import interface
@@ -93,6 +94,7 @@ def test_message_in_models_tab_stays_while_a_training_is_followed(
 def test_answer_is_marked_as_outdated_at_once(visit: Open, language: Language, change: str) -> None:
     page, texts = visit(language), Texts(language)
     predict_example(page)
+    unfold(page)
     assert not page.is_visible("#answer .outdated")
     if change == "type":
         page.fill("#field-absences textarea", "31")

@@ -9,7 +9,7 @@ from gradio_ui.html.labels import PERIODS, PRIORITIES, horizon_sentence
 from gradio_ui.texts import Language, Texts
 from student_success.domain.students import PASS_GRADE
 from student_success.domain.tables.cells import feature_of
-from tests.browser.conftest import Open, predict_example, ready, see
+from tests.browser.conftest import Open, predict_example, ready, see, unfold
 
 pytestmark = pytest.mark.browser
 
@@ -72,7 +72,7 @@ def test_invalid_field_shows_its_problem(visit: Open, language: Language) -> Non
     page.click("#predict")
     page.wait_for_selector(".field.bad")
     assert texts("problem.whole", low=15, high=22) in page.locator("#field-age").inner_text()
-    assert texts("cell.choose") in page.locator("#field-reason").inner_text()
+    assert texts("cell.choose") in page.locator("#field-school").inner_text()
     assert texts("cell.give_grade") in page.locator("#field-G1").inner_text()
     age = page.locator("#field-age textarea")
     assert age.get_attribute("aria-invalid") == "true"
@@ -103,6 +103,7 @@ def test_form_hides_unknown_grades(visit: Open) -> None:
 def test_form_works_with_keyboard_only(visit: Open) -> None:
     page = visit("en")
     predict_example(page)
+    unfold(page)
     page.focus("#field-known input")
     reached: list[Any] = []
     for _ in range(60):

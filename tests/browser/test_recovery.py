@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gradio_ui.texts import Language, Texts
-from tests.browser.conftest import Open, open_tab, predict_example, ready
+from tests.browser.conftest import Open, open_tab, predict_example, ready, unfold
 from tests.server import Server
 from tests.ui_server import interface
 
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.browser
 
 
 def _change_entries(page: Any) -> None:
+    unfold(page)
     page.fill("#field-absences textarea", "7")
     page.focus("#field-goout input")
     page.keyboard.press("ArrowDown")

@@ -12,7 +12,7 @@ from gradio_client import Client
 
 from gradio_ui.html.class_list import FILTERS
 from gradio_ui.html.labels import PRIORITIES
-from gradio_ui.tabs.pupil_form import GROUPS
+from gradio_ui.tabs.pupil_form import IN_ORDER
 from gradio_ui.texts import Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES
 from tests.server import ADMIN_TOKEN, Server
@@ -27,7 +27,7 @@ pytestmark = [
     ),
 ]
 
-ORDER = [f.name for group in GROUPS for f in FEATURES if f.about.group == group]
+ORDER = [feature.name for feature in IN_ORDER]
 """The fields as the form has them, after the one that says which grades are known."""
 EN = Texts("en")
 
@@ -283,7 +283,7 @@ def test_outcomes_are_recorded_with_admin_token_if_the_interface_has_none(
     client.predict(*_form(reference="O-1"), api_name="/predict")
     assert EN("outcome.nothing") in _texts(client.predict(None, "", "", api_name="/outcomes"))
     bad = client.predict(None, "", "O-1 ; 21", api_name="/outcomes")
-    assert EN("outcome.bad_line", number=1) in _texts(bad)
+    assert EN("outcome.bad_line", number=1, scale="a whole grade from 0 to 20") in _texts(bad)
     # The API has no API_TOKEN, so only an administrator may record outcomes.
     refused = _texts(client.predict(None, "", "O-1 ; 12", api_name="/outcomes"))
     assert EN("outcome.admin") in refused

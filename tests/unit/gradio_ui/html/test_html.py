@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Any
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ import pytest
 from gradio_ui.api_client import ApiError
 from gradio_ui.files.rows import Pupil, ScoredPupil
 from gradio_ui.html import class_list, explanation, models, monitoring, result
-from gradio_ui.html.grade_scale import grade_scale, over_time
+from gradio_ui.html.grade_scale import distribution, grade_scale
 from gradio_ui.html.history import history_table
 from gradio_ui.html.markup import api_error, table
 from gradio_ui.tabs.pupil_form import GRADES, KNOWN, REFERENCE, PupilForm, read_form
@@ -130,8 +131,16 @@ def test_grade_scale_is_valid_svg_with_description(
         assert 0 <= float(rect.attrib["x"]) <= 400
 
 
-def test_over_time_draws_a_single_prediction(texts: Texts) -> None:
-    ElementTree.fromstring(over_time(texts, [("now", 9.0, False, 12)]))
+@pytest.mark.parametrize("pupils", [1, 30, 10_000])
+def test_distribution_numbers_fit_their_bars(texts: Texts, pupils: int) -> None:
+    scored = [_scored(predicted_G3=grade % 21) for grade in range(pupils)]
+    root = ElementTree.fromstring(distribution(texts, scored))
+    bars = list(root.iter("rect"))
+    titles = [title.text or "" for title in root.iter("title")]
+    assert sum(int(title.rpartition(" ")[2]) for title in titles) == pupils
+    numbers = [text.text or "" for text in root.iter("text") if text.attrib["class"] == "count"]
+    assert all(len(number) * 6 <= float(bars[0].attrib["width"]) + 3 for number in numbers)
+    assert bool(numbers) == (pupils < 10_000)
 
 
 def test_html_escapes_text_of_people_and_of_the_api(texts: Texts) -> None:
@@ -208,13 +217,52 @@ def test_reasons_describe_suggested_changes_in_words(texts: Texts) -> None:
 def test_drift_shows_each_feature(texts: Texts) -> None:
     entry = {"distance": 0.2, "p_adjusted": 0.01, "count": 120, "verdict": "drift"}
     html = monitoring.drift(
-        texts, {"features": {"age": entry}, "predictions": {**entry, "verdict": "stable"}}
+        texts,
+        {
+            "verdict": "drift",
+            "features": {"age": entry},
+            "predictions": {**entry, "verdict": "stable"},
+        },
     )
     assert texts("drift.drift") in html
     assert texts("drift.stable") in html
 
 
-def test_live_figures_are_read_from_metrics(texts: Texts) -> None:
+@pytest.mark.parametrize(
+    ("health", "changed", "graded", "expected"),
+    [
+        ({"model_loaded": False, "status": "unavailable"}, (), 0, "banner.unavailable"),
+        ({"status": "degraded"}, ("age",), 0, "conclusion.degraded"),
+        ({}, ("age", "failures"), 0, "conclusion.drift"),
+        ({}, (), 100, "conclusion.wide"),
+        ({}, (), 5, "conclusion.stable"),
+    ],
+)
+def test_conclusion_says_first_what_matters_most(
+    texts: Texts, health: dict[str, Any], changed: tuple[str, ...], graded: int, expected: str
+) -> None:
+    live = monitoring.LiveFigures(outcomes={"G1": graded}, coverage=0.5)
+    verdict = {name: {"verdict": "drift"} for name in changed}
+    drift = {
+        "verdict": "drift" if changed else "stable",
+        "rows": 60,
+        "minimum_count": 50,
+        "features": {**verdict, "traveltime": {"verdict": "stable"}},
+        "predictions": {"verdict": "stable"},
+    }
+    html = monitoring.conclusion(
+        texts, {"model_loaded": True, "status": "ok", **health}, live, drift
+    )
+    start = escape(texts(expected, names="", count=0, needed=0, share="").split("(")[0])
+    assert start in html
+    labels = [feature.about.label for feature in FEATURES if feature.name in changed]
+    assert expected != "conclusion.drift" or all(texts.choose(label) in html for label in labels)
+
+
+@pytest.mark.parametrize("graded", [3, 42])
+def test_live_figures_are_shown_with_their_number_once_there_are_enough(
+    texts: Texts, graded: int
+) -> None:
     text = (
         "# HELP student_success_predictions_total x\n"
         'student_success_predictions_total{decision="reussite",horizon="G1"} 3.0\n'
@@ -222,11 +270,14 @@ def test_live_figures_are_read_from_metrics(texts: Texts) -> None:
         'student_success_live_mae{horizon="G1"} 1.25\n'
         'student_success_live_mae{horizon="none"} NaN\n'
         "student_success_live_interval_coverage 0.9\n"
+        f'student_success_live_outcomes{{horizon="G1"}} {graded}.0\n'
     )
-    html = monitoring.live_figures(texts, text)
+    html = monitoring.live_figures(texts, monitoring.LiveFigures.read(text))
     assert ">5<" in html
-    assert texts.number(1.25, 2) in html
-    assert texts.percent(0.9) in html
+    is_enough = graded >= monitoring.ENOUGH_OUTCOMES
+    assert (texts.number(1.25, 2) in html) == is_enough
+    assert (texts.percent(0.9) in html) == is_enough
+    assert str(graded) in html
 
 
 def test_gate_conditions_fold_fairness_conditions_that_are_met(texts: Texts) -> None:
@@ -240,6 +291,47 @@ def test_gate_conditions_fold_fairness_conditions_that_are_met(texts: Texts) -> 
     assert "sex=M" in shown
     assert "sex=F" in folded
     assert texts("gate.fair", count=1) in folded
+
+
+def test_gate_conditions_are_explained_in_the_language_of_the_reader(texts: Texts) -> None:
+    def condition(name: str, passed: bool, value: float | None = 0.2) -> dict[str, Any]:
+        limit = None if value is None else 0.05
+        return {"name": name, "passed": passed, "value": value, "limit": limit, "detail": "ENGLISH"}
+
+    known = [
+        *(condition(name, passed) for name in ("mae", "r2", "no_leak") for passed in (True, False)),
+        *(condition(f"not_below_{other}.G1", False) for other in ("baseline", "champion")),
+        condition("skill_over_baselines", False),
+        condition("champion_is_the_one_compared", False, None),
+        condition("fairness.sex=F.mae.G1", False),
+        condition("fairness", True, None),
+    ]
+    html = models.gate_conditions(texts, 4, {"passed": False, "conditions": known})
+    assert "ENGLISH" not in html
+    assert texts.number(0.2, 4, short=True) in html
+    for name in ("mae", "not_below_champion", "fairness"):
+        assert escape(texts(f"advice.{name}")) in html
+    new = models.gate_conditions(
+        texts, 4, {"passed": False, "conditions": [condition("of_a_later_version", False)]}
+    )
+    assert 'lang="en">ENGLISH' in new
+    assert escape(texts("advice.other")) in new
+
+
+def test_families_offered_are_those_of_a_training(texts: Texts) -> None:
+    from training.fitting.families import FAMILIES
+
+    assert [code for _, code in models.family_choices(texts)] == ["", *FAMILIES]
+
+
+@pytest.mark.parametrize(("share", "minutes"), [(0.01, None), (0.5, 2), (0.9, 1)])
+def test_running_training_has_a_forecast(texts: Texts, share: float, minutes: int | None) -> None:
+    started = datetime.now(UTC) - timedelta(seconds=110)
+    job = {"state": "running", "created_at": started.isoformat(), "progress": {"share": share}}
+    html = models.training_job(texts, job)
+    forecasts = [texts.count("models.minutes_left", n) for n in (1, 2)]
+    shown = None if minutes is None else texts.count("models.minutes_left", minutes)
+    assert [text for text in forecasts if text in html] == ([shown] if shown else [])
 
 
 def test_gate_conditions_show_unmet_conditions_first(texts: Texts) -> None:
