@@ -149,7 +149,9 @@ class StudentSuccess:
     @catch_errors
     async def outcomes(self, request: OutcomesInput, /) -> Any:
         """Record final grades."""
-        return await application().history.record_outcomes(request.outcomes)
+        return await application().history.record_outcomes(
+            request.outcomes, actor=current_request().actor
+        )
 
     @bentoml.api(output_spec=TrainAnswer)
     @catch_errors

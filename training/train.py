@@ -18,9 +18,10 @@ from student_success.core.errors import DatasetError, InvalidInputError
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from training.data.dataset import Dataset, hide_unrecorded, load
+from training.data.suitability import feature_leaks
 from training.evaluation.evaluate import evaluate
 from training.evaluation.fairness import MEASURES
-from training.evaluation.held_out import CANDIDATE
+from training.evaluation.held_out import CANDIDATE, WITHOUT
 from training.evaluation.served import champion_model
 from training.export.artefact import drift_reference, smoke_students, write_artefact
 from training.export.compile import frame_of
@@ -99,10 +100,12 @@ def run(
             champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
             audit=data.audit,
             alarm_recall=settings.alarm_recall,
+            added=data.added,
             jobs=jobs,
             progress=lambda share: report(0.02 + 0.73 * share, "judging on held-out pupils"),
         )
         _require_measured(evaluation.evidence)
+        evaluation.evidence["feature_leaks"] = feature_leaks(data.frame)
         report(0.75, "choosing a recipe")
         choice = search(frame, target, jobs=jobs)
         recipe = choice.recipe
@@ -174,7 +177,7 @@ def compare_recipes(
     candidate, champion
         Content of their recipe.json; the champion's with its ``"fingerprint"``.
     """
-    return evaluate(
+    evidence = evaluate(
         hide_unrecorded(data.frame)[list(FEATURE_NAMES)],
         data.frame[TARGET].to_numpy(dtype=np.float64),
         Recipe.from_json(candidate),
@@ -185,8 +188,10 @@ def compare_recipes(
         champion_name=champion["fingerprint"],
         audit=data.audit,
         alarm_recall=settings.alarm_recall,
+        added=data.added,
         jobs=LOCAL_JOBS,
     ).evidence
+    return evidence | {"feature_leaks": feature_leaks(data.frame)}
 
 
 def _chosen(
@@ -210,6 +215,12 @@ def flat_metrics(evidence: Mapping[str, Any]) -> dict[str, float]:
         found[f"fairness/{measure}_gap"] = max(
             (gap["gap"] for gap in evidence["fairness"] if gap["measure"] == measure), default=0.0
         )
+    leaks = evidence.get("feature_leaks", ())
+    found["undeclared_feature_leaks"] = float(sum(not leak["declared"] for leak in leaks))
+    for horizon, mae in evidence.get("file_pupils", {}).get("mae", {}).items():
+        # What the pupils added from the history change for the held-out pupils of the file.
+        key = f"outcomes_effect/{horizon.replace('+', '_')}_mae"
+        found[key] = mae[CANDIDATE] - mae[WITHOUT]
     return found | {"calibration_error": evidence["calibration"]["ece"]}
 
 

@@ -14,6 +14,7 @@ from student_success.core.statistics import corrected_t
 from student_success.domain.students import Horizon
 from student_success.lifecycle.evidence import Evidence
 
+Against = Literal["baseline", "champion", "without_outcomes"]
 MEAN = "mean"
 """Stands for the mean of the horizons that the data has."""
 
@@ -40,7 +41,7 @@ class Comparison:
     p_worse: float
 
 
-def compare(evidence: Evidence, against: Literal["baseline", "champion"]) -> list[Comparison]:
+def compare(evidence: Evidence, against: Against) -> list[Comparison]:
     """Compare the candidate per horizon that the data has, and on their mean, fold by fold.
 
     If the evidence lacks a fold or holds an invalid loss, the figures are NaN.
@@ -48,7 +49,7 @@ def compare(evidence: Evidence, against: Literal["baseline", "champion"]) -> lis
     skills: dict[str, tuple[float, ...]] = {}
     for horizon in (name for name in Horizon if name in evidence.horizons):
         folds = evidence.horizons[horizon]
-        other = folds.baseline if against == "baseline" else folds.champion or ()
+        other = getattr(folds, against) or ()
         same_length = len(folds.candidate) == len(other)
         skills[horizon] = tuple(map(_skill, folds.candidate, other)) if same_length else ()
     lengths = {len(values) for values in skills.values()}

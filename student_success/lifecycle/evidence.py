@@ -19,6 +19,12 @@ ignored::
       "leaks_checked": 19860,           out-of-fold predictions that were checked
       "champion": "…" or null,          fingerprint of the champion whose recipe was refitted
       "champion_as_served": false,      true: it cannot be refitted, its artefact was run instead
+      "file_pupils": {                  only if pupils were added from the recorded outcomes
+        "losses": {"G1+G2": {"candidate": […], …, "without_outcomes": […]}, …}
+      },                                CRPS on the pupils of the file alone, and of a fit on them
+      "feature_leaks": [                absent is a refusal: nobody has looked for them
+        {"feature": "absences", "finding": "0: 100% of those who did not …", "declared": true}
+      ],
       "fairness": [                     [] if the data has no group to audit; absent is a refusal
         {"attribute": "sex", "group": "F", "horizon": "G1+G2", "measure": "mae",
          "gap": 0.08, "standard_error": 0.07}
@@ -62,6 +68,7 @@ class FoldLosses:
     candidate: tuple[float, ...] = ()
     baseline: tuple[float, ...] = ()
     champion: tuple[float, ...] | None = None
+    without_outcomes: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,11 @@ class Evidence:
         Fingerprint of the champion compared with; None if there was none.
     champion_as_served
         Whether its artefact was run, which may have been trained on the held-out pupils.
+    file_pupils
+        As `horizons`, on the pupils of the file alone; empty if none was added to them.
+    feature_leaks
+        Features that give the outcome away and that the profile does not declare, in words; None
+        if they were not looked for.
     """
 
     loss: str
@@ -109,7 +121,16 @@ class Evidence:
     pupils: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     champion: str | None = None
     champion_as_served: bool = False
+    file_pupils: Mapping[str, FoldLosses] = field(default_factory=dict)
+    feature_leaks: tuple[str, ...] | None = None
     fairness: tuple[FairnessGap, ...] | None = None
+
+    @property
+    def fewest_pupils(self) -> float:
+        """Return the fewest who failed, or passed, at a horizon; NaN if a number is missing."""
+        counts = [count for pair in self.pupils.values() for count in pair]
+        known = counts and self.pupils.keys() == self.horizons.keys()
+        return math.nan if not known or any(map(math.isnan, counts)) else min(counts)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -118,6 +139,7 @@ class Evidence:
         loss = next((name for name in LOSSES if name in losses), LOSSES[0])
         gaps = data.get("fairness")
         champion = data.get("champion")
+        found = data.get("feature_leaks")
         return cls(
             loss=loss,
             horizons={
@@ -135,6 +157,19 @@ class Evidence:
             },
             champion=champion if isinstance(champion, str) else None,
             champion_as_served=data.get("champion_as_served") is True,
+            file_pupils={
+                horizon: _fold_losses(_mapping(folds))
+                for horizon, folds in _mapping(
+                    _mapping(data.get("file_pupils")).get("losses")
+                ).items()
+            },
+            feature_leaks=tuple(
+                f"{leak.get('feature')} {leak.get('finding')}"
+                for leak in map(_mapping, found)
+                if leak.get("declared") is not True
+            )
+            if isinstance(found, Sequence) and not isinstance(found, str)
+            else None,
             fairness=tuple(_gap(_mapping(gap)) for gap in gaps)
             if isinstance(gaps, Sequence)
             else None,
@@ -190,11 +225,12 @@ def _compare(settings: Settings, candidate: Path, champion: Path) -> dict[str, A
 
 
 def _fold_losses(folds: Mapping[str, Any]) -> FoldLosses:
-    champion = folds.get("champion")
+    champion, without = folds.get("champion"), folds.get("without_outcomes")
     return FoldLosses(
         _numbers(folds.get("candidate")),
         _numbers(folds.get("baseline")),
         None if champion is None else _numbers(champion),
+        None if without is None else _numbers(without),
     )
 
 

@@ -14,7 +14,7 @@ from student_success.core.errors import InvalidInputError
 from student_success.core.settings import Settings
 from student_success.core.statistics import holm
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PROFILE
-from student_success.lifecycle.comparison import MEAN, Comparison, compare
+from student_success.lifecycle.comparison import MEAN, Against, Comparison, compare
 from student_success.lifecycle.evidence import Evidence, FairnessGap
 from student_success.model.artefact import finite_json
 
@@ -23,6 +23,11 @@ MAE_GAP_SHARE = 40
 MINIMUM_PUPILS = 10
 """With fewer held-out pupils who fail, or who pass, the alarm cannot be measured."""
 _UNMEASURED = "not measured"
+_NO_WORSE = "p that it is no worse, at least the limit"
+_AS_SERVED = (
+    f"{_NO_WORSE}; the served version cannot be refitted, so that its own artefact was run, which "
+    "may know these pupils: if it does, roll back first"
+)
 _NO_LIMIT = "must be measured; the profile sets no limit, so that the comparisons decide"
 
 
@@ -140,7 +145,14 @@ def decide(
     conditions = [
         _at_most("mae", evidence.mae, limits.max_mae),
         _at_least("r2", evidence.r2, limits.min_r2),
-        _enough_pupils(evidence),
+        Condition(
+            "enough_pupils",
+            evidence.fewest_pupils >= MINIMUM_PUPILS,
+            evidence.fewest_pupils,
+            float(MINIMUM_PUPILS),
+            "fewest held-out pupils who fail, or who pass, at a time of the year; at least the "
+            "limit: otherwise errors on them cannot be measured",
+        ),
         *_baseline_conditions(comparisons, evidence.loss, limits.significance),
         Condition(
             "no_leak",
@@ -150,6 +162,14 @@ def decide(
             "out-of-fold predictions by a fit that saw the pupil, of "
             f"{evidence.leaks_checked:.0f} checked; at least one must have been checked",
         ),
+        Condition(
+            "feature_leaks",
+            evidence.feature_leaks == (),
+            math.nan if evidence.feature_leaks is None else len(evidence.feature_leaks),
+            0.0,
+            "features that give the outcome away and that the profile does not declare: "
+            f"{'; '.join(evidence.feature_leaks or ()) or 'none was found'}",
+        ),
         *further,
     ]
     compared = champion is not None or any(
@@ -158,19 +178,15 @@ def decide(
     if compared:
         against_champion = compare(evidence, "champion")
         comparisons += against_champion
-        conditions += _champion_conditions(
-            against_champion, limits.significance, as_served=evidence.champion_as_served
+        meaning = _AS_SERVED if evidence.champion_as_served else _NO_WORSE
+        conditions += _not_worse(
+            "not_below_champion", against_champion, limits.significance, meaning
         )
+    conditions += _file_conditions(evidence, limits.significance, compared=compared)
     if champion is not None:
-        conditions.append(
-            Condition(
-                "champion_is_the_one_compared",
-                evidence.champion == champion,
-                None,
-                None,
-                "the evidence must compare with the version that is serving now",
-            )
-        )
+        same = evidence.champion == champion
+        detail = "the evidence must compare with the version that is serving now"
+        conditions.append(Condition("champion_is_the_one_compared", same, None, None, detail))
     fairness = _fairness_conditions(evidence.fairness, limits)
     excused = [_excused(c, reason) for c in fairness] if reason else fairness
     return Verdict(
@@ -178,49 +194,47 @@ def decide(
     )
 
 
-def _enough_pupils(evidence: Evidence) -> Condition:
-    counts = [count for pair in evidence.pupils.values() for count in pair]
-    smallest = math.nan if any(map(math.isnan, counts)) else min(counts, default=math.nan)
-    return Condition(
-        "enough_pupils",
-        smallest >= MINIMUM_PUPILS and evidence.pupils.keys() == evidence.horizons.keys(),
-        smallest,
-        float(MINIMUM_PUPILS),
-        "fewest held-out pupils who fail, or who pass, at a time of the year; at least the limit: "
-        "otherwise errors on them cannot be measured",
-    )
-
-
 def _baseline_conditions(
     comparisons: Iterable[Comparison], loss: str, level: float
 ) -> list[Condition]:
-    conditions = []
-    for comparison in comparisons:
-        if comparison.horizon == MEAN:
-            name, p = "skill_over_baselines", comparison.p_better
-            passed = p < level
-            meaning = "p that it is no better, at most the limit"
-        else:
-            name, p = f"not_below_baseline.{comparison.horizon}", comparison.p_worse
-            passed = p >= level
-            meaning = "p that it is no worse, at least the limit"
-        skill = f"{loss.upper()} skill {comparison.skill:+.4f}, t = {comparison.t:.2f}"
-        conditions.append(Condition(name, passed, p, level, f"{skill}; {meaning}"))
-    return conditions
-
-
-def _champion_conditions(
-    comparisons: Iterable[Comparison], level: float, *, as_served: bool
-) -> list[Condition]:
-    meaning = "p that it is no worse, at least the limit"
-    if as_served:
-        meaning += (
-            "; the served version cannot be refitted, so that its own artefact was run, which may "
-            "know these pupils: if it does, roll back first"
+    measured = list(comparisons)
+    single = [comparison for comparison in measured if comparison.horizon != MEAN]
+    skills = [
+        Condition(
+            "skill_over_baselines",
+            mean.p_better < level,
+            mean.p_better,
+            level,
+            f"{loss.upper()} skill {mean.skill:+.4f}, t = {mean.t:.2f}; "
+            "p that it is no better, at most the limit",
         )
+        for mean in measured
+        if mean.horizon == MEAN
+    ]
+    return skills + _not_worse("not_below_baseline", single, level)
+
+
+def _file_conditions(evidence: Evidence, level: float, *, compared: bool) -> list[Condition]:
+    """Repeat the comparisons on the pupils of the file alone, if others were added to them."""
+    if not evidence.file_pupils:
+        return []
+    alone = replace(evidence, horizons=evidence.file_pupils)
+    against: list[Against] = ["baseline", "without_outcomes"]
+    if compared:
+        against.append("champion")
+    return [
+        condition
+        for other in against
+        for condition in _not_worse(f"file_pupils.{other}", compare(alone, other), level)
+    ]
+
+
+def _not_worse(
+    name: str, comparisons: Iterable[Comparison], level: float, meaning: str = _NO_WORSE
+) -> list[Condition]:
     return [
         Condition(
-            f"not_below_champion.{comparison.horizon}",
+            f"{name}.{comparison.horizon}",
             comparison.p_worse >= level,
             comparison.p_worse,
             level,

@@ -252,8 +252,12 @@ def _decide(
         further.append(
             recorded_outcomes.condition(*folders, pupils, significance=limits.significance)
         )
+    evidence = Evidence.from_json(evaluation)
+    if (candidate.dataset.get("outcomes") or {}).get("rows") and not evidence.file_pupils:
+        detail = "the evidence does not say what the recorded final grades change: train again"
+        further.append(gate.Condition("file_pupils", False, None, None, detail))
     verdict = gate.decide(
-        Evidence.from_json(evaluation),
+        evidence,
         limits.tightened(max_mae=request.max_mae, min_r2=request.min_r2),
         champion=None if champion is None else champion.fingerprint,
         fairness_override=request.fairness_override,

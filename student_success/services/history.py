@@ -42,9 +42,9 @@ class HistoryService:
         logger.info("session_erased", extra={"rows": erased})
         return {"session_id": session_id, "erased": erased}
 
-    async def record_outcomes(self, outcomes: Sequence[Outcome]) -> OutcomesAnswer:
-        """Record the final grades that pupils obtained."""
-        answer = await asyncio.to_thread(self._outcomes.record, outcomes)
+    async def record_outcomes(self, outcomes: Sequence[Outcome], *, actor: str) -> OutcomesAnswer:
+        """Record the final grades that pupils obtained, and the role that recorded them."""
+        answer = await asyncio.to_thread(self._outcomes.record, outcomes, recorded_by=actor)
         logger.info(
             "outcomes_recorded",
             extra={"accepted": answer.accepted, "rejected": len(answer.rejected)},

@@ -19,7 +19,7 @@ from student_success.core.statistics import rounded
 from student_success.domain.references import normalise_reference
 from student_success.domain.students import Horizon
 from student_success.storage.engine import reading
-from student_success.storage.outcomes import school_year
+from student_success.storage.outcomes import CONFIRMING_ROLE, school_year
 from student_success.storage.tables import inference_logs, outcomes
 
 _PAGE = 200
@@ -208,9 +208,10 @@ class PupilWithOutcome:
 def pupils_with_outcomes(
     engine: Engine, *, since_us: int = 0, until_us: int | None = None, year_starts: str
 ) -> list[PupilWithOutcome]:
-    """Return every pupil with an outcome, in the order of their predictions.
+    """Return every pupil with an outcome that an administrator recorded or confirmed.
 
-    A pupil counts once a school year: by session and reference, or without one by the features.
+    They are in the order of their predictions. A pupil counts once a school year: by session and
+    reference, or without one by the features.
 
     Parameters
     ----------
@@ -236,7 +237,7 @@ def pupils_with_outcomes(
             outcomes.c.actual_grade,
         )
         .join(outcomes, outcomes.c.prediction_id == log.prediction_id)
-        .where(outcomes.c.created_us > since_us)
+        .where(outcomes.c.created_us > since_us, outcomes.c.recorded_by == CONFIRMING_ROLE)
         .order_by(log.id)
     )
     if until_us is not None:
@@ -251,3 +252,11 @@ def pupils_with_outcomes(
             if pupil not in best or known >= best[pupil][0]:
                 best[pupil] = known, PupilWithOutcome(row.inputs_json, row.actual_grade)
     return [pupil for _, pupil in best.values()]
+
+
+def unconfirmed_outcomes(engine: Engine, *, until_us: int) -> int:
+    """Count the predictions up to a time whose outcome no administrator recorded."""
+    role = func.coalesce(outcomes.c.recorded_by, "")
+    query = select(func.count()).where(outcomes.c.created_us <= until_us, role != CONFIRMING_ROLE)
+    with reading(engine) as connection:
+        return int(connection.execute(query).scalar_one())

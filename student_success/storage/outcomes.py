@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, insert, select
+from sqlalchemy import Connection, Engine, Select, insert, select, update
 
 from student_success.core.clock import now_us
 from student_success.domain.references import normalise_reference
@@ -28,6 +28,8 @@ _BATCH = 500
 _MAX_VALUES = 1000
 """Values in one condition; every database accepts this many."""
 
+CONFIRMING_ROLE = "admin"
+"""Trainings use the outcomes that this role recorded, or confirmed by recording them again."""
 UNKNOWN = "not_found", "There is no such prediction."
 REPEATED = "repeated", "This outcome is recorded already."
 CONFLICT = "conflict", "Another grade is recorded for this pupil."
@@ -52,12 +54,15 @@ class _Predictions:
         Predictions of each pupil.
     grades
         Outcome of each prediction that has one.
+    confirmed
+        Predictions whose outcome an administrator recorded.
     """
 
     sessions: dict[str, str] = field(default_factory=dict)
     pupil_of: dict[str, Pupil] = field(default_factory=dict)
     of_pupil: dict[Pupil, list[str]] = field(default_factory=dict)
     grades: dict[str, float] = field(default_factory=dict)
+    confirmed: set[str] = field(default_factory=set)
     shared: set[Pupil] = field(default_factory=set)
     _made: set[tuple[Pupil, int]] = field(default_factory=set)
 
@@ -78,6 +83,8 @@ class _Predictions:
             self.of_pupil.setdefault(pupil, []).append(row.prediction_id)
             if row.actual_grade is not None:
                 self.grades[row.prediction_id] = row.actual_grade
+                if row.recorded_by == CONFIRMING_ROLE:
+                    self.confirmed.add(row.prediction_id)
 
 
 class Outcomes:
@@ -95,8 +102,17 @@ class Outcomes:
         self._engine = engine
         self._year_starts = year_starts
 
-    def record(self, items: Sequence[Outcome]) -> OutcomesAnswer:
+    def record(
+        self, items: Sequence[Outcome], *, recorded_by: str = CONFIRMING_ROLE
+    ) -> OutcomesAnswer:
         """Record outcomes in the order given, each as if it had been sent alone.
+
+        An outcome that another role recorded is accepted once more from an administrator.
+
+        Parameters
+        ----------
+        recorded_by
+            Role of the caller.
 
         Returns
         -------
@@ -111,10 +127,13 @@ class Outcomes:
         """
         rejected: list[RejectedOutcome] = []
         for start in range(0, len(items), _BATCH):
-            rejected += self._record(items[start : start + _BATCH], first=start)
+            part = items[start : start + _BATCH]
+            rejected += self._record(part, first=start, recorded_by=recorded_by)
         return OutcomesAnswer(accepted=len(items) - len(rejected), rejected=rejected)
 
-    def _record(self, items: Sequence[Outcome], *, first: int) -> list[RejectedOutcome]:
+    def _record(
+        self, items: Sequence[Outcome], *, first: int, recorded_by: str
+    ) -> list[RejectedOutcome]:
         """Record a batch in one transaction; return the rejected ones, numbered from `first`."""
         rejected: list[RejectedOutcome] = []
         with writing(self._engine) as connection:
@@ -122,14 +141,21 @@ class Outcomes:
             one_writer(connection, outcomes)
             known = _look_up(connection, items, self._year_starts)
             rows: list[dict[str, Any]] = []
+            confirmed: list[str] = []
+            confirms = recorded_by == CONFIRMING_ROLE
             now = now_us()
             for index, item in enumerate(items, first):
-                prediction_ids, problem = _match(item, known)
+                prediction_ids, problem = _match(item, known, confirms=confirms)
                 if problem is not None:
                     code, message = problem
                     rejected.append(RejectedOutcome(index=index, error=code, message=message))
                     continue
+                if confirms:
+                    known.confirmed.update(prediction_ids)
                 for prediction_id in prediction_ids:
+                    if prediction_id in known.grades:
+                        confirmed.append(prediction_id)
+                        continue
                     known.grades[prediction_id] = item.obtained
                     rows.append(
                         {
@@ -137,15 +163,22 @@ class Outcomes:
                             "session_id": known.sessions[prediction_id],
                             "actual_grade": item.obtained,
                             "created_us": now,
+                            "recorded_by": recorded_by,
                         }
                     )
             if rows:
                 connection.execute(insert(outcomes), rows)
+            for part in _chunks(confirmed):
+                # Its time changes as well: a training until an earlier time did not use it.
+                changed = update(outcomes).where(outcomes.c.prediction_id.in_(part))
+                connection.execute(changed.values(recorded_by=recorded_by, created_us=now))
         return rejected
 
 
-def _match(item: Outcome, known: _Predictions) -> tuple[list[str], tuple[str, str] | None]:
-    """Return the predictions that get this outcome, or the reason why none does."""
+def _match(
+    item: Outcome, known: _Predictions, *, confirms: bool
+) -> tuple[list[str], tuple[str, str] | None]:
+    """Return the predictions that get or confirm this outcome, or the reason why none does."""
     pupil: Pupil | None
     if item.prediction_id is not None:
         pupil = known.pupil_of.get(item.prediction_id)
@@ -162,9 +195,10 @@ def _match(item: Outcome, known: _Predictions) -> tuple[list[str], tuple[str, st
     predictions = named if pupil in known.shared else known.of_pupil[pupil]
     if any(known.grades.get(id_, item.obtained) != item.obtained for id_ in predictions):
         return [], CONFLICT
-    if all(id_ in known.grades for id_ in named):
+    done = known.confirmed if confirms else known.grades.keys()
+    if all(id_ in done for id_ in named):
         return [], REPEATED
-    return [id_ for id_ in predictions if id_ not in known.grades], None
+    return [id_ for id_ in predictions if id_ not in done], None
 
 
 def _look_up(connection: Connection, items: Sequence[Outcome], starts: str) -> _Predictions:
@@ -208,6 +242,7 @@ def _rows() -> Select[Any]:
         inference_logs.c.reference,
         inference_logs.c.created_us,
         outcomes.c.actual_grade,
+        outcomes.c.recorded_by,
     ).outerjoin(outcomes, outcomes.c.prediction_id == inference_logs.c.prediction_id)
 
 

@@ -67,6 +67,8 @@ outcomes = Table(
     Column("session_id", String(128), nullable=False, index=True),
     Column("actual_grade", _Grade, nullable=False),
     Column("created_us", BigInteger, nullable=False, index=True),
+    # The role of who recorded it; None before migration 0006.
+    Column("recorded_by", String(16)),
 )
 
 snapshots = Table(

@@ -78,6 +78,11 @@ class Dataset:
     copies: int = 0
     remarks: tuple[str, ...] = ()
 
+    @property
+    def added(self) -> int:
+        """Number of pupils added from the history; they are the last rows."""
+        return 0 if self.outcomes is None else int(self.outcomes["rows"])
+
     def describe(self) -> dict[str, Any]:
         """Return the description of the data for a run, a version and a model card."""
         return {

@@ -55,9 +55,17 @@ def load_with_outcomes(settings: Settings, *, until_us: int | None = None) -> Da
         pupils = observations.pupils_with_outcomes(
             engine, until_us=until, year_starts=settings.school_year_starts
         )
+        unconfirmed = observations.unconfirmed_outcomes(engine, until_us=until)
     finally:
         engine.dispose()
-    return add(load(settings), pupils, until_us=until)
+    data = add(load(settings), pupils, until_us=until)
+    if not unconfirmed:
+        return data
+    remark = (
+        f"Final grades that were left out, because no administrator recorded them: {unconfirmed}. "
+        "Check them and record them again with the administrator's token."
+    )
+    return replace(data, remarks=(*data.remarks, remark))
 
 
 def load_again(settings: Settings, described: Mapping[str, Any]) -> Dataset:
@@ -115,6 +123,7 @@ def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> 
         copies=data.copies + copies,
         outcomes={
             "rows": len(added),
+            "share": round(len(added) / (data.rows + len(added)), 4),
             "known": len(pupils),
             "until": iso(until_us),
             "until_us": until_us,

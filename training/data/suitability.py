@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import comb
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from student_success.core.statistics import chi_square, chi_square_p, rounded
 from student_success.domain.students import (
     FEATURES,
+    GRADE,
     GRADE_MAX,
     GRADE_MIN,
     PASS_GRADE,
     PERIODS,
+    PROFILE,
     SCALE,
     TARGET,
     Feature,
@@ -32,6 +36,19 @@ LEAK_PUPILS = 10
 """Minimum number of passing and of failing pupils for that."""
 COPIES = 100
 """Equal rows are copies if there are this many times more of them than chance explains."""
+
+NEAR_COPIES = 0.05
+"""Rows that differ in one column are copies if they are this share of all; a few are twins."""
+
+
+NEAR_LEAK = 0.9
+"""As `LEAK`, for features that are no grades: a training goes on, but the gate refuses it."""
+NEARLY_ALL = 0.95
+"""Share of the pupils of an outcome from which a value gives it away."""
+SPECIAL = 10
+"""Fewer pupils of an outcome may share a value by chance."""
+CHANCE = 1e-6
+"""Largest p of a value that is too common among the pupils of an outcome."""
 
 
 def unsuitable(frame: pd.DataFrame) -> Iterator[str]:
@@ -63,6 +80,72 @@ def unsuitable(frame: pd.DataFrame) -> Iterator[str]:
             )
 
 
+def feature_leaks(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the features that seem to have been filled in after the outcome was known.
+
+    Period grades go along with the final grade by nature and are not looked at.
+
+    Returns
+    -------
+    list of dict
+        ``feature``; ``finding``, what it gives away, in words; and ``declared``, whether the
+        profile declares it, so that the model does not see it of pupils who did not finish.
+    """
+    outcomes = (
+        ("did not finish", frame[TARGET] == GRADE.not_finished, 0.5),
+        ("failed", ~passes(frame[TARGET]), 0.05),
+    )
+    found = []
+    for feature in (each for each in FEATURES if not each.is_period):
+        values = frame[feature.name]
+        findings = [
+            (f"{subset}: {inside:.0%} of those who {outcome}, {others:.0%} of the others", hidden)
+            for outcome, has, most in outcomes
+            for subset, inside, others in _too_common(feature, values, has, most)
+            for hidden in [outcome == "did not finish"]
+        ]
+        if _explained(feature, values, frame[TARGET]) >= NEAR_LEAK:
+            findings.append((f"says nearly the same as {TARGET}", False))
+        declared = feature.name in PROFILE.training.unrecorded_when_not_finished
+        found += [
+            {"feature": feature.name, "finding": text, "declared": declared and hidden}
+            for text, hidden in findings
+        ]
+    return found
+
+
+def _too_common(
+    feature: Feature, values: pd.Series, has: pd.Series[bool], most: float
+) -> Iterator[tuple[str, float, float]]:
+    """Yield a value or range that nearly all pupils of an outcome have, and few others.
+
+    Parameters
+    ----------
+    has
+        Who has the outcome.
+    most
+        Largest share of the others, 0 to 1.
+    """
+    if min(int(has.sum()), int((~has).sum())) < SPECIAL:
+        return
+    common = values[has].mode()
+    subsets = [("unknown", values.isna())]
+    subsets += [(str(rounded(value)), values == value) for value in common.head(1)]
+    if feature.kind != "category" and len(common):
+        low, high = values[has].quantile([0.05, 0.95])
+        subsets += [(f"at most {high:g}", values <= high), (f"at least {low:g}", values >= low)]
+    for name, inside in subsets:
+        counts = [
+            {"in": float(inside[who].sum()), "out": float((~inside[who]).sum())}
+            for who in (has, ~has)
+        ]
+        shares = [count["in"] / (count["in"] + count["out"]) for count in counts]
+        p = chi_square_p(*chi_square(*counts))
+        if shares[0] >= NEARLY_ALL and shares[1] <= most and p < CHANCE:
+            yield name, shares[0], shares[1]
+            return
+
+
 def remarks(frame: pd.DataFrame) -> Iterator[str]:
     """Yield in words what does not stop a training but is seldom meant."""
     values = {feature.name: frame[feature.name].dropna() for feature in FEATURES}
@@ -92,7 +175,9 @@ def copies(cells: pd.DataFrame) -> pd.Series[bool]:
     """
     repeated = _repeated(cells)
     for column in cells.columns:
-        repeated |= _repeated(cells.drop(columns=column))
+        alike = _repeated(cells.drop(columns=column))
+        if alike.mean() >= NEAR_COPIES:
+            repeated |= alike
     return repeated
 
 
@@ -121,19 +206,30 @@ def _leak(
 ) -> str:
     """Return how a feature gives the target away; empty if it does not."""
     known = values.notna()
-    values, grades, passed = values[known], grades[known], passed[known]
-    if len(values) < MINIMUM_ROWS or grades.nunique() < 2 or values.nunique() < 2:
-        return ""
-    if feature.kind != "category" and abs(float(np.corrcoef(values, grades)[0, 1])) ** 2 >= LEAK:
+    if _explained(feature, values, grades) >= LEAK:
         return f"says the same as {TARGET}"
-    if values.nunique() > LEAK_GROUPS:
+    values, passed = values[known], passed[known]
+    if not LEAK_GROUPS >= values.nunique() >= 2:
         return ""
     groups = passed.groupby(values).mean()
     if min(int(passed.sum()), int((~passed).sum())) >= LEAK_PUPILS and groups.isin([0, 1]).all():
         return f"says exactly who passed ({GRADE_MIN:g} to {GRADE_MAX:g}, pass mark {PASS_GRADE:g})"
+    return ""
+
+
+def _explained(feature: Feature, values: pd.Series, grades: pd.Series[float]) -> float:
+    """Return the share of the target's variance that a feature explains, 0 to 1."""
+    known = values.notna()
+    values, grades = values[known], grades[known]
+    if len(values) < MINIMUM_ROWS or grades.nunique() < 2 or values.nunique() < 2:
+        return 0.0
+    linear = 0.0
+    if feature.kind != "category":
+        linear = abs(float(np.corrcoef(values, grades)[0, 1])) ** 2
+    if values.nunique() > LEAK_GROUPS:
+        return linear
     means = grades.groupby(values).transform("mean")
-    explained = float(((means - grades.mean()) ** 2).mean() / grades.var(ddof=0))
-    return f"says the same as {TARGET}" if explained >= LEAK else ""
+    return max(linear, float(((means - grades.mean()) ** 2).mean() / grades.var(ddof=0)))
 
 
 def _listed(names: list[str]) -> str:

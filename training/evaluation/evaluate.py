@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from student_success.domain.students import HORIZONS, PASS_LEVEL
 from student_success.model.grading import alarm_level
 from training.evaluation.fairness import audit_groups, gaps
-from training.evaluation.held_out import BASELINE, CANDIDATE, CHAMPION, HeldOut, leaks
+from training.evaluation.held_out import (
+    BASELINE,
+    CANDIDATE,
+    CHAMPION,
+    WITHOUT,
+    HeldOut,
+    count_pupils,
+    file_pupils,
+    leaks,
+)
 from training.evaluation.scores import (
     calibration_bins,
     expected_calibration_error,
@@ -64,6 +73,7 @@ def evaluate(
     jobs: int = 1,
     progress: Callable[[float], None] | None = None,
     split: Iterable[Split] | None = None,
+    added: int = 0,
 ) -> Evaluation:
     """Evaluate a recipe, or a way to choose one, by repeated cross-validation over pupils.
 
@@ -88,12 +98,15 @@ def evaluate(
         Called with the share done, 0 to 1.
     split
         Folds to use in place of `splits`, `repeats` and `seed`.
+    added
+        How many of the last pupils were added from the history. If there are any, the pupils of the
+        file are also judged alone, beside a fit that knows only them.
     """
     frame = frame.reset_index(drop=True)
     found: list[HeldOut] = []
     planned = list(split or folds(target, splits=splits, repeats=repeats, seed=seed))
     results = Parallel(n_jobs=jobs, return_as="generator")(
-        task(_one_fold, frame, target, recipe, champion, alarm_recall, number, train, test)
+        task(_one_fold, frame, target, recipe, champion, alarm_recall, added, number, train, test)
         for number, (train, test) in enumerate(planned)
     )
     for done, part in enumerate(results, start=1):
@@ -102,6 +115,8 @@ def evaluate(
             progress(done / len(planned))
     evidence = _evidence(found, champion_name if champion else None)
     groups = audit_groups(found, frame, audit, candidate=CANDIDATE)
+    if added:
+        evidence["file_pupils"] = file_pupils(found, len(frame) - added)
     evidence["champion_as_served"] = isinstance(champion, ServedModel)
     evidence["groups"] = groups
     evidence["fairness"] = gaps(groups)
@@ -115,6 +130,7 @@ def _one_fold(
     recipe: Recipe | Chooser,
     champion: Recipe | ServedModel | None,
     alarm_recall: float,
+    added: int,
     number: int,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
@@ -127,6 +143,9 @@ def _one_fold(
         models[CHAMPION] = fit(known, grades, champion)
     elif champion is not None:
         models[CHAMPION] = champion
+    of_file = len(frame) - added
+    if added:
+        models[WITHOUT] = fit(known[train < of_file], grades[train < of_file], chosen)
     rows_known, pupils_known, horizons_known = hide(known)
     rows, pupils, horizons = hide(frame.iloc[test])
     levels = levels_of(target)
@@ -218,7 +237,7 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         },
         "n_train": n_train,
         "n_test": n_test,
-        "pupils": _pupils(held_out),
+        "pupils": count_pupils(held_out),
         "mae": main[CANDIDATE]["mae"]["mean"],
         "r2": main[CANDIDATE]["r2"]["mean"],
         "leaks": violations,
@@ -228,17 +247,6 @@ def _evidence(held_out: list[HeldOut], champion: str | None) -> dict[str, Any]:
         "calibration": _calibration(held_out),
         "chosen": _chosen(first),
     }
-
-
-def _pupils(held_out: list[HeldOut]) -> dict[str, dict[str, int]]:
-    """Count the held-out pupils who failed and passed, by horizon, each once."""
-    counts = {}
-    for horizon in dict.fromkeys(part.horizon for part in held_out):
-        parts = [part for part in held_out if part.horizon == horizon]
-        _, first = np.unique(np.concatenate([part.pupils for part in parts]), return_index=True)
-        failed = np.concatenate([part.actual for part in parts])[first] < PASS_LEVEL
-        counts[horizon] = {"failed": int(failed.sum()), "passed": int((~failed).sum())}
-    return counts
 
 
 def _calibration(held_out: list[HeldOut]) -> dict[str, Any]:

@@ -44,7 +44,12 @@ MEASURE_NAMES = {
     "coverage": "share within the 90 % interval",
     "width": "mean width of the interval",
 }
-_NAMES = {"candidate": "this model", "baseline": "rule of thumb", "champion": "version served"}
+_NAMES = {
+    "candidate": "this model",
+    "baseline": "rule of thumb",
+    "champion": "version served",
+    "without_outcomes": "without recorded grades",
+}
 _FIGURES = {"mae": "MAE", "false_alarms": "false alarms", "missed_failures": "missed failures"}
 
 
@@ -83,7 +88,11 @@ def make_card(
         "alarm": evidence["alarm"],
         "calibration": evidence["calibration"],
         "fairness": [group for group in evidence["groups"] if any(m in group for m in MEASURES)],
-        "leaks": {"found": evidence["leaks"], "checked": evidence["leaks_checked"]},
+        "leaks": {
+            "found": evidence["leaks"],
+            "checked": evidence["leaks_checked"],
+            "features": list(evidence.get("feature_leaks", ())),
+        },
     }
     return card, "\n".join(_markdown(card, evidence)) + "\n"
 
@@ -100,7 +109,14 @@ def _limits(
     else:
         yield f"The pupils of {data['name']}; those of another school or year may differ."
     if outcomes.get("rows"):
-        yield f"{outcomes['rows']} of the {data['rows']} pupils are from the recorded final grades."
+        effects = "; ".join(
+            f"{horizon} {mae['candidate']:.3f}, without {mae['without_outcomes']:.3f}"
+            for horizon, mae in evidence["file_pupils"]["mae"].items()
+        )
+        yield (
+            f"{outcomes['rows']} of the {data['rows']} pupils ({outcomes['share']:.0%}) are from "
+            f"recorded final grades. Mean error on held-out pupils of the file: {effects}."
+        )
     first = str(HORIZONS[0])
     width = evidence["horizons"][first]["candidate"]["width"]["mean"] / (GRADE_MAX - GRADE_MIN)
     yield f"Without period grades the interval spans {width:.0%} of the scale on average."
@@ -110,6 +126,9 @@ def _limits(
             f"{left} of {len(frame)} pupils did not finish and were given {GRADE.not_finished:g}; "
             "who will is hard to foresee."
         )
+    for leak in evidence.get("feature_leaks", ()):
+        known = "hidden from the model, as declared" if leak["declared"] else "NOT declared"
+        yield f"Known only after the outcome: {leak['feature']} {leak['finding']} ({known})."
     if absent := [text for feature in FEATURES if (text := _absent(feature, frame))]:
         yield f"Allowed, but not in the data: {'; '.join(absent)}."
 

@@ -7,7 +7,7 @@ score, per horizon (Vovk et al., Algorithmic Learning in a Random World, 2005).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,10 @@ class Calibrated:
     low: Floats
     high: Floats
     cdf: Floats
+
+    def where(self, chosen: NDArray[np.bool_]) -> Calibrated:
+        """Return the chosen pupils."""
+        return Calibrated(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
     @property
     def passes(self) -> NDArray[np.bool_]:

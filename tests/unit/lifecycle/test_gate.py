@@ -46,6 +46,7 @@ def good(**changes: Any) -> Evidence:
         leaks=0,
         leaks_checked=19860,
         pupils=dict.fromkeys(Horizon, (196.0, 466.0)),
+        feature_leaks=(),
         fairness=(FairnessGap("sex", "F", "G1+G2", "mae", 0.1, 0.08),),
     )
     return replace(evidence, **changes)
@@ -365,3 +366,40 @@ def test_evidence_is_equal_after_a_round_trip_through_json(
     )
     text = json.dumps(to_json(evidence), allow_nan=False)
     assert Evidence.from_json(json.loads(text)) == evidence
+
+
+def with_outcomes(evidence: Evidence, shift: float) -> Evidence:
+    """Add the evidence on the pupils of the file alone, with a fit that errs less by `shift`."""
+    alone = {
+        horizon: replace(folds, without_outcomes=tuple(c - shift for c in folds.candidate))
+        for horizon, folds in evidence.horizons.items()
+    }
+    return replace(evidence, file_pupils=alone)
+
+
+def test_recorded_outcomes_that_harm_the_pupils_of_the_file_are_refused() -> None:
+    evidence = with_champion(good(), 0.05)
+    assert failed(with_outcomes(evidence, 0.0), champion="a" * 64) == set()
+    assert failed(with_outcomes(evidence, -0.01), champion="a" * 64) == set()
+    harmed = failed(with_outcomes(evidence, 0.05), champion="a" * 64, fairness_override="because")
+    assert harmed == {f"file_pupils.without_outcomes.{h}" for h in (*Horizon, "mean")}
+
+
+@pytest.mark.parametrize("against", ["baseline", "champion"])
+def test_comparisons_are_repeated_on_the_pupils_of_the_file_alone(against: str) -> None:
+    evidence = with_outcomes(with_champion(good(), 0.05), 0.0)
+    horizon = Horizon(HORIZONS[0])
+    better = tuple(c - 0.1 for c in evidence.file_pupils[horizon].candidate)
+    folds = replace(evidence.file_pupils[horizon], **{against: better})
+    harmed = replace(evidence, file_pupils={**evidence.file_pupils, horizon: folds})
+    assert f"file_pupils.{against}.{horizon}" in failed(harmed, champion="a" * 64)
+
+
+def test_evidence_on_the_pupils_of_the_file_is_read() -> None:
+    evidence = with_outcomes(with_champion(good(), 0.05), 0.05)
+    data = to_json(evidence) | {
+        "file_pupils": {
+            "losses": finite_json({h: asdict(f) for h, f in evidence.file_pupils.items()})
+        }
+    }
+    assert Evidence.from_json(data).file_pupils == evidence.file_pupils

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, insert, select, text
 
+from student_success.core.clock import now_us
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.students import EXAMPLE
 from student_success.storage import observations
 from student_success.storage.engine import connect
 from student_success.storage.inference_log.history import History
+from student_success.storage.observations import pupils_with_outcomes, unconfirmed_outcomes
 from student_success.storage.outcomes import Outcomes, school_year
 from student_success.storage.tables import inference_logs, outcomes
 
@@ -268,3 +270,22 @@ def test_window_is_bounded_and_newest_first(
     assert rows == 20
     assert seen.features["age"] == {15: 6, 16: 7, 17: 7}
     assert observations.current_pupils(engine, limit=1000, model_version="seed")[1] == 30
+
+
+def test_outcome_of_another_role_is_confirmed_once_by_an_administrator(engine: Engine) -> None:
+    def confirmed() -> int:
+        return len(pupils_with_outcomes(engine, year_starts="08-01"))
+
+    add(engine, "a", reference="P-1")
+    add(engine, "later", reference="P-1")
+    item = by_reference("P-1", 12)
+    assert Outcomes(engine).record([item], recorded_by="api").accepted == 1
+    assert (confirmed(), unconfirmed_outcomes(engine, until_us=now_us())) == (0, 2)
+    repeated = Outcomes(engine).record([item], recorded_by="api").rejected
+    assert [one.error for one in repeated] == ["repeated"]
+    [other] = Outcomes(engine).record([by_reference("P-1", 13)]).rejected
+    assert (other.error, confirmed()) == ("conflict", 0)
+    assert Outcomes(engine).record([item]).accepted == 1
+    assert (confirmed(), unconfirmed_outcomes(engine, until_us=now_us())) == (1, 0)
+    assert recorded(engine) == {"a": 12, "later": 12}
+    assert [one.error for one in Outcomes(engine).record([item]).rejected] == ["repeated"]

@@ -52,6 +52,7 @@ def test_name_hash_and_size_say_so(data: Dataset) -> None:
     assert said["synthetic"] is True
     assert said["outcomes"] == {
         "rows": 1,
+        "share": 0.001,
         "known": 1,
         "until": "1970-01-01T00:00:00.000005Z",
         "until_us": 5,
@@ -140,3 +141,16 @@ def test_reference_counts_once_a_school_year(engine: Engine) -> None:
         Outcomes(engine).record([Outcome(prediction_id=f"p{number}", actual_G3=12)])
     assert len(observations.pupils_with_outcomes(engine, year_starts="08-01")) == 2
     assert len(observations.pupils_with_outcomes(engine, year_starts="09-01")) == 1
+
+
+def test_outcomes_nobody_allowed_recorded_are_left_out_and_counted(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(database_url=database_url, state_dir=tmp_path, data_path=SAMPLE)
+    predict(engine, "a")
+    predict(engine, "b", inputs_json=json.dumps({**EXAMPLE, "age": 15}))
+    Outcomes(engine).record([Outcome(prediction_id="a", actual_G3=12)], recorded_by="api")
+    Outcomes(engine).record([Outcome(prediction_id="b", actual_G3=12)])
+    found = outcomes.load_with_outcomes(settings)
+    assert found.added == 1
+    assert "no administrator recorded them: 1. Check" in found.remarks[-1]

@@ -18,12 +18,14 @@ from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET, Stu
 from student_success.lifecycle.evidence import Evidence
 from student_success.lifecycle.gate import decide, gate_limits
 from student_success.model.predictor import Predictor
+from student_success.storage.observations import PupilWithOutcome
 from tests.faults.registered_versions import edit
 from training import train
 from training.data.dataset import SAMPLE, Dataset, load, read
+from training.data.outcomes import add
 from training.evaluation.evaluate import Evaluation, _summary, evaluate
 from training.evaluation.fairness import SMALLEST_GROUP
-from training.evaluation.held_out import CANDIDATE, CHAMPION
+from training.evaluation.held_out import CANDIDATE, CHAMPION, WITHOUT
 from training.evaluation.scores import scores
 from training.evaluation.served import ServedModel, champion_model
 from training.export.model_card import UCI_SHA256, make_card
@@ -231,6 +233,10 @@ UNUSUAL: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], set[str]]] = {
         {"enough_pupils"},
     ),
     "only the first period is known": (lambda t: t.head(150).assign(G2=""), set()),
+    "who leaves goes out": (
+        lambda t: t.head(300).assign(goout=lambda p: p["goout"].where(p["G3"] > 0, 5)),
+        {"feature_leaks"},
+    ),
 }
 
 
@@ -239,6 +245,7 @@ def test_unusual_file_is_judged_and_what_it_cannot_measure_is_refused(
     kind: str, tmp_path: Path
 ) -> None:
     change, refused = UNUSUAL[kind]
+    leaky = "leaves" in kind
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     candidate = run(
         settings, family="boosting", budget_seconds=0.1, folder=tmp_path / "made",
@@ -254,7 +261,11 @@ def test_unusual_file_is_judged_and_what_it_cannot_measure_is_refused(
     assert {c for c in failed_conditions(evidence) if HORIZONS[-1] in c} <= {
         f"not_below_baseline.{known[-1]}"
     }
-    if refused:
+    assert candidate.metrics["undeclared_feature_leaks"] == float(leaky)
+    card = json.loads((tmp_path / "made" / "card.json").read_text("utf-8"))
+    assert [leak["feature"] for leak in card["leaks"]["features"]] == ["goout"] * leaky
+    assert leaky == any("goout 5: 100%" in limit for limit in card["limits"])
+    if refused and not leaky:
         recall = [
             by_name[CANDIDATE]["recall_failing"]["mean"]
             for by_name in evidence["horizons"].values()
@@ -345,7 +356,50 @@ def test_card_speaks_of_the_pupils_it_was_made_of(tmp_path: Path) -> None:
     assert "failures above 2" in said
     assert "did not finish and were given 0" in said
     assert "Portuguese" in limits(sha256=UCI_SHA256)
-    mixed = limits(sha256="2" * 64, outcomes={"file_sha256": UCI_SHA256, "rows": 30})
+    mae = {"candidate": 0.91, "without_outcomes": 0.87}
+    evidence["file_pupils"] = {"mae": {"G1+G2": mae}}
+    outcomes = {"file_sha256": UCI_SHA256, "rows": 30, "share": 0.03}
+    mixed = limits(sha256="2" * 64, outcomes=outcomes)
     assert "Portuguese" in mixed
-    assert "30 of the 1000 pupils are from the recorded final grades" in mixed
+    assert "30 of the 1000 pupils (3%) are from recorded final grades" in mixed
+    assert "G1+G2 0.910, without 0.870" in mixed
     assert "Portuguese" not in limits(synthetic=True)
+
+
+def test_false_outcomes_show_in_the_evidence_and_are_refused_by_the_gate() -> None:
+    """Pupils who were said to pass with the grades of pupils who fail."""
+    real = read(SAMPLE)
+    weak = real.frame[real.frame[TARGET] < 8].head(60)
+    false = [
+        PupilWithOutcome(
+            json.dumps(
+                {
+                    name: None if value != value else value
+                    for name, value in (row | {"age": 15 + number // 60}).items()
+                    if name != TARGET
+                },
+                default=lambda value: value.item(),
+            )
+            .replace(".0,", ",")
+            .replace(".0}", "}"),
+            18.0,
+        )
+        for number, row in enumerate(weak.to_dict("records") * 5)
+    ]
+    poisoned = add(real, false, until_us=5)
+    assert poisoned.added > 150
+
+    def evidence_of(data: Dataset) -> dict[str, Any]:
+        return evaluate(
+            data.frame[list(FEATURE_NAMES)], data.frame[TARGET].to_numpy(), SMALL, splits=4,
+            repeats=1, seed=1, added=data.added,
+        ).evidence  # fmt: skip
+
+    evidence = evidence_of(poisoned)
+    mae = evidence["file_pupils"]["mae"][HORIZONS[-1]]
+    assert mae[CANDIDATE] > mae[WITHOUT] + 0.1
+    harmed = {c for c in failed_conditions(evidence) if c.startswith("file_pupils.without")}
+    assert f"file_pupils.without_outcomes.{HORIZONS[-1]}" in harmed
+    assert "file_pupils" not in evidence_of(real)
+    metrics = train.flat_metrics(evidence)
+    assert metrics["outcomes_effect/G1_G2_mae"] == pytest.approx(mae[CANDIDATE] - mae[WITHOUT])
