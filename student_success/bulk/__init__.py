@@ -1,6 +1,5 @@
 """Score files too large for HTTP, on the cores of one machine or on a Dask cluster.
 
-The reader cuts a file into slices of whole records and bounded size, workers score the slices, and
-the writer appends the predictions in order. A journal of the progress lets a killed run continue.
-Nothing is written to the history.
+The reader cuts a file into parts of whole rows and bounded size, workers score the parts, and the
+predictions are written in order. The predictions are recorded in the history if that is asked for.
 """

@@ -1,42 +1,24 @@
-"""Where slices are scored: in this process, in processes of this machine, or on a Dask cluster."""
+"""Where parts are scored: in this process, in processes of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from typing import Any
 
 from student_success.bulk.model_choice import Model
-from student_success.bulk.types import ScoredSlice, Slice, Task
-from student_success.bulk.worker import score
+from student_success.bulk.reader import Part
+from student_success.bulk.scoring import Scored, Task, score
 from student_success.core.dask_client import connect
 from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.subprocesses import die_with_parent
 
-Pending = Callable[[], ScoredSlice]
-"""Waits for a slice; raises `UnavailableError` if its worker was lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Executor:
-    """A way to score slices.
-
-    Attributes
-    ----------
-    workers
-        Number of slices scored at a time.
-    submit
-        Starts to score a slice, and returns a function that waits for the result.
-    """
-
-    workers: int
-    submit: Callable[[Slice, Task], Pending]
+Submit = Callable[[Part, Task], "Future[Scored]"]
 
 
 def default_workers() -> int:
@@ -47,44 +29,34 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
-def in_process(model: Model) -> Executor:
+def in_process(model: Model) -> Submit:
     """Score in this process: for a small file, starting another one takes longer."""
 
-    def submit(part: Slice, task: Task) -> Pending:
-        scored = score(part, task, model)
-        return lambda: scored
+    def submit(part: Part, task: Task) -> Future[Scored]:
+        future: Future[Scored] = Future()
+        future.set_result(score(part, task, model))
+        return future
 
-    return Executor(1, submit)
+    return submit
 
 
 @contextlib.contextmanager
-def local(model: Model, workers: int) -> Iterator[Executor]:
+def local(model: Model, workers: int) -> Iterator[Submit]:
     """Start processes on this machine."""
     # Spawn new processes: a fork would copy locks that other threads hold.
-    pool = concurrent.futures.ProcessPoolExecutor(
+    pool: Executor = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_initialise_worker,
         initargs=(os.getpid(),),
     )
-
-    def submit(part: Slice, task: Task) -> Pending:
-        future = pool.submit(score, part, task, model)
-
-        def wait() -> ScoredSlice:
-            try:
-                return future.result()
-            except BrokenProcessPool:
-                raise UnavailableError(
-                    "A worker process was killed, perhaps because memory ran out. Finished work is "
-                    "kept: run the same command again to continue, with --workers 1 to use less "
-                    "memory."
-                ) from None
-
-        return wait
-
     try:
-        yield Executor(workers, submit)
+        yield lambda part, task: pool.submit(score, part, task, model)
+    except BrokenProcessPool:
+        raise UnavailableError(
+            "A worker process was killed, perhaps because memory ran out. Finished files are kept: "
+            "run the same command again for the others, with --workers 1 to use less memory."
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -96,8 +68,8 @@ def _initialise_worker(parent: int) -> None:
 
 
 @contextlib.contextmanager
-def dask(model: Model, address: str | None) -> Iterator[Executor]:
-    """Connect to a Dask cluster.
+def dask(model: Model, address: str | None) -> Iterator[tuple[int, Submit]]:
+    """Connect to a Dask cluster; yield its number of workers too.
 
     Parameters
     ----------
@@ -109,39 +81,29 @@ def dask(model: Model, address: str | None) -> Iterator[Executor]:
     ConfigurationError
         If there is no address, or Dask is not installed.
     UnavailableError
-        If the scheduler does not answer, or has no workers.
+        If the scheduler does not answer, has no workers, or lost a part too often.
     """
     if not address:
         raise ConfigurationError("--engine dask needs --scheduler, e.g. tcp://scheduler:8786.")
     with connect(address) as client:
+        from distributed import KilledWorker
+
         workers = sum(client.nthreads().values())
         if not workers:
             raise UnavailableError(f"The Dask scheduler at {address} has no workers.")
         # The model is the result of a task, so that Dask recreates it if a worker is lost.
         remote_model = client.submit(_identity, model.packed(), key=f"model-{model.fingerprint}")
-
-        def submit(part: Slice, task: Task) -> Pending:
-            future = client.submit(score, part, task, remote_model, pure=False)
-            return lambda: _result(future)
-
-        yield Executor(workers, submit)
-
-
-def _result(future: Any) -> ScoredSlice:
-    from distributed import KilledWorker
-
-    try:
-        scored: ScoredSlice = future.result()
-    except (KilledWorker, concurrent.futures.CancelledError, OSError) as error:
-        raise UnavailableError(
-            "The cluster lost the same slice too often. Finished work is kept: run the same "
-            "command again to continue."
-        ) from error
-    finally:
-        # Free the result on the worker.
-        future.release()
-    return scored
+        try:
+            yield (
+                workers,
+                lambda part, task: client.submit(score, part, task, remote_model, pure=False),
+            )
+        except (KilledWorker, CancelledError, OSError) as error:
+            raise UnavailableError(
+                "The cluster lost the same part too often. Finished files are kept: run the same "
+                "command again for the others."
+            ) from error
 
 
-def _identity(model: Model) -> Model:
+def _identity(model: Model) -> Any:
     return model

@@ -1,262 +1,215 @@
-"""Read, score and write the files of one run in order, and move the output to its place."""
+"""The command ``score IN OUT``: predictions for whole files of pupils.
+
+A file is written beside its output and renamed when it is complete. It is then noted in a journal,
+so that a run that is repeated skips it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
-import shutil
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
-from student_success.bulk.checkpoint import OutputFiles, Progress, WorkFolder
-from student_success.bulk.csv_reader import cut_csv
-from student_success.bulk.executors import Executor, Pending
-from student_success.bulk.output import header, rejects_header
-from student_success.bulk.types import Format, Layout, Position, Slice, Task
-from student_success.core.errors import ConflictError
+from pydantic import TypeAdapter, ValidationError
+from tqdm import tqdm
 
-CHECKPOINT_SECONDS = 1.0
-"""Most work that a kill can cost. Each checkpoint waits for the disk."""
-LARGE_BYTES = 16 << 20
-"""Input a worker above which importing Arrow takes less time than its CSV reader saves."""
+from student_success.bulk.executors import Submit, dask, default_workers, in_process, local
+from student_success.bulk.files import (
+    Output,
+    ScoreOptions,
+    Source,
+    finished,
+    open_journal,
+    open_sources,
+    protect_inputs,
+    refuse_to_replace,
+)
+from student_success.bulk.model_choice import Model, choose
+from student_success.bulk.reader import PARQUET, PART_CHARACTERS, ending_of, read_parts
+from student_success.bulk.scoring import Recording, Scored, Task
+from student_success.core.clock import now_us
+from student_success.core.errors import InvalidInputError, NotFoundError
+from student_success.core.settings import Settings
+from student_success.domain.schemas.base import SessionId
+
+MAX_NOTES = 20
 READ_AHEAD = 2
-"""Slices a worker that are read in advance: bounds the memory."""
-
-OnProgress = Callable[[int, int], None]
-"""Called with the number of a file and the offset reached in it, see `Position`."""
+"""Parts a worker that are read in advance: bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One input file and its output.
-
-    Attributes
-    ----------
-    name
-        Of the output: relative to the output folder, or of the single output file.
-    stamp
-        Size and modification time at the start of the run.
-    """
-
-    path: Path
-    name: Path
-    layout: Layout
-    begin: Position
-    output: Format
-    stamp: tuple[int, int]
-
-    @property
-    def rejects(self) -> Path:
-        """Name of the file of rejected rows."""
-        return rejects_name(self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Numbers of rows of a whole run, including the parts that interrupted runs finished."""
+class Result:
+    """Number of rows that were scored and rejected, and a summary for people."""
 
     scored: int
     rejected: int
-    blank: int
+    text: str
 
 
-def rejects_name(output: Path) -> Path:
-    """Return where the rejected rows of an output are written."""
-    return output.with_name(f"{output.stem}.bad.csv")
-
-
-def stamp_of(path: Path) -> tuple[int, int]:
-    """Return size and modification time, to notice a change of the file."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def score_files(
-    work: WorkFolder,
-    sources: list[Source],
-    executor: Executor,
-    *,
-    with_inputs: bool,
-    on_progress: OnProgress,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> None:
-    """Score what is not scored yet. Afterwards all files are in `work.ready`.
+def score(settings: Settings, options: ScoreOptions) -> Result:
+    """Score a file or a folder.
 
     Raises
     ------
-    ConflictError
-        If an input changed during the run.
+    StudentSuccessError
+        If it cannot be done, with a message for people.
     """
-    waiting: deque[tuple[int, Slice | None, Pending | None]] = deque()
-    # Also close the files on an error: a later run continues from what was written.
-    with contextlib.ExitStack() as open_files:
-        writer = _Writer(work, sources, open_files, with_inputs, on_progress, checkpoint_seconds)
-        large = sum(source.stamp[0] for source in sources) > LARGE_BYTES * executor.workers
-        for number, part in _unscored_slices(work, sources):
-            pending = None
-            if part is not None:
-                source = sources[number]
-                task = Task(source.layout, source.output, with_inputs, large)
-                pending = executor.submit(part, task)
-            waiting.append((number, part, pending))
-            while len(waiting) > READ_AHEAD * executor.workers:
-                writer.write(*waiting.popleft())
-        while waiting:
-            writer.write(*waiting.popleft())
+    started = time.monotonic()
+    if not options.input.exists():
+        raise NotFoundError(f"There is no {options.input.name}.")
+    if options.workers is not None and options.workers < 1:
+        raise InvalidInputError("--workers must be 1 or more.")
+    sources = open_sources(options)
+    protect_inputs(options, sources)
+    model = choose(settings, options.model)
+    record = None if options.record is None else _recorder(settings, options.record, model)
+    plan = _plan(options, model)
+    with open_journal(options.output, is_folder=options.input.is_dir()) as journal:
+
+        def note(entry: Mapping[str, Any]) -> None:
+            # A kill may have left an incomplete line.
+            journal.write(f"\n{json.dumps({**entry, 'plan': plan})}\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+        done = finished(journal, sources, plan)
+        waiting = [source for source in sources if source.output not in done]
+        refuse_to_replace(waiting, overwrite=options.overwrite)
+        before = sum(done.values(), Counter[str]())
+        totals = before + _score_sources(options, model, waiting, record, note)
+    seconds = time.monotonic() - started
+    rate = sum((totals - before).values()) / seconds
+    text = _summary(options, model, sources, totals, len(done), seconds, rate)
+    return Result(totals["scored"], totals["rejected"], text)
 
 
-def totals(work: WorkFolder) -> Totals:
-    """Return the numbers of rows so far."""
-    files = work.progress.values()
-    return Totals(
-        sum(file.scored for file in files),
-        sum(file.rejected for file in files),
-        sum(file.blank for file in files),
-    )
+def _score_sources(
+    options: ScoreOptions,
+    model: Model,
+    sources: list[Source],
+    record: Callable[[Scored], None] | None,
+    note: Callable[[Mapping[str, Any]], None],
+) -> Counter[str]:
+    """Score files in order; return the numbers of rows."""
+    queue: deque[tuple[Output, Any, int]] = deque()
+    total = sum(source.stamp[0] for source in sources)
+    totals: Counter[str] = Counter()
+    bar = tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+    with _executor(options, model, total) as (workers, submit), bar, ExitStack() as cleanup:
+
+        def collect(most: int) -> None:
+            while len(queue) > most:
+                output, future, size = queue.popleft()
+                if future is None:
+                    output.finish(note)
+                    totals.update(output.counts)
+                    continue
+                scored = future.result()
+                if record is not None:
+                    record(scored)
+                output.write(scored)
+                bar.update(size)
+
+        for source in sources:
+            output, at = Output(source, options), 0
+            cleanup.callback(output.abandon)
+            task = _task(options, model, source)
+            for part in read_parts(source.path, source.layout, options.choices):
+                queue.append((output, submit(part, task), part.done - at))
+                at = part.done
+                collect(READ_AHEAD * workers)
+            queue.append((output, None, 0))
+        collect(0)
+    return totals
 
 
-def move_to_output(
-    work: WorkFolder, sources: list[Source], output: Path, *, is_folder: bool
-) -> None:
-    """Move the finished files to their final place; every step is a rename that can be repeated."""
-    work.record_commit()
-    if is_folder:
-        if work.ready.exists():
-            old = work.folder / "old"
-            if output.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                output.rename(old)
-            work.ready.rename(output)
+@contextlib.contextmanager
+def _executor(options: ScoreOptions, model: Model, size: int) -> Iterator[tuple[int, Submit]]:
+    workers = options.workers or default_workers()
+    if options.engine == "dask":
+        with dask(model, options.scheduler) as cluster:
+            yield cluster
+    elif workers == 1 or size <= PART_CHARACTERS:
+        yield 1, in_process(model)
     else:
-        (source,) = sources
-        rejects = rejects_name(output)
-        if (work.ready / source.name).exists():
-            if (work.ready / source.rejects).exists():
-                (work.ready / source.rejects).replace(rejects)
-            elif not work.progress[0].rejected:
-                # Rejects of an earlier run into the same output.
-                rejects.unlink(missing_ok=True)
-            (work.ready / source.name).replace(output)
-    _sync(output.parent)
-    shutil.rmtree(work.folder)
+        with local(model, workers) as submit:
+            yield workers, submit
 
 
-class _Writer:
-    """Append the scored slices in order."""
-
-    def __init__(
-        self,
-        work: WorkFolder,
-        sources: list[Source],
-        open_files: contextlib.ExitStack,
-        with_inputs: bool,
-        on_progress: OnProgress,
-        checkpoint_seconds: float,
-    ) -> None:
-        self._work, self._sources, self._open_files = work, sources, open_files
-        self._with_inputs, self._on_progress = with_inputs, on_progress
-        self._checkpoint_seconds = checkpoint_seconds
-        self._files: OutputFiles | None = None
-        self._checkpoint_at = time.monotonic()
-
-    def write(self, number: int, part: Slice | None, pending: Pending | None) -> None:
-        """Append the result of one slice; None marks the end of a file."""
-        if part is None or pending is None:
-            self._finish(number)
-            return
-        files = self._files or self._open(number)
-        scored, progress = pending(), files.progress
-        files.add(
-            scored.predictions,
-            scored.rejects,
-            offset=part.end.offset,
-            line=part.end.line,
-            scored=progress.scored + scored.scored,
-            rejected=progress.rejected + scored.rejected,
-            blank=progress.blank + scored.blank,
-        )
-        if time.monotonic() - self._checkpoint_at >= self._checkpoint_seconds:
-            files.checkpoint()
-            self._checkpoint_at = time.monotonic()
-        self._on_progress(number, part.end.offset)
-
-    def _open(self, number: int) -> OutputFiles:
-        source, progress = self._sources[number], self._work.progress.get(number)
-        start = Progress(source.begin.offset, source.begin.line)
-        files = self._files = OutputFiles(self._work, number, progress or start)
-        self._open_files.callback(files.close)
-        if progress is None:
-            # An Arrow stream holds the names of its columns.
-            csv = source.output == "csv"
-            titles = header(source.layout, with_inputs=self._with_inputs) if csv else b""
-            files.add(titles, rejects_header(source.layout))
-        return files
-
-    def _finish(self, number: int) -> None:
-        # No open files: an earlier run had scored the whole input, and was killed after that.
-        if self._files is not None:
-            self._files.checkpoint(read=True)
-            self._files.close()
-            self._files = None
-        source, progress = self._sources[number], self._work.progress[number]
-        if stamp_of(source.path) != source.stamp:
-            raise ConflictError(
-                f"{source.path.name} changed while it was read, and no output was written. Run "
-                "the command again."
-            )
-        predictions, rejects = self._work.predictions(number), self._work.rejects(number)
-        ready = self._work.ready / source.name
-        ready.parent.mkdir(parents=True, exist_ok=True)
-        if progress.rejected:
-            _move_once(rejects, self._work.ready / source.rejects)
-        else:
-            rejects.unlink(missing_ok=True)
-        if source.output == "parquet" and predictions.exists():
-            from student_success.bulk.parquet import write_parquet
-
-            temporary = predictions.with_suffix(".parquet")
-            write_parquet(predictions, temporary)
-            _sync(temporary)
-            temporary.replace(ready)
-            predictions.unlink()
-        else:
-            _move_once(predictions, ready)
-        self._work.record(number, replace(progress, finished=True))
+def _plan(options: ScoreOptions, model: Model) -> str:
+    """Return a hash of what an output depends on beside its input."""
+    parts = (
+        model.version,
+        model.fingerprint,
+        model.alarm_recall,
+        options.with_inputs,
+        options.record,
+        repr(options.choices),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _unscored_slices(work: WorkFolder, sources: list[Source]) -> Iterator[tuple[int, Slice | None]]:
-    """Yield the number of a file and a slice, file after file, and None at the end of each."""
-    for number, source in enumerate(sources):
-        progress = work.progress.get(number)
-        if progress is not None and progress.finished:
-            continue
-        if progress is None or not progress.read:
-            start = source.begin if progress is None else Position(progress.offset, progress.line)
-            for part in _cut(source, start):
-                yield number, part
-        yield number, None
+def _task(options: ScoreOptions, model: Model, source: Source) -> Task:
+    recording = None
+    if options.record is not None:
+        name = source.path.relative_to(options.input.parent)
+        now, changed = now_us(), source.stamp[1] // 1000
+        identity = f"{model.fingerprint} {name} {source.stamp}"
+        recording = Recording(options.record, identity, min(now, changed), now)
+    to_parquet = ending_of(source.output) in PARQUET
+    return Task(source.layout, to_parquet, options.with_inputs, recording)
 
 
-def _cut(source: Source, start: Position) -> Iterator[Slice]:
-    if source.layout.format == "csv":
-        return cut_csv(source.path, source.layout, start)
-    from student_success.bulk.parquet import cut_parquet
+def _recorder(settings: Settings, session: str, model: Model) -> Callable[[Scored], None]:
+    """Return what commits the predictions of a part to the history."""
+    from student_success.storage.engine import connect
+    from student_success.storage.inference_log.prediction_rows import commit_missing
+    from student_success.storage.migrate import migrate
 
-    return cut_parquet(source.path, start)
-
-
-def _move_once(path: Path, destination: Path) -> None:
-    """Rename a file, unless a run that was killed had done it already."""
-    if path.exists():
-        path.replace(destination)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        TypeAdapter(SessionId).validate_python(session)
+    except ValidationError:
+        raise InvalidInputError(
+            "--record needs the name of a session: 1 to 128 characters without blanks."
+        ) from None
+    if model.version.startswith("folder:"):
+        raise InvalidInputError("--record needs a deployed version, not the model of a folder.")
+    migrate(settings.database, state_dir=settings.state_dir)
+    engine = connect(settings.database, synchronous=settings.history_synchronous)
+    return lambda scored: commit_missing(engine, scored.history)
+
+
+def _summary(
+    options: ScoreOptions,
+    model: Model,
+    sources: list[Source],
+    totals: Counter[str],
+    skipped: int,
+    seconds: float,
+    rate: float,
+) -> str:
+    lines = [
+        f"{options.output}: {totals['scored']:,} pupils, model {model.version}, "
+        f"in {seconds:.1f} s ({rate:,.0f} rows/s)"
+    ]
+    if skipped:
+        lines.append(f"{skipped:,} of {len(sources):,} files were scored before and are unchanged")
+    if totals["rejected"]:
+        place = "*.bad.csv in it" if options.input.is_dir() else sources[0].rejects.name
+        lines.append(f"{totals['rejected']:,} rows could not be scored: {place}")
+    if totals["blank"]:
+        lines.append(f"{totals['blank']:,} empty lines were skipped")
+    if options.record is not None:
+        lines.append(f"Recorded in the history, session {options.record}")
+    notes = Counter(note for source in sources for note in source.layout.notes)
+    for note, files in notes.most_common(MAX_NOTES):
+        lines.append(note if len(sources) == 1 else f"{note} ({files:,} files)")
+    return "\n".join(lines)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from student_success.cli.context import open_database, open_settings
+from student_success.cli.context import open_database, open_settings, require_extra
 from student_success.cli.output import ExitCode, Json, print_json
 from student_success.core.settings import use_bento_store
 from student_success.core.state_files import narrow, private_folder
@@ -16,7 +17,11 @@ from student_success.core.state_files import narrow, private_folder
 def score(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", resolve_path=True, help="CSV or Parquet file, or folder."),
+        typer.Argument(
+            metavar="IN",
+            resolve_path=True,
+            help="CSV (also .gz, .zst), Parquet or spreadsheet file, or folder.",
+        ),
     ],
     target: Annotated[
         Path,
@@ -52,14 +57,24 @@ def score(
     without_grades: Annotated[
         bool, typer.Option(help="Predict although grades are not recognised in a file.")
     ] = False,
+    record: Annotated[
+        str | None,
+        typer.Option(metavar="SESSION", help="Record the predictions in the history, once."),
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Exit with 1 if a row could not be scored.")] = False,
 ) -> None:
-    """Predict whole files of pupils, larger than memory too; an interrupted run is continued."""
-    from student_success.bulk.command import ScoreOptions
-    from student_success.bulk.command import score as score_files
+    """Predict whole files of pupils, larger than memory too; exit with 2 if there are none.
+
+    In a folder, files that were finished before are skipped.
+    """
+    require_extra("scale", "pyarrow", "tqdm")
+    from student_success.bulk.files import ScoreOptions
+    from student_success.bulk.run import score as score_files
     from student_success.domain.tables.reader import read_choices
 
     # Workers of a Dask cluster may run as other users and share the folder of the output.
     settings = open_settings(private=False)
+    choices = read_choices(mapping, without_grades=without_grades)
     options = ScoreOptions(
         input=source,
         output=target,
@@ -69,18 +84,26 @@ def score(
         model=model,
         with_inputs=with_inputs,
         to=to,
-        encoding=encoding,
         overwrite=overwrite,
-        choices=read_choices(mapping, without_grades=without_grades),
+        record=record,
+        choices=replace(choices, encoding=encoding or choices.encoding),
     )
     private_folder(use_bento_store(settings))
     try:
-        typer.echo(score_files(settings, options))
+        result = score_files(settings, options)
     except KeyboardInterrupt:
-        typer.echo("Interrupted; run the same command again to continue.", err=True)
+        typer.echo(
+            "Interrupted. Finished files are kept; run the same command again for the others.",
+            err=True,
+        )
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     finally:
         narrow(settings.state_dir)
+    typer.echo(result.text)
+    if not result.scored:
+        raise typer.Exit(ExitCode.USAGE)
+    if strict and result.rejected:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def erase(

@@ -30,9 +30,8 @@ from student_success.model.prediction import Prediction
 from student_success.model.predictor import Predictor
 from student_success.storage.inference_log.group_commit import MAX_ROWS_ON_LOOP
 from student_success.storage.inference_log.history import History
-from student_success.storage.inference_log.prediction_rows import PredictionRow
+from student_success.storage.inference_log.prediction_rows import PredictionRow, row_of
 
-_REFERENCE = {"reference"}
 _set = object.__setattr__  # The models are frozen.
 predicted_grade = Histogram(
     "student_success_predicted_grade",
@@ -212,20 +211,13 @@ def make_answer(
     if predictor.synthetic:
         values["synthetic_model"] = True
     answer = _construct(PredictionAnswer, values)
-    row = PredictionRow(
+    row = row_of(
+        student,
+        prediction,
         prediction_id=prediction_id,
         session_id=session_id,
-        created_us=now,
-        inputs_json=student.__pydantic_serializer__.to_json(student, exclude=_REFERENCE).decode(),
-        reference=student.reference,
-        predicted_grade=prediction.grade,
-        decision=prediction.decision.value,
-        pass_probability=prediction.pass_probability,
-        interval_low=prediction.low,
-        interval_high=prediction.high,
+        now=now,
         interval_level=predictor.interval_level,
-        horizon=prediction.horizon.value,
-        at_risk=prediction.at_risk,
         model_version=version,
     )
     return answer, row

@@ -23,7 +23,7 @@ import pytest
 
 from benchmarks.bulk import write_pupils
 from student_success.bulk import executors
-from student_success.bulk.checkpoint import work_folder_of
+from student_success.bulk.files import JOURNAL
 from student_success.bulk.model_choice import Model
 from student_success.cli.output import ExitCode
 from student_success.core import dask_client
@@ -65,7 +65,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def pupils(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file of several slices, some rows of which are not right."""
+    """Return a file of several parts, some rows of which are not right."""
     path = tmp_path_factory.mktemp("bulk") / "pupils.csv"
     write_pupils(path, ROWS)
     lines = path.read_text().splitlines()
@@ -89,30 +89,42 @@ def both(out: Path) -> tuple[bytes, bytes]:
     return out.read_bytes(), out.with_name(f"{out.stem}.bad.csv").read_bytes()
 
 
-def test_score_writes_same_bytes_after_repeated_kills(
-    pupils: Path, whole: tuple[bytes, bytes], tmp_path: Path
+@pytest.fixture(scope="module")
+def district(pupils: Path) -> Path:
+    """Return a folder of files of different sizes."""
+    lines = pupils.read_text().splitlines(keepends=True)
+    folder = pupils.with_name("district")
+    folder.mkdir()
+    for number in range(8):
+        count = len(lines) // 16 * (1 + number % 2)
+        (folder / f"{number}.csv").write_text("".join([lines[0], *lines[-count:]]))
+    return folder
+
+
+def test_score_finishes_a_folder_with_the_same_bytes_after_repeated_kills(
+    district: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.csv"
+    out, expected = tmp_path / "out", tmp_path / "expected"
+    env = environment(tmp_path)
+    subprocess.run(command(district, expected, "--workers=1"), env=env, cwd=ROOT, check=True)
     chance = random.Random(8)
-    kills, resumed = 0, 0
+    kills = 0
     while True:
         process = subprocess.Popen(
-            # A checkpoint after every slice, so that each run gets a little further.
-            [sys.executable, "-c", _EAGER, *command(pupils, out, "--workers=2")[3:]],
+            command(district, out, "--workers=2"),
             cwd=ROOT,
-            env=environment(tmp_path),
+            env=env,
             stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             text=True,
         )
         tree: list[psutil.Process] = []
         if kills < KILLS:
-            journal = work_folder_of(out) / "journal.jsonl"
-            before = journal.stat().st_size if journal.exists() else 0
-            # From the start of the work on: once at once, else after the next step of it.
+            before = len(finished(out))
+            # From the start of the work on: once at once, else after the next finished file.
             end = time.monotonic() + 60
             while process.poll() is None and time.monotonic() < end:
-                if journal.exists() and journal.stat().st_size > before + 2:
+                if len(finished(out)) > before or (not kills and list(out.glob(".*.part"))):
                     break
                 time.sleep(0.005)
             time.sleep(chance.uniform(0, 0.1))
@@ -120,30 +132,35 @@ def test_score_writes_same_bytes_after_repeated_kills(
                 tree = psutil.Process(process.pid).children(recursive=True)
                 process.send_signal(signal.SIGKILL)
                 kills += 1
-        _, said = process.communicate(timeout=120)
+        said, problem = process.communicate(timeout=120)
         # Its workers go with it.
         psutil.wait_procs(tree, timeout=10)
         assert not any(one.is_running() and one.status() != "zombie" for one in tree)
-        resumed += "Continuing the interrupted run" in said
-        # Nothing of it, or all of it.
-        assert not out.exists() or out.read_bytes() == whole[0]
-        if process.returncode == 0 or not work_folder_of(out).exists():
+        # A file is there whole or not at all.
+        for path in out.glob("[0-9].csv"):
+            assert path.read_bytes() == (expected / path.name).read_bytes()
+        if process.returncode == 0:
             break
-        assert process.returncode == -signal.SIGKILL, said
+        assert process.returncode == -signal.SIGKILL, problem
     assert kills >= 3
-    assert resumed >= 2
-    assert both(out) == whole
-    assert not work_folder_of(out).exists()
+    assert "of 8 files were scored before" in said
+    # A file is scored twice only if the kill came between its last two steps.
+    assert len(finished(out)) <= 8 + kills
+    assert content_of(out) == content_of(expected)
 
 
-_EAGER = """
-import sys
-from student_success.bulk import command, run
-score_files = command.score_files
-command.score_files = lambda *a, **k: score_files(*a, **k, checkpoint_seconds=0.0)
-from student_success.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
+def finished(out: Path) -> list[str]:
+    journal = out / JOURNAL
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return [json.loads(line)["output"] for line in lines if line.endswith("}")]
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != JOURNAL
+    }
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -151,7 +168,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("step", ["commit noted", "refused in place", "answers in place"])
+@pytest.mark.parametrize("step", ["complete", "rejects in place", "predictions in place"])
 def test_score_finishes_when_killed_while_moving_the_output(
     pupils: Path, whole: tuple[bytes, bytes], run: Any, tmp_path: Path, step: str
 ) -> None:
@@ -166,31 +183,29 @@ def test_score_finishes_when_killed_while_moving_the_output(
         check=False,
     )
     assert stopped.returncode == -signal.SIGKILL
-    assert out.exists() == (step == "answers in place")
-    done = run(pupils, out)
+    assert out.exists() == (step == "predictions in place")
+    assert not out.exists() or both(out) == whole
+    done = run(pupils, out, *["--overwrite"] * out.exists())
     assert done.returncode == 0, done.stderr
     assert both(out) == whole
-    assert not work_folder_of(out).exists()
+    assert not list(tmp_path.glob(".*.part"))
 
 
 _STOPPING = """
 import os, pathlib, signal, sys
-from student_success.bulk.checkpoint import WorkFolder
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-note, replace = WorkFolder.record_commit, pathlib.Path.replace
-def noting(self):
-    note(self)
-    if STEP == "commit noted":
-        die()
+replace = pathlib.Path.replace
 def replacing(self, target):
-    replace(self, target)
-    if self.parent.name == "ready":
-        if STEP == "refused in place" or not target.name.endswith(".bad.csv"):
+    if self.name.endswith(".part"):
+        if STEP == "complete":
             die()
-WorkFolder.record_commit, pathlib.Path.replace = noting, replacing
+        replace(self, target)
+        if STEP == "rejects in place" or not target.name.endswith(".bad.csv"):
+            die()
+pathlib.Path.replace = replacing
 from student_success.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -206,9 +221,8 @@ def test_score_on_dask_writes_same_bytes_when_a_worker_is_killed(
             cwd=ROOT,
             env=environment(tmp_path),
         )
-        journal = work_folder_of(out) / "journal.jsonl"
-        parts = work_folder_of(out) / "000000.predictions"
-        while process.poll() is None and not (parts.exists() and journal.exists()):
+        begun = tmp_path / ".out.csv.part"
+        while process.poll() is None and not begun.exists():
             time.sleep(0.01)
         cluster.kill_worker()
         assert process.wait(120) == 0
@@ -229,7 +243,7 @@ def test_score_writes_one_output_for_each_file_of_a_folder(run: Any, tmp_path: P
     done = run(source, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     found = sorted(
-        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("[!.]*.*")
     )
     assert found == ["a.csv", "c.csv", "d.parquet", "north/b.csv"]
     assert "203" not in done.stdout
@@ -238,37 +252,13 @@ def test_score_writes_one_output_for_each_file_of_a_folder(run: Any, tmp_path: P
     table = parquet.read_table(tmp_path / "out" / "d.parquet").to_pylist()
     assert [float(row["predicted_G3"]) for row in rows] == [row["predicted_G3"] for row in table]
     again = run(source, tmp_path / "out")
+    assert again.returncode == 0
+    assert "4 of 4 files were scored before" in again.stdout
+    again = run(source, tmp_path / "out", "--with-inputs")
     assert again.returncode == ExitCode.REFUSED
     assert "--overwrite" in again.stderr
     assert run(source, tmp_path / "out", "--overwrite", "--to=csv").returncode == 0
     assert (tmp_path / "out" / "d.csv").exists()
-    assert not (tmp_path / "out" / "d.parquet").exists()
-
-
-def test_score_starts_again_when_the_input_changed(run: Any, tmp_path: Path) -> None:
-    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    write_pupils(source, 20)
-    work = work_folder_of(out)
-    work.mkdir()
-    (work / "plan.json").write_text(json.dumps({"of": "another"}))
-    (work / "000000.predictions").write_text("left over")
-    done = run(source, out)
-    assert "Starting again" in done.stderr
-    assert len(out.read_text().splitlines()) == 21
-
-
-def test_score_refuses_output_that_another_run_writes(run: Any, tmp_path: Path) -> None:
-    import fcntl
-
-    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    write_pupils(source, 20)
-    work_folder_of(out).mkdir()
-    with (work_folder_of(out) / "lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = run(source, out)
-    assert done.returncode == ExitCode.REFUSED
-    assert "Another run" in done.stderr
-    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -278,7 +268,7 @@ def test_score_refuses_output_that_another_run_writes(run: Any, tmp_path: Path) 
         (["--model=7"], ExitCode.REFUSED, "never deployed"),
         (["--model=/nowhere"], ExitCode.REFUSED, "incomplete or damaged"),
         (["--workers=0"], ExitCode.USAGE, "1 or more"),
-        (["--encoding=utf-16"], ExitCode.USAGE, "--encoding"),
+        (["--encoding=of-none"], ExitCode.USAGE, "no encoding of-none"),
     ],
 )
 def test_score_explains_invalid_options(
@@ -303,24 +293,26 @@ def test_train_command_names_unreachable_scheduler(monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_score_needs_pyarrow_for_parquet_only(tmp_path: Path) -> None:
-    write_pupils(tmp_path / "in.csv", 200_000 // 10)
-    hidden = "import sys; sys.modules['pyarrow'] = sys.modules['tqdm'] = None\n"
-    code = hidden + "from student_success.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    told = {}
-    for name in ("out.csv", "out.parquet"):
-        arguments = command(tmp_path / "in.csv", tmp_path / name, "--workers=1")[3:]
-        told[name] = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=ROOT,
-            env=environment(tmp_path),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert told["out.csv"].returncode == 0, told["out.csv"].stderr
-    assert told["out.parquet"].returncode == ExitCode.USAGE
-    assert "requirements/full.txt" in told["out.parquet"].stderr
+def test_score_says_what_to_install_where_pyarrow_is_missing(tmp_path: Path) -> None:
+    write_pupils(tmp_path / "in.csv", 5)
+    code = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "import student_success.cli.context as context\n"
+        "context.find_spec = lambda name: None if name == 'pyarrow' else find(name)\n"
+        "from student_success.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, *command(tmp_path / "in.csv", tmp_path / "out.csv")[3:]],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == ExitCode.USAGE
+    assert "student-success[scale]" in told.stderr
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_score_shows_progress_bar_only_on_a_terminal(run: Any, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class Grid:
         Words that show whether `encoding` was guessed rightly; empty if it is certain.
     sheet
         Name of the sheet; "" for a text file.
+    delimiter
+        Of a text file; "" for a spreadsheet.
     """
 
     lines: list[tuple[int, list[str]]]
@@ -35,6 +37,7 @@ class Grid:
     encoding: str | None = None
     guessed: tuple[str, ...] = ()
     sheet: str = ""
+    delimiter: str = ""
 
 
 def collect_lines(

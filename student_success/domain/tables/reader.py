@@ -39,6 +39,10 @@ class Table:
         Line and column index to the code of the problem, see `Grid`.
     notes
         What a person should know.
+    header_line, width
+        First line of the header, and the number of its cells, empty ones at its end included.
+    delimiter
+        Of a text file; "" for a spreadsheet.
     """
 
     titles: tuple[str, ...]
@@ -49,6 +53,9 @@ class Table:
     notes: tuple[Problem, ...]
     encoding: str | None
     sheet: str
+    header_line: int
+    width: int
+    delimiter: str
 
     def texts(self, cells: Sequence[str]) -> dict[str, str]:
         """Return the text of each column of a row."""
@@ -70,6 +77,7 @@ def read_table(
     *,
     max_rows: int = MAX_ROWS,
     own_titles: frozenset[str] = frozenset(),
+    rows_required: bool = True,
 ) -> Table:
     """Read a table; its format is recognised by its content.
 
@@ -79,6 +87,8 @@ def read_table(
         What a person said about the table.
     own_titles
         See `find_columns`.
+    rows_required
+        Whether a table without rows below its titles is refused.
 
     Raises
     ------
@@ -96,7 +106,7 @@ def read_table(
         others = tuple(name for name in sheets if name != grid.sheet)
     else:
         grid = read_text(data, recognise, encoding=choices.encoding, max_rows=max_rows)
-    return _table(grid, columns, choices, others, max_rows, own_titles)
+    return _table(grid, columns, choices, others, max_rows, own_titles, rows_required)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -159,12 +169,13 @@ def _table(
     others: tuple[str, ...],
     max_rows: int,
     own_titles: frozenset[str],
+    rows_required: bool,
 ) -> Table:
     place = _header_place(grid, columns, choices)
     header_line, header = grid.lines[place] if grid.lines else (1, [""])
     titles = tuple(_without_empty_end(header))
     below = grid.lines[place + 1 :]
-    if not below:
+    if not below and rows_required:
         raise refuse("no_rows")
     if len(below) > max_rows:
         raise refuse("too_long", limit=f"{max_rows:,}")
@@ -199,6 +210,9 @@ def _table(
         tuple(notes),
         grid.encoding,
         grid.sheet,
+        header_line,
+        len(header),
+        grid.delimiter,
     )
 
 

@@ -29,6 +29,7 @@ _TYPOGRAPHY = set("’‘“”«»–—…€°º\u00a0\u202f")
 _WORDS_SHOWN = 5
 _MIN_UTF16_LETTERS = 8
 _SAMPLE_CHARACTERS = 1 << 16
+_SENTINEL = "\0end"
 
 Recognise = Callable[[Sequence[str]], int]
 """Count the titles in a line that name a column."""
@@ -60,7 +61,7 @@ def read_text(
         inner = next(csv.reader([lines[0][1][0]], delimiter=_most_frequent(lines[0][1][0])))
         if recognise(inner) > 1:
             raise refuse("quoted_lines")
-    return Grid(lines, encoding=used, guessed=words)
+    return Grid(lines, encoding=used, guessed=words, delimiter=delimiter)
 
 
 def decode(data: bytes, encoding: str | None = None) -> tuple[str, str, tuple[str, ...]]:
@@ -194,3 +195,32 @@ def _records(text: str, delimiter: str, line: int) -> Iterator[tuple[int, list[s
             first = line + reader.line_num + 1
     except csv.Error:
         raise refuse("broken_quotes", at=first) from None
+
+
+def complete_records(text: str, delimiter: str) -> int:
+    """Return the length of the records at the beginning of a text that are certainly complete.
+
+    The text is the next part of a file with line feeds; a quoted cell may go on in the part after.
+    """
+    end = text.rfind("\n") + 1
+    if not end or '"' not in text:
+        return end
+    # A line is appended: an incomplete last record takes it for a part of its quoted cell.
+    lines = io.StringIO(text[:end] + _SENTINEL, newline="\n")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    start, last = 0, [""]
+    while True:
+        before = reader.line_num
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error:
+            row = []
+        start, last = before, row
+    if last == [_SENTINEL]:
+        return end
+    length = 0
+    for _ in range(start):
+        length = text.find("\n", length) + 1
+    return length

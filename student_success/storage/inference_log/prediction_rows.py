@@ -6,13 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from student_success.core.clock import iso
-from student_success.domain.students import ACTUAL, PREDICTED, SCALE
+from student_success.core.errors import DatabaseUnavailableError
+from student_success.domain.students import ACTUAL, PREDICTED, SCALE, StudentFeatures
+from student_success.model.prediction import Prediction
+from student_success.storage.engine import writing
 from student_success.storage.tables import inference_logs
 
 _ROWS_PER_STATEMENT = 64
+_IDS_PER_QUERY = 500
+_REFERENCE = {"reference"}
 
 
 class PredictionRow(NamedTuple):
@@ -52,6 +57,63 @@ COLUMNS = PredictionRow._fields
 def _number(grade: float | None) -> float | None:
     """Return a grade that exists as requests and answers write it; columns hold any number."""
     return grade if grade is None or not SCALE.is_whole else round(grade)
+
+
+def row_of(
+    student: StudentFeatures,
+    prediction: Prediction,
+    *,
+    prediction_id: str,
+    session_id: str,
+    now: int,
+    interval_level: float,
+    model_version: str,
+) -> PredictionRow:
+    """Return the row that records a prediction.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970.
+    """
+    return PredictionRow(
+        prediction_id=prediction_id,
+        session_id=session_id,
+        created_us=now,
+        inputs_json=student.__pydantic_serializer__.to_json(student, exclude=_REFERENCE).decode(),
+        reference=student.reference,
+        predicted_grade=prediction.grade,
+        decision=prediction.decision.value,
+        pass_probability=prediction.pass_probability,
+        interval_low=prediction.low,
+        interval_high=prediction.high,
+        interval_level=interval_level,
+        horizon=prediction.horizon.value,
+        at_risk=prediction.at_risk,
+        model_version=model_version,
+    )
+
+
+def commit_missing(engine: Engine, rows: Sequence[PredictionRow]) -> None:
+    """Commit in one transaction those rows of which the prediction id is not there yet.
+
+    Raises
+    ------
+    DatabaseUnavailableError
+        If they cannot be committed.
+    """
+    column = inference_logs.c.prediction_id
+    with writing(engine) as connection:
+        known: set[str] = set()
+        for start in range(0, len(rows), _IDS_PER_QUERY):
+            ids = [row.prediction_id for row in rows[start : start + _IDS_PER_QUERY]]
+            known.update(connection.scalars(select(column).where(column.in_(ids))))
+        missing = [row for row in rows if row.prediction_id not in known]
+        insert = PredictionInsert(engine)
+        try:
+            insert.insert(connection.connection.cursor(), missing)
+        except insert.driver_error as error:
+            raise DatabaseUnavailableError("The predictions could not be recorded.") from error
 
 
 def public(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from tests.schools import write_profile
 
 WRITE = """
 import numpy as np
-from student_success.bulk.output import csv_lines, interval_of
+import pyarrow as pa
+from student_success.bulk.output import csv_lines, table_of
 from student_success.model.prediction import Predictions
 
 # The second grade from the worst and the best one, with an interval of three grades each.
@@ -22,8 +23,9 @@ predictions = Predictions(
     np.array([parts, highest * parts]), np.array([False, True]), np.array([0.1, 0.9]),
     np.array([0, highest - 2]), np.array([2, highest]), np.array([0, 0]), np.array([True, False]),
 )
-print(csv_lines([2, 3], ["a", "b"], predictions, version="4").decode(), end="")
-print(interval_of(predictions)[0].dtype)
+table = table_of(np.array([2, 3]), pa.array(["a", "b"]), predictions, version="4")
+print(csv_lines(table).decode(), end="")
+print(table.column("interval_low").type)
 """
 
 
@@ -34,7 +36,7 @@ print(interval_of(predictions)[0].dtype)
             "lower-is-better",
             {"highest": 10, "parts": 50},
             "2,a,5.5,echec,0.1,5.0,6.0,none,true,4\n3,b,1.0,reussite,0.9,1.0,2.0,none,false,4\n"
-            "float64\n",
+            "double\n",
         ),
         (
             "many-schools",

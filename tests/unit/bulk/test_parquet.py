@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from student_success.bulk.types import OUTPUT_COLUMNS, Position, ScoredSlice, Task
-from student_success.bulk.worker import score
+from student_success.bulk.model_choice import load
+from student_success.bulk.output import open_output
+from student_success.bulk.reader import OUTPUT_COLUMNS
+from student_success.bulk.scoring import Scored
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
+from tests.unit.bulk.test_reader import parts_of
 from tests.unit.bulk.test_rows import MODEL, TITLES, line_of, refused, scored
 from training.export.artefact import random_students
 
@@ -24,20 +27,17 @@ def table_of(students: list[dict[str, Any]]) -> Any:
     return pa.table({"reference": [f"P{n}" for n in range(len(students))], **columns})
 
 
-def parts_of(
-    path: Path, *, output: Any = "csv", with_inputs: bool = False, size: int = 1000, at: int = 0
-) -> list[ScoredSlice]:
-    from student_success.bulk.parquet import cut_parquet, open_parquet
-
-    layout, begin = open_parquet(path)
-    assert begin == Position(0, 1)
-    task = Task(layout, output, with_inputs, False)
-    start = Position(at, at + 1)
-    return [score(part, task, MODEL) for part in cut_parquet(path, start, size=size)]
-
-
 def answers_of(path: Path, **options: Any) -> bytes:
     return b"".join(part.predictions for part in parts_of(path, **options))
+
+
+def written(path: Path, parts: list[Scored]) -> Any:
+    """Write parts into a Parquet file; return it as a table."""
+    file = open_output(path, path.name, ())
+    for part in parts:
+        file.write(part.predictions)
+    file.close()
+    return pq.read_table(path)
 
 
 def test_score_returns_same_predictions_for_parquet_and_csv(tmp_path: Path) -> None:
@@ -66,12 +66,12 @@ def _coded(column: Any) -> Any:
     return column.dictionary_encode() if pa.types.is_string(column.type) else column
 
 
-def test_cut_parquet_resumes_at_any_row(tmp_path: Path) -> None:
+def test_parquet_gives_the_same_rows_for_any_part_size(tmp_path: Path) -> None:
     path = tmp_path / "pupils.parquet"
     pq.write_table(table_of(random_students(50, seed=22)), path, row_group_size=16)
-    lines = answers_of(path).splitlines()
-    for at in range(51):
-        assert answers_of(path, size=7, at=at).splitlines() == lines[at:]
+    expected = answers_of(path)
+    for size in (1, 7, 16, 49, 50):
+        assert answers_of(path, size=size) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,21 +117,18 @@ def test_parquet_accepts_other_number_types_and_missing_grades(tmp_path: Path) -
 
 
 def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
-    from student_success.bulk.parquet import write_parquet
-
     students = random_students(90, seed=23)
     table = table_of(students).append_column("teacher", pa.array(["Ann"] * 90))
     path = tmp_path / "pupils.parquet"
     pq.write_table(table, path)
-    written = {}
-    for size in (90, 7):
-        streams = tmp_path / f"{size}.out"
-        parts = parts_of(path, output="parquet", with_inputs=True, size=size)
-        streams.write_bytes(b"".join(part.predictions for part in parts))
-        write_parquet(streams, tmp_path / f"{size}.parquet")
-        written[size] = (tmp_path / f"{size}.parquet").read_bytes()
-    assert written[90] == written[7]
-    found = pq.read_table(tmp_path / "7.parquet")
+    found, other = (
+        written(
+            tmp_path / f"{size}.parquet",
+            parts_of(path, to_parquet=True, with_inputs=True, size=size),
+        )
+        for size in (90, 7)
+    )
+    assert found.equals(other)
     assert found.column_names == [*OUTPUT_COLUMNS, *FEATURE_NAMES, "teacher"]
     assert found.column("age").to_pylist() == [student["age"] for student in students]
     first = found.slice(0, 1).to_pylist()[0]
@@ -151,34 +148,21 @@ def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
 
 
 def test_parquet_output_is_empty_when_input_has_no_rows(tmp_path: Path) -> None:
-    from student_success.bulk.parquet import write_parquet
-
     path = tmp_path / "pupils.parquet"
     pq.write_table(table_of(random_students(3, seed=1)).slice(0, 0), path)
-    (part,) = parts_of(path, output="parquet")
-    (tmp_path / "0.out").write_bytes(part.predictions)
-    write_parquet(tmp_path / "0.out", tmp_path / "0.parquet")
-    assert pq.read_table(tmp_path / "0.parquet").column_names == [*OUTPUT_COLUMNS]
+    found = written(tmp_path / "0.parquet", parts_of(path, to_parquet=True))
+    assert (found.num_rows, found.column_names) == (0, [*OUTPUT_COLUMNS])
 
 
 def _predictor() -> Any:
-    from student_success.bulk.model_choice import load
-
     return load(MODEL)
 
 
 def test_csv_input_is_written_as_parquet(tmp_path: Path) -> None:
-    from student_success.bulk.csv_reader import cut_csv, open_csv
-    from student_success.bulk.parquet import write_parquet
-
     path = tmp_path / "pupils.csv"
-    path.write_text(",".join(TITLES) + "\n" + line_of(EXAMPLE, "A") + line_of(EXAMPLE))
-    layout, begin = open_csv(path, encoding=None)
-    (part,) = cut_csv(path, layout, begin)
-    for large in (False, True):
-        told = score(part, Task(layout, "parquet", True, large), MODEL)
-        (tmp_path / "a.out").write_bytes(told.predictions)
-        write_parquet(tmp_path / "a.out", tmp_path / "a.parquet")
-        found = pq.read_table(tmp_path / "a.parquet").to_pylist()
-        assert [row["reference"] for row in found] == ["A", None]
-        assert found[0]["G2"] == "9.8"
+    for end in ("", line_of(EXAMPLE, 'quoted "reference"')):
+        path.write_text(",".join(TITLES) + "\n" + line_of(EXAMPLE, "A") + line_of(EXAMPLE) + end)
+        parts = parts_of(path, to_parquet=True, with_inputs=True)
+        rows = written(tmp_path / "a.parquet", parts).to_pylist()
+        assert [row["reference"] for row in rows][:2] == ["A", None]
+        assert rows[0]["G2"] == "9.8"

@@ -13,20 +13,20 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from student_success.bulk.csv_reader import cut_csv, open_csv
+from student_success.bulk import scoring
 from student_success.bulk.model_choice import Model, load
-from student_success.bulk.types import (
+from student_success.bulk.reader import (
     OUTPUT_COLUMNS,
+    REJECT_COLUMNS,
     Layout,
-    Position,
-    ScoredSlice,
-    Slice,
-    Task,
-    make_layout,
+    Part,
+    read_layout,
+    read_parts,
 )
-from student_success.bulk.worker import score
+from student_success.bulk.scoring import Scored, Task, score
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
+from student_success.domain.tables.columns import find_columns, pupil_columns
 from student_success.domain.tables.pupils import request_body_of
 from student_success.model.artefact import verify
 from training.export.artefact import random_students
@@ -34,19 +34,26 @@ from training.export.artefact import random_students
 SEED = ROOT / "student_success" / "seed"
 MODEL = Model("seed", verify(SEED), 0.9, SEED)
 TITLES = ("reference", *FEATURE_NAMES)
-NOWHERE = Position(0, 0)
 
 
-def layout(titles: Sequence[str] = TITLES, **options: str) -> Layout:
-    return make_layout("test.csv", "csv", tuple(titles), **options)
+def layout(titles: Sequence[str] = TITLES, **options: Any) -> Layout:
+    return Layout(tuple(titles), find_columns(titles, pupil_columns()).positions, **options)
 
 
 def scored(
-    text: str | bytes, how: Layout | None = None, *, large: bool = False, with_inputs: bool = False
-) -> ScoredSlice:
+    text: str | bytes,
+    how: Layout | None = None,
+    *,
+    reader: str = "arrow",
+    with_inputs: bool = False,
+) -> Scored:
+    """Score text with the reader of simple text, or with the one that reads all text."""
     data = text.encode() if isinstance(text, str) else text
-    task = Task(how or layout(), "csv", with_inputs, large)
-    return score(Slice(data, 2, NOWHERE), task, MODEL)
+    task = Task(how or layout(), with_inputs=with_inputs)
+    with pytest.MonkeyPatch.context() as patch:
+        if reader == "python":
+            patch.setattr(scoring, "_read_with_arrow", lambda *_: None)
+        return score(Part(data, 2, 0), task, MODEL)
 
 
 def rows_of(content: bytes, titles: Sequence[str]) -> list[dict[str, str]]:
@@ -54,12 +61,12 @@ def rows_of(content: bytes, titles: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(titles, row, strict=False)) for row in csv.reader(text)]
 
 
-def answers(part: ScoredSlice) -> list[dict[str, str]]:
+def answers(part: Scored) -> list[dict[str, str]]:
     return rows_of(part.predictions, OUTPUT_COLUMNS)
 
 
-def refused(part: ScoredSlice) -> list[dict[str, str]]:
-    return rows_of(part.rejects, ("line", "problem", "first"))
+def refused(part: Scored) -> list[dict[str, str]]:
+    return rows_of(part.rejects, (*REJECT_COLUMNS, "first"))
 
 
 def line_of(student: dict[str, Any], reference: str = "") -> str:
@@ -69,10 +76,10 @@ def line_of(student: dict[str, Any], reference: str = "") -> str:
     return text.getvalue()
 
 
-@pytest.mark.parametrize("large", [False, True], ids=["python", "arrow"])
-def test_score_returns_predictions_of_the_model(large: bool) -> None:
+@pytest.mark.parametrize("reader", ["python", "arrow"])
+def test_score_returns_predictions_of_the_model(reader: str) -> None:
     students = random_students(3000, seed=11)
-    part = scored("".join(map(line_of, students)), large=large)
+    part = scored("".join(map(line_of, students)), reader=reader)
     assert (part.scored, part.rejected, part.blank) == (3000, 0, 0)
     predictor = load(MODEL)
     for number, (student, row) in enumerate(zip(students, answers(part), strict=True)):
@@ -162,8 +169,8 @@ def test_arrow_and_python_readers_return_same_rows(
 ) -> None:
     lines = [line_of(row, reference)[:-1] for reference, row in rows]
     text = end.join([*lines[:1], *between, *lines[1:]])
-    quick = scored(text, large=True, with_inputs=with_inputs)
-    assert quick == scored(text, large=False, with_inputs=with_inputs)
+    quick = scored(text, with_inputs=with_inputs)
+    assert quick == scored(text, reader="python", with_inputs=with_inputs)
 
 
 def test_csv_accepts_semicolons_decimal_commas_and_french_words() -> None:
@@ -172,8 +179,8 @@ def test_csv_accepts_semicolons_decimal_commas_and_french_words() -> None:
     cells |= {"G1": "10,0", "G2": "9,8", "famsup": "Oui", "paid": "NON", "school": "gp"}
     row = ["é-1", cells["age"], *(cells[n] for n in FEATURE_NAMES if n != "age")]
     expected = scored(line_of(EXAMPLE, "é-1")).predictions
-    for large in (False, True):
-        assert scored(";".join(row) + "\n", how, large=large).predictions == expected
+    for reader in ("arrow", "python"):
+        assert scored(";".join(row) + "\n", how, reader=reader).predictions == expected
 
 
 def test_csv_accepts_unchanged_uci_file(tmp_path: Any) -> None:
@@ -182,9 +189,10 @@ def test_csv_accepts_unchanged_uci_file(tmp_path: Any) -> None:
     values = {**EXAMPLE, "sex": "F", "G3": 11, "G1": "10", "G2": "9"}
     quoted = [f'"{v}"' if isinstance(v, str) else str(v) for v in (values[n] for n in names)]
     file.write_text(";".join(names) + "\n" + ";".join(quoted) + "\n")
-    how, begin = open_csv(file, encoding=None)
-    (part,) = cut_csv(file, how, begin)
-    (row,) = answers(score(part, Task(how, "csv", False, True), MODEL))
+    how = read_layout(file)
+    (row,) = [
+        row for part in read_parts(file, how) for row in answers(score(part, Task(how), MODEL))
+    ]
     said = load(MODEL).predict(StudentFeatures.model_validate({**EXAMPLE, "G1": 10, "G2": 9}))
     assert row["predicted_G3"] == repr(said.grade)
 
@@ -210,7 +218,7 @@ def test_csv_rejects_rows_of_another_width() -> None:
 def test_csv_rejects_and_keeps_undecodable_bytes() -> None:
     good = line_of(EXAMPLE, "A").encode()
     odd = line_of(EXAMPLE, "M").encode().replace(b"M,", b"M\xfcller,", 1)
-    part = scored(good + odd + good, large=True)
+    part = scored(good + odd + good)
     assert (part.scored, part.rejected) == (2, 1)
     assert refused(part)[0]["problem"] == "is not utf-8"
     assert b"M\xfcller" in part.rejects
@@ -229,7 +237,7 @@ def test_csv_repeats_input_columns_when_with_inputs_is_set() -> None:
     titles = [*TITLES, "teacher", "decision"]
     how = layout(titles)
     part = scored(line_of(EXAMPLE, "A")[:-1] + ',"Ann, B",keep\n', how, with_inputs=True)
-    names = [name for _, name in how.inputs]
+    names = list(how.inputs)
     assert names == [*FEATURE_NAMES, "teacher", "decision_input"]
     (row,) = rows_of(part.predictions, [*OUTPUT_COLUMNS, *names])
     assert (row["reference"], row["teacher"], row["decision_input"]) == ("A", "Ann, B", "keep")
