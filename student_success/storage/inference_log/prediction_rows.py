@@ -16,7 +16,7 @@ from student_success.storage.engine import writing
 from student_success.storage.tables import inference_logs
 
 _ROWS_PER_STATEMENT = 64
-_IDS_PER_QUERY = 500
+_ROWS_PER_TRANSACTION = 512
 _REFERENCE = {"reference"}
 
 
@@ -95,25 +95,27 @@ def row_of(
 
 
 def commit_missing(engine: Engine, rows: Sequence[PredictionRow]) -> None:
-    """Commit in one transaction those rows of which the prediction id is not there yet.
+    """Commit those rows of which the prediction id is not there yet.
+
+    Many short transactions, so that other writers do not wait long. After a failure, call it again
+    with the same rows.
 
     Raises
     ------
     DatabaseUnavailableError
         If they cannot be committed.
     """
-    column = inference_logs.c.prediction_id
-    with writing(engine) as connection:
-        known: set[str] = set()
-        for start in range(0, len(rows), _IDS_PER_QUERY):
-            ids = [row.prediction_id for row in rows[start : start + _IDS_PER_QUERY]]
-            known.update(connection.scalars(select(column).where(column.in_(ids))))
-        missing = [row for row in rows if row.prediction_id not in known]
-        insert = PredictionInsert(engine)
-        try:
-            insert.insert(connection.connection.cursor(), missing)
-        except insert.driver_error as error:
-            raise DatabaseUnavailableError("The predictions could not be recorded.") from error
+    column, insert = inference_logs.c.prediction_id, PredictionInsert(engine)
+    for start in range(0, len(rows), _ROWS_PER_TRANSACTION):
+        part = rows[start : start + _ROWS_PER_TRANSACTION]
+        with writing(engine) as connection:
+            ids = [row.prediction_id for row in part]
+            known = set(connection.scalars(select(column).where(column.in_(ids))))
+            missing = [row for row in part if row.prediction_id not in known]
+            try:
+                insert.insert(connection.connection.cursor(), missing)
+            except insert.driver_error as error:
+                raise DatabaseUnavailableError("The predictions could not be recorded.") from error
 
 
 def public(row: Mapping[Any, Any]) -> dict[str, Any]:

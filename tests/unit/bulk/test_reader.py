@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from student_success.bulk import scoring
+from student_success.bulk import rows as bulk_rows
 from student_success.bulk.reader import read_layout, read_parts
 from student_success.bulk.scoring import Scored, Task, score
 from student_success.core.errors import DatasetError
@@ -68,7 +68,7 @@ def test_score_returns_same_rows_for_any_part_size(
     expected = whole(path, size=1 << 20)
     assert whole(path, size=size) == expected
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_read_with_arrow", lambda *_: None)
+        patch.setattr(bulk_rows, "_read_with_arrow", lambda *_: None)
         assert whole(path, size=size) == expected
     assert expected[2] + expected[3] > 0
 

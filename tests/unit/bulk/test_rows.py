@@ -13,7 +13,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from student_success.bulk import scoring
+from student_success.bulk import rows as bulk_rows
 from student_success.bulk.model_choice import Model, load
 from student_success.bulk.reader import (
     OUTPUT_COLUMNS,
@@ -52,7 +52,7 @@ def scored(
     task = Task(how or layout(), with_inputs=with_inputs)
     with pytest.MonkeyPatch.context() as patch:
         if reader == "python":
-            patch.setattr(scoring, "_read_with_arrow", lambda *_: None)
+            patch.setattr(bulk_rows, "_read_with_arrow", lambda *_: None)
         return score(Part(data, 2, 0), task, MODEL)
 
 
