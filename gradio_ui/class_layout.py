@@ -121,7 +121,7 @@ class ClassReading(Tab):
 
     def template_file(self, file_format: Format) -> dict[str, str]:
         """Make a file of an empty class list."""
-        return self.make_file(file_format, "file.template", *template())
+        return self.make_file(file_format, "file.template", *template(self.texts))
 
     def invalid_file(self, request: gr.Request, file_format: Format) -> dict[str, str]:
         """Make a file of every invalid cell."""

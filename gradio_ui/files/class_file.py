@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from gradio_ui.texts import LANGUAGES, table
-from student_success.domain.students import EXAMPLE, FEATURES
+from gradio_ui.texts import LANGUAGES, Texts, table
+from student_success.domain.students import EXAMPLE, FEATURES, Feature
 from student_success.domain.tables.cells import normalise
-from student_success.domain.tables.columns import REFERENCE, Choices, pupil_columns
+from student_success.domain.tables.columns import Choices, pupil_columns
 from student_success.domain.tables.pupils import PupilList, read_pupils
 from student_success.domain.tables.reader import read_table
 
@@ -22,12 +22,18 @@ def read_class_list(data: bytes, choices: Choices | None = None) -> PupilList:
     return read_pupils(table, max_problems=MAX_KEPT_PROBLEMS)
 
 
-def template() -> tuple[list[str], list[list[Any]]]:
-    """Return the header and two example rows of an empty class list."""
-    names = [REFERENCE, *(feature.name for feature in FEATURES)]
-    example = [EXAMPLE[feature.name] for feature in FEATURES]
-    without_grades = [None if f.is_period else EXAMPLE[f.name] for f in FEATURES]
-    return names, [["A-01", *example], ["A-02", *without_grades]]
+def template(texts: Texts) -> tuple[list[str], list[list[Any]]]:
+    """Return the titles and two example rows of an empty class list, in the reader's words."""
+    titles = [texts("file.reference"), *(texts.choose(f.about.label) for f in FEATURES)]
+    example = [_in_words(texts, feature) for feature in FEATURES]
+    without_grades = [None if f.is_period else _in_words(texts, f) for f in FEATURES]
+    return titles, [["A-01", *example], ["A-02", *without_grades]]
+
+
+def _in_words(texts: Texts, feature: Feature) -> Any:
+    value = EXAMPLE[feature.name]
+    words = (feature.about.choices or {}).get(value)
+    return value if words is None else texts.choose(words)
 
 
 @cache

@@ -43,11 +43,10 @@ _MAX_INVALID_SHOWN = 200
 def summary(texts: Texts, class_list: PupilList) -> str:
     """Describe what was read, what must be confirmed, and what has to be corrected."""
     invalid, questions = class_list.invalid, class_list.questions
-    sentences = [texts("class.read", rows=texts.number(class_list.rows, 0))]
+    sentences = [texts.count("class.read", class_list.rows)]
     if class_list.problems:
-        bad = texts.number(class_list.problems, 0)
-        good = texts.number(len(class_list.pupils), 0)
-        sentences.append(texts("class.bad", bad=bad, good=good))
+        sentences.append(texts.count("class.to_fix", class_list.problems))
+        sentences.append(texts.count("class.usable", len(class_list.pupils)))
     elif not questions:
         sentences.append(texts("class.all_good"))
     sentences += [explain(texts, problem) for problem in class_list.notes]

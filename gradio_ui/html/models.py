@@ -201,9 +201,9 @@ def _condition_detail(texts: Texts, condition: Mapping[str, Any]) -> Content:
     first = str(condition["name"]).partition(".")[0]
     value, limit = (number_or_dash(texts, condition.get(name), 4) for name in ("value", "limit"))
     key = f"why.{first}_{'yes' if condition['passed'] else 'no'}"
-    if limit == "—":
-        key = f"{key}_free"
-    if texts.has(key) and (value != "—" or limit == "—"):
+    if "—" in (value, limit):
+        key += "_free" if limit == "—" else "_none"
+    if texts.has(key):
         return texts(key, value=value, limit=limit)
     return element("span", str(condition.get("detail", "")), lang="en")
 

@@ -125,8 +125,7 @@ class ClassListTab(ClassReading):
                 yield done | {self.notice: self.describe_error(scoring.error)}
                 return
             self._keep(visit, scoring.scored)
-            count = self.texts.number(len(visit.scored), 0)
-            scored = note("good", self.texts("class.scored", count=count))
+            scored = note("good", self.texts.count("class.scored", len(visit.scored)))
             yield done | {self.layout.progress: scored} | self._scored(visit)
         except Exception as error:
             yield {self.notice: self.describe_error(error)}

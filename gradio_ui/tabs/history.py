@@ -114,8 +114,8 @@ class HistoryTab(Tab):
             "DELETE", "/history", token=visit.admin_token, params={"session_id": visit.code}
         )
         visit.previous_pages = ()
-        count = self.texts.number(answer["erased"], 0)
-        return self._load(visit) | self.success("history.erased", count=count)
+        erased = note("good", self.texts.count("history.erased", answer["erased"]))
+        return self._load(visit) | {self.notice: erased}
 
     @report_errors
     def record(

@@ -49,22 +49,23 @@ class ModelsTab(Tab):
             layout.version.change, self.announce_evidence, [layout.version], [layout.evidence]
         )
         self.bind(chosen.then, self.show_evidence, [layout.version], name="judge")
-        request = [layout.version, layout.reason, layout.override, layout.allow_synthetic]
+        request = [layout.version, layout.reason, *layout.exceptions]
         self._bind_slow(layout.promote, self.promote, request, "promote")
         self._bind_slow(layout.roll_back, self.roll_back, [layout.reason], "rollback")
 
     def _bind_slow(self, button: Any, callback: Any, inputs: list[Any], name: str) -> None:
         """Bind a button whose answer takes seconds; until then it cannot be pressed again."""
-        disabled = self.bind(button.click, lambda: gr.update(interactive=False), (), [button])
+        label, working = button.value, self.texts("models.working")
+        disabled = self.bind(
+            button.click, lambda: gr.update(interactive=False, value=working), (), [button]
+        )
         done = self.bind(
             disabled.then,
             callback,
             inputs,
             name=name,
-            show_progress="minimal",
-            show_progress_on=[self.layout.evidence],
         )
-        self.bind(done.then, lambda: gr.update(interactive=True), (), [button])
+        self.bind(done.then, lambda: gr.update(interactive=True, value=label), (), [button])
         self._list_versions_after(done)
 
     def _list_versions_after(self, event: Any) -> None:
@@ -193,7 +194,7 @@ class ModelsTab(Tab):
 
     @report_errors
     def promote(
-        self, request: gr.Request, version: str | None, reason: str, override: str, synthetic: bool
+        self, request: gr.Request, version: str | None, reason: str, *exceptions: Any
     ) -> Updates:
         """Ask for a promotion; after a refusal, show every condition."""
         visit, token = self._admin(request)
@@ -202,11 +203,8 @@ class ModelsTab(Tab):
             return self.failure("models.no_version")
         if not reason.strip():
             return self.failure("models.no_reason")
-        body: dict[str, Any] = {"version": number, "reason": _shortened(reason)}
-        if override.strip():
-            body["fairness_override"] = _shortened(override)
-        if synthetic:
-            body["allow_synthetic"] = True
+        body = {"version": number, "reason": _shortened(reason)}
+        body |= self.layout.accepted(*exceptions)
         try:
             answer = self.api.call(
                 "POST", "/promote", body=body, token=token, timeout=_GATE_TIMEOUT_SECONDS

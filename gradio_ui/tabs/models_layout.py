@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from gradio_ui.html.markup import paragraph
 from gradio_ui.html.models import family_choices, training_data, versions_loading
 from gradio_ui.tabs.base import add_part, small_button
 from gradio_ui.texts import Texts
@@ -22,6 +23,8 @@ class ModelsLayout:
     ----------
     locked, unlocked
         What is visible without an admin token, and with one.
+    exceptions
+        The fields that `accepted` reads, in the order of its parameters.
     outputs
         Every component that the callbacks of the tab may change.
     """
@@ -86,15 +89,13 @@ class ModelsLayout:
                 elem_classes=["field"],
             )
             self.reason = self._field("reason", MAX_REASON_CHARACTERS, "models.reason")
-        self.override: Any = gr.Textbox(
-            label=texts("models.override"),
-            info=texts("models.override_help"),
-            max_length=MAX_REASON_CHARACTERS,
-            elem_id="override",
-        )
-        self.allow_synthetic: Any = gr.Checkbox(
-            label=texts("models.allow_synthetic"), elem_id="allow-synthetic"
-        )
+        with gr.Accordion(texts("models.exceptions"), open=False):
+            gr.HTML(paragraph(texts("models.exceptions_help")))
+            self.exceptions = [
+                self._field("override", MAX_REASON_CHARACTERS, "models.override"),
+                self._field("population", MAX_REASON_CHARACTERS, "models.population"),
+                gr.Checkbox(label=texts("models.allow_synthetic"), elem_id="allow-synthetic"),
+            ]
         with gr.Row(elem_classes=["actions"]):
             self.promote: Any = gr.Button(
                 texts("models.promote"), variant="primary", elem_id="promote"
@@ -103,6 +104,17 @@ class ModelsLayout:
                 texts("models.roll_back"), variant="stop", elem_id="roll-back"
             )
         self.evidence: Any = gr.HTML("", elem_id="evidence")
+
+    def accepted(
+        self, fairness: str | None, population: str | None, synthetic: bool
+    ) -> dict[str, Any]:
+        """Return the exceptions that the reader makes, for the body of ``POST /promote``."""
+        given = {
+            "fairness_override": (fairness or "").strip()[:MAX_REASON_CHARACTERS],
+            "population_override": (population or "").strip()[:MAX_REASON_CHARACTERS],
+            "allow_synthetic": synthetic,
+        }
+        return {name: value for name, value in given.items() if value}
 
     def _field(self, elem_id: str, max_length: int, label: str, info: str | None = None) -> Any:
         return gr.Textbox(

@@ -24,6 +24,8 @@
       const bad = field.classList.contains("bad");
       for (const input of field.querySelectorAll("input, textarea")) {
         if (input.type === "radio") input.name = field.id;
+        // Gradio names them in English: "number input for …".
+        if (["number", "range"].includes(input.type)) { input.removeAttribute("aria-label"); input.setAttribute("aria-labelledby", label?.id ?? ""); }
         if (help) input.setAttribute("aria-describedby", help.id);
         if (bad) input.setAttribute("aria-invalid", "true");
         else input.removeAttribute("aria-invalid");
@@ -35,7 +37,7 @@
     for (const time of document.querySelectorAll("time:not([data-local])")) {
       time.dataset.local = "";
       const at = new Date(time.dateTime);
-      if (!Number.isNaN(at.valueOf())) time.textContent = at.toLocaleString(language, format);
+      if (!Number.isNaN(at.valueOf())) time.textContent = at.toLocaleString(language === "en" ? "en-GB" : language, format);
     }
   };
   // What the server remembers of this tab of the browser has a random name. The browser forgets it
@@ -71,6 +73,11 @@
     if (tab && nameOf(tab) !== address()) history.pushState(null, "", `#${nameOf(tab)}`);
   });
   document.addEventListener("keydown", (event) => {
+    // A list that is left with the Tab key would stay open over the form.
+    if (event.key === "Tab" && event.target.closest(".field .wrap-inner")) {
+      const list = event.target;
+      setTimeout(() => list.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true })), 50);
+    }
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const at = tabs().indexOf(event.target);
     if (!step || at < 0) return;
@@ -97,12 +104,21 @@
     const shown = more?.classList.toggle("open", open);
     document.getElementById("more-button")?.setAttribute("aria-expanded", shown);
   };
+  // A screen reader reads out what appears in this line; the answer itself would be too long.
+  const announcer = document.createElement("p");
+  announcer.className = "announcer";
+  announcer.setAttribute("role", "status");
+  const announce = (text) => {
+    announcer.textContent = "";
+    setTimeout(() => { announcer.textContent = text; }, 100);
+  };
   // The first invalid field, or the answer, is brought into the window.
   const reveal = (id) => {
     const bad = document.querySelector(".field.bad input, .field.bad textarea");
     const answer = document.getElementById(id);
     const mark = answer.querySelector(".outdated");
     if (mark) mark.textContent = "";
+    announce(answer.querySelector("[data-announce]")?.dataset.announce ?? "");
     if (bad?.closest("#more")) unfold(true);
     if (id === "answer" && bad && bad.closest("#form")) { bad.focus(); bad.scrollIntoView({ block: "center" }); }
     else if (window.innerWidth <= 900 || !answer.matches(".side")) answer.scrollIntoView({ block: "start" });
@@ -138,6 +154,7 @@
     new MutationObserver(schedule).observe(document.body, {
       childList: true, subtree: true, attributes: true, attributeFilter: ["class"],
     });
+    document.body.append(announcer);
     labelFields();
   });
 })();

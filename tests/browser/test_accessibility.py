@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gradio_ui.texts import Language
+from gradio_ui.texts import Language, Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES
-from tests.browser.conftest import Open, open_tab, predict_example
+from tests.browser.conftest import Open, open_tab, predict_example, unfold
 from tests.server import ADMIN_TOKEN
 
 pytestmark = pytest.mark.browser
@@ -43,6 +43,9 @@ def _fill(page: Any, name: str, folder: Path) -> None:
         page.click("#unlock")
         page.wait_for_selector("#models-inside")
     elif name == "monitor":
+        page.wait_for_selector("#conclusion .note")
+        for part in ("health", "quality"):
+            page.click(f"#{part} summary")
         page.wait_for_selector("#health dl")
     page.wait_for_timeout(300)
 
@@ -88,3 +91,29 @@ def test_tabs_are_accessible_and_fit_the_screen(
         _fill(page, name, tmp_path)
         inspect(name)
     assert problems == []
+
+
+def test_answer_is_announced_and_focus_is_seen(visit: Open, language: Language) -> None:
+    """What axe does not test: live regions, visible focus, lists left open, names of sliders."""
+    page, texts = visit(language), Texts(language)
+    predict_example(page)
+    page.wait_for_selector(".announcer:not(:empty)", state="attached")
+    assert texts("result.pass") in page.locator(".announcer").inner_text()
+    sliders = page.evaluate(
+        "[...document.querySelectorAll('#answer :is([type=range], [type=number])')].map((input) =>"
+        " [input.ariaLabel, document.getElementById(input.getAttribute('aria-labelledby'))"
+        ".textContent.trim()])"
+    )
+    assert sliders
+    assert all(label is None and name for label, name in sliders)
+    page.focus("#field-known input:checked")
+    page.keyboard.press("ArrowDown")
+    outline = "getComputedStyle(document.activeElement.closest('label')).outlineStyle"
+    assert page.evaluate(outline) == "solid"
+    unfold(page)
+    page.focus("#field-goout input")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_selector("[role=listbox]")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("[role=listbox]", state="hidden")
+    assert page.evaluate("document.activeElement.closest('.field').id") != "field-goout"

@@ -42,7 +42,7 @@ def test_class_list_is_checked_predicted_filtered_and_saved(
     page.click("#score")
     page.wait_for_selector("#ranking table")
     assert page.locator("#ranking tbody tr").count() == 50
-    assert texts("class.scored", count=59) in page.locator("#tab-class").inner_text()
+    assert texts.count("class.scored", 59) in page.locator("#tab-class").inner_text()
     page.click("#filter input[value=act]")
     page.wait_for_function("document.querySelectorAll('#ranking tbody tr').length < 50")
     shown = page.locator("#ranking").inner_text()
@@ -100,7 +100,7 @@ def test_ten_thousand_pupils_are_predicted(visit: Open, tmp_path: Path) -> None:
     page.wait_for_selector(f"text={texts.count('class.score', 10_000)}")
     page.click("#score")
     page.wait_for_selector("progress")
-    page.wait_for_selector(f"text={texts('class.scored', count='10,000')}", timeout=90_000)
+    page.wait_for_selector(f"text={texts.count('class.scored', 10_000)}", timeout=90_000)
     assert page.locator("#ranking tbody tr").count() == 50
 
 
@@ -177,6 +177,6 @@ def test_scoring_survives_a_lost_connection(visit: Open, tmp_path: Path) -> None
     page.context.set_offline(True)
     page.wait_for_selector(f"text={texts('lost.text')}", timeout=20_000)
     page.context.set_offline(False)
-    scored = texts("class.scored", count=texts.number(10_000, 0))
+    scored = texts.count("class.scored", 10_000)
     page.wait_for_selector("#ranking tbody tr", timeout=90_000)
     assert scored in page.locator("#tab-class").inner_text() or page.is_visible("#class-overview")

@@ -46,7 +46,7 @@ def test_tabs_have_addresses_that_reload_and_back_follow(visit: Open, language: 
     page.wait_for_selector("#predict")
     assert page.url == start
     page.goto(f"{start.split('#')[0]}#monitor")
-    page.wait_for_selector("#health dl")
+    page.wait_for_selector("#conclusion .note")
 
 
 def test_arrow_keys_move_between_tabs(visit: Open) -> None:

@@ -66,7 +66,7 @@ def test_session_is_reopened_by_code_and_erased_with_token(visit: Open) -> None:
     other.wait_for_selector("#models-inside")
     open_tab(other, 2)
     other.click("#erase")
-    other.wait_for_selector(f"text={texts('history.erased', count=1)}")
+    other.wait_for_selector(f"text={texts.count('history.erased', 1)}")
 
 
 def test_models_tab_opens_with_token_and_locks_again(

@@ -124,7 +124,7 @@ def test_score_class_ranks_filters_and_saves_ten_thousand_pupils(
     assert "10,000 rows read" in _texts(checked)
     job = client.submit(api_name="/score_class")
     shown = _texts(job.result(timeout=120))
-    assert EN("class.scored", count="10,000") in shown
+    assert EN.count("class.scored", 10_000) in shown
     assert EN("page.of", page=1, pages=200) in shown
     steps = [_texts(step) for step in job.outputs()]
     assert any("<progress" in step for step in steps)
@@ -152,10 +152,10 @@ def test_score_class_predicts_valid_rows_and_saves_invalid_cells(
     path = _class(tmp_path, 3)
     path.write_text(path.read_text("utf-8").replace("P-00001;GP", "P-00001;XX"), "utf-8")
     checked = _texts(client.predict(_upload(path), api_name="/check_class"))
-    assert EN("class.bad", bad=1, good=2) in checked
+    assert EN.count("class.to_fix", 1) in checked
     assert b"3,school,XX" in _file(client.predict(api_name="/save_bad"))
     scored = client.submit(api_name="/score_class").result(timeout=60)
-    assert EN("class.scored", count=2) in _texts(scored)
+    assert EN.count("class.scored", 2) in _texts(scored)
 
 
 def test_check_class_explains_why_an_upload_is_unreadable(visitor: Callable[[], Client]) -> None:
@@ -180,7 +180,7 @@ def test_check_class_again_reads_columns_as_the_reader_said_and_remembers_them(
     assert "Trimestre 1" in checked
     assert EN("class.all_good") not in checked
     refused = _texts(client.submit(api_name="/score_class").result(timeout=60))
-    assert EN("class.scored", count=3) not in refused
+    assert EN.count("class.scored", 3) not in refused
     said = (None, "", "Trimestre 1", "G1", False)
     again = _texts(client.predict(_upload(path), *said, api_name="/check_class_again"))
     assert EN("class.all_good") in again
@@ -218,7 +218,7 @@ def test_models_tab_refuses_every_action_without_token(
     client = visitor()
     for name, arguments in (
         ("/train", ["", ""]),
-        ("/promote", ["1", "because", ""]),
+        ("/promote", ["1", "because", "", "", False]),
         ("/rollback", ["because"]),
         ("/judge", ["1"]),
     ):
@@ -232,13 +232,20 @@ def test_unlock_opens_models_tab_only_for_its_visitor(
     visitor: Callable[[], Client],
 ) -> None:
     admin, other = visitor(), visitor()
+    no_exceptions = ("", "", False)
     opened = admin.predict(ADMIN_TOKEN, api_name="/unlock")
     assert EN("log.title") in _texts(opened)
     assert ADMIN_TOKEN not in _texts(opened)
     assert EN("log.title") not in _texts(other.predict(api_name="/models"))
-    assert EN("models.no_reason") in _texts(admin.predict("1", " ", "", api_name="/promote"))
-    assert EN("models.no_version") in _texts(admin.predict("x", "y", "", api_name="/promote"))
-    assert EN("error.not_found") in _texts(admin.predict("999", "y", "", api_name="/promote"))
+    assert EN("models.no_reason") in _texts(
+        admin.predict("1", " ", *no_exceptions, api_name="/promote")
+    )
+    assert EN("models.no_version") in _texts(
+        admin.predict("x", "y", *no_exceptions, api_name="/promote")
+    )
+    assert EN("error.not_found") in _texts(
+        admin.predict("999", "y", *no_exceptions, api_name="/promote")
+    )
     assert EN("error.conflict") in _texts(admin.predict("why", api_name="/rollback"))
     admin.predict(api_name="/lock")
     assert EN("models.locked") in _texts(admin.predict("why", api_name="/rollback"))
@@ -251,7 +258,7 @@ def test_erase_requires_confirmation_and_admin_token(visitor: Callable[[], Clien
     assert EN("history.erase_admin") in _texts(client.predict(True, api_name="/erase"))
     client.predict(ADMIN_TOKEN, api_name="/unlock")
     erased = _texts(client.predict(True, api_name="/erase"))
-    assert EN("history.erased", count=1) in erased
+    assert EN.count("history.erased", 1) in erased
     assert "GONE" not in erased
 
 

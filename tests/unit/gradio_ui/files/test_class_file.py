@@ -12,7 +12,8 @@ from openpyxl import Workbook, load_workbook
 
 from gradio_ui.files.class_file import read_class_list, template
 from gradio_ui.files.export import build_file
-from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
+from gradio_ui.texts import LANGUAGES, Language, Texts
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
 from student_success.domain.tables.cells import escape_formula, unescape_formula
 from student_success.domain.tables.columns import Choices
 from student_success.domain.tables.problems import TableError
@@ -165,9 +166,14 @@ def test_read_class_list_ignores_size_stated_by_xlsx() -> None:
     assert len(read_class_list(out.getvalue()).pupils) == 1
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
-def test_template_is_a_valid_class_list(kind: Any) -> None:
-    header, rows = template()
+def test_template_in_words_of_the_reader_is_a_valid_class_list(
+    kind: Any, language: Language
+) -> None:
+    texts = Texts(language)
+    header, rows = template(texts)
+    assert header[1:] == [texts.choose(feature.about.label) for feature in FEATURES]
     for comma in (False, True):
         data = _bytes(build_file(kind, "t", header, rows, decimal_comma=comma))
         class_file = read_class_list(data)

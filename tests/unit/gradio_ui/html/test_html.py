@@ -301,6 +301,13 @@ def test_gate_conditions_are_explained_in_the_language_of_the_reader(texts: Text
     known = [
         *(condition(name, passed) for name in ("mae", "r2", "no_leak") for passed in (True, False)),
         *(condition(f"not_below_{other}.G1", False) for other in ("baseline", "champion")),
+        *(
+            condition(name, passed)
+            for name in ("enough_pupils", "horizons", "population", "recorded_outcomes")
+            for passed in (True, False)
+        ),
+        *(condition("synthetic_data", passed) for passed in (True, False)),
+        {**condition("recorded_outcomes", True), "value": None},
         condition("skill_over_baselines", False),
         condition("champion_is_the_one_compared", False, None),
         condition("fairness.sex=F.mae.G1", False),
