@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --require-hashes
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint types check mlflow seed prepare notebooks lock clean
@@ -40,9 +40,14 @@ prepare: $(VENV)/.serve ## Get the real data: data/final.csv, from the UCI archi
 seed: $(VENV)/.serve ## Train the seed model again (needs the real data)
 	@$(BIN)/python -m training seed
 
-notebooks: $(VENV)/.dev ## Render the notebooks again (on the real data where it was prepared)
+# The same data, code and packages give the same files, because no times are recorded.
+RENDER := import sys, nbformat as n; from nbclient import NotebookClient as C; \
+  [n.write(C(n.read(p, 4), record_timing=False, kernel_name="python3", \
+  resources={"metadata": {"path": "notebooks"}}).execute(), p) for p in sys.argv[1:]]
+notebooks: $(VENV)/.dev ## Render the notebooks again, on the real data (make prepare)
+	@test -f data/final.csv || { echo "The notebooks show the real data, and were not changed: run make prepare first."; exit 2; }
 	@$(BIN)/jupytext --quiet --sync notebooks/*.py
-	@$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	@$(BIN)/python -c '$(RENDER)' notebooks/*.ipynb
 
 # The inputs are the dependencies of pyproject.toml; dev.txt holds the others to its versions. boto3
 # does not resolve together with it, so the image of the MLflow server is locked by itself.
@@ -66,17 +71,17 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: requirements/serve.txt | $(BIN)/python
-	@echo "Installing what serving needs (once) ..."
+	@echo "Installing what serving needs, once: 145 packages, about 650 MB, one to three minutes."
 	@$(PIP) -r requirements/serve.txt
 	@touch $@
 
 $(VENV)/.full: requirements/full.txt | $(VENV)/.serve
-	@echo "Installing MLflow's server, Dask and Parquet (once) ..."
+	@echo "Installing MLflow's server, Dask and Parquet, once: about 400 MB more, a minute or two."
 	@$(PIP) -r requirements/full.txt
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt | $(BIN)/python
-	@echo "Installing what the tests need (once) ..."
+	@echo "Installing what the tests need, once: about 1.6 GB, two to five minutes."
 	@$(PIP) -r requirements/dev.txt
 	@touch $@ $(VENV)/.serve $(VENV)/.full
 
@@ -95,10 +100,10 @@ bench-bulk: $(VENV)/.dev ## Measure bulk scoring, up to ten million rows (3 GB o
 # SCALE=1: PostgreSQL, an S3-compatible store and API_REPLICAS replicas behind a proxy.
 COMPOSE := docker compose $(if $(SCALE),-f docker-compose.yml -f docker-compose.scale.yml --profile scale)
 
-image: $(VENV)/.serve ## Build the API's container image, student-success:latest (API_IMAGE)
+image: $(VENV)/.serve ## Build the image of the API alone, from a Bento (API_IMAGE)
 	@docker/build-image $(API_IMAGE)
 
-up: image ## Start the whole stack in containers (SCALE=1: several API replicas)
+up: $(VENV)/.serve ## Start the whole stack in containers (SCALE=1: several API replicas)
 	@$(BIN)/python -m student_success secrets
 	@$(COMPOSE) up --detach --build --wait --wait-timeout 300
 	@$(COMPOSE) ps --format "table {{.Service}}\t{{.Status}}\t{{.Ports}}"

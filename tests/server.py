@@ -19,7 +19,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 ADMIN_TOKEN = "admin-token-of-the-tests"
-READY_SECONDS = 60.0
+SAMPLE = ROOT / "data" / "sample.csv"
+READY_SECONDS = 180.0
 
 
 def free_port() -> int:
@@ -73,6 +74,8 @@ class Server:
             "ADMIN_TOKEN": ADMIN_TOKEN,
             "LOG_FORMAT": "json",
             "UI_ENABLED": "false",
+            # Also after `make prepare`. A profile of another school has data of its own.
+            **({} if "PROFILE_PATH" in self.settings else {"DATA_PATH": str(SAMPLE)}),
             # No load balancer needs time to notice the end of the server.
             "DRAIN_SECONDS": "0",
             **self.settings,

@@ -98,6 +98,10 @@ class AccessControl:
             raise ForbiddenError("The role of this token may not do this.")
         if authorization is not None:
             self._count_wrong_token(client)
+            raise UnauthenticatedError(
+                "This token is not valid. Send ADMIN_TOKEN or API_TOKEN of the server in the "
+                "header 'Authorization: Bearer <token>'."
+            )
         raise UnauthenticatedError(
             "This needs a token: send the header 'Authorization: Bearer <token>'."
         )

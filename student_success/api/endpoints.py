@@ -29,6 +29,12 @@ class EvidenceQuery(base.RequestBody):
     version: int = Field(ge=1, le=base.MAX_ID)
 
 
+class DeploymentsQuery(base.RequestBody):
+    """Query of `GET /deployments`."""
+
+    evidence: bool = Field(True, description="Whether each row has its evidence, about 15 KB.")
+
+
 class EmptyRequest(base.RequestBody):
     """An empty JSON object, or no body."""
 
@@ -195,6 +201,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "/deployments",
         "List promotions and rollbacks, newest first",
         role=Role.ADMIN,
+        query=DeploymentsQuery,
         response=(lifecycle.DeploymentRow,),
     ),
     Endpoint(

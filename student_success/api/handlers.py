@@ -20,7 +20,7 @@ from starlette.responses import (
 )
 
 from student_success.api import openapi
-from student_success.api.endpoints import ErasureQuery, EvidenceQuery, JobQuery
+from student_success.api.endpoints import DeploymentsQuery, ErasureQuery, EvidenceQuery, JobQuery
 from student_success.api.middleware import Handler, Route
 from student_success.api.request import RequestContext
 from student_success.api.validation import invalid_input
@@ -62,8 +62,9 @@ def make_handlers(application: LazyApplication) -> dict[Route, Handler]:
         job_id = _query(JobQuery, request).job_id
         return JSONResponse(await application().lifecycle.job(job_id))
 
-    async def deployments(_request: RequestContext) -> Response:
-        return JSONResponse(await application().lifecycle.deployments())
+    async def deployments(request: RequestContext) -> Response:
+        evidence = _query(DeploymentsQuery, request).evidence
+        return JSONResponse(await application().lifecycle.deployments(evidence=evidence))
 
     async def versions(_request: RequestContext) -> Response:
         return JSONResponse(await application().lifecycle.versions())

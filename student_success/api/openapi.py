@@ -12,6 +12,7 @@ from student_success import __version__
 from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, STATIC_FILES, Endpoint
 from student_success.domain.schemas.base import ErrorAnswer
+from student_success.domain.schemas.lifecycle import TrainAccepted
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PASS_GRADE, SCALE
 
 _BETTER = "more" if SCALE.better == "higher" else "less"
@@ -57,10 +58,21 @@ _LINKS: dict[tuple[str, str, str], dict[str, Any]] = {
 """OpenAPI links of a response: by method, path, status."""
 
 
+_TAGS: dict[str, tuple[str, ...]] = {
+    "predictions": ("/predict", "/predict_batch", "/explain"),
+    "history": ("/history", "/outcomes"),
+    "versions": (
+        *("/train", "/promote", "/rollback", "/deployments", "/versions", "/evidence", "/model"),
+        "/drift",
+    ),
+}
+_OTHER_TAG = "service"
+
+
 @cache
 def description() -> dict[str, Any]:
     """Return the OpenAPI 3.1 document."""
-    models: set[type[BaseModel]] = {ErrorAnswer}
+    models: set[type[BaseModel]] = {ErrorAnswer, TrainAccepted}
     for endpoint in ENDPOINTS:
         if endpoint.body is not None:
             models.add(endpoint.body)
@@ -82,6 +94,7 @@ def description() -> dict[str, Any]:
             f"whether the pupil passes ({PASS_GRADE:g} or {_BETTER}), and how certain that is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "tags": [{"name": tag} for tag in (*_TAGS, _OTHER_TAG)],
         "paths": paths,
         "components": {
             "schemas": definitions["$defs"],
@@ -100,9 +113,9 @@ def description() -> dict[str, Any]:
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
-        "operationId": f"{endpoint.method.lower()}_{endpoint.path.strip('/') or 'root'}".replace(
-            ".", "_"
-        ),
+        "operationId": f"{endpoint.method.lower()}_"
+        + (endpoint.path.strip("/").replace(".", "_").replace("/", "_") or "root"),
+        "tags": [next((t for t, paths in _TAGS.items() if endpoint.path in paths), _OTHER_TAG)],
         "parameters": _parameters(endpoint),
         "responses": _responses(endpoint),
     }
@@ -165,7 +178,11 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.path in ("/", "/ui"):
         responses = {"307": {"description": "Redirect"}}
     if (endpoint.method, endpoint.path) == ("POST", "/train"):
-        responses["202"] = {"description": "Started; poll GET /train with the job_id"}
+        schema = {"$ref": _REF.format(model=TrainAccepted.__name__)}
+        responses["202"] = {
+            "description": "Started, as `wait` is false; poll GET /train with the job_id",
+            "content": {"application/json": {"schema": schema}},
+        }
     codes = {*endpoint.errors, *_ALWAYS_POSSIBLE}
     if endpoint.role is not Role.ANYONE:
         codes |= {401, 403, 429}

@@ -91,12 +91,15 @@ def promote(
 
 
 @app.command()
-def align_alias() -> None:
-    """Make MLflow's alias and the version served agree."""
+def align_alias(*, adopt: bool = True) -> None:
+    """Make MLflow's alias and the version served agree.
+
+    With `--no-adopt` an alias that somebody moved is moved back without a check of its version.
+    """
     with _with_deployments() as (settings, _, deployments, report):
         from student_success.lifecycle import alias_sync
 
-        alias_sync.align_alias(settings, deployments, may_adopt=True)
+        alias_sync.align_alias(settings, deployments, may_adopt=adopt)
         report("result")
 
 

@@ -46,6 +46,8 @@ def train(
     require_extra("train", "sklearn", "pandera")
     settings = open_settings()
     request = make_request(TrainRequest, family=family, budget_seconds=budget_seconds)
+    # Without a terminal there is no progress bar.
+    typer.echo("Training a candidate. With 1,000 pupils it takes a minute or two.", err=True)
     result = asyncio.run(_train(settings, request))
     if as_json:
         return print_json(result)

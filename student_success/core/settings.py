@@ -330,7 +330,11 @@ class Settings(BaseSettings):
         description="Folder of the seed model, served when no version was promoted.",
     )
     train_budget_seconds: float = Field(
-        30.0, gt=0, description="Time limit of the search of one training, in seconds."
+        30.0,
+        gt=0,
+        description="How long the search of one training may take on two cores, in seconds: a "
+        "larger budget tries more candidates. The evaluation comes on top of it, and takes longer "
+        "with more pupils.",
     )
     train_timeout_seconds: float = Field(
         1800.0, gt=0, description="Time limit of one training, in seconds; a longer one is stopped."

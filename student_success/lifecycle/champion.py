@@ -21,6 +21,7 @@ from student_success.domain.decision import SEED
 from student_success.domain.students import PROFILE
 from student_success.lifecycle.audit_file import AuditFile
 from student_success.lifecycle.worker_status import WorkerStatus
+from student_success.model.artefact import MANIFEST
 from student_success.model.predictor import Predictor
 from student_success.registry import bento_store, versions
 from student_success.storage.deployments import Deployment, Deployments
@@ -148,7 +149,8 @@ class Champion:
         """Serve the newest deployment; if that fails, the version served so far is kept."""
         async with self._swapping:
             newest = await asyncio.to_thread(self._deployments.newest_id)
-            if self.served is not None and self.served.deployment_id == newest:
+            served = self.served
+            if served is not None and served.deployment_id == newest and _is_on_disk(served):
                 return
             if newest == 0 and not self._has_seed:
                 return
@@ -162,6 +164,11 @@ class Champion:
                     await versions.ensure_stored(
                         self._settings, current.to_version, fingerprint=current.fingerprint
                     )
+                if served is not None and served.deployment_id == newest:
+                    # It was served from memory meanwhile; a restart and `/explain` need the files.
+                    logger.warning("served_version_fetched_again")
+                    self._retry_at = 0.0
+                    return
                 self._swap(await asyncio.to_thread(self._load, current), current)
                 self._retry_at = 0.0
                 await asyncio.to_thread(self._audit_file.append, current)
@@ -221,3 +228,7 @@ class Champion:
         logger.info("serving", extra=extra)
         if served.predictor.artefact.dataset.get("synthetic"):
             logger.warning("serving_model_of_synthetic_data", extra=extra)
+
+
+def _is_on_disk(served: Served) -> bool:
+    return served.predictor.version == SEED or (served.predictor.folder / MANIFEST).is_file()

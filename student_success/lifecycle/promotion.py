@@ -231,6 +231,11 @@ def _decide(
     """Return the evaluation of a downloaded version and the gate's verdict on it."""
     current = deployments.current()
     limits = gate.gate_limits(settings)
+    if current is not None and current.to_version != SEED:
+        # Its files may have been removed while it was served.
+        asyncio.run(
+            versions.ensure_stored(settings, current.to_version, fingerprint=current.fingerprint)
+        )
     served = versions.champion_folder(settings, version_of(current))
     candidate = Artefact(folder / checksums.SERVING)
     champion = None if served is None else Artefact(served)

@@ -18,6 +18,7 @@ FORMAT = 3
 READABLE = (2, FORMAT)
 """2: a distribution of changes a leaf; see `change_shares`."""
 MANIFEST = "manifest.json"
+_DOCUMENTS = ("serving.json", "card.json", "recipe.json", "drift_reference.json")
 
 
 def trees_file(horizon: Horizon) -> str:
@@ -49,7 +50,7 @@ def verify(folder: Path) -> str:
 
 
 class Artefact:
-    """A verified artefact, whose JSON documents are read when they are first needed.
+    """A verified artefact. Its JSON documents stay in memory, so that its folder may be removed.
 
     Attributes
     ----------
@@ -61,10 +62,14 @@ class Artefact:
         """Verify every file; raises `ArtefactError` as `verify` does."""
         self.fingerprint = verify(folder)
         self.folder = folder
+        self._documents = {
+            name: (folder / name).read_bytes() for name in _DOCUMENTS if (folder / name).is_file()
+        }
 
     def read(self, name: str) -> dict[str, Any]:
         """Read one JSON document of the artefact."""
-        document: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        content = self._documents.get(name) or (self.folder / name).read_bytes()
+        document: dict[str, Any] = json.loads(content)
         return document
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+from student_success.core.errors import ArtefactError, ModelUnavailableError
 from student_success.domain.schemas.base import wire_names
 from student_success.domain.schemas.prediction import ExplainAnswer
 from student_success.domain.students import StudentFeatures
@@ -31,10 +32,16 @@ class ExplanationService:
         Raises
         ------
         ModelUnavailableError
-            If no verified model is loaded.
+            If no verified model is loaded, or its files were removed and are being fetched again.
         """
         predictor = self._champion.serving().predictor
-        explainer = await self._explainer_of(predictor)
+        try:
+            explainer = await self._explainer_of(predictor)
+        except ArtefactError as error:
+            raise ModelUnavailableError(
+                "The files of the served version are not on this machine; they are being fetched "
+                "again. Predictions go on."
+            ) from error
         return await asyncio.to_thread(_explain, predictor, explainer, student)
 
     async def _explainer_of(self, predictor: Predictor) -> Explainer:

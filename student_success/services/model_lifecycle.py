@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from student_success.core import metrics
 from student_success.core.errors import (
     DatabaseUnavailableError,
@@ -21,6 +23,7 @@ from student_success.domain.schemas.lifecycle import (
     PromoteRequest,
     RollbackAnswer,
     RollbackRequest,
+    TrainAccepted,
     TrainRequest,
 )
 from student_success.domain.students import FEATURE_NAMES, FEATURES, PROFILE
@@ -61,7 +64,7 @@ class ModelLifecycle:
         champion = None if served is None else served.predictor.folder
         job_id, task = await self._jobs.start(request, champion=champion)
         if not request.wait:
-            return 202, {"status": "accepted", "job_id": job_id}
+            return 202, TrainAccepted(job_id=job_id).model_dump()
         # Shielded: the training goes on if the client disconnects.
         return 200, await asyncio.shield(task)
 
@@ -99,10 +102,10 @@ class ModelLifecycle:
         await self._follow()
         return RollbackAnswer.model_validate(result)
 
-    async def deployments(self) -> list[dict[str, Any]]:
+    async def deployments(self, *, evidence: bool) -> list[dict[str, Any]]:
         """Return the promotions and rollbacks, newest first."""
-        rows = await asyncio.to_thread(self._deployments.page)
-        return [row.public() for row in rows]
+        rows = [row.public() for row in await asyncio.to_thread(self._deployments.page)]
+        return rows if evidence else [{**row, "evidence": None} for row in rows]
 
     async def versions(self) -> list[dict[str, Any]]:
         """Return the registered versions, newest first."""
@@ -114,7 +117,12 @@ class ModelLifecycle:
         return [{**row, "served": str(row["version"]) == version} for row in result["versions"]]
 
     async def evidence(self, version: int) -> dict[str, Any]:
-        """Return the gate's verdict on a version; nothing changes."""
+        """Return the gate's verdict on a version; nothing changes.
+
+        The verdict on the version served is the one that it was promoted with.
+        """
+        if (recorded := await asyncio.to_thread(self._recorded_evidence, version)) is not None:
+            return recorded
         result = await run_command(
             self._settings,
             "judge",
@@ -122,6 +130,17 @@ class ModelLifecycle:
             timeout=self._settings.train_timeout_seconds,
         )
         return EvidenceAnswer.model_validate(result).model_dump(mode="json")
+
+    def _recorded_evidence(self, version: int) -> dict[str, Any] | None:
+        current = self._deployments.current()
+        if current is None or current.to_version != str(version):
+            return None
+        for row in self._deployments.page():
+            if row.to_version == str(version) and row.action != "rollback":
+                with contextlib.suppress(ValidationError):
+                    verdict = EvidenceAnswer.model_validate({**row.evidence, "version": version})
+                    return verdict.model_dump(mode="json")
+        return None
 
     def model(self) -> ModelAnswer:
         """Describe the served version."""

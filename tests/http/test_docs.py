@@ -92,6 +92,38 @@ def test_openapi_describes_exactly_the_routes_of_the_table(description: dict[str
             assert operation["responses"]
 
 
+def test_openapi_operations_have_a_tag_and_an_id_that_is_an_identifier(
+    description: dict[str, Any],
+) -> None:
+    """Generators of clients make a module of each tag and a function of each id."""
+    tags = {tag["name"] for tag in description["tags"]}
+    used = set()
+    for operations in description["paths"].values():
+        for operation in operations.values():
+            assert operation["operationId"].isidentifier()
+            (tag,) = operation["tags"]
+            used.add(tag)
+    assert used == tags == {"predictions", "history", "versions", "service"}
+
+
+def test_openapi_describes_what_a_started_training_answers(description: dict[str, Any]) -> None:
+    started = description["paths"]["/train"]["post"]["responses"]["202"]
+    schema = started["content"]["application/json"]["schema"]
+    resolved(description, schema).validate({"status": "accepted", "job_id": "0" * 32})
+
+
+def test_openapi_times_are_of_the_format_date_time(description: dict[str, Any]) -> None:
+    times = {"at", "created_at", "finished_at", "timestamp", "computed_at"}
+    found = {
+        name: part
+        for schema in description["components"]["schemas"].values()
+        for name, part in schema.get("properties", {}).items()
+        if name in times
+    }
+    assert set(found) == times
+    assert all("date-time" in str(part) for part in found.values())
+
+
 def example_of(description: dict[str, Any], path: str) -> Any:
     content = description["paths"][path]["post"]["requestBody"]["content"]
     return content["application/json"]["example"]

@@ -110,7 +110,7 @@ def test_pod_runs_without_privileges(pod: dict[str, Any], container: dict[str, A
         "capabilities": {"drop": ["ALL"]},
     }
     # What the image writes to, and nothing else.
-    template = (ROOT / "docker" / "api.Dockerfile.j2").read_text("utf-8")
+    template = (ROOT / "docker" / "api.Dockerfile").read_text("utf-8")
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert mounted == {"/var/lib/student-success", "/tmp"}
     assert "VOLUME /var/lib/student-success" in template
@@ -128,7 +128,7 @@ def test_probes_and_ports_match_the_service(container: dict[str, Any]) -> None:
         assert container[probe]["httpGet"] == {"path": path, "port": "http"}
         assert path in paths
     assert container["ports"] == [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
-    assert "EXPOSE 8000" in (ROOT / "docker" / "api.Dockerfile.j2").read_text("utf-8")
+    assert "EXPOSE 8000" in (ROOT / "docker" / "api.Dockerfile").read_text("utf-8")
     assert one("Service")["spec"]["ports"][0]["targetPort"] == "http"
 
 

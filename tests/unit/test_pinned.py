@@ -30,7 +30,7 @@ def test_image_of_others_is_pinned_by_version() -> None:
         assert EXACT.fullmatch(image) or name in OURS, image
 
 
-@pytest.mark.parametrize("name", ["ui", "mlflow"])
+@pytest.mark.parametrize("name", ["api", "ui", "mlflow"])
 def test_images_have_one_base(name: str) -> None:
     base = re.search(r"base_image: (\S+)", (ROOT / "bentofile.yaml").read_text("utf-8"))
     assert base is not None

@@ -26,6 +26,8 @@ BATCH_LIMIT = 10_000
 MAX_ID = 2**63 - 1
 """Largest row id and version: they are signed 64-bit integers in every supported database."""
 
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""A time in UTC, e.g. ``2026-11-23T08:00:00Z``."""
 SessionId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=WITHOUT_NUL)]
 
@@ -92,7 +94,20 @@ def named_by_profile(model: type[Body]) -> type[Body]:
 class ErrorDetail(ResponseBody):
     """One particular of an error; validation problems carry `loc`, `msg` and `type`."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "properties": {
+                "loc": {
+                    "type": "array",
+                    "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+                    "description": "Place in the request: names of fields, and indexes of rows.",
+                },
+                "msg": {"type": "string", "description": "What is wrong there."},
+                "type": {"type": "string", "description": "Kind of problem, for programs."},
+            }
+        },
+    )
 
 
 class ErrorAnswer(ResponseBody):

@@ -16,6 +16,7 @@ from student_success.domain.schemas.base import (
     RequestBody,
     ResponseBody,
     SessionId,
+    Timestamp,
     named_by_profile,
 )
 from student_success.domain.schemas.prediction import Interval
@@ -42,7 +43,7 @@ class HistoryRow(ResponseBody):
     id: int
     prediction_id: str
     session_id: str
-    timestamp: str
+    timestamp: Timestamp
     inputs_json: dict[str, Any]
     reference: str | None
     grade: float

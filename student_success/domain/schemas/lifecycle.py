@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from student_success.domain.schemas.base import MAX_ID, Reason, RequestBody, ResponseBody
+from student_success.domain.schemas.base import MAX_ID, Reason, RequestBody, ResponseBody, Timestamp
 
 
 class TrainRequest(RequestBody):
@@ -39,13 +39,20 @@ class TrainAnswer(ResponseBody):
     dataset: dict[str, Any]
 
 
+class TrainAccepted(ResponseBody):
+    """A training that was started and runs on."""
+
+    status: Literal["accepted"] = "accepted"
+    job_id: str = Field(description="Ask `GET /train` for its state.")
+
+
 class JobAnswer(ResponseBody):
     """The state of a training."""
 
     job_id: str
     state: Literal["running", "done", "failed"]
-    created_at: str
-    finished_at: str | None
+    created_at: Timestamp
+    finished_at: Timestamp | None
     progress: dict[str, Any]
     result: dict[str, Any] | None
     error: str | None
@@ -97,7 +104,7 @@ class VersionAnswer(ResponseBody):
     """One registered version, served or not."""
 
     version: int
-    created_at: str
+    created_at: Timestamp
     run_id: str | None
     best_model: str | None
     metrics: dict[str, float]
@@ -139,13 +146,15 @@ class DeploymentRow(ResponseBody):
     """One promotion or rollback."""
 
     id: int
-    at: str
+    at: Timestamp
     action: Literal["promote", "rollback", "adopt"]
     actor: str
     reason: str | None
     from_version: str | None
     to_version: str
-    evidence: dict[str, Any]
+    evidence: dict[str, Any] | None = Field(
+        description="Conditions and figures of the decision; null with `evidence=false`."
+    )
     hash: str
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from student_success.domain.schemas.base import ResponseBody
+from student_success.domain.schemas.base import ResponseBody, Timestamp
 
 
 class DriftEntry(ResponseBody):
@@ -34,7 +34,7 @@ class PredictionsDriftEntry(DriftEntry):
 class DriftAnswer(ResponseBody):
     """How the pupils of today differ from those the served model was trained on."""
 
-    computed_at: str
+    computed_at: Timestamp
     model_version: str
     verdict: Literal["insufficient_data", "stable", "drift"]
     rows: int = Field(description="Predictions looked at, the newest ones.")

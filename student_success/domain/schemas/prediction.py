@@ -12,6 +12,7 @@ from student_success.domain.schemas.base import (
     GradeNumber,
     RequestBody,
     ResponseBody,
+    Timestamp,
     named_by_profile,
 )
 from student_success.domain.students import (
@@ -66,7 +67,7 @@ class PredictionAnswer(ResponseBody):
     at_risk: bool
     model_version: str
     mlflow_model_version: str
-    timestamp: str
+    timestamp: Timestamp
     synthetic_model: bool = Field(
         False,
         exclude_if=lambda synthetic: not synthetic,

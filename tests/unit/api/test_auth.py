@@ -179,3 +179,11 @@ def test_error_messages_contain_no_token(access: AccessControl) -> None:
         for secret in ("the-admin", "the-api", "wrong-secret"):
             assert secret not in str(caught.value.to_json())
     assert "the-admin" not in repr(vars(access).get("admin_token", ""))
+
+
+def test_wrong_token_has_words_of_its_own() -> None:
+    access = AccessControl(admin_token=SecretStr("a" * 40), api_token=None)
+    with pytest.raises(UnauthenticatedError, match="This needs a token"):
+        access.authorise(None, needed=Role.ADMIN, client="c")
+    with pytest.raises(UnauthenticatedError, match="This token is not valid"):
+        access.authorise(b"Bearer wrong", needed=Role.ADMIN, client="c")

@@ -14,17 +14,21 @@ from sqlalchemy import Engine
 from student_success.core.errors import (
     ArtefactError,
     DatabaseUnavailableError,
+    ModelUnavailableError,
     RegistryUnavailableError,
 )
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.decision import SEED
+from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.lifecycle import champion as champion_module
 from student_success.lifecycle.champion import Champion
 from student_success.model.artefact import verify
 from student_success.registry import child_process, versions
+from student_success.services.explanation import ExplanationService
 from student_success.storage.deployments import Deployment, Deployments
 
 SEED_FOLDER = ROOT / "student_success" / "seed"
+PUPIL = StudentFeatures.model_validate(EXAMPLE)
 Store = Callable[[str], str]
 
 
@@ -127,6 +131,35 @@ def test_catch_up_changes_nothing_when_nothing_is_newer(champion: Champion) -> N
     before = champion.served
     asyncio.run(champion.catch_up())
     assert champion.served is before
+
+
+def test_catch_up_fetches_the_served_version_again_when_its_files_were_removed(
+    champion: Champion,
+    record: Deployments,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deploy(record, "1", store("1"))
+    champion.load_first()
+    before = champion.served
+    shutil.rmtree(tmp_path / "store" / "1")
+    # MLflow is unavailable: it is served from memory, with all that describes it.
+    asyncio.run(champion.catch_up())
+    assert champion.served is before
+    assert before is not None
+    assert before.predictor.artefact.card["metrics"]
+    assert before.predictor.artefact.drift_reference
+    with pytest.raises(ModelUnavailableError, match="being fetched again"):
+        asyncio.run(ExplanationService(champion).explain(PUPIL))
+
+    async def fetch(_settings: Settings, version: str, *, fingerprint: str) -> None:
+        assert store(version) == fingerprint
+
+    monkeypatch.setattr(champion_module.versions, "ensure_stored", fetch)
+    asyncio.run(champion.catch_up())
+    assert champion.served is before
+    assert asyncio.run(ExplanationService(champion).explain(PUPIL)).model_version == "1"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "other", "wrong answers"])

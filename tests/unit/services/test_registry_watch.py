@@ -28,9 +28,10 @@ def run(
     def peek(_settings: Settings) -> tuple[bool, str | None]:
         return remaining.pop(0) if remaining else peeks[-1]
 
-    async def command(_settings: Settings, name: str) -> dict[str, Any]:
-        commands.append(name)
-        if fails:
+    async def command(_settings: Settings, *name: str, timeout: float) -> dict[str, Any]:
+        assert timeout > Settings().train_timeout_seconds, "a comparison may take that long"
+        commands.append(" ".join(name))
+        if fails and name == ("align-alias",):
             raise RegistryUnavailableError("unavailable")
         return {}
 
@@ -78,6 +79,21 @@ def test_registry_is_reported_missing_and_nothing_is_aligned(
     assert commands == []
 
 
-def test_watch_goes_on_when_the_alignment_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, commands = run(monkeypatch, peeks=[(True, "2"), (True, "2"), (True, "3")], fails=True)
-    assert commands == ["align-alias", "align-alias"]
+def test_alias_whose_version_cannot_be_checked_is_moved_back_after_bounded_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = registry_watch.ALIAS_TRIES
+    watch, commands = run(
+        monkeypatch, peeks=[(True, "2")] * (tries + 1) + [(True, "3")], fails=True
+    )
+    assert commands == ["align-alias"] * tries + ["align-alias --no-adopt", "catch up"]
+    assert "moved to version 2" in watch.problems[0]
+    assert "version 3 is still served" in watch.problems[0]
+    monkeypatch.setattr(registry_watch.time, "monotonic", lambda: watch._problem_until + 1)
+    assert watch.problems == []
+
+
+def test_failed_check_of_an_alias_is_a_problem_of_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, commands = run(monkeypatch, peeks=[(True, "2"), (True, "3")], fails=True)
+    assert commands == ["align-alias"]
+    assert "alias points to version 2" in watch.problems[0]
