@@ -184,3 +184,14 @@ def test_bentoml_client_records_outcomes(
         response = client.outcomes({"outcomes": [{"prediction_id": known, "actual_G3": 3}]})
         client._temp_dir.cleanup()
     assert response == {"accepted": 1, "rejected": []}
+
+
+def test_outcome_recorded_with_the_api_token_is_confirmed_once_by_the_administrator(
+    api_client: httpx.Client, guarded_admin: httpx.Client, session_id: str
+) -> None:
+    """Trainings use confirmed outcomes only."""
+    outcome = {"prediction_id": predict(api_client, session_id), "actual_G3": 11}
+    assert record(api_client, outcome)["accepted"] == 1
+    assert record(api_client, outcome)["rejected"][0]["error"] == "repeated"
+    assert record(guarded_admin, outcome)["accepted"] == 1
+    assert record(guarded_admin, outcome)["rejected"][0]["error"] == "repeated"
