@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+
+class _WithoutPandas(MetaPathFinder):
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ImportError(name)
+
+
+def leave_pandas_out() -> None:
+    """Keep pyarrow from importing pandas, which takes a second and is not used in scoring.
+
+    Call it only in a process that never gives pyarrow and pandas the same data.
+    """
+    finder = _WithoutPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        # pyarrow tries to import it once, with the first list.
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def text_of(value: Any) -> str:

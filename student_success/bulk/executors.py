@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExec
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from student_success.bulk.arrow import leave_pandas_out
 from student_success.bulk.model_choice import Model
 from student_success.bulk.reader import Part
 from student_success.bulk.scoring import Scored, Task, score
@@ -65,6 +66,7 @@ def _initialise_worker(parent: int) -> None:
     # The parent handles Ctrl-C and then stops its workers. They also end if it is killed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
+    leave_pandas_out()
 
 
 @contextlib.contextmanager

@@ -68,10 +68,12 @@ def score(
     In a folder, files that were finished before are skipped.
     """
     require_extra("scale", "pyarrow", "tqdm")
+    from student_success.bulk.arrow import leave_pandas_out
     from student_success.bulk.files import ScoreOptions
     from student_success.bulk.run import score as score_files
     from student_success.domain.tables.reader import read_choices
 
+    leave_pandas_out()
     # Workers of a Dask cluster may run as other users and share the folder of the output.
     settings = open_settings(private=False)
     choices = read_choices(mapping, without_grades=without_grades)

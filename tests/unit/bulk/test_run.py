@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from student_success.core.errors import (
     InvalidInputError,
     StudentSuccessError,
 )
-from student_success.core.settings import Settings
+from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.domain.tables.columns import Choices
 from student_success.storage.engine import connect
@@ -322,6 +324,24 @@ def test_exit_status_says_whether_all_some_or_no_rows_were_scored(
         # Also where the file was scored before.
         assert main(["score", str(source), str(target), *options]) == code
         assert target.exists()
+
+
+def test_score_command_imports_no_pandas(tmp_path: Path) -> None:
+    (tmp_path / "pupils.csv").write_text(TABLE + line_of(EXAMPLE, 'quoted "reference"'))
+    code = (
+        "import sys; from student_success.cli.main import main; status = main(sys.argv[1:]); "
+        "assert 'pandas' not in sys.modules; import pandas; sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "score", tmp_path / "pupils.csv", tmp_path / "scores.csv"],
+        cwd=ROOT,
+        env={**os.environ, "STATE_DIR": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 pupils" in done.stdout
 
 
 def test_default_workers_counts_cores_when_affinity_is_missing(
