@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from student_success.core.errors import ArtefactError
 from student_success.core.statistics import (
     chi_square,
     chi_square_p,
@@ -42,14 +43,25 @@ def conditions(
         Reason to accept pupils unlike those of the served version; recorded in the condition.
     significance
         Level of the tests, adjusted for their number.
+
+    Raises
+    ------
+    ArtefactError
+        If the description of the training data of one of them cannot be read.
     """
     if champion is None:
         return []
-    return [
-        _synthetic(candidate, champion, allow=allow_synthetic),
-        _horizons(candidate, champion),
-        _population(candidate, champion, (population_override or "").strip(), significance),
-    ]
+    try:
+        return [
+            _synthetic(candidate, champion, allow=allow_synthetic),
+            _horizons(candidate, champion),
+            _population(candidate, champion, (population_override or "").strip(), significance),
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ArtefactError(
+            "The training data of a version cannot be read from its artefact, so that nothing was "
+            "promoted. Train it again or choose another version."
+        ) from error
 
 
 def _synthetic(candidate: Artefact, champion: Artefact, *, allow: bool) -> Condition:

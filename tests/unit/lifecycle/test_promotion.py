@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from student_success.core.clock import now_us
-from student_success.core.errors import PromotionRefusedError
+from student_success.core.errors import ArtefactError, PromotionRefusedError
 from student_success.core.settings import Settings
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.schemas.lifecycle import EvidenceAnswer, PromoteRequest
@@ -201,3 +201,21 @@ def test_only_grades_recorded_since_both_were_made_are_compared(
     registry.created_us = now_us()
     assert registry.promote()["status"] == "promoted"
     assert before < registry.created_us
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("card.json", {"calibration": {"bins": []}}),
+        ("card.json", {"metrics": None}),
+        ("drift_reference.json", {"features": []}),
+        ("drift_reference.json", {"features": {"G2": {"counts": {"ten": 1}}}}),
+    ],
+)
+def test_unreadable_description_of_the_training_data_is_refused_in_words(
+    registry: Registry, name: str, values: dict[str, Any]
+) -> None:
+    change(registry.serving, name, **values)
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        registry.promote()
+    assert registry.deployments.current() is None
