@@ -37,6 +37,8 @@ _ALL_KNOWN = HORIZONS[-1]
 _ALL_KNOWN_IN_MLFLOW = _ALL_KNOWN.replace("+", "_")
 """The same horizon in MLflow, whose metric names allow no plus sign."""
 _MAX_LOG_ROWS = 100
+_SAME_WORDS = dict.fromkeys(("not_below_champion", "file_pupils"), "not_below_baseline")
+"""Conditions of the gate that are explained like another one."""
 _SMALLEST_FORECAST_SHARE = 0.05
 """Before this share of a training is done, a forecast of its end would be a guess."""
 
@@ -200,12 +202,14 @@ def _condition_detail(texts: Texts, condition: Mapping[str, Any]) -> Content:
     """Explain a condition with its value and limit; the API's English where we know no better."""
     first = str(condition["name"]).partition(".")[0]
     value, limit = (number_or_dash(texts, condition.get(name), 4) for name in ("value", "limit"))
-    key = f"why.{first}_{'yes' if condition['passed'] else 'no'}"
-    if "—" in (value, limit):
-        key += "_free" if limit == "—" else "_none"
-    if texts.has(key):
-        return texts(key, value=value, limit=limit)
-    return element("span", str(condition.get("detail", "")), lang="en")
+    missing = "" if "—" not in (value, limit) else "_free" if limit == "—" else "_none"
+    decided = "_yes" if condition["passed"] else "_no"
+    detail = str(condition.get("detail", ""))
+    named = f"why.{_SAME_WORDS.get(first, first)}"
+    for key in (f"{named}{decided}{missing}", f"{named}{missing}"):
+        if texts.has(key):
+            return texts(key, value=value, limit=limit, what=detail.partition(": ")[2])
+    return element("span", detail, lang="en")
 
 
 def training_job(texts: Texts, job: Mapping[str, Any]) -> str:

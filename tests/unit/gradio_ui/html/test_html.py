@@ -303,11 +303,18 @@ def test_gate_conditions_are_explained_in_the_language_of_the_reader(texts: Text
         *(condition(f"not_below_{other}.G1", False) for other in ("baseline", "champion")),
         *(
             condition(name, passed)
-            for name in ("enough_pupils", "horizons", "population", "recorded_outcomes")
+            for name in (
+                "enough_pupils",
+                "horizons",
+                "population",
+                "recorded_outcomes",
+                "file_pupils.x",
+            )
             for passed in (True, False)
         ),
         *(condition("synthetic_data", passed) for passed in (True, False)),
         {**condition("recorded_outcomes", True), "value": None},
+        {**condition("feature_leaks", False), "detail": "ENGLISH: bulletin"},
         condition("skill_over_baselines", False),
         condition("champion_is_the_one_compared", False, None),
         condition("fairness.sex=F.mae.G1", False),
@@ -315,6 +322,7 @@ def test_gate_conditions_are_explained_in_the_language_of_the_reader(texts: Text
     ]
     html = models.gate_conditions(texts, 4, {"passed": False, "conditions": known})
     assert "ENGLISH" not in html
+    assert "bulletin" in html
     assert texts.number(0.2, 4, short=True) in html
     for name in ("mae", "not_below_champion", "fairness"):
         assert escape(texts(f"advice.{name}")) in html
