@@ -44,6 +44,9 @@ class TrainingJobs:
 
     def recover(self) -> None:
         """Mark the trainings of a stopped server as failed."""
+        if not self._table.has_running():
+            # A worker that starts while another one begins a training must not hold its lock.
+            return
         with contextlib.suppress(BusyError), self._lock():
             self._table.fail_running(INTERRUPTED)
 

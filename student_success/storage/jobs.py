@@ -22,6 +22,14 @@ class JobTable:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
+    def has_running(self) -> bool:
+        """Tell whether a job is recorded as running."""
+        with reading(self.engine) as connection:
+            return (
+                connection.execute(select(jobs.c.id).where(jobs.c.state == "running")).first()
+                is not None
+            )
+
     def fail_running(self, error: str) -> None:
         """Mark every running job as failed; the caller holds the lock of trainings."""
         with writing(self.engine) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from student_success.domain.students import EXAMPLE
 from tests.faults import registered_versions
 from tests.server import ROOT, Server, free_port, serving
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 RUN_SECONDS = 240
 
@@ -109,3 +110,24 @@ def test_bentoml_serve_refuses_a_port_in_use(promoted: Server) -> None:
     assert refused.returncode == 2
     assert f"PORT {port} on 127.0.0.1 cannot be used" in refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
+
+
+def test_removed_store_is_fetched_again_while_serving(promoted: Server) -> None:
+    with serving(promoted.state_dir, **promoted.settings) as server:
+        models = promoted.state_dir / "bentoml" / "models" / "student_success_model"
+        # At once: the worker looks for the files every half second.
+        shutil.rmtree(models)
+        refused = httpx.post(
+            f"{server.url}/promote", json={"version": 2}, headers=server.admin, timeout=120
+        )
+        # The comparison with version 1 was reached; the data of these versions is made up.
+        assert refused.json()["error"] == "dataset_invalid", refused.text
+        shutil.rmtree(models, ignore_errors=True)
+        predicted = httpx.post(f"{server.url}/predict", json=EXAMPLE)
+        assert predicted.json()["model_version"] == "1"
+        end = time.monotonic() + 60
+        while not (models / "v1").is_dir():
+            assert time.monotonic() < end, server.tail()
+            time.sleep(0.1)
+        explained = httpx.post(f"{server.url}/explain", json=EXAMPLE, timeout=60)
+        assert explained.json()["model_version"] == "1"

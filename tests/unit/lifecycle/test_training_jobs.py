@@ -290,6 +290,18 @@ def test_job_of_another_living_server_is_left_alone(
     assert jobs.get("a" * 32)["state"] == "running"
 
 
+def test_start_without_a_job_left_behind_does_not_take_the_lock(
+    jobs: TrainingJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second worker may start while the first one begins a training."""
+
+    def taken() -> None:
+        raise AssertionError("the lock was taken")
+
+    monkeypatch.setattr(jobs, "_lock", taken)
+    jobs.recover()
+
+
 def test_unknown_job_is_not_found(jobs: TrainingJobs) -> None:
     with pytest.raises(NotFoundError):
         jobs.get("0" * 32)
