@@ -50,6 +50,8 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     residuals_
         By number of known grades, rising quantiles of the errors in levels of the scale.
+    widening_
+        By number of known grades, how much the errors grow with each unknown value.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         min_samples_leaf: int = 20,
         l2_regularization: float = 5.0,
         leaving_iter: int = 40,
-        hidden: float = 0.3,
+        hidden: float = 0.15,
         random_state: int = 0,
     ) -> None:
         self.features = features
@@ -103,6 +105,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.leaving_: list[HistGradientBoostingClassifier | None] = []
         self.last_: list[str | None] = []
         self.residuals_: list[list[float]] = []
+        self.widening_ = [0.0] * (len(self.periods) + 1)
         known = self._known(X)
         for number in range(len(self.periods) + 1):
             rows = known >= number
@@ -159,12 +162,12 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Return the grade of each pupil, between two that exist where that is likelier."""
         centre, leaves = self.parts(X)
         levels = np.zeros(len(X))
-        known = self._known(X)
+        known, unknown = self._known(X), self.unknown(X)
         for number, quantiles in enumerate(self.residuals_):
             rows = (known == number) & (leaves < 0.5)
             share = (0.5 - leaves[rows]) / (1.0 - leaves[rows])
             errors = np.interp(share, np.linspace(0.0, 1.0, len(quantiles)), quantiles)
-            levels[rows] = centre[rows] + errors
+            levels[rows] = centre[rows] + (1.0 + self.widening_[number] * unknown[rows]) * errors
         sign = 1.0 if self.scale["better"] == "higher" else -1.0
         worst = self.scale["minimum" if sign > 0 else "maximum"]
         highest = (self.scale["maximum"] - self.scale["minimum"]) / self.scale["step"]
@@ -250,6 +253,16 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             if about["nullable"]:
                 copy[name] = copy[name].where(random.random(len(copy)) >= self.hidden)
         return copy
+
+    def without_nullable(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a copy of the rows in which no nullable value is known."""
+        nullable = [name for name, about in self.features.items() if about["nullable"]]
+        return table.assign(**dict.fromkeys(nullable, np.nan))
+
+    def unknown(self, table: pd.DataFrame) -> NDArray[np.int64]:
+        """Return how many values of each row, other than period grades, are not known."""
+        counts: NDArray[np.int64] = table[list(self.features)].isna().to_numpy().sum(axis=1)
+        return counts
 
     def _known(self, table: pd.DataFrame) -> NDArray[np.int64]:
         known = np.zeros(len(table), dtype=np.int64)

@@ -200,7 +200,9 @@ Whole = BeforeValidator(_whole)
 
 def _field(feature: Feature) -> tuple[Any, Any]:
     """Return type and default of a field of `StudentFeatures`."""
-    default = None if feature.is_period else ...
+    # What is not recorded of everybody may be left out; the rest has to be said, if only as null.
+    optional = feature.nullable and feature.name in PROFILE.training.unrecorded_when_not_finished
+    default = None if feature.is_period or optional else ...
     if feature.kind == "category":
         kind: Any = Literal[feature.categories]
         checks: list[Any] = []

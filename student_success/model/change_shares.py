@@ -42,18 +42,18 @@ class ChangeShares:
     def __init__(self, median_share: float) -> None:
         self._median_share = median_share
 
-    def one(self, raw: Sequence[float], last: float) -> tuple[float, list[float]]:
-        """Return level and distribution of one pupil, given the level of the last known grade."""
+    def one(self, raw: Sequence[float], last: float, _unknown: int) -> tuple[float, list[float]]:
+        """Return level and distribution of one pupil, as `TwoParts.one`."""
         cdf = cdf_of_changes(raw, last)
         return grade_of_cdf(cdf, self._median_share), cdf
 
-    def many(self, raw: Floats, last: Floats) -> tuple[Floats, Floats]:
+    def many(self, raw: Floats, last: Floats, _unknown: object) -> tuple[Floats, Floats]:
         """Return `one` of each row."""
         cdf = cdfs_of_changes(raw, last)
         return grades_of_cdfs(cdf, self._median_share), cdf
 
     def divide(
-        self, by_feature: Floats, start: Floats, *, average_last: float, last: float
+        self, by_feature: Floats, start: Floats, *, average_last: float, last: float, unknown: int
     ) -> tuple[Floats, float, float]:
         """Divide the difference between a pupil and the average one among the features.
 
@@ -68,6 +68,8 @@ class ChangeShares:
             Outputs for the average pupil.
         average_last, last
             Level of the last known grade, of the average pupil and of this one.
+        unknown
+            How many other values of this pupil are not known; these versions know them all.
 
         Returns
         -------

@@ -160,7 +160,11 @@ class Explainer:
             average_last = float(self._serving["horizons"][HORIZONS[known]]["average"]["last"])
             last = SCALE.level(student.__dict__[PERIODS[model.last]])
         shares, of_last, baseline = model.reader.divide(
-            by_feature, trees.average, average_last=average_last, last=last
+            by_feature,
+            trees.average,
+            average_last=average_last,
+            last=last,
+            unknown=self._predictor.unknown(student),
         )
         if model.last is not None:
             shares[_FEATURE_AT[PERIODS[model.last]]] += of_last

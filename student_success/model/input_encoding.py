@@ -41,12 +41,15 @@ class Encoded(NamedTuple):
         ``(pupils, inputs)``.
     known
         How many period grades of each pupil are known.
+    unknown
+        How many other values of each pupil are not known.
     levels
         ``(pupils, periods)``, the period grades as levels; NaN where not known.
     """
 
     inputs: Inputs
     known: NDArray[np.int64]
+    unknown: NDArray[np.int64]
     levels: Floats
 
 
@@ -86,10 +89,10 @@ class Encoder:
         self._pack = struct.Struct(f"{self._width}f").pack
         self._periods = slice(len(names) - len(PERIODS), len(names))
 
-    def one(self, student: StudentFeatures) -> tuple[Inputs, int, tuple[Any, ...]]:
-        """Return the inputs of a pupil as a table of one row, the number of known grades, and them.
+    def one(self, student: StudentFeatures) -> tuple[Inputs, int, int, tuple[Any, ...]]:
+        """Return the inputs of a pupil as a table of one row, and what `Encoded` has beside them.
 
-        Each grade is on the scale of its period, None where not known.
+        Each period grade is on the scale of its period, None where not known.
         """
         values = self._pick(student.__dict__)
         row: list[float] = []
@@ -118,12 +121,13 @@ class Encoder:
                 else 0.0
             )
         # A new buffer for each call: several threads may encode at once.
-        return np.frombuffer(self._pack(*row), dtype=np.float32).reshape(1, -1), known, grades
+        inputs = np.frombuffer(self._pack(*row), dtype=np.float32).reshape(1, -1)
+        return inputs, known, values.count(None) - len(grades) + known, grades
 
     def many(self, students: Sequence[StudentFeatures]) -> Encoded:
         """Return the inputs of many pupils, each equal to those of `one`."""
-        pick = self._pick
-        columns = list(zip(*[pick(student.__dict__) for student in students], strict=True))
+        rows = [self._pick(student.__dict__) for student in students]
+        columns = list(zip(*rows, strict=True))
         blocks = [
             np.array([codes[value] for value in column], dtype=np.float32)
             for codes, column in zip(self._codes, columns, strict=False)
@@ -131,7 +135,8 @@ class Encoder:
         # None becomes NaN.
         numbers = [np.array(column, dtype=np.float64) for column in columns[self._numbers]]
         grades = [np.array(column, dtype=np.float64) for column in columns[self._periods]]
-        return self._filled(blocks, numbers, grades, len(students))
+        unknown = np.array([values.count(None) for values in rows], dtype=np.int64)
+        return self._filled(blocks, numbers, grades, unknown)
 
     def columns(self, columns: Mapping[str, Floats]) -> Encoded:
         """Return the inputs of many valid pupils given as columns, each equal to those of `one`.
@@ -150,9 +155,10 @@ class Encoder:
             at = np.where(np.isnan(columns[name]), len(values) - 1, columns[name])
             blocks.append(table[at.astype(np.int64)])
         numbers = [columns[name] for name in self._names[self._numbers]]
-        return self._filled(
-            blocks, numbers, [columns[name] for name in PERIODS], len(next(iter(columns.values())))
-        )
+        unknown = np.zeros(len(next(iter(columns.values()))), dtype=np.int64)
+        for name in self._names:
+            unknown += np.isnan(columns[name])
+        return self._filled(blocks, numbers, [columns[name] for name in PERIODS], unknown)
 
     def similar_order(self, data: Inputs) -> NDArray[np.int64]:
         """Return an order of pupils in which similar ones are neighbours.
@@ -162,8 +168,13 @@ class Encoder:
         return np.lexsort(tuple(data[:, at] for at in self._sort_keys))
 
     def _filled(
-        self, blocks: Sequence[Inputs], numbers: Sequence[Floats], grades: list[Floats], rows: int
+        self,
+        blocks: Sequence[Inputs],
+        numbers: Sequence[Floats],
+        grades: list[Floats],
+        unknown: NDArray[np.int64],
     ) -> Encoded:
+        rows = len(unknown)
         data = np.zeros((rows, self._width), dtype=np.float32)
         at = 0
         for block in blocks:
@@ -189,4 +200,4 @@ class Encoder:
         levels = np.empty((rows, len(grades)))
         for number, column in enumerate(grades):
             levels[:, number] = SCALE.level(column)
-        return Encoded(data, known, levels)
+        return Encoded(data, known, unknown - len(grades) + known, levels)

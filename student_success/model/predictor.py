@@ -139,7 +139,8 @@ class Predictor:
         if "median_share" in serving:
             reader: ChangeShares | TwoParts = ChangeShares(float(serving["median_share"]))
         else:
-            reader, last = TwoParts(table["residuals"]), table["last"]
+            reader = TwoParts(table["residuals"], table["widening"])
+            last = table["last"]
         return HorizonModel(
             horizon=horizon,
             run=_session(self.folder / trees_file(horizon)).run,
@@ -152,11 +153,11 @@ class Predictor:
 
     def predict(self, student: StudentFeatures) -> Prediction:
         """Predict one pupil's final grade."""
-        data, known, grades = self._encoder.one(student)
+        data, known, unknown, grades = self._encoder.one(student)
         model = self.models[known]
         last = model.base if model.last is None else SCALE.level(grades[model.last])
         raw = model.run(None, {"x": data})[0]
-        level, cdf = model.reader.one(raw[0].tolist(), last)
+        level, cdf = model.reader.one(raw[0].tolist(), last, unknown)
         index = grid_index(level)
         nearest = nearest_level(index)
         passes = nearest >= PASS_LEVEL
@@ -202,6 +203,10 @@ class Predictor:
         row: NDArray[np.float32] = self._encoder.one(student)[0][0]
         return row
 
+    def unknown(self, student: StudentFeatures) -> int:
+        """Return how many values of a pupil, other than period grades, are not known."""
+        return self._encoder.one(student)[2]
+
     def _predict(self, encoded: Encoded) -> Predictions:
         mass, alarm = (
             np.array([getattr(model, name) for model in self.models])[encoded.known]
@@ -219,7 +224,7 @@ class Predictor:
 
     def _levels(self, encoded: Encoded) -> tuple[Floats, Floats]:
         """Return unrounded levels and the distributions around them, horizon by horizon."""
-        data, known, grades = encoded
+        data, known, unknown, grades = encoded
         levels, cdf = np.empty(len(data)), np.empty((len(data), HIGHEST))
         for number, model in enumerate(self.models):
             rows = np.flatnonzero(known == number)
@@ -232,7 +237,7 @@ class Predictor:
                     if model.last is None
                     else grades[rows, model.last]
                 )
-                levels[rows], cdf[rows] = model.reader.many(raw, last)
+                levels[rows], cdf[rows] = model.reader.many(raw, last, unknown[rows])
         return levels, cdf
 
     def check_smoke(self) -> None:

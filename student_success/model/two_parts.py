@@ -29,6 +29,8 @@ class TwoParts:
     ----------
     residuals
         Evenly spaced quantiles of the errors in levels, from the least to the greatest; rising.
+    widening
+        By how much of their size the errors grow with each value that is not known; at least 0.
 
     Raises
     ------
@@ -38,25 +40,37 @@ class TwoParts:
 
     outputs = 2
 
-    def __init__(self, residuals: Sequence[float]) -> None:
+    def __init__(self, residuals: Sequence[float], widening: float = 0.0) -> None:
+        if not 0.0 <= widening < math.inf:
+            raise ValueError("the errors cannot grow by that")
         if len(residuals) < 2 or not all(later > earlier for earlier, later in pairwise(residuals)):
             raise ValueError("the quantiles of the errors do not rise")
         self._errors = list(map(float, residuals))
         self._step = 1.0 / (len(residuals) - 1)
         self._rise = [self._step / (later - earlier) for earlier, later in pairwise(self._errors)]
         self._many = (np.array(self._errors), np.array(self._rise))
+        self._widening = widening
 
-    def one(self, raw: Sequence[float], last: float) -> tuple[float, list[float]]:
-        """Return level and distribution of one pupil, given the level of the last known grade."""
+    def one(self, raw: Sequence[float], last: float, unknown: int) -> tuple[float, list[float]]:
+        """Return level and distribution of one pupil.
+
+        Parameters
+        ----------
+        last
+            The level of the last known grade.
+        unknown
+            How many values other than period grades are not known.
+        """
         centre, leaves = last + raw[0], _probability(raw[1])
+        wider = 1.0 + self._widening * unknown
         if HIGHEST > PYTHON_LEVELS:
-            cdf = self._cdf(np.array([centre]), np.array([leaves]))[0].tolist()
+            cdf = self._cdf(np.array([centre]), np.array([leaves]), np.array([wider]))[0].tolist()
         else:
             errors, rise, step, last_error = self._errors, self._rise, self._step, len(self._rise)
             stays = 1.0 - leaves
             cdf = []
             for level in range(HIGHEST):
-                error = level + 0.5 - centre
+                error = (level + 0.5 - centre) / wider
                 at = bisect_right(errors, error) - 1
                 if at < 0:
                     share = 0.0
@@ -65,15 +79,17 @@ class TwoParts:
                 else:
                     share = at * step + (error - errors[at]) * rise[at]
                 cdf.append(leaves + stays * share)
-        return self._level(centre, leaves), cdf
+        return self._level(centre, leaves, wider), cdf
 
-    def many(self, raw: Floats, last: Floats) -> tuple[Floats, Floats]:
+    def many(self, raw: Floats, last: Floats, unknown: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return `one` of each row."""
         # The function of the standard library: numpy's may differ in the last bit.
         leaves = np.array([_probability(logit) for logit in raw[:, 1].tolist()])
-        return self.distributions(last + raw[:, 0], leaves)
+        return self.distributions(last + raw[:, 0], leaves, unknown)
 
-    def distributions(self, centre: Floats, leaves: Floats) -> tuple[Floats, Floats]:
+    def distributions(
+        self, centre: Floats, leaves: Floats, unknown: NDArray[np.int64]
+    ) -> tuple[Floats, Floats]:
         """Return the level of each pupil, and ``(pupils, HIGHEST)`` distributions.
 
         Parameters
@@ -82,12 +98,15 @@ class TwoParts:
             Expected level of those who finish.
         leaves
             Probability of not finishing.
+        unknown
+            How many values other than period grades are not known.
         """
-        levels = np.array(list(map(self._level, centre.tolist(), leaves.tolist())))
-        return levels, self._cdf(centre, leaves)
+        wider = 1.0 + self._widening * unknown.astype(np.float64)
+        levels = list(map(self._level, centre.tolist(), leaves.tolist(), wider.tolist()))
+        return np.array(levels), self._cdf(centre, leaves, wider)
 
     def divide(
-        self, by_feature: Floats, start: Floats, *, average_last: float, last: float
+        self, by_feature: Floats, start: Floats, *, average_last: float, last: float, unknown: int
     ) -> tuple[Floats, float, float]:
         """Divide the difference between a pupil and the average one, as `ChangeShares.divide`.
 
@@ -95,10 +114,11 @@ class TwoParts:
         """
         end = start + by_feature.sum(axis=0)
         before, after = _probability(float(start[1])), _probability(float(end[1]))
+        wider = 1.0 + self._widening * unknown
         usual, moved, reached = (
-            self._level(average_last + float(start[0]), before),
-            self._level(last + float(end[0]), before),
-            self._level(last + float(end[0]), after),
+            self._level(average_last + float(start[0]), before, 1.0),
+            self._level(last + float(end[0]), before, wider),
+            self._level(last + float(end[0]), after, wider),
         )
         shares: Floats = by_feature[:, 0].copy()
         of_last = last - average_last
@@ -111,17 +131,18 @@ class TwoParts:
             shares += (reached - moved) * by_feature[:, 1] / logit
         return shares, of_last, usual
 
-    def _level(self, centre: float, leaves: float) -> float:
+    def _level(self, centre: float, leaves: float, wider: float) -> float:
         """Return the median."""
         if leaves >= 0.5:
             return 0.0
         share = (0.5 - leaves) / (1.0 - leaves)
         at = min(int(share / self._step), len(self._rise) - 1)
-        return centre + self._errors[at] + (share - at * self._step) / self._rise[at]
+        error = self._errors[at] + (share - at * self._step) / self._rise[at]
+        return centre + wider * error
 
-    def _cdf(self, centre: Floats, leaves: Floats) -> Floats:
+    def _cdf(self, centre: Floats, leaves: Floats, wider: Floats) -> Floats:
         errors, rise = self._many
-        error = (np.arange(HIGHEST) + 0.5)[None, :] - centre[:, None]
+        error = ((np.arange(HIGHEST) + 0.5)[None, :] - centre[:, None]) / wider[:, None]
         at = np.searchsorted(errors, error, side="right") - 1
         inside = np.clip(at, 0, len(rise) - 1)
         share = inside * self._step + (error - errors[inside]) * rise[inside]

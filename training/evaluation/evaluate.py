@@ -184,8 +184,11 @@ def _one_fold(
 
 def _rule_of_thumb(known: Floats, actual: Floats, tested: Floats) -> Calibrated:
     """Return the last known levels as predictions, with intervals by the errors of the others."""
-    table = calibrate(Predicted(known, np.zeros(len(known))), actual)
-    calibrated = apply_table(Predicted(tested, np.zeros(len(tested))), table)
+
+    def certain(levels: Floats) -> Predicted:
+        return Predicted(levels, np.zeros(len(levels)), np.zeros(len(levels), dtype=np.int64))
+
+    calibrated = apply_table(certain(tested), calibrate(certain(known), actual))
     # The rule is the last grade itself, without the shift by the median error.
     return replace(calibrated, grade=tested)
 

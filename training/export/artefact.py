@@ -79,6 +79,7 @@ def write_artefact(
                 horizon: {
                     "mass": table.mass,
                     "residuals": table.residuals,
+                    "widening": table.widening,
                     "last": last,
                     "average": _average(rows[horizons == horizon], last),
                     "alarm": fitted.alarms[horizon],

@@ -7,6 +7,7 @@ score, per horizon (Vovk et al., Algorithmic Learning in a Random World, 2005).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -44,14 +45,26 @@ class Predicted:
         Expected level of those who finish.
     leaves
         Probability of not finishing.
+    unknown
+        How many values other than period grades are not known.
     """
 
     centre: Floats
     leaves: Floats
+    unknown: NDArray[np.int64]
 
     def where(self, chosen: NDArray[np.bool_]) -> Predicted:
         """Return the chosen pupils."""
-        return Predicted(self.centre[chosen], self.leaves[chosen])
+        return Predicted(self.centre[chosen], self.leaves[chosen], self.unknown[chosen])
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Predicted]) -> Predicted:
+        """Return the pupils of all parts."""
+        return cls(
+            np.concatenate([part.centre for part in parts]),
+            np.concatenate([part.leaves for part in parts]),
+            np.concatenate([part.unknown for part in parts]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +77,13 @@ class Table:
         How much of the distribution an interval contains.
     residuals
         `QUANTILES` rising, evenly spaced quantiles of the errors of those who finished, in levels.
+    widening
+        By how much of their size the errors grow with each value that is not known.
     """
 
     mass: float
     residuals: tuple[float, ...]
+    widening: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +114,13 @@ class Calibrated:
         return np.asarray(np.floor(self.grade + 0.5) >= PASS_LEVEL)
 
 
-def calibrate(predicted: Predicted, actual: Floats, *, level: float = INTERVAL_LEVEL) -> Table:
+def calibrate(
+    predicted: Predicted,
+    actual: Floats,
+    *,
+    level: float = INTERVAL_LEVEL,
+    bare: Predicted | None = None,
+) -> Table:
     """Return one horizon's table.
 
     Parameters
@@ -107,14 +129,24 @@ def calibrate(predicted: Predicted, actual: Floats, *, level: float = INTERVAL_L
         Each prediction by a fit without that pupil.
     level
         Share of pupils whose grade the interval is to contain.
+    bare
+        The same with every value unknown that may be; None if none may.
     """
     finished = actual > 0 if (predicted.leaves > 0).any() else np.ones(len(actual), dtype=bool)
-    errors = (actual - predicted.centre)[finished if finished.any() else slice(None)]
+    finished = finished if finished.any() else np.ones(len(actual), dtype=bool)
+    errors = (actual - predicted.centre)[finished]
     quantiles = np.quantile(errors, np.linspace(0.0, 1.0, QUANTILES))
     residuals = tuple(np.round(quantiles, 5) + _RISE * np.arange(QUANTILES))
-    levels, cdf = _distributions(predicted, residuals)
+    widening = 0.0
+    if bare is not None and (size := float(np.abs(errors).mean())):
+        grown = float(np.abs((actual - bare.centre)[finished]).mean()) / size - 1.0
+        # Some values are unknown in the training data as well.
+        added = float((bare.unknown - predicted.unknown)[finished].mean())
+        widening = round(max(grown / added, 0.0), 6) if added else 0.0
+    levels, cdf = _distributions(predicted, residuals, widening)
     scores = mass_needed(cdf, nearest_levels(grid_indices(levels)), actual)
-    return Table(conformal_quantile(scores, level), tuple(map(float, residuals)))
+    mass = conformal_quantile(scores, level)
+    return Table(mass, tuple(map(float, residuals)), widening)
 
 
 def mass_needed(cdf: Floats, whole: NDArray[np.int64], actual: Floats) -> Floats:
@@ -141,7 +173,7 @@ def conformal_quantile(scores: Floats, level: float) -> float:
 
 def apply_table(predicted: Predicted, table: Table) -> Calibrated:
     """Return the calibrated form of each prediction."""
-    levels, cdf = _distributions(predicted, table.residuals)
+    levels, cdf = _distributions(predicted, table.residuals, table.widening)
     indices = grid_indices(levels)
     nearest = nearest_levels(indices)
     low, high = intervals(cdf, nearest, np.full(len(cdf), table.mass))
@@ -154,8 +186,11 @@ def apply_table(predicted: Predicted, table: Table) -> Calibrated:
     )
 
 
-def _distributions(predicted: Predicted, residuals: tuple[float, ...]) -> tuple[Floats, Floats]:
-    return TwoParts(residuals).distributions(predicted.centre, predicted.leaves)
+def _distributions(
+    predicted: Predicted, residuals: tuple[float, ...], widening: float
+) -> tuple[Floats, Floats]:
+    reader = TwoParts(residuals, widening)
+    return reader.distributions(predicted.centre, predicted.leaves, predicted.unknown)
 
 
 def alarm_levels(probability: Floats, actual: Floats) -> dict[str, Any]:

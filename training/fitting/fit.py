@@ -75,14 +75,21 @@ def fit_model(frame: pd.DataFrame, target: Floats, recipe: Recipe) -> GradeModel
 def predict(model: GradeModel, rows: pd.DataFrame) -> Predicted:
     """Return the raw predictions of a model."""
     with threadpool_limits(limits=1):
-        return Predicted(*model.parts(rows))
+        return Predicted(*model.parts(rows), model.unknown(rows))
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """Predictions on copies of pupils, each by a fit without that pupil."""
+    """Predictions on copies of pupils, each by a fit without that pupil.
+
+    Attributes
+    ----------
+    bare
+        With every value unknown that may be.
+    """
 
     predicted: Predicted
+    bare: Predicted
     pupils: NDArray[np.int64]
     horizons: NDArray[np.str_]
 
@@ -96,10 +103,8 @@ def out_of_fold(
         for train, test in folds(target, splits=splits, seed=seed)
     )
     return OutOfFold(
-        Predicted(
-            np.concatenate([part.predicted.centre for part in parts]),
-            np.concatenate([part.predicted.leaves for part in parts]),
-        ),
+        Predicted.concatenated([part.predicted for part in parts]),
+        Predicted.concatenated([part.bare for part in parts]),
         np.concatenate([part.pupils for part in parts]),
         np.concatenate([part.horizons for part in parts]),
     )
@@ -114,7 +119,8 @@ def _held_out(
 ) -> OutOfFold:
     model = fit_model(frame.iloc[train], target[train], recipe)
     rows, pupils, horizons = hide(frame.iloc[test])
-    return OutOfFold(predict(model, rows), test[pupils], horizons)
+    bare = predict(model, model.without_nullable(rows))
+    return OutOfFold(predict(model, rows), bare, test[pupils], horizons)
 
 
 def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -> Fitted:
@@ -137,9 +143,10 @@ def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -
         # Without period grades in the data, use the calibration of the horizon without grades.
         rows = rows if rows.any() else held.horizons == str(HORIZONS[0])
         predicted, actual = held.predicted.where(rows), levels[held.pupils[rows]]
-        tables[horizon] = table = calibrate(predicted, actual)
+        tables[horizon] = table = calibrate(predicted, actual, bare=held.bare.where(rows))
         alarms[horizon] = alarm_levels(apply_table(predicted, table).probability, actual)
     seen = frame.index.to_numpy(dtype=np.int64)
     model = fit_model(frame, target, recipe)
     model.residuals_ = [list(tables[str(horizon)].residuals) for horizon in HORIZONS]
+    model.widening_ = [tables[str(horizon)].widening for horizon in HORIZONS]
     return Fitted(recipe, model, seen, tables, alarms)
