@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from student_success.core.errors import InvalidInputError
-from student_success.domain.students import FEATURES, PROFILE, Feature
+from student_success.domain.students import FEATURES, PROFILE, Feature, StudentFeatures
 from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
 from student_success.domain.tables.problems import SHOWN, Problem
 
@@ -134,7 +134,7 @@ def feature_column(feature: Feature, *, required: bool = False) -> Column:
     return Column(
         feature.name,
         (feature.name, label.fr, label.en, *feature.also),
-        required=required or not feature.nullable,
+        required=required or StudentFeatures.model_fields[feature.name].is_required(),
         grades=(feature.low or 0, feature.high or 0) if feature.is_period else None,
     )
 

@@ -17,10 +17,12 @@ from student_success.domain.students import (
     FEATURES,
     HORIZONS,
     NUMERIC,
+    PERIODS,
     Horizon,
     StudentFeatures,
 )
 
+ABSENCES = "absences"
 INTEGERS = {f.name: f for f in FEATURES if f.kind == "integer"}
 
 
@@ -82,7 +84,7 @@ def test_whole_number_with_a_point_counts_as_an_integer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(INTEGERS))
-@pytest.mark.parametrize("value", ["2", True, 2.5, None, [2], {}, "", 1e300])
+@pytest.mark.parametrize("value", ["2", True, 2.5, [2], {}, "", 1e300])
 def test_integer_of_another_type_is_refused(name: str, value: Any) -> None:
     assert problem(**{name: value})
 
@@ -93,16 +95,35 @@ def test_grade_of_another_type_or_out_of_range_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CATEGORICAL)
-@pytest.mark.parametrize("value", ["", "YES", "gp", 1, True, None, ["yes"], "yes "])
+@pytest.mark.parametrize("value", ["", "YES", "gp", 1, True, ["yes"], "yes "])
 def test_unknown_category_is_refused(name: str, value: Any) -> None:
     assert problem(**{name: value}) == "literal_error"
 
 
-@pytest.mark.parametrize("name", [f.name for f in FEATURES if not f.nullable])
+@pytest.mark.parametrize(
+    "name", [name for name in FEATURE_NAMES if name not in (*PERIODS, ABSENCES)]
+)
 def test_missing_required_feature_is_refused(name: str) -> None:
     body = {key: value for key, value in EXAMPLE.items() if key != name}
     with pytest.raises(ValidationError, match="Field required"):
         StudentFeatures.model_validate_json(json.dumps(body))
+
+
+@pytest.mark.parametrize("name", [f.name for f in FEATURES if f.nullable])
+def test_value_may_be_said_to_be_unknown(name: str) -> None:
+    later = PERIODS[PERIODS.index(name) :] if name in PERIODS else ()
+    found = read(**dict.fromkeys((name, *later)))
+    assert getattr(found, name) is None
+
+
+@pytest.mark.parametrize("name", ["school", "age"])
+def test_school_and_age_must_be_known(name: str) -> None:
+    assert problem(**{name: None})
+
+
+def test_absences_may_be_left_out() -> None:
+    body = {key: value for key, value in EXAMPLE.items() if key != ABSENCES}
+    assert getattr(StudentFeatures.model_validate(body), ABSENCES) is None
 
 
 @pytest.mark.parametrize(

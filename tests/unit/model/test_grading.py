@@ -122,15 +122,20 @@ rising = (
 raw_pairs = st.tuples(st.floats(-25, 25), st.floats(-20, 20))
 
 
-@given(rising, st.lists(st.tuples(raw_pairs, grades), min_size=1, max_size=5), masses)
+pupils = st.tuples(raw_pairs, grades, st.integers(0, 15))
+
+
+@given(rising, st.floats(0, 0.1), st.lists(pupils, min_size=1, max_size=5), masses)
 def test_two_parts_say_the_same_of_many_as_of_one(
-    errors: list[float], drawn: list[tuple[tuple[float, float], float]], mass: float
+    errors: list[float],
+    widening: float,
+    drawn: list[tuple[tuple[float, float], float, int]],
+    mass: float,
 ) -> None:
-    reader = TwoParts(errors)
-    raw = np.array([pair for pair, _ in drawn])
-    last = np.array([grade for _, grade in drawn])
-    one = [reader.one(pair, grade) for pair, grade in zip(raw.tolist(), last.tolist(), strict=True)]
-    levels, cdf = reader.many(raw, last)
+    reader = TwoParts(errors, widening)
+    one = [reader.one(*pupil) for pupil in drawn]
+    raw, last, unknown = map(np.array, zip(*drawn, strict=True))
+    levels, cdf = reader.many(raw, last, unknown)
     assert levels.tolist() == [level for level, _ in one]
     assert cdf.tolist() == [distribution for _, distribution in one]
     for level, distribution in one:
@@ -145,18 +150,18 @@ def test_two_parts_say_the_same_of_many_as_of_one(
         assert low <= nearest_level(index) <= high
 
 
-@given(raw_pairs, raw_pairs, grades, grades)
+@given(raw_pairs, raw_pairs, grades, grades, st.integers(0, 15))
 def test_shares_of_two_parts_add_up(
-    start: tuple[float, float], added: tuple[float, float], last: float, usual: float
+    start: tuple[float, float], added: tuple[float, float], last: float, usual: float, unknown: int
 ) -> None:
-    reader = TwoParts([-1.5, -0.5, 0.0, 0.25, 2.0])
+    reader = TwoParts([-1.5, -0.5, 0.0, 0.25, 2.0], 0.02)
     by_feature = np.array([added, (0.5, -0.25), (0.0, 0.0)])
     shares, of_last, average = reader.divide(
-        by_feature, np.array(start), average_last=usual, last=last
+        by_feature, np.array(start), average_last=usual, last=last, unknown=unknown
     )
     end = np.array(start) + by_feature.sum(axis=0)
-    reached, _ = reader.one(end.tolist(), last)
-    assert average == reader.one(start, usual)[0]
+    reached, _ = reader.one(end.tolist(), last, unknown)
+    assert average == reader.one(start, usual, 0)[0]
     change = float(by_feature[:, 0].sum()) + last - usual
     if abs(change) > 1e-6 and abs(float(by_feature[:, 1].sum())) > 1e-6:
         assert shares.sum() + of_last == pytest.approx(reached - average, abs=1e-6)
@@ -166,3 +171,16 @@ def test_errors_that_do_not_rise_are_refused() -> None:
     for errors in ([0.0], [0.0, 0.0], [1.0, 0.0], [0.0, float("nan")]):
         with pytest.raises(ValueError, match="do not rise"):
             TwoParts(errors)
+
+
+@pytest.mark.parametrize("widening", [-0.1, float("inf"), float("nan")])
+def test_errors_that_shrink_or_grow_without_end_are_refused(widening: float) -> None:
+    with pytest.raises(ValueError, match="grow"):
+        TwoParts([-1.0, 1.0], widening)
+
+
+def test_distribution_is_wider_the_less_is_known() -> None:
+    reader = TwoParts([-2.0, 0.0, 2.0], 0.1)
+    middle = [reader.one((0.2, -3.0), 10.0, unknown) for unknown in (0, 5, 15)]
+    spread = [sum(share * (1 - share) for share in cdf) for _, cdf in middle]
+    assert spread[0] < spread[1] < spread[2]

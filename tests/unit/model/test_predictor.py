@@ -40,7 +40,7 @@ def test_seed_answers_the_documented_example_sensibly(seed: Predictor) -> None:
 
 def test_figures_have_flat_names(seed: Predictor) -> None:
     assert (
-        seed.artefact.metrics["G1+G2/candidate/mae"] < seed.artefact.metrics["G1+G2/baseline/mae"]
+        seed.artefact.metrics["G1+G2/candidate/crps"] < seed.artefact.metrics["G1+G2/baseline/crps"]
     )
     assert (
         seed.artefact.metrics["none/candidate/crps"] < seed.artefact.metrics["none/baseline/crps"]

@@ -144,7 +144,7 @@ REFUSED_CELLS = {
     "too young": (_cell("age", 14), "whole"),
     "later grade alone": (_cell(G1, ""), "order"),
     "another school": (_cell("school", "Lycée Voltaire"), "choice"),
-    "missing answer": (_cell("paid", ""), "missing"),
+    "missing answer": (_cell("age", ""), "missing"),
     "short row": (text([HEADER, row("A-01", 10, 9)[:-2]]), "width"),
     "unquoted decimal comma": (
         text([HEADER, [*row("A-01", 10, 5)[:-2], "10,5", "9"]], delimiter=";").replace(b";", b","),
@@ -191,6 +191,11 @@ def test_read_pupils_refuses_cell_that_may_mean_another_value(kind: str) -> None
     assert found.pupils == ()
     assert code in codes(found.invalid)
     assert {problem.line for problem in found.invalid} == {2}
+
+
+def test_read_pupils_takes_empty_cell_for_unknown() -> None:
+    [pupil] = read(_cell("paid", "")).pupils
+    assert pupil.features["paid"] is None
 
 
 REFUSED_FILES = {

@@ -87,7 +87,8 @@ def as_columns(students: list[StudentFeatures]) -> dict[str, np.ndarray[Any, Any
     for feature in FEATURES:
         values = [getattr(student, feature.name) for student in students]
         if feature.kind == "category":
-            values = [feature.categories.index(value) for value in values]
+            places: dict[Any, Any] = {value: at for at, value in enumerate(feature.categories)}
+            values = [places.get(value) for value in values]
         columns[feature.name] = np.array(values, dtype=np.float64)
     return columns
 
