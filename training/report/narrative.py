@@ -28,7 +28,7 @@ OPENING = (
     "change lie the errors made on pupils that the fit had not seen. The predicted grade is "
     "the median of that distribution; pass probability and interval are read off it. More "
     "failures or absences never raise a prediction, higher grades never lower it: the trees "
-    "are constrained.",
+    "are constrained. What is not known of a pupil widens the distribution.",
 )
 
 TRIED = (
@@ -41,6 +41,18 @@ TRIED = (
     "2.71; 40 iterations 0.89, 1.66, 2.76; 100 iterations of at most four leaves 0.88, 1.66, "
     "2.73; leaves of at least 40 pupils 0.93, 1.66, 2.74; stronger regularisation 0.88, 1.64, "
     "2.71; ten leaves 0.89, 1.65, 2.70.",
+    "",
+    "A sharper distribution with both grades would have to know who leaves. With the errors of "
+    "those who finish around the last grade, and the chance of leaving from one learner or "
+    "another (10-fold, one seed), the CRPS is 0.681 by boosting, 0.674 by logistic regression, "
+    "0.678 by a forest and 0.674 by the mean of the first two; by an oracle that knows who leaves "
+    "it would be 0.428; the rule of thumb has 0.700. Isotonic distributional regression on the "
+    "predicted change, and kernels around it, gave 0.682 to 0.684, as the model itself.",
+    "",
+    "A value that may be unknown is hidden at random in a copy of each training row (15 %; with "
+    "30 % the MAE is 0.884, 1.649 and 2.753 in place of 0.879, 1.635 and 2.747). With nothing "
+    "known but school, age and the grades the MAE is 0.878, 1.716 and 3.016, the intervals hold "
+    "90, 91 and 88 %, and are wider with the first grade (5.5 grades in place of 5.3).",
 )
 
 PUBLISHED = (
