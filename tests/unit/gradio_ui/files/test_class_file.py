@@ -84,7 +84,7 @@ def test_read_class_list_recognises_xlsx_by_content() -> None:
 
 
 def test_read_class_list_reports_every_invalid_cell() -> None:
-    bad = dict(zip(HEADER, ROW, strict=True)) | {"age": 99, "famsup": "maybe", "goout": ""}
+    bad = dict(zip(HEADER, ROW, strict=True)) | {"age": 99, "famsup": "maybe", "school": ""}
     order = dict(zip(HEADER, ROW, strict=True)) | {"G1": ""}
     rows = [HEADER, ROW, [bad[n] for n in HEADER], [order[n] for n in HEADER]]
     class_file = read_class_list(_csv(rows))
@@ -93,7 +93,7 @@ def test_read_class_list_reports_every_invalid_cell() -> None:
     assert named == {
         (3, "age", "99", "whole"),
         (3, "famsup", "maybe", "choice"),
-        (3, "goout", "", "missing"),
+        (3, "school", "", "missing"),
         (4, "G1", "", "order"),
     }
 

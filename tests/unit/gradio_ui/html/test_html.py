@@ -84,7 +84,7 @@ def test_read_form_returns_only_known_grades(texts: Texts, horizon: Horizon) -> 
         ("G1", "", "cell.give_grade"),
         ("G2", "nan", "cell.give_grade"),
         ("G2", "inf", "problem.grade"),
-        ("reason", None, "cell.choose"),
+        ("school", None, "cell.choose"),
         ("reference", "x" * 65, "problem.reference"),
     ],
 )
