@@ -14,9 +14,11 @@ serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (settings: docs/
 	@$(BIN)/python -m student_success serve
 
 test: $(VENV)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(foreach apart,browser speed stack faults scale,--ignore=tests/$(apart))
-	@$(BIN)/python -m pytest tests/browser
-	@$(BIN)/python -m pytest tests/speed
+	@status=0; \
+	$(BIN)/python -m pytest -n 2 --dist loadfile \
+	  $(foreach apart,browser speed stack faults scale,--ignore=tests/$(apart)) || status=1; \
+	for apart in browser speed; do $(BIN)/python -m pytest tests/$$apart || status=1; done; \
+	exit $$status
 
 lint: $(VENV)/.dev ## Check style, formatting and the layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
