@@ -136,15 +136,17 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         }
         columns = self.columns(number, leaving=False)
         finished = ~left if (~left).any() else np.ones(len(left), dtype=bool)
-        self.changes_.append(
-            HistGradientBoostingRegressor(
-                loss=self.loss,
-                max_iter=self.max_iter,
-                max_leaf_nodes=self.max_leaf_nodes,
-                monotonic_cst=[self.directions_[at] for at in columns],
-                **common,
-            ).fit(inputs[np.ix_(finished, columns)], change[finished])
-        )
+        directions = [self.directions_[at] for at in columns]
+        fitted = HistGradientBoostingRegressor(
+            loss=self.loss,
+            max_iter=self.max_iter,
+            max_leaf_nodes=self.max_leaf_nodes,
+            monotonic_cst=directions,
+            **common,
+        ).fit(inputs[np.ix_(finished, columns)], change[finished])
+        for (tree,) in fitted._predictors:
+            _keep_directions(tree.nodes, directions)
+        self.changes_.append(fitted)
         if not left.any() or left.all():
             self.leaving_.append(None)
             return
@@ -240,7 +242,8 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def columns(self, number: int, *, leaving: bool) -> NDArray[np.int64]:
         """Return the positions of the inputs that one part sees where `number` grades are known."""
         hidden = set(list(self.periods)[number:])
-        if leaving:
+        # Counted since the start of the year, such a value says nothing while no grade is known.
+        if leaving or (self.periods and not number):
             hidden |= {name for name, about in self.features.items() if about["unrecorded"]}
         owners = [name.split("=")[0] for name in self.input_names_]
         return np.flatnonzero([owner not in hidden for owner in owners])
@@ -281,6 +284,29 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if self.scale["better"] == "higher":
             return (grades - float(self.scale["minimum"])) / step
         return (float(self.scale["maximum"]) - grades) / step
+
+
+def _keep_directions(nodes: NDArray[Any], directions: list[int], at: int = 0) -> list[int]:
+    """Move leaves below one node of a tree so that no split breaks a declared direction.
+
+    For the absolute error scikit-learn sets the values of the leaves anew when a tree has grown,
+    and forgets `monotonic_cst` in that. Of two sides in the wrong order, the one with fewer
+    training rows gives way. Returns the leaves.
+    """
+    if nodes["is_leaf"][at]:
+        return [at]
+    sides = [
+        _keep_directions(nodes, directions, int(nodes[child][at])) for child in ("left", "right")
+    ]
+    direction = directions[nodes["feature_idx"][at]]
+    worse, better = sides[::direction] if direction else sides
+    values, counts = nodes["value"], nodes["count"]
+    highest, lowest = values[worse].max(), values[better].min()
+    if direction and highest > lowest:
+        middle = highest if counts[worse].sum() > counts[better].sum() else lowest
+        values[worse] = np.minimum(values[worse], middle)
+        values[better] = np.maximum(values[better], middle)
+    return worse + better
 
 
 def _middle(numbers: Floats) -> float:
