@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from student_success.core.settings import ROOT
 from student_success.domain.decision import Decision
 from student_success.domain.students import (
     FEATURE_NAMES,
     FEATURES,
     HORIZONS,
+    PERIODS,
     TARGET,
+    Feature,
     StudentFeatures,
 )
 from student_success.model.grading import GRADES, SHOWN
@@ -27,6 +31,7 @@ from training.fitting.families import FAMILIES, hide
 from training.fitting.fit import Fitted, Recipe, fit
 
 pytestmark = pytest.mark.model
+SEED = ROOT / "student_success" / "seed"
 
 
 def students_of(frame: pd.DataFrame) -> list[StudentFeatures]:
@@ -132,3 +137,40 @@ def test_answers_equal_scikit_learn_on_the_real_pupils(real_data_dir: Path, tmp_
 
 def test_target_is_no_feature() -> None:
     assert TARGET not in FEATURE_NAMES
+
+
+def values_of(feature: Feature) -> list[float]:
+    """Return values across the bounds of a feature, the worst for the grade first."""
+    assert feature.low is not None
+    assert feature.high is not None
+    step = 0.5 if feature.is_period else 1
+    count = int((feature.high - feature.low) / step)
+    values = [feature.low + number * step for number in range(count + 1)]
+    whole = values if feature.kind == "number" else [int(value) for value in values]
+    return whole if feature.monotone == "raises" else whole[::-1]
+
+
+DECLARED = [feature for feature in FEATURES if feature.monotone is not None]
+
+
+@pytest.mark.parametrize("feature", DECLARED, ids=lambda feature: feature.name)
+def test_declared_direction_holds_for_every_pupil(
+    made: tuple[Fitted, Predictor], feature: Feature
+) -> None:
+    """Everything else equal, at every horizon, with values known and unknown."""
+    for predictor in (made[1], Predictor.load(SEED, version="seed")):
+        students = random_students(150, seed=7)
+        students += [{**s, **dict.fromkeys(PERIODS)} for s in random_students(50, seed=8)]
+        if feature.is_period:
+            students = [s for s in students if s[feature.name] is not None]
+        rows = [
+            [StudentFeatures.model_validate({**student, feature.name: v}) for student in students]
+            for v in values_of(feature)
+        ]
+        said = [predictor.predict_many(row) for row in rows]
+        for worse, better in pairwise(said):
+            assert all(a.grade <= b.grade for a, b in zip(worse, better, strict=True))
+            assert all(
+                a.pass_probability <= b.pass_probability + 1e-6
+                for a, b in zip(worse, better, strict=True)
+            )
