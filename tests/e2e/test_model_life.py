@@ -319,7 +319,7 @@ def test_workers_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
         assert server.process is not None
         server.process.send_signal(signal.SIGKILL)
         server.process.wait(10)
-        gone, alive = psutil.wait_procs(workers, timeout=2)
+        gone, alive = psutil.wait_procs(workers, timeout=10)
         assert not alive
         assert len(gone) == 2
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from student_success.core.statistics import chi_square, chi_square_p, rounded
+from student_success.core.statistics import chi_square, chi_square_p
 from student_success.domain.students import (
     FEATURES,
     GRADE,
@@ -130,7 +130,10 @@ def _too_common(
         return
     common = values[has].mode()
     subsets = [("unknown", values.isna())]
-    subsets += [(str(rounded(value)), values == value) for value in common.head(1)]
+    subsets += [
+        (value if feature.kind == "category" else f"{value:g}", values == value)
+        for value in common.head(1)
+    ]
     if feature.kind != "category" and len(common):
         low, high = values[has].quantile([0.05, 0.95])
         subsets += [(f"at most {high:g}", values <= high), (f"at least {low:g}", values >= low)]

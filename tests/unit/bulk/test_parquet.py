@@ -45,12 +45,13 @@ def test_score_returns_same_predictions_for_parquet_and_csv(tmp_path: Path) -> N
     text = "".join(line_of(student, f"P{n}") for n, student in enumerate(students))
     expected = [line.split(b",", 1)[1] for line in scored(text).predictions.splitlines()]
     table = table_of(students)
+    yes = {"yes": True, "no": False}
     variants = {
         "plain": table,
         "categories": pa.table({n: _coded(table.column(n)) for n in table.column_names}),
         "floats": table.set_column(2, "age", table.column("age").cast(pa.float64())),
         "bools": table.set_column(
-            4, "nursery", pa.array([student["nursery"] == "yes" for student in students])
+            4, "nursery", pa.array([yes.get(student["nursery"]) for student in students])
         ),
     }
     for name, variant in variants.items():
