@@ -53,6 +53,11 @@ TRIED = (
     "30 % the MAE is 0.884, 1.649 and 2.753 in place of 0.879, 1.635 and 2.747). With nothing "
     "known but school, age and the grades the MAE is 0.878, 1.716 and 3.016, the intervals hold "
     "90, 91 and 88 %, and are wider with the first grade (5.5 grades in place of 5.3).",
+    "",
+    "For the absolute error scikit-learn sets the leaves anew and forgets the declared directions "
+    "in that: with one absence more a real pupil could be predicted up to 0.47 better. The leaves "
+    "are put in order now. While no grade is known, absences do not count at all: they are counted "
+    "from the start of the year. Together that costs 0.01 to 0.03 of the MAE there.",
 )
 
 PUBLISHED = (
