@@ -91,8 +91,8 @@ class PupilForm:
             with gr.Column(elem_classes=["group"]):
                 add_part(texts("group.first"))
                 self._add_features(first)
-        more = small_button(texts.count("form.more", len(FOLDED)), "more-button")
-        more.click(None, js="() => window.studentSuccess.unfold()", api_visibility="private")
+        # The page opens and folds it, also without a connection.
+        small_button(texts.count("form.more", len(FOLDED)), "more-button")
         # Gradio's accordion leaves out what is folded, and the page could not keep it.
         with gr.Column(elem_id="more"):
             self._add_sections([feature for feature in features if feature.name in FOLDED])

@@ -104,6 +104,9 @@
     const shown = more?.classList.toggle("open", open);
     document.getElementById("more-button")?.setAttribute("aria-expanded", shown);
   };
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#more-button")) unfold();
+  });
   // A screen reader reads out what appears in this line; the answer itself would be too long.
   const announcer = document.createElement("p");
   announcer.className = "announcer";
@@ -124,7 +127,7 @@
     else if (window.innerWidth <= 900 || !answer.matches(".side")) answer.scrollIntoView({ block: "start" });
     else answer.scrollTop = 0;
   };
-  Object.assign(window.studentSuccess, { opened, start, outdate, reveal, unfold });
+  Object.assign(window.studentSuccess, { opened, start, outdate, reveal });
   document.addEventListener("input", (event) => {
     if (event.target.closest("#form .field")) outdate();
   });
