@@ -70,28 +70,16 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         hidden: float = 0.15,
         random_state: int = 0,
     ) -> None:
-        self.features = features
-        self.periods = periods
-        self.scale = scale
-        self.loss = loss
-        self.learning_rate = learning_rate
-        self.max_iter = max_iter
-        self.max_leaf_nodes = max_leaf_nodes
-        self.min_samples_leaf = min_samples_leaf
-        self.l2_regularization = l2_regularization
-        self.leaving_iter = leaving_iter
-        self.hidden = hidden
-        self.random_state = random_state
+        self.features, self.periods, self.scale = features, periods, scale
+        self.loss, self.learning_rate, self.max_iter = loss, learning_rate, max_iter
+        self.max_leaf_nodes, self.min_samples_leaf = max_leaf_nodes, min_samples_leaf
+        self.l2_regularization, self.leaving_iter = l2_regularization, leaving_iter
+        self.hidden, self.random_state = hidden, random_state
 
     def fit(self, X: pd.DataFrame, y: Any) -> Self:
         """Fit the two parts for each number of known grades.
 
-        Parameters
-        ----------
-        X
-            One row a pupil, with the columns of `features` and `periods`.
-        y
-            Final grades.
+        `X` has one row a pupil, with the columns of `features` and `periods`; `y` the final grades.
         """
         levels = self._level(np.asarray(y, dtype=np.float64))
         self.fills_ = {
@@ -233,8 +221,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return [(name, list(values)) for name, values in listed if values is not None]
 
     def _has_block(self, name: str) -> bool:
-        about = self.features[name]
-        return len(about["categories"]) > 2 or bool(about["nullable"])
+        return len(self.features[name]["categories"]) > 2 or bool(self.features[name]["nullable"])
 
     def _nullable(self) -> list[str]:
         return [name for name in self.fills_ if self.features[name]["nullable"]]
@@ -264,8 +251,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def unknown(self, table: pd.DataFrame) -> NDArray[np.int64]:
         """Return how many values of each row, other than period grades, are not known."""
-        counts: NDArray[np.int64] = table[list(self.features)].isna().to_numpy().sum(axis=1)
-        return counts
+        return np.asarray(table[list(self.features)].isna().to_numpy().sum(axis=1))
 
     def _known(self, table: pd.DataFrame) -> NDArray[np.int64]:
         known = np.zeros(len(table), dtype=np.int64)
@@ -295,9 +281,8 @@ def _keep_directions(nodes: NDArray[Any], directions: list[int], at: int = 0) ->
     """
     if nodes["is_leaf"][at]:
         return [at]
-    sides = [
-        _keep_directions(nodes, directions, int(nodes[child][at])) for child in ("left", "right")
-    ]
+    children = (int(nodes[side][at]) for side in ("left", "right"))
+    sides = [_keep_directions(nodes, directions, child) for child in children]
     direction = directions[nodes["feature_idx"][at]]
     worse, better = sides[::direction] if direction else sides
     values, counts = nodes["value"], nodes["count"]
