@@ -7,10 +7,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Counts = Mapping[Any, float]
 """Number of occurrences of each value."""
+
+
+class Difference(NamedTuple):
+    """How two samples differ.
+
+    Attributes
+    ----------
+    statistic
+        Of the test.
+    distance
+        0 to 1: the Kolmogorov-Smirnov statistic, or the share that would have to change category.
+    p
+        The chance of a statistic at least this large if they do not differ.
+    """
+
+    statistic: float
+    distance: float
+    p: float
+
+
+def compare_categories(first: Counts, second: Counts) -> Difference:
+    """Compare two samples of categories by the chi-square test."""
+    statistic, degrees = chi_square(first, second)
+    return Difference(statistic, total_variation(first, second), chi_square_p(statistic, degrees))
+
+
+def compare_numbers(first: Counts, second: Counts) -> Difference:
+    """Compare two samples of numbers by the Kolmogorov-Smirnov test."""
+    statistic = kolmogorov_smirnov(first, second)
+    sizes = {"first": sum(first.values()), "second": sum(second.values())}
+    return Difference(statistic, statistic, kolmogorov_smirnov_p(statistic, **sizes))
 
 
 def kolmogorov_smirnov(first: Counts, second: Counts) -> float:

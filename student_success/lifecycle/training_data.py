@@ -7,12 +7,10 @@ from typing import Any
 
 from student_success.core.errors import ArtefactError
 from student_success.core.statistics import (
-    chi_square,
-    chi_square_p,
+    Difference,
+    compare_categories,
+    compare_numbers,
     holm,
-    kolmogorov_smirnov,
-    kolmogorov_smirnov_p,
-    total_variation,
 )
 from student_success.domain.students import FEATURES
 from student_success.lifecycle.gate import Condition
@@ -87,46 +85,42 @@ def _horizons(candidate: Artefact, champion: Artefact) -> Condition:
 def _population(
     candidate: Artefact, champion: Artefact, reason: str, significance: float
 ) -> Condition:
-    measured = list(_distances(candidate, champion))
-    p_values = holm([p for _, _, p in measured])
+    measured = list(_differences(candidate, champion))
+    p_values = holm([found.p for _, found in measured])
     far = [
-        f"{name} {distance:.2f}"
-        for (name, distance, _), p in zip(measured, p_values, strict=True)
-        if distance > FAR and p < significance
+        f"{name} {found.distance:.2f}"
+        for (name, found), p in zip(measured, p_values, strict=True)
+        if found.distance > FAR and p < significance
     ]
     detail = "largest distance of the pupils to those of the served version, 0 to 1"
     if far:
         detail += f"; too far: {', '.join(far)}; "
         detail += f"overridden: {reason}" if reason else "population_override accepts it"
-    largest = max((distance for _, distance, _ in measured), default=None)
+    largest = max((found.distance for _, found in measured), default=None)
     return Condition("population", not far or bool(reason), largest, FAR, detail)
 
 
-def _distances(candidate: Artefact, champion: Artefact) -> Iterator[tuple[str, float, float]]:
-    """Yield what is compared, its distance (0 to 1) and the p of no difference."""
-    yield from _passed(candidate, champion)
+def _differences(candidate: Artefact, champion: Artefact) -> Iterator[tuple[str, Difference]]:
+    """Yield what is compared, and how it differs."""
+    yield PASSED, compare_categories(_passed(candidate), _passed(champion))
     for feature in FEATURES:
         samples = [_counts(artefact, feature.name) for artefact in (candidate, champion)]
         if not all(samples):
             continue
         if feature.kind == "category":
-            yield feature.name, total_variation(*samples), chi_square_p(*chi_square(*samples))
-            continue
-        first, second = ({float(k): n for k, n in counts.items()} for counts in samples)
-        distance = kolmogorov_smirnov(first, second)
-        sizes = {"first": sum(first.values()), "second": sum(second.values())}
-        yield feature.name, distance, kolmogorov_smirnov_p(distance, **sizes)
+            yield feature.name, compare_categories(*samples)
+        else:
+            numbers = ({float(k): n for k, n in counts.items()} for counts in samples)
+            yield feature.name, compare_numbers(*numbers)
 
 
-def _passed(candidate: Artefact, champion: Artefact) -> Iterator[tuple[str, float, float]]:
-    samples = []
-    for artefact in (candidate, champion):
-        bins = artefact.card["calibration"]["bins"]
-        # Every pupil is in the bins once a horizon, and each counts once here.
-        share = sum(b["n"] * b["passed"] for b in bins) / sum(b["n"] for b in bins)
-        rows = float(artefact.dataset["rows"])
-        samples.append({"passed": share * rows, "failed": (1 - share) * rows})
-    yield PASSED, total_variation(*samples), chi_square_p(*chi_square(*samples))
+def _passed(artefact: Artefact) -> Mapping[str, float]:
+    """Return how many of the training pupils passed, and how many failed."""
+    bins = artefact.card["calibration"]["bins"]
+    # Every pupil is in the bins once a horizon, and each counts once here.
+    share = sum(b["n"] * b["passed"] for b in bins) / sum(b["n"] for b in bins)
+    rows = float(artefact.dataset["rows"])
+    return {"passed": share * rows, "failed": (1 - share) * rows}
 
 
 def _counts(artefact: Artefact, name: str) -> Mapping[str, float]:

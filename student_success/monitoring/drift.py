@@ -12,14 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from student_success.core.statistics import (
-    chi_square,
-    chi_square_p,
-    holm,
-    kolmogorov_smirnov,
-    kolmogorov_smirnov_p,
-    total_variation,
-)
+from student_success.core.statistics import compare_categories, compare_numbers, holm
 from student_success.domain.students import FEATURES
 from student_success.storage.observations import CurrentPupils, Values
 
@@ -124,13 +117,9 @@ def _comparison(
     if reference is None or min(size, count) < limits.minimum_count:
         return DriftComparison(kind, count, size)
     before = reference_values(kind, reference)
-    if kind == "chi-square":
-        statistic, degrees = chi_square(before, now)
-        p, distance = chi_square_p(statistic, degrees), total_variation(before, now)
-    else:
-        statistic = distance = kolmogorov_smirnov(before, now)
-        p = kolmogorov_smirnov_p(statistic, first=size, second=count)
-    return DriftComparison(kind, count, size, statistic, p, distance)
+    compare_samples = compare_categories if kind == "chi-square" else compare_numbers
+    found = compare_samples(before, now)
+    return DriftComparison(kind, count, size, found.statistic, found.p, found.distance)
 
 
 def reference_values(kind: Kind, reference: Mapping[str, Any]) -> dict[Any, float]:

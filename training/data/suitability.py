@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from student_success.core.statistics import chi_square, chi_square_p
+from student_success.core.statistics import compare_categories
 from student_success.domain.students import (
     FEATURES,
     GRADE,
@@ -91,43 +91,46 @@ def feature_leaks(frame: pd.DataFrame) -> list[dict[str, Any]]:
         ``feature``; ``finding``, what it gives away, in words; and ``declared``, whether the
         profile declares it, so that the model does not see it of pupils who did not finish.
     """
-    outcomes = (
-        ("did not finish", frame[TARGET] == GRADE.not_finished, 0.5),
-        ("failed", ~passes(frame[TARGET]), 0.05),
-    )
+    left, failed = frame[TARGET] == GRADE.not_finished, ~passes(frame[TARGET])
     found = []
     for feature in (each for each in FEATURES if not each.is_period):
         values = frame[feature.name]
+        declared = feature.name in PROFILE.training.unrecorded_when_not_finished
         findings = [
-            (f"{subset}: {inside:.0%} of those who {outcome}, {others:.0%} of the others", hidden)
-            for outcome, has, most in outcomes
-            for subset, inside, others in _too_common(feature, values, has, most)
-            for hidden in [outcome == "did not finish"]
+            (_too_common(feature, values, left, "did not finish", most=0.5), declared),
+            (_too_common(feature, values, failed, "failed", most=0.05), False),
         ]
         if _explained(feature, values, frame[TARGET]) >= NEAR_LEAK:
             findings.append((f"says nearly the same as {TARGET}", False))
-        declared = feature.name in PROFILE.training.unrecorded_when_not_finished
         found += [
-            {"feature": feature.name, "finding": text, "declared": declared and hidden}
-            for text, hidden in findings
+            {"feature": feature.name, "finding": finding, "declared": hidden}
+            for finding, hidden in findings
+            if finding
         ]
     return found
 
 
 def _too_common(
-    feature: Feature, values: pd.Series, has: pd.Series[bool], most: float
-) -> Iterator[tuple[str, float, float]]:
-    """Yield a value or range that nearly all pupils of an outcome have, and few others.
+    feature: Feature, values: pd.Series, has: pd.Series[bool], outcome: str, *, most: float
+) -> str:
+    """Name a value or range that nearly all pupils of an outcome have, and few others.
 
     Parameters
     ----------
     has
         Who has the outcome.
+    outcome
+        What these pupils did, in words.
     most
         Largest share of the others, 0 to 1.
+
+    Returns
+    -------
+    str
+        Empty if there is no such value or range.
     """
     if min(int(has.sum()), int((~has).sum())) < SPECIAL:
-        return
+        return ""
     common = values[has].mode()
     subsets = [("unknown", values.isna())]
     subsets += [
@@ -142,11 +145,10 @@ def _too_common(
             {"in": float(inside[who].sum()), "out": float((~inside[who]).sum())}
             for who in (has, ~has)
         ]
-        shares = [count["in"] / (count["in"] + count["out"]) for count in counts]
-        p = chi_square_p(*chi_square(*counts))
-        if shares[0] >= NEARLY_ALL and shares[1] <= most and p < CHANCE:
-            yield name, shares[0], shares[1]
-            return
+        share, others = (count["in"] / (count["in"] + count["out"]) for count in counts)
+        if share >= NEARLY_ALL and others <= most and compare_categories(*counts).p < CHANCE:
+            return f"{name}: {share:.0%} of those who {outcome}, {others:.0%} of the others"
+    return ""
 
 
 def remarks(frame: pd.DataFrame) -> Iterator[str]:
