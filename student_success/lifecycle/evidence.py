@@ -22,7 +22,7 @@ ignored::
       "file_pupils": {                  only if pupils were added from the recorded outcomes
         "losses": {"G1+G2": {"candidate": […], …, "without_outcomes": […]}, …}
       },                                CRPS on the pupils of the file alone, and of a fit on them
-      "feature_leaks": [                absent is a refusal: nobody has looked for them
+      "feature_leaks": [                if it is absent, the promotion is refused
         {"feature": "absences", "finding": "0: 100% of those who did not …", "declared": true}
       ],
       "fairness": [                     [] if the data has no group to audit; absent is a refusal

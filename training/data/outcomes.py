@@ -85,8 +85,8 @@ def load_again(settings: Settings, described: Mapping[str, Any]) -> Dataset:
 def add(data: Dataset, pupils: Sequence[PupilWithOutcome], *, until_us: int) -> Dataset:
     """Add pupils of the history to a dataset; its name, hash and size change.
 
-    A pupil who is already in the dataset, or was added already, is not added: the copies could be
-    on both sides of a fold, which would be a leak. Audit columns of added pupils are empty.
+    A pupil who is in the dataset already is not added again: with a copy on each side of a fold, a
+    model would be tested on a pupil that it was fitted on. Audit columns of added pupils are empty.
     """
     existing = set(_keys(data.frame))
     copies = 0

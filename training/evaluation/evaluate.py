@@ -86,8 +86,8 @@ def evaluate(
     recipe
         If it is a function, it is called with the training pupils of each fold.
     champion
-        The recipe of the version served now, refitted in the same folds, or its artefact, which is
-        run as it is; None if there is none.
+        The version served now: its recipe, which is refitted in the same folds, or its artefact,
+        which predicts as it is; None if there is none.
     champion_name
         Fingerprint of that version.
     audit
@@ -279,7 +279,7 @@ def _summary(
     """Return mean, standard deviation between folds and half the 95 % interval of the mean."""
     summary = {}
     for key in rows[0]:
-        # A fold may be unable to measure a figure, e.g. recall if nobody in it fails.
+        # In some folds there is no such figure, e.g. no recall without a failing pupil.
         values = [row[key] for row in rows if np.isfinite(row[key])]
         summary[key] = {
             "mean": float(np.mean(values)) if values else float("nan"),

@@ -44,7 +44,8 @@ def crps(cdf: Floats, actual: Floats) -> Floats:
 def scores(predictions: Calibrated, actual: Floats) -> dict[str, float]:
     """Compare calibrated predictions with the final grades, both as levels.
 
-    What these pupils cannot measure is NaN: R² if all grades are equal, recall if nobody fails.
+    NaN stands for a figure that these pupils do not have: R² if all grades are equal, recall if
+    nobody fails.
     """
     error = (predictions.grade - actual) * SCALE.step
     rounded = (np.floor(predictions.grade + 0.5) - actual) * SCALE.step

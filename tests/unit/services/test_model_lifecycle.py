@@ -1,4 +1,4 @@
-"""What is told of the versions without the registry."""
+"""What the service answers about versions without asking MLflow."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add the column; nobody is known to have recorded the outcomes of before."""
+    """Add the column. It is empty for the outcomes that were recorded before."""
     op.add_column("outcomes", sa.Column("recorded_by", sa.String(16), nullable=True))
 
 

@@ -143,7 +143,7 @@ def test_reference_counts_once_a_school_year(engine: Engine) -> None:
     assert len(observations.pupils_with_outcomes(engine, year_starts="09-01")) == 1
 
 
-def test_outcomes_nobody_allowed_recorded_are_left_out_and_counted(
+def test_outcomes_that_no_administrator_recorded_are_left_out_and_counted(
     engine: Engine, database_url: str, tmp_path: Path
 ) -> None:
     settings = Settings(database_url=database_url, state_dir=tmp_path, data_path=SAMPLE)
