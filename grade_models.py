@@ -110,7 +110,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         shown = list(self.periods)[:number]
         same = [name for name in shown if self.periods[name]["same_scale"]]
         self.last_.append(same[-1] if same else None)
-        seen = pd.concat([table, self._hide(table)]) if self.hidden else table
+        seen = pd.concat([table, self.hide(table, self.hidden)]) if self.hidden else table
         levels = np.tile(levels, len(seen) // len(table))
         inputs = self.inputs(seen)
         left = (levels == 0) & bool(self.scale["not_finished"])
@@ -235,19 +235,14 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         owners = [name.split("=")[0] for name in self.input_names_]
         return np.flatnonzero([owner not in hidden for owner in owners])
 
-    def _hide(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a copy of the rows in which some nullable values are not known."""
+    def hide(self, table: pd.DataFrame, share: float) -> pd.DataFrame:
+        """Return a copy of the rows in which a share of the nullable values is not known."""
         random = np.random.default_rng(self.random_state)
         copy = table.copy()
         for name, about in self.features.items():
             if about["nullable"]:
-                copy[name] = copy[name].where(random.random(len(copy)) >= self.hidden)
+                copy[name] = copy[name].where(random.random(len(copy)) >= share)
         return copy
-
-    def without_nullable(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a copy of the rows in which no nullable value is known."""
-        nullable = [name for name, about in self.features.items() if about["nullable"]]
-        return table.assign(**dict.fromkeys(nullable, np.nan))
 
     def unknown(self, table: pd.DataFrame) -> NDArray[np.int64]:
         """Return how many values of each row, other than period grades, are not known."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from student_success.core.errors import (
     InvalidInputError,
     NotFoundError,
 )
+from student_success.core.state_files import flush
 from student_success.domain.tables.columns import Choices
 
 JOURNAL = ".scored.jsonl"
@@ -107,7 +107,7 @@ class Output:
             self.source.rejects.unlink(missing_ok=True)
             self._parts.pop(self.source.rejects).unlink()
         for temporary in self._parts.values():
-            _sync(temporary)
+            flush(temporary)
         # A rename keeps size and time. A run that is killed before it starts the file again.
         written = stamp_of(self._parts[self.source.output])
         note(
@@ -120,7 +120,7 @@ class Output:
         )
         for path, temporary in self._parts.items():
             temporary.replace(path)
-        _sync(self.source.output.parent)
+        flush(self.source.output.parent)
         self._parts = {}
 
     def abandon(self) -> None:
@@ -207,7 +207,7 @@ def stamp_of(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _exists_as(path: Path) -> list[int]:
+def _stamp_if_there(path: Path) -> list[int]:
     return [*stamp_of(path)] if path.exists() else []
 
 
@@ -246,15 +246,7 @@ def finished(journal: IO[str], sources: list[Source], plan: str) -> dict[Path, C
     for source in sources:
         entry = entries.get(str(source.output), {})
         # A person may have changed or removed the output.
-        expected = plan, [*source.stamp], _exists_as(source.output)
+        expected = plan, [*source.stamp], _stamp_if_there(source.output)
         if (entry.get("plan"), entry.get("stamp"), entry.get("written")) == expected:
             done[source.output] = Counter({name: entry.get(name, 0) for name in COUNTED})
     return done
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

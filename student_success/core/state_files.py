@@ -135,6 +135,15 @@ def _narrow(path: Path) -> bool:
     return True
 
 
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def served_alone(state_dir: Path, server: str) -> Iterator[None]:
     """Hold the lock of a served state directory during the block.

@@ -154,7 +154,8 @@ class Explainer:
         """Return the share of each feature in levels, and the average pupil's level."""
         trees, model = self._attribution(known), self._predictor.models[known]
         by_feature = np.zeros((len(FEATURES), model.reader.outputs))
-        np.add.at(by_feature, self._owner, trees.shares(self._predictor.inputs(student)))
+        inputs, unknown = self._predictor.inputs(student)
+        np.add.at(by_feature, self._owner, trees.shares(inputs))
         average_last = last = model.base
         if model.last is not None:
             average_last = float(self._serving["horizons"][HORIZONS[known]]["average"]["last"])
@@ -164,7 +165,7 @@ class Explainer:
             trees.average,
             average_last=average_last,
             last=last,
-            unknown=self._predictor.unknown(student),
+            unknown=unknown,
         )
         if model.last is not None:
             shares[_FEATURE_AT[PERIODS[model.last]]] += of_last

@@ -198,14 +198,10 @@ class Predictor:
         """Return levels before rounding, and for each pupil the chance of at most each level."""
         return self._levels(self._encoder.many(students))
 
-    def inputs(self, student: StudentFeatures) -> NDArray[np.float32]:
-        """Return the inputs of the trees for a pupil: ``(inputs,)``."""
-        row: NDArray[np.float32] = self._encoder.one(student)[0][0]
-        return row
-
-    def unknown(self, student: StudentFeatures) -> int:
-        """Return how many values of a pupil, other than period grades, are not known."""
-        return self._encoder.one(student)[2]
+    def inputs(self, student: StudentFeatures) -> tuple[NDArray[np.float32], int]:
+        """Return the inputs of the trees for a pupil, and how many values are not known."""
+        data, _, unknown, _ = self._encoder.one(student)
+        return data[0], unknown
 
     def _predict(self, encoded: Encoded) -> Predictions:
         mass, alarm = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from bentoml.exceptions import BentoMLException
 
 from student_success.core.errors import ArtefactError
 from student_success.core.settings import Settings
-from student_success.core.state_files import close_to_others, private_folder, scratch_folder
+from student_success.core.state_files import close_to_others, flush, private_folder, scratch_folder
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion
 
@@ -129,8 +128,4 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 def _flush(folder: Path) -> None:
     """Write every file to the disk, because the deployment row that names them follows at once."""
     for path in (folder, *folder.rglob("*")):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(path)

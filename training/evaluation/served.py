@@ -8,25 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from student_success.domain.students import (
     FEATURE_NAMES,
     FEATURES,
-    PASS_LEVEL,
     StudentFeatures,
 )
 from student_success.model.artefact import FORMAT, MANIFEST
-from student_success.model.grading import (
-    PARTS,
-    grid_indices,
-    intervals,
-    nearest_levels,
-    pass_probabilities,
-)
 from student_success.model.predictor import Predictor
-from training.fitting.calibration import Calibrated
+from training.fitting.calibration import Calibrated, calibrated
 from training.fitting.families import FAMILIES
 from training.fitting.fit import Recipe
 
@@ -46,17 +37,7 @@ class ServedModel:
         """Return its predictions as served for pupils of one horizon."""
         predictor = Predictor.load(self.folder, version="champion")
         mass = next(model.mass for model in predictor.models if model.horizon == horizon)
-        levels, cdf = predictor.distributions(_students(rows))
-        indices = grid_indices(levels)
-        nearest = nearest_levels(indices)
-        low, high = intervals(cdf, nearest, np.full(len(cdf), mass))
-        return Calibrated(
-            grade=indices / PARTS,
-            probability=pass_probabilities(cdf[:, PASS_LEVEL - 1], nearest >= PASS_LEVEL),
-            low=low.astype(np.float64),
-            high=high.astype(np.float64),
-            cdf=cdf,
-        )
+        return calibrated(*predictor.distributions(_students(rows)), mass)
 
 
 def champion_model(recipe: Mapping[str, Any]) -> Recipe | ServedModel:

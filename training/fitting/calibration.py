@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,22 @@ _RISE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
+class _Pupils:
+    """Arrays of one entry a pupil."""
+
+    def where(self, chosen: NDArray[np.bool_]) -> Self:
+        """Return the chosen pupils."""
+        return type(self)(*(getattr(self, each.name)[chosen] for each in fields(self)))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Self]) -> Self:
+        """Return the pupils of all parts."""
+        columns = ([getattr(part, each.name) for part in parts] for each in fields(cls))
+        return cls(*map(np.concatenate, columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted(_Pupils):
     """Raw predictions for many pupils, in levels.
 
     Attributes
@@ -52,19 +67,6 @@ class Predicted:
     centre: Floats
     leaves: Floats
     unknown: NDArray[np.int64]
-
-    def where(self, chosen: NDArray[np.bool_]) -> Predicted:
-        """Return the chosen pupils."""
-        return Predicted(self.centre[chosen], self.leaves[chosen], self.unknown[chosen])
-
-    @classmethod
-    def concatenated(cls, parts: Sequence[Predicted]) -> Predicted:
-        """Return the pupils of all parts."""
-        return cls(
-            np.concatenate([part.centre for part in parts]),
-            np.concatenate([part.leaves for part in parts]),
-            np.concatenate([part.unknown for part in parts]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class Calibrated(_Pupils):
     """Calibrated predictions in levels, as arrays of one entry a pupil.
 
     Attributes
@@ -103,10 +105,6 @@ class Calibrated:
     low: Floats
     high: Floats
     cdf: Floats
-
-    def where(self, chosen: NDArray[np.bool_]) -> Calibrated:
-        """Return the chosen pupils."""
-        return Calibrated(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
     @property
     def passes(self) -> NDArray[np.bool_]:
@@ -132,8 +130,9 @@ def calibrate(
     bare
         The same with every value unknown that may be; None if none may.
     """
-    finished = actual > 0 if (predicted.leaves > 0).any() else np.ones(len(actual), dtype=bool)
-    finished = finished if finished.any() else np.ones(len(actual), dtype=bool)
+    finished = actual > 0
+    if not finished.any() or not (predicted.leaves > 0).any():
+        finished = np.ones(len(actual), dtype=bool)
     errors = (actual - predicted.centre)[finished]
     quantiles = np.quantile(errors, np.linspace(0.0, 1.0, QUANTILES))
     residuals = tuple(np.round(quantiles, 5) + _RISE * np.arange(QUANTILES))
@@ -173,10 +172,22 @@ def conformal_quantile(scores: Floats, level: float) -> float:
 
 def apply_table(predicted: Predicted, table: Table) -> Calibrated:
     """Return the calibrated form of each prediction."""
-    levels, cdf = _distributions(predicted, table.residuals, table.widening)
+    return calibrated(*_distributions(predicted, table.residuals, table.widening), table.mass)
+
+
+def calibrated(levels: Floats, cdf: Floats, mass: float) -> Calibrated:
+    """Return what is read off distributions around unrounded levels.
+
+    Parameters
+    ----------
+    cdf
+        As of `Calibrated`.
+    mass
+        As of `Table`.
+    """
     indices = grid_indices(levels)
     nearest = nearest_levels(indices)
-    low, high = intervals(cdf, nearest, np.full(len(cdf), table.mass))
+    low, high = intervals(cdf, nearest, np.full(len(cdf), mass))
     return Calibrated(
         grade=indices / PARTS,
         probability=pass_probabilities(cdf[:, PASS_LEVEL - 1], nearest >= PASS_LEVEL),

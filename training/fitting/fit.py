@@ -119,7 +119,7 @@ def _held_out(
 ) -> OutOfFold:
     model = fit_model(frame.iloc[train], target[train], recipe)
     rows, pupils, horizons = hide(frame.iloc[test])
-    bare = predict(model, model.without_nullable(rows))
+    bare = predict(model, model.hide(rows, 1.0))
     return OutOfFold(predict(model, rows), bare, test[pupils], horizons)
 
 

@@ -70,7 +70,7 @@ def test_shapley_values_equal_the_reference(horizon: Horizon) -> None:
     nodes = nodes_of(horizon)
     predictor = Predictor.load(SEED, version="seed")
     students = [StudentFeatures.model_validate(s) for s in random_students(60, seed=5)]
-    inputs = np.array([predictor.inputs(s) for s in students if s.horizon == horizon])
+    inputs = np.array([predictor.inputs(s)[0] for s in students if s.horizon == horizon])
     ours = Attribution(first_trees(nodes), columns=inputs.shape[1], targets=42)
     for target in np.argsort(-np.bincount(nodes.target))[PASSES].tolist():
         model = {"trees": reference(nodes, target)}
