@@ -1,8 +1,9 @@
-"""Databases for the unit tests."""
+"""Databases for the unit tests, and the state of their process."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,3 +59,16 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = connect(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def own_process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore what a command changes of its process: other tests start programs from there."""
+    for name in ("STUDENT_SUCCESS_FOLDER", "BENTOML_HOME", "MALLOC_ARENA_MAX"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.delenv("BENTOML_HOME")
+    monkeypatch.chdir(Path.cwd())
+    umask = os.umask(0o022)
+    os.umask(umask)
+    yield
+    os.umask(umask)

@@ -33,6 +33,8 @@ from student_success.storage.engine import connect
 from student_success.storage.inference_log.history import History
 from tests.unit.bulk.test_rows import SEED, TITLES, line_of
 
+pytestmark = pytest.mark.usefixtures("own_process_state")
+
 TABLE = ",".join(TITLES) + "\n" + line_of(EXAMPLE, "A")
 
 
