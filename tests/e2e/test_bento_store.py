@@ -126,8 +126,10 @@ def test_removed_store_is_fetched_again_while_serving(promoted: Server) -> None:
         predicted = httpx.post(f"{server.url}/predict", json=EXAMPLE)
         assert predicted.json()["model_version"] == "1"
         end = time.monotonic() + 60
-        while not (models / "v1").is_dir():
+        # Until its files are whole again, and not only their folder.
+        while (explained := httpx.post(f"{server.url}/explain", json=EXAMPLE, timeout=60)).is_error:
+            assert (explained.status_code, explained.json()["error"]) == (503, "model_unavailable")
             assert time.monotonic() < end, server.tail()
             time.sleep(0.1)
-        explained = httpx.post(f"{server.url}/explain", json=EXAMPLE, timeout=60)
+        assert (models / "v1").is_dir()
         assert explained.json()["model_version"] == "1"
