@@ -24,7 +24,7 @@ from student_success.domain.tables.cells import normalise
 from student_success.domain.tables.columns import REFERENCE, Choices, find_columns, pupil_columns
 from student_success.domain.tables.outcomes import PREDICTION, SESSION
 from student_success.domain.tables.problems import TableError
-from student_success.domain.tables.pupils import read_pupil
+from student_success.domain.tables.pupils import read_pupil, repeated_references
 from student_success.domain.tables.reader import Table, read_table
 from student_success.domain.tables.spreadsheet import OLE_START, ZIP_START
 from student_success.domain.tables.text import complete_records
@@ -145,7 +145,7 @@ def read_layout(path: Path, choices: Choices | None = None) -> Layout:
                 delimiter=table.delimiter or ",",
                 encoding=(choices and choices.encoding) or table.encoding or "utf-8",
                 header_line=table.header_line,
-                notes=tuple(map(str, table.notes)),
+                notes=tuple(map(str, (*table.notes, *repeated_references(table)))),
             )
     if problems := (*found.problems, *found.questions):
         raise DatasetError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections import Counter
@@ -185,12 +186,16 @@ def find_columns(
                 positions[column.name] = index
             elif column.name != REFERENCE:
                 problems.append(Problem("twice", column=titles[index][:SHOWN]))
-    used = set(positions.values())
-    ignored = [index for index, title in enumerate(titles) if index not in used and title]
+    ignored = [i for i, title in enumerate(titles) if title and i not in positions.values()]
     problems += [
         Problem("no_column", column=column.name)
         for column in columns
         if column.required and column.name not in positions
+    ]
+    problems += [
+        Problem("other_scale", column=column.name)
+        for column in columns
+        if _has_other_scale(column, _below(cells, positions.get(column.name, len(titles))))
     ]
     unsure = [i for i in ignored if i in free and normalise(titles[i]) not in own_titles]
     questions = _questions(titles, columns, cells, positions, unsure)
@@ -244,6 +249,14 @@ def _are_names(texts: Sequence[str]) -> bool:
     return 2 * sum(bool(_NAME.fullmatch(text)) for text in texts) > len(texts)
 
 
+def _has_other_scale(column: Column, texts: Sequence[str]) -> bool:
+    """Tell whether so many grades are outside the scale that the others have another one too."""
+    low, high = column.grades or (-math.inf, math.inf)
+    numbers = [number for text in texts if (number := parse_number(text)) is not None]
+    outside = sum(not low <= number <= high for number in numbers)
+    return outside > 1 and 4 * outside >= len(numbers)
+
+
 def _questions(
     titles: Sequence[str],
     columns: Sequence[Column],
@@ -259,18 +272,15 @@ def _questions(
         if column.name not in positions
         or (cells and all(normalise(t) in UNKNOWN for t in _below(cells, positions[column.name])))
     ]
-    if not absent:
-        return []
     suspects = [
         titles[index][:SHOWN]
         for index in unused
-        if _looks_like_grades(titles[index], _below(cells, index), absent)
+        if absent and _looks_like_grades(titles[index], _below(cells, index), absent)
     ]
     if suspects:
         return [Problem("grades_left_out", values={"columns": ", ".join(suspects)})]
     if grades and all(column.name not in positions for column in grades):
-        names = ", ".join(column.name for column in grades)
-        return [Problem("no_grades", values={"columns": names})]
+        return [Problem("no_grades", values={"columns": ", ".join(c.name for c in grades)})]
     return []
 
 

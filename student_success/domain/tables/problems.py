@@ -95,6 +95,12 @@ TEXTS: Mapping[str, Text] = {
     "unknown_title": _both(
         "Le fichier n'a pas de colonne de ce titre.", "The file has no column with this title."
     ),
+    "other_scale": _both(
+        "Beaucoup de notes sont hors du barème : toute la colonne semble en avoir un autre. Rien "
+        "n'est utilisé. Convertissez les notes.",
+        "Many grades are outside the scale, so the whole column seems to have another one. Nothing "
+        "is used. Convert the grades.",
+    ),
     # A yes is needed.
     "grades_left_out": _both(
         "Ces colonnes ressemblent à des notes, et ne seraient pas utilisées : {columns}. Dites ce "
@@ -168,6 +174,16 @@ TEXTS: Mapping[str, Text] = {
     "percent": _both(
         "La cellule est un pourcentage. Indiquez la note elle-même.",
         "The cell is a percentage. Enter the grade itself.",
+    ),
+    "unit": _both(
+        "Le tableur affiche un barème à côté du nombre, par exemple « /10 ». Indiquez la note elle-"
+        "même, sans format particulier.",
+        "The spreadsheet shows a scale beside the number, such as “/10”. Enter the grade itself, "
+        "without a number format.",
+    ),
+    "merged": _both(
+        "La cellule est fusionnée avec une autre. Annulez la fusion et remplissez chaque cellule.",
+        "The cell is merged with another one. Unmerge the cells and fill in each of them.",
     ),
     "formula": _both(
         "La formule n'a pas de résultat enregistré. Ouvrez le fichier dans un tableur et "

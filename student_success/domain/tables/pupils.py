@@ -90,7 +90,7 @@ def read_pupils(table: Table, *, max_problems: int | None = None) -> PupilList:
         tuple(pupils),
         tuple(invalid[:max_problems]),
         table.columns.questions,
-        (*table.notes, *repeated_references(pupils)),
+        (*table.notes, *repeated_references(table)),
         len(invalid),
         len(table.rows) + len(table.invalid),
         table.titles,
@@ -160,12 +160,12 @@ def explain_errors(error: ValidationError) -> dict[str, tuple[str, dict[str, Any
     return reasons
 
 
-def repeated_references(pupils: list[Pupil]) -> list[Problem]:
+def repeated_references(table: Table) -> list[Problem]:
     """Return a note for each reference that stands in more than one row."""
     lines: dict[str, list[int]] = {}
-    for pupil in pupils:
-        if pupil.reference:
-            lines.setdefault(pupil.reference, []).append(pupil.line)
+    for line, cells in table.rows:
+        if reference := parse_reference(table.texts(cells).get(REFERENCE, "")):
+            lines.setdefault(reference, []).append(line)
     return [
         Problem(
             "reference_repeated",

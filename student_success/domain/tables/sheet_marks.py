@@ -1,4 +1,4 @@
-"""Find the cells of XLSX and ODS sheets whose value is not what the spreadsheet shows.
+"""Find the cells of XLSX sheets whose value is not what the spreadsheet shows.
 
 python-calamine returns 0.6 for a cell that shows 60 %, 123 for 00123, and nothing for an error or
 for a formula without a saved result. The XML of the sheets is scanned for such cells, and for
@@ -25,6 +25,7 @@ _PLAIN_FORMAT = re.compile(r"general|@|[#0,]*0?(\.[0#?]+)?(e\+0+)?( ?_?\)?)?|#.*
 _QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
 _PERCENT_FORMATS = {9, 10}
 _FIRST_OWN_FORMAT = 164
+_MAX_MARKS = 100_000
 
 
 @dataclass(slots=True)
@@ -64,8 +65,8 @@ def scan_xlsx(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Marks]:
 
     workbook = _workbook_path(archive)
     folder = PurePosixPath(workbook).parent
-    _parse(archive, str(folder / "_rels" / f"{PurePosixPath(workbook).name}.rels"), on_relation)
-    _parse(archive, workbook, on_sheet)
+    parse_part(archive, str(folder / "_rels" / f"{PurePosixPath(workbook).name}.rels"), on_relation)
+    parse_part(archive, workbook, on_sheet)
     formats = _cell_formats(archive, str(folder / "styles.xml"))
     marks: dict[str, Marks] = {}
     for name, relation in names.items():
@@ -87,7 +88,7 @@ class _XlsxSheet:
         self._in_value = False
 
     def scan(self, archive: zipfile.ZipFile, path: str) -> Marks:
-        _parse(archive, path, self._start, self._end, self._text)
+        parse_part(archive, path, self._start, self._end, self._text)
         return self._marks
 
     def _start(self, tag: str, attributes: Attributes) -> None:
@@ -103,6 +104,22 @@ class _XlsxSheet:
         elif tag in ("v", "f", "is"):
             self._tags.add(tag)
             self._in_value = tag == "v"
+        elif tag == "mergeCell":
+            self._merge(attributes["ref"])
+
+    def _merge(self, reference: str) -> None:
+        """Mark all cells of a merged range but the first, which alone has a value."""
+        place = re.fullmatch(r"([A-Z]+)([0-9]+):([A-Z]+)([0-9]+)", reference)
+        if place is None:
+            return
+        top, left, right = int(place[2]), _column_index(place[1]), _column_index(place[3])
+        # Ranges may go on to the end of the sheet; cells without a row are not read.
+        for row in range(top, min(int(place[4]), self._row) + 1):
+            for column in range(left, min(right + 1, MAX_COLUMNS)):
+                if (row, column) != (top, left):
+                    self._marks.problems.setdefault((row, column), "merged")
+        if len(self._marks.problems) > _MAX_MARKS:
+            raise refuse("too_large")
 
     def _text(self, text: str) -> None:
         if self._in_value:
@@ -116,7 +133,7 @@ class _XlsxSheet:
 
     def _cell(self) -> None:
         cell, kind = (self._row, self._column), self._attributes.get("t", "n")
-        _check_place(cell, self._max_rows)
+        check_place(cell, self._max_rows)
         if kind == "e":
             self._marks.problems[cell] = "error"
         elif "f" in self._tags and not self._value and kind != "str":
@@ -127,8 +144,8 @@ class _XlsxSheet:
             self._number(cell, format_)
 
     def _number(self, cell: Cell, format_: str) -> None:
-        if format_ == "percent":
-            self._marks.problems[cell] = "percent"
+        if format_ in ("percent", "unit"):
+            self._marks.problems[cell] = format_
         elif format_.strip("0") == "" and len(format_) > 1:
             self._marks.shown[cell] = f"{float(self._value):0{len(format_)}.0f}"
         elif format_ == "other":
@@ -136,7 +153,7 @@ class _XlsxSheet:
 
 
 def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[str]:
-    """Return the number format of each style: ``general``, ``percent``, ``other`` or zeros."""
+    """Return what the number format of each style shows, as `format_kind` does."""
     codes: dict[int, str] = {}
     formats: list[str] = []
     inside: list[str] = []
@@ -154,87 +171,28 @@ def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[str]:
         inside.pop()
 
     if path in archive.namelist():
-        _parse(archive, path, on_start, on_end)
+        parse_part(archive, path, on_start, on_end)
     return formats
 
 
 def format_kind(code: str) -> str:
-    """Return what a number format shows: ``general``, ``percent``, ``other`` or zeros (000)."""
+    """Return what a number format shows: ``general``, ``percent``, ``unit``, ``other`` or zeros.
+
+    A unit is a number in the text beside the value, for example ``/10``; zeros are ``000``.
+    """
     positive = code.split(";")[0]
     bare = _QUOTED.sub("", positive)
-    if "%" in bare:
+    if "%" in positive:
         return "percent"
+    if any(re.search(r"[/0-9]", text) for text in _QUOTED.findall(positive) if text[0] != "["):
+        return "unit"
     if len(bare) > 1 and set(bare) == {"0"} and bare == positive:
         return bare
     return "general" if _PLAIN_FORMAT.fullmatch(bare) and bare == positive else "other"
 
 
-def scan_ods(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Marks]:
-    """Scan the sheets of an ODS file, as `scan_xlsx` does."""
-    scan = _OdsSheets(max_rows)
-    _parse(archive, "content.xml", scan.start, scan.end, scan.text)
-    return scan.marks
-
-
-class _OdsSheets:
-    def __init__(self, max_rows: int) -> None:
-        self.marks: dict[str, Marks] = {}
-        self._max_rows = max_rows
-        self._current = Marks()
-        self._row, self._column = 0, 0
-        self._rows, self._cells = 1, 1
-        self._attributes: Attributes = {}
-        self._written: str | None = None
-
-    def start(self, tag: str, attributes: Attributes) -> None:
-        if tag == "table":
-            self._current = self.marks.setdefault(attributes.get("name", ""), Marks())
-            self._row = 0
-        elif tag == "table-row":
-            self._rows = int(attributes.get("number-rows-repeated", 1))
-            self._column = 0
-        elif tag in ("table-cell", "covered-table-cell"):
-            self._attributes, self._written = attributes, None
-            self._cells = int(attributes.get("number-columns-repeated", 1))
-        elif tag == "p":
-            self._written = self._written or ""
-
-    def text(self, text: str) -> None:
-        if self._written is not None:
-            self._written += text
-
-    def end(self, tag: str) -> None:
-        if tag == "table-row":
-            self._row += self._rows
-        elif tag in ("table-cell", "covered-table-cell"):
-            self._cell()
-            self._column += self._cells
-            self._written = None
-
-    def _cell(self) -> None:
-        kind = self._attributes.get("value-type", "")
-        if not kind and not self._written and "formula" not in self._attributes:
-            return
-        _check_place((self._row + self._rows, self._column + self._cells - 1), self._max_rows)
-        written, problem = self._written or "", ""
-        if kind == "percentage":
-            problem = "percent"
-        elif "formula" in self._attributes and not kind:
-            problem = "formula"
-        elif re.match(r"#[A-Z]|Err:[0-9]", written) and "formula" in self._attributes:
-            problem = "error"
-        shown = written if kind == "float" and re.fullmatch("0[0-9]+", written) else ""
-        if not problem and not shown:
-            return
-        for row in range(self._row + 1, self._row + self._rows + 1):
-            for column in range(self._column, self._column + self._cells):
-                if problem:
-                    self._current.problems[row, column] = problem
-                else:
-                    self._current.shown[row, column] = shown
-
-
-def _check_place(cell: Cell, max_rows: int) -> None:
+def check_place(cell: Cell, max_rows: int) -> None:
+    """Refuse a sheet with a value too far down or too far right."""
     row, column = cell
     if row > max_rows + 1000:
         raise refuse("too_long", limit=f"{max_rows:,}")
@@ -256,7 +214,7 @@ def _workbook_path(archive: zipfile.ZipFile) -> str:
     return found[0]
 
 
-def _parse(
+def parse_part(
     archive: zipfile.ZipFile,
     path: str,
     on_start: Callable[[str, Attributes], None],

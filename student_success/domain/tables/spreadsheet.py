@@ -12,6 +12,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from student_success.core.subprocesses import (
@@ -22,8 +23,9 @@ from student_success.core.subprocesses import (
     write_event,
 )
 from student_success.domain.tables.grid import MAX_CELL_CHARACTERS, Grid, collect_lines
+from student_success.domain.tables.ods_marks import scan_ods
 from student_success.domain.tables.problems import TableError, refuse
-from student_success.domain.tables.sheet_marks import Marks, format_kind, scan_ods, scan_xlsx
+from student_success.domain.tables.sheet_marks import Marks, format_kind, scan_xlsx
 
 ZIP_START = b"PK\x03\x04"
 OLE_START = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -33,6 +35,9 @@ MAX_CHARACTERS = 8 << 20
 """Of all cells; the result of the child is one line of JSON."""
 _MEMORY_MB = 768
 _SECONDS = 20.0
+_MAX_COVERED = 10_000
+_MAX_EXACT = 10**15
+"""A spreadsheet keeps 15 digits: of a longer code, the last ones are lost."""
 _slots = threading.BoundedSemaphore(2)
 
 
@@ -144,14 +149,19 @@ def _xls_sheets(data: bytes) -> Iterator[tuple[str, Any, Marks]]:
                     marks.problems[place] = "error"
                 elif cell.ctype == XL_CELL_DATE:
                     marks.problems[place] = "date"
-                elif cell.ctype == XL_CELL_NUMBER and format_ == "percent":
-                    marks.problems[place] = "percent"
+                elif cell.ctype == XL_CELL_NUMBER and format_ in ("percent", "unit"):
+                    marks.problems[place] = format_
                 elif cell.ctype == XL_CELL_NUMBER and set(format_) == {"0"}:
                     marks.shown[place] = f"{value:0{len(format_)}.0f}"
                 elif cell.ctype == XL_CELL_NUMBER and format_ == "other":
                     marks.problems[place] = "shown_otherwise"
                 values.append(bool(value) if cell.ctype == XL_CELL_BOOLEAN else value)
             rows.append(values)
+        for top, bottom, left, right in sheet.merged_cells:
+            covered = ((r, c) for r in range(top, bottom) for c in range(left, right))
+            # The first cell of a range has the value of all of them.
+            for row, column in islice(covered, 1, _MAX_COVERED):
+                marks.problems[row + 1, column] = "merged"
         yield sheet.name, rows, marks
 
 
@@ -161,9 +171,13 @@ def _texts(row: int, cells: Sequence[object], marks: Marks) -> list[str]:
         place = row, column
         if isinstance(cell, datetime.date | datetime.time | datetime.timedelta):
             marks.problems[place] = "date"
+        elif isinstance(cell, float) and abs(cell) >= _MAX_EXACT:
+            marks.problems[place] = "shown_otherwise"
         text = marks.shown.get(place) or _text(cell)
-        # A cell that is marked is not blank, so that its line is read and its problem named.
-        texts.append(text or ("?!" if place in marks.problems else ""))
+        # A cell that is marked is not blank, so that its line is read and its problem named. Of a
+        # merged range, the first cell tells whether the line is blank.
+        is_blank = marks.problems.get(place, "merged") == "merged"
+        texts.append(text or ("" if is_blank else "?!"))
     while texts and not texts[-1]:
         texts.pop()
     return texts

@@ -82,8 +82,15 @@ def with_part(
     return out.getvalue()
 
 
-def xls(rows: Rows, formats: dict[tuple[int, int], str] | None = None) -> bytes:
-    """Return rows as an XLS file; `formats` are number formats by row and column, from 0."""
+def xls(
+    rows: Rows,
+    formats: dict[tuple[int, int], str] | None = None,
+    merged: tuple[int, int, int, int] | None = None,
+) -> bytes:
+    """Return rows as an XLS file; `formats` are number formats by row and column, from 0.
+
+    `merged` are the first and last row, and the first and last column, of merged cells.
+    """
     book = xlwt.Workbook()
     sheet = book.add_sheet("1")
     for number, cells in enumerate(rows):
@@ -91,6 +98,8 @@ def xls(rows: Rows, formats: dict[tuple[int, int], str] | None = None) -> bytes:
             format_ = (formats or {}).get((number, column), "General")
             if value is not None:
                 sheet.write(number, column, value, xlwt.easyxf(num_format_str=format_))
+    if merged is not None:
+        sheet.merge(*merged)
     out = io.BytesIO()
     book.save(out)
     return out.getvalue()
