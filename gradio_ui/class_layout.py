@@ -10,7 +10,6 @@ from gradio_ui.api_client import ApiClient
 from gradio_ui.files.class_file import read_class_list, template
 from gradio_ui.files.export import Format
 from gradio_ui.html import class_list as html
-from gradio_ui.html.labels import PRIORITIES
 from gradio_ui.html.markup import note, paragraph
 from gradio_ui.tabs.answer import PupilAnswer
 from gradio_ui.tabs.base import Tab, Updates, report_errors, small_button
@@ -30,6 +29,15 @@ element.addEventListener("click", (event) => {
 });
 """
 """Sends the title that was pressed, or the row."""
+_BACK_SCRIPT = """
+() => {
+  const list = document.getElementById("ranking");
+  const row = list.querySelector("[aria-current]") ?? list;
+  row.scrollIntoView({ block: "center" });
+  row.querySelector("button")?.focus({ preventScroll: true });
+}
+"""
+"""On a narrow screen the pupil stands below the whole class: return to the row."""
 
 
 class ClassLayout:
@@ -58,16 +66,15 @@ class ClassLayout:
             self.start: Any = gr.Button("", variant="primary", elem_id="score")
             self.save_invalid = small_button(texts("class.bad_file"), "bad-cells", visible=False)
         self.progress: Any = gr.HTML("", elem_id="class-progress")
-        with gr.Column(visible=False) as self.results:
+        with gr.Column(visible=False, elem_id="class-results") as self.results:
             self._build_results()
 
     def _build_results(self) -> None:
         texts = self._texts
         self.overview: Any = gr.HTML("", elem_id="class-overview")
         with gr.Row(elem_classes=["fields", "filters"]):
-            priorities = [(texts(f"priority.{name}"), name) for name in PRIORITIES]
             self.filter: Any = gr.Radio(
-                [(texts("filter.all"), "all"), *priorities],
+                html.filter_choices(texts),
                 value="all",
                 label=texts("filter.label"),
                 elem_classes=["pills"],
@@ -90,6 +97,8 @@ class ClassLayout:
                     self.csv = small_button(texts("save.csv"), "save-csv")
                     self.xlsx = small_button(texts("save.xlsx"), "save-xlsx")
             with gr.Column(scale=2, elem_classes=["side"], elem_id="class-answer"):
+                back = small_button(texts("class.back"), "back-to-list")
+                back.click(None, js=_BACK_SCRIPT, api_visibility="private")
                 self.answer = PupilAnswer(texts, self._api, "class")
 
 

@@ -85,8 +85,8 @@ class Texts:
         whole = round(100 * share)
         sign = f"{_NARROW_SPACE}%" if self.language == "fr" else "%"
         if whole >= 100:
-            return f"> 99{sign}"
-        return f"< 1{sign}" if whole < 1 else f"{whole}{sign}"
+            return f">\N{NO-BREAK SPACE}99{sign}"
+        return f"<\N{NO-BREAK SPACE}1{sign}" if whole < 1 else f"{whole}{sign}"
 
     def timestamp(self, iso: str) -> str:
         """Write a time of the API (ISO 8601) in UTC."""

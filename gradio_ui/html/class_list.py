@@ -80,13 +80,11 @@ def invalid_cell_rows(texts: Texts, invalid: Sequence[Problem]) -> list[list[Any
 
 def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
     """Return the figures of the whole class, and the distribution of its grades."""
-    counts = Counter(map(_priority, scored))
     mean = sum(pupil.grade for pupil in scored) / len(scored)
     figures = facts(
         [
             (texts("class.count"), texts.number(len(scored), 0)),
             (texts("class.mean"), f"{estimate_text(texts, mean)}{out_of()}"),
-            *((texts(f"priority.{name}"), texts.number(counts[name], 0)) for name in PRIORITIES),
         ]
     )
     picture = figure(distribution(texts, scored), texts("class.distribution"))
@@ -98,6 +96,14 @@ def sort_by_risk(scored: Sequence[ScoredPupil]) -> tuple[ScoredPupil, ...]:
     return tuple(
         sorted(scored, key=lambda pupil: (pupil.probability, pupil.grade, pupil.pupil.line))
     )
+
+
+def filter_choices(texts: Texts, scored: Sequence[ScoredPupil] = ()) -> list[tuple[str, str]]:
+    """Return label and name of each filter; the label has the number of its pupils."""
+    counts = Counter(map(_priority, scored))
+    named = [(texts("filter.all"), "all", len(scored))]
+    named += [(texts(f"priority.{name}"), name, counts[name]) for name in PRIORITIES]
+    return [(f"{label} ({texts.number(count, 0)})", name) for label, name, count in named]
 
 
 def select(

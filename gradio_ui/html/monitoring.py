@@ -107,12 +107,8 @@ def conclusion(
     ]
     if len(changed) > _MOST_NAMES:
         names.append("…")
-    text = texts(
-        f"conclusion.{verdict}",
-        names=", ".join(names),
-        count=drift["rows"],
-        needed=drift["minimum_count"],
-    )
+    needed = drift["minimum_count"]
+    text = texts(f"conclusion.{verdict}", names=", ".join(names), needed=needed)
     return note("warn" if verdict == "drift" else "good", text)
 
 
@@ -124,8 +120,8 @@ def _folded(title: str, *content: str) -> str:
 def health(texts: Texts, answer: Mapping[str, Any]) -> str:
     """Describe the answer of ``GET /health``."""
 
-    def yes_or_no(value: Any) -> Html:
-        return badge(texts("state.yes"), "good") if value else badge(texts("state.no"), "low")
+    def works(value: Any) -> Html:
+        return badge(texts("state.ok"), "good") if value else badge(texts("state.down"), "low")
 
     status = str(answer["status"])
     tone = {"ok": "good", "degraded": "watch"}.get(status, "low")
@@ -134,8 +130,8 @@ def health(texts: Texts, answer: Mapping[str, Any]) -> str:
         [
             (texts("monitor.status"), badge(texts.get(f"state.{status}", status), tone)),
             (texts("monitor.model"), version_name(texts, answer.get("model_version"))),
-            (texts("monitor.database"), yes_or_no(answer["db_ok"])),
-            (texts("monitor.registry"), yes_or_no(answer["registry_ok"])),
+            (texts("monitor.database"), works(answer["db_ok"])),
+            (texts("monitor.registry"), works(answer["registry_ok"])),
             (
                 texts("monitor.uptime"),
                 texts("monitor.duration", hours=hours, minutes=rest // 60),
@@ -167,24 +163,30 @@ def live_figures(texts: Texts, live: LiveFigures) -> str:
 
 
 def drift(texts: Texts, answer: Mapping[str, Any]) -> str:
-    """Show the drift of the predictions and of each feature; what has drifted comes first."""
+    """Show the drift of the predictions and of each feature; folded where there is none."""
     if answer["verdict"] == "insufficient_data":
         # Every row would say so.
         return ""
     entries = [(texts("drift.predictions"), answer["predictions"])]
     entries += [(texts.choose(_LABELS[n]), entry) for n, entry in answer["features"].items()]
-    rows: list[Sequence[Content]] = [
-        [
+    rows: dict[bool, list[Sequence[Content]]] = {True: [], False: []}
+    for name, entry in entries:
+        row: Sequence[Content] = [
             name,
             number_or_dash(texts, entry.get("distance")),
             _p_value(texts, entry.get("p_adjusted")),
             number_or_dash(texts, entry.get("count"), 0),
             _verdict(texts, str(entry["verdict"])),
         ]
-        for name, entry in sorted(entries, key=lambda pair: pair[1]["verdict"] != "drift")
-    ]
+        rows[entry["verdict"] == "drift"].append(row)
     titles = texts.many("drift", "feature", "distance", "p", "count", "verdict")
-    return _folded(texts("drift.title"), table(texts, texts("drift.caption"), titles, rows))
+    changed, other = (table(texts, texts("drift.caption"), titles, rows[key]) for key in rows)
+    if not rows[True]:
+        return _folded(texts("drift.title"), other)
+    unchanged = element(
+        "details", element("summary", texts("drift.others", count=len(rows[False]))), Html(other)
+    )
+    return _folded(texts("drift.title"), changed, unchanged.html)
 
 
 def _p_value(texts: Texts, value: Any) -> str:

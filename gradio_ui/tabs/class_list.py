@@ -54,7 +54,7 @@ class ClassListTab(ClassReading):
         score = self.bind(layout.start.click, self.score, name="score_class")
         example = self.bind(layout.example.click, self.show_example, name="example_class")
         for event in (score, example):
-            self._bind_reasons(reveal(event, "class-overview"))
+            self._bind_reasons(reveal(event, "class-results"))
         selection = [layout.filter, layout.search]
         paged = [*selection, layout.page]
         # Gradio sends no input event for pasted text, only a change event.
@@ -232,7 +232,9 @@ class ClassListTab(ClassReading):
         return {
             self.layout.results: gr.update(visible=True),
             self.layout.overview: html.overview(self.texts, visit.scored),
-            self.layout.filter: "all",
+            self.layout.filter: gr.update(
+                choices=html.filter_choices(self.texts, visit.scored), value="all"
+            ),
             self.layout.search: "",
             **self.answer.clear(note("info", self.texts("class.open_hint"))),
         } | self._ranking(visit, "all", "", 0)

@@ -31,12 +31,8 @@ class HistoryTab(Tab):
             refresh = small_button(texts("history.refresh"), "history-refresh")
             save_csv = small_button(texts("save.csv"), "history-csv")
             save_xlsx = small_button(texts("save.xlsx"), "history-xlsx")
-        self.table = gr.HTML("", elem_id="history-table")
-        with gr.Row(elem_classes=["actions"]):
-            self.newer = small_button(texts("page.newer"), "newer", visible=False)
-            self.older = small_button(texts("page.older"), "older", visible=False)
         self.outcomes = OutcomeForm(texts, self.api)
-        with gr.Accordion(texts("history.session"), open=False):
+        with gr.Accordion(texts("history.session"), open=False, elem_classes=["fold"]):
             gr.HTML(paragraph(texts("history.session_help")))
             self.code = gr.Textbox(
                 label=texts("history.code"), max_length=128, elem_id="code", buttons=["copy"]
@@ -46,6 +42,10 @@ class HistoryTab(Tab):
             gr.HTML(paragraph(texts("history.erase_help")))
             confirmed = gr.Checkbox(label=texts("history.erase_sure"), elem_id="erase-sure")
             erase = small_button(texts("history.erase"), "erase", variant="stop")
+        self.table = gr.HTML("", elem_id="history-table")
+        with gr.Row(elem_classes=["actions"]):
+            self.newer = small_button(texts("page.newer"), "newer", visible=False)
+            self.older = small_button(texts("page.older"), "older", visible=False)
         self.add_download()
 
         shown = [self.code, self.table, self.newer, self.older]

@@ -89,7 +89,7 @@ class ModelsLayout:
                 elem_classes=["field"],
             )
             self.reason = self._field("reason", MAX_REASON_CHARACTERS, "models.reason")
-        with gr.Accordion(texts("models.exceptions"), open=False):
+        with gr.Accordion(texts("models.exceptions"), open=False, elem_classes=["fold"]):
             gr.HTML(paragraph(texts("models.exceptions_help")))
             self.exceptions = [
                 self._field("override", MAX_REASON_CHARACTERS, "models.override"),

@@ -33,7 +33,7 @@ class OutcomeForm:
     def __init__(self, texts: Texts, api: ApiClient) -> None:
         self._texts, self._api = texts, api
         self._scale = scale_in_words(texts)
-        with gr.Accordion(texts("outcome.title"), open=False):
+        with gr.Accordion(texts("outcome.title"), open=False, elem_classes=["fold"]):
             gr.HTML(paragraph(texts("outcome.lead")))
             with gr.Row(elem_classes=["fields"]):
                 self._prediction: Any = gr.Dropdown(

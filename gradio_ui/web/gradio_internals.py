@@ -51,6 +51,7 @@ CSS_NAMES = (
     "gradio-container",
     "html-container",
     "info-text",
+    "label-wrap",
     "main",
     "prose",
     "selected",

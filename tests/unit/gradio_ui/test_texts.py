@@ -119,8 +119,8 @@ def test_texts_write_numbers_as_the_language_does() -> None:
     assert english.number(1234.56, 2) == "1,234.56"
     assert english.number(9.80, 2, short=True) == "9.8"
     assert french.percent(0.843) == "84\u202f%"
-    assert english.percent(0.999) == "> 99%"
-    assert english.percent(0.001) == "< 1%"
+    assert english.percent(0.999) == ">\N{NO-BREAK SPACE}99%"
+    assert english.percent(0.001) == "<\N{NO-BREAK SPACE}1%"
 
 
 def test_texts_keep_french_punctuation_with_its_word() -> None:

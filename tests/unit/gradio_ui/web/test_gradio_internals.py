@@ -118,6 +118,16 @@ def test_style_sheet_and_script_use_only_listed_names() -> None:
     assert used - own - set(CSS_NAMES) - {"dark", "over", "bad"} == set()
 
 
+def test_media_rules_name_nothing_outside_the_tabs() -> None:
+    """Gradio puts its container before each of them, so that others would never apply."""
+    style = (FOLDER / "web" / "style.css").read_text("utf-8")
+    rules = re.findall(r"^@media[^{]*\{\n(.*?)^\}", style, re.DOTALL | re.MULTILINE)
+    assert len(rules) >= 3
+    for selectors in re.findall(r"^  ([^{/]+)\{", "\n".join(rules), re.MULTILINE):
+        for selector in selectors.split(","):
+            assert not selector.strip().startswith((".gradio-container", ".main")), selector
+
+
 def test_no_other_module_uses_undocumented_parts() -> None:
     violations: list[str] = []
     for file in FOLDER.rglob("*.py"):
