@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
@@ -74,6 +74,7 @@ def prediction_card(
     share = texts.percent(float(prediction["pass_probability"]))
     priority = priority_of(passes=passes, at_risk=bool(prediction["at_risk"]))
     expected = texts("result.pass" if passes else "result.fail")
+    unusual = prediction.get("unusual", ())
     rounded = grade_text(texts, round_grade(grade))
     exact = texts("result.exact", grade=estimate_text(texts, grade), rounded=rounded)
     chance = texts("result.probability", share=share, line=grade_text(texts, PASS_GRADE))
@@ -123,6 +124,7 @@ def prediction_card(
                 *([texts.count("result.unknown", unknown)] if unknown else []),
             ]
         ),
+        element("p", unusual_values(texts, unusual), css="unusual", role="note") if unusual else "",
         element("p", *made, css="made"),
         element(
             "details",
@@ -134,6 +136,12 @@ def prediction_card(
         aria_label=texts("result.title"),
         **({"data_outdated": "yes"} if outdated else {}),
     ).html
+
+
+def unusual_values(texts: Texts, unusual: Iterable[str]) -> str:
+    """Say which values of a pupil lie far from the training data."""
+    names = [texts.choose(f.about.label) for f in FEATURES if f.name in set(unusual)]
+    return texts("result.unusual", values=", ".join(names))
 
 
 def _listed(texts: Texts, known: Sequence[tuple[str, float]]) -> str:

@@ -28,12 +28,15 @@ def table_of(
     predictions: Predictions,
     *,
     version: str,
+    unusual: Mapping[str, NDArray[np.bool_]],
     others: Mapping[str, Any] | None = None,
 ) -> Any:
     """Return predictions as an Arrow table, one row a pupil.
 
     Parameters
     ----------
+    unusual
+        As `TrainingRange.unusual_columns` returns it.
     references, others
         Arrow arrays: of the references, and of further columns by name.
     """
@@ -51,9 +54,19 @@ def table_of(
         _named(predictions.known, [str(name) for name in HORIZONS]),
         predictions.at_risk,
         pa.repeat(version, len(lines)),
+        _unusual(unusual, len(lines)),
     ]
     named = dict(zip(OUTPUT_COLUMNS, map(_array, columns), strict=True)) | dict(others or {})
     return pa.table(list(named.values()), names=list(named))
+
+
+def _unusual(features: Mapping[str, NDArray[np.bool_]], count: int) -> Any:
+    """Return the names of the unusual features of each pupil, separated by spaces; null if none."""
+    if not features:
+        return pa.nulls(count, pa.string())
+    names = [pc.if_else(pa.array(far), f"{name} ", "") for name, far in features.items()]
+    joined = pc.utf8_rtrim_whitespace(pc.binary_join_element_wise(*names, ""))
+    return pc.if_else(pc.equal(joined, ""), None, joined)
 
 
 def _array(column: Any) -> Any:

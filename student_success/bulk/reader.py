@@ -34,7 +34,7 @@ ENDINGS = (".csv", ".csv.gz", ".csv.zst", *PARQUET, *SHEETS)
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 OUTPUT_COLUMNS = (
     *("line", REFERENCE, PREDICTED, "decision", "pass_probability"),
-    *("interval_low", "interval_high", "horizon", "at_risk", "model_version"),
+    *("interval_low", "interval_high", "horizon", "at_risk", "model_version", "unusual"),
 )
 """Columns of the output: the line of the pupil in the input, then the fields of `/predict`."""
 RECORDED_COLUMNS = (SESSION, PREDICTION)

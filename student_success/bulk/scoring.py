@@ -131,7 +131,14 @@ def score(part: Part, task: Task, model: Model) -> Scored:
         for name, index in inputs.items():
             column = rows.columns[index].take(kept)
             others[name] = texts_of(column) if layout.is_text or not task.to_parquet else column
-        table = table_of(lines, references, predictions, version=predictor.version, others=others)
+        table = table_of(
+            lines,
+            references,
+            predictions,
+            version=predictor.version,
+            unusual=predictor.training_range.unusual_columns(codes),
+            others=others,
+        )
         content = pack(table) if task.to_parquet else csv_lines(table)
         return Scored(content, reject_lines(rejects), len(kept), len(rejects), blank, history)
 

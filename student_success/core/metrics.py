@@ -56,6 +56,11 @@ predictions_total = Counter(
     "Predictions answered and committed to the history.",
     ["decision", "horizon", "model_version"],
 )
+unusual_values_total = Counter(
+    f"{_PREFIX}_unusual_values_total",
+    "Values of predicted pupils that lie far from the training data of the served model.",
+    ["feature"],
+)
 prediction_errors_total = Counter(
     f"{_PREFIX}_prediction_errors_total",
     "Prediction requests that were not answered, by error code.",

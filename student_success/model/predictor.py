@@ -47,6 +47,7 @@ from student_success.model.grading import (
 from student_success.model.input_encoding import Encoded, Encoder
 from student_success.model.prediction import Prediction, Predictions
 from student_success.model.two_parts import TwoParts
+from student_success.model.unusual import TrainingRange
 
 SMOKE_TOLERANCE = 1e-3
 CHUNK = 2048
@@ -95,6 +96,8 @@ class Predictor:
         Lowest whole grade that passes.
     synthetic
         Whether it was trained on made-up data.
+    training_range
+        Finds values that lie far from its training data.
     """
 
     def __init__(self, artefact: Artefact, *, version: str, alarm_recall: float) -> None:
@@ -107,6 +110,7 @@ class Predictor:
         self.threshold = float(serving.get("threshold", PASS_GRADE))
         if self.threshold != PASS_GRADE or not 0 < self.interval_level < 1:
             raise ArtefactError("The model has another pass mark or an unusable interval.")
+        self.training_range = TrainingRange(artefact.drift_reference)
         self._encoder = Encoder(serving["inputs"])
         self.models = [
             self._horizon_model(known, serving, alarm_recall) for known in range(len(HORIZONS))

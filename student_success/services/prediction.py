@@ -97,7 +97,7 @@ class PredictionService:
         key = _key("predict", idempotency, session_id, body)
         answered = await self._commit((row,), Answered(body, predictor.version), key=key)
         if answered.body is body:
-            _count(prediction, predictor.version)
+            _count(answer)
         return answered
 
     async def predict_batch(
@@ -111,23 +111,24 @@ class PredictionService:
         predictor = self._champion.serving().predictor
         version = predictor.version
 
-        def compute() -> tuple[bytes, list[PredictionRow], list[Prediction]]:
+        def compute() -> tuple[bytes, list[PredictionRow], list[PredictionAnswer]]:
             predictions = predictor.predict_many(students)
             now = now_us()
             answers_rows = [
                 make_answer(student, prediction, predictor, session_id=session_id, now=now)
                 for student, prediction in zip(students, predictions, strict=True)
             ]
-            batch = BatchAnswer.model_construct(predictions=[answer for answer, _ in answers_rows])
+            answers = [answer for answer, _ in answers_rows]
+            batch = BatchAnswer.model_construct(predictions=answers)
             return (
                 batch.__pydantic_serializer__.to_json(batch),
                 [row for _, row in answers_rows],
-                predictions,
+                answers,
             )
 
         # Computing a small batch takes less time than a switch to a thread and back.
         small = len(students) <= MAX_ROWS_ON_LOOP
-        body, rows, predictions = compute() if small else await asyncio.to_thread(compute)
+        body, rows, answers = compute() if small else await asyncio.to_thread(compute)
         key = _key("predict_batch", idempotency, session_id, body)
         try:
             answered = await self._commit(rows, Answered(body, version), key=key)
@@ -135,8 +136,8 @@ class PredictionService:
             if len(students) >= LARGE_BATCH:
                 release_memory_soon()
         if answered.body is body:
-            for prediction in predictions:
-                _count(prediction, version)
+            for answer in answers:
+                _count(answer)
         return answered
 
     async def _commit(
@@ -210,6 +211,8 @@ def make_answer(
     }
     if predictor.synthetic:
         values["synthetic_model"] = True
+    if unusual := predictor.training_range.unusual(student):
+        values["unusual"] = unusual
     answer = _construct(PredictionAnswer, values)
     row = row_of(
         student,
@@ -246,9 +249,13 @@ def _construct(model: type[Answer], values: dict[str, Any]) -> Answer:
     return instance
 
 
-def _count(prediction: Prediction, version: str) -> None:
-    metrics_buffer.count(_predictions(prediction.decision, prediction.horizon, version))
-    metrics_buffer.observe(predicted_grade, prediction.grade)
+def _count(answer: PredictionAnswer) -> None:
+    values = answer.__dict__
+    series = _predictions(values["decision"], values["horizon"], values["model_version"])
+    metrics_buffer.count(series)
+    metrics_buffer.observe(predicted_grade, values[PREDICTED])
+    for feature in values.get("unusual", ()):
+        metrics_buffer.count(metrics.unusual_values_total.labels(feature))
 
 
 @lru_cache(maxsize=256)

@@ -33,7 +33,7 @@ def test_answer_shown_is_the_answer_of_the_seed() -> None:
     said = Predictor.load(Settings().seed_model_path, version="seed").predict(
         StudentFeatures.model_validate(EXAMPLE)
     )
-    assert set(shown) == set(PredictionAnswer.model_fields) - {"synthetic_model"}
+    assert set(shown) == set(PredictionAnswer.model_fields) - {"synthetic_model", "unusual"}
     assert shown["interval"] == {"low": said.low, "high": said.high, "level": INTERVAL_LEVEL}
     assert shown["predicted_G3"] == said.grade
     for name in ("decision", "pass_probability", "horizon", "at_risk"):

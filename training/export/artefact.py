@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from student_success.domain.students import (
     EXAMPLE,
     FEATURES,
     HORIZONS,
+    NUMERIC,
     PASS_GRADE,
     PERIODS,
     PREDICTED,
@@ -33,6 +35,10 @@ from training.fitting.families import hide, levels_of
 from training.fitting.fit import Fitted
 
 SMOKE_CASES = 12
+RELATED_SHARE = 0.5
+"""Two numbers are strongly related if one explains so much of the variance of the other."""
+RELATED_PUPILS = 30
+"""Fewest pupils of whom both are known."""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -191,7 +197,30 @@ def drift_reference(
             horizon: _counted(values.astype(np.float64).tolist())
             for horizon, values in predicted.items()
         },
+        "related": related_numbers(frame),
     }
+
+
+def related_numbers(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return how far apart the values of strongly related numbers lie, for each pair of them.
+
+    A value of the second is expected at `slope` times that of the first; `low`, `high` and
+    `deviation` are the range and the standard deviation of what is left.
+    """
+    pairs = []
+    for first, second in combinations(NUMERIC, 2):
+        known = frame[[first, second]].dropna().to_numpy(dtype=np.float64)
+        if len(known) < RELATED_PUPILS or (known == known[0]).all(axis=0).any():
+            continue
+        (variance, covariance), (_, other) = np.cov(known, rowvar=False)
+        if covariance**2 < RELATED_SHARE * variance * other:
+            continue
+        slope = round(float(covariance / variance), 4)
+        rest = known[:, 1] - slope * known[:, 0]
+        found = {"low": rest.min(), "high": rest.max(), "deviation": rest.std()}
+        rest_range = {name: round(float(value), 4) for name, value in found.items()}
+        pairs.append({"features": [first, second], "slope": slope} | rest_range)
+    return pairs
 
 
 def _counted(values: Sequence[Any]) -> dict[str, Any]:

@@ -73,6 +73,12 @@ class PredictionAnswer(ResponseBody):
         exclude_if=lambda synthetic: not synthetic,
         description="True if the model was trained on made-up data; absent otherwise.",
     )
+    unusual: list[str] = Field(
+        [],
+        exclude_if=lambda unusual: not unusual,
+        description="Features whose values lie far from the training data, each alone or together "
+        "with another one: the prediction is a guess for them. Absent if there are none.",
+    )
 
 
 class ContributionAnswer(ResponseBody):

@@ -23,7 +23,8 @@ predictions = Predictions(
     np.array([parts, highest * parts]), np.array([False, True]), np.array([0.1, 0.9]),
     np.array([0, highest - 2]), np.array([2, highest]), np.array([0, 0]), np.array([True, False]),
 )
-table = table_of(np.array([2, 3]), pa.array(["a", "b"]), predictions, version="4")
+unusual = {{"a": np.array([True, False]), "b": np.array([True, False])}}
+table = table_of(np.array([2, 3]), pa.array(["a", "b"]), predictions, version="4", unusual=unusual)
 print(csv_lines(table).decode(), end="")
 print(table.column("interval_low").type)
 """
@@ -35,13 +36,15 @@ print(table.column("interval_low").type)
         (
             "lower-is-better",
             {"highest": 10, "parts": 50},
-            "2,a,5.5,echec,0.1,5.0,6.0,none,true,4\n3,b,1.0,reussite,0.9,1.0,2.0,none,false,4\n"
+            "2,a,5.5,echec,0.1,5.0,6.0,none,true,4,a b\n"
+            "3,b,1.0,reussite,0.9,1.0,2.0,none,false,4,\n"
             "double\n",
         ),
         (
             "many-schools",
             {"highest": 10, "parts": 100},
-            "2,a,1.0,echec,0.1,0,2,none,true,4\n3,b,10.0,reussite,0.9,8,10,none,false,4\nint8\n",
+            "2,a,1.0,echec,0.1,0,2,none,true,4,a b\n"
+            "3,b,10.0,reussite,0.9,8,10,none,false,4,\nint8\n",
         ),
     ],
 )

@@ -133,7 +133,8 @@ def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
     assert found.column_names == [*OUTPUT_COLUMNS, *FEATURE_NAMES, "teacher"]
     assert found.column("age").to_pylist() == [student["age"] for student in students]
     first = found.slice(0, 1).to_pylist()[0]
-    said = _predictor().predict(StudentFeatures.model_validate(students[0]))
+    pupil = StudentFeatures.model_validate(students[0])
+    said = _predictor().predict(pupil)
     assert {name: first[name] for name in OUTPUT_COLUMNS} == {
         "line": 1,
         "reference": "P0",
@@ -145,6 +146,7 @@ def test_parquet_output_has_types_and_rows_in_order(tmp_path: Path) -> None:
         "horizon": said.horizon.value,
         "at_risk": said.at_risk,
         "model_version": "seed",
+        "unusual": " ".join(_predictor().training_range.unusual(pupil)) or None,
     }
 
 

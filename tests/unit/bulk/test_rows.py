@@ -83,7 +83,8 @@ def test_score_returns_predictions_of_the_model(reader: str) -> None:
     assert (part.scored, part.rejected, part.blank) == (3000, 0, 0)
     predictor = load(MODEL)
     for number, (student, row) in enumerate(zip(students, answers(part), strict=True)):
-        said = predictor.predict(StudentFeatures.model_validate(student))
+        pupil = StudentFeatures.model_validate(student)
+        said = predictor.predict(pupil)
         assert row == {
             "line": str(number + 2),
             "reference": "",
@@ -95,6 +96,7 @@ def test_score_returns_predictions_of_the_model(reader: str) -> None:
             "horizon": said.horizon.value,
             "at_risk": str(said.at_risk).lower(),
             "model_version": "seed",
+            "unusual": " ".join(predictor.training_range.unusual(pupil)),
         }
 
 

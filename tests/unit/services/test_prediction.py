@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+from student_success.core import metrics
 from student_success.core.settings import ROOT
 from student_success.domain.schemas.prediction import PredictionAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.predictor import Predictor
-from student_success.services.prediction import make_answer
+from student_success.services.prediction import _count, make_answer
 
 
 def test_answer_takes_interval_level_and_threshold_from_the_predictor() -> None:
@@ -36,3 +37,23 @@ def test_answer_names_a_synthetic_model_only_if_it_is_one() -> None:
     )
     assert json.loads(synthetic.model_dump_json())["synthetic_model"] is True
     assert synthetic.model_dump_json().endswith(',"synthetic_model":true}')
+
+
+def test_answer_names_unusual_values_only_if_there_are_any() -> None:
+    predictor = Predictor.load(ROOT / "student_success" / "seed", version="7")
+    bodies = []
+    for values in ({}, {"absences": 365}):
+        student = StudentFeatures.model_validate(EXAMPLE | values)
+        prediction = predictor.predict(student)
+        answer, _ = make_answer(student, prediction, predictor, session_id="s", now=0)
+        bodies.append(answer.__pydantic_serializer__.to_json(answer))
+    assert b"unusual" not in bodies[0]
+    assert (
+        b"unusual" not in PredictionAnswer.model_validate_json(bodies[0]).model_dump_json().encode()
+    )
+    assert bodies[1].endswith(b',"unusual":["absences"]}')
+    series = metrics.unusual_values_total.labels("absences")
+    before = series._value.get()
+    _count(answer)
+    assert series._value.get() == before + 1
+    assert PredictionAnswer.model_json_schema()["properties"]["unusual"]["type"] == "array"

@@ -113,6 +113,13 @@ def test_prediction_card_shows_grade_interval_chance_and_alarm(texts: Texts) -> 
     assert html.count("<svg") == 1
 
 
+def test_prediction_card_names_values_far_from_the_training_data(texts: Texts) -> None:
+    label = next(texts.choose(f.about.label) for f in FEATURES if f.name == "absences")
+    sentence = escape(texts("result.unusual", values=label))
+    assert sentence in result.prediction_card(texts, EXAMPLE, ANSWER | {"unusual": ["absences"]})
+    assert "unusual" not in result.prediction_card(texts, EXAMPLE, ANSWER)
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])
 def test_chance_in_words_covers_every_probability(texts: Texts, probability: float) -> None:
     assert result.chance_in_words(texts, probability)
