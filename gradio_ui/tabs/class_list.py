@@ -17,7 +17,7 @@ from gradio_ui.html import class_list as html
 from gradio_ui.html.markup import note, progress
 from gradio_ui.scoring import Scoring, explain_pupils, start_scoring
 from gradio_ui.tabs.base import Updates, report_errors, reveal
-from gradio_ui.tabs.upload import SEND_SCRIPT
+from gradio_ui.tabs.upload import send_script
 from gradio_ui.visitor_state import OtherBrowserError, ShownPupil, Visit
 
 _POLL_SECONDS = 0.2
@@ -44,13 +44,11 @@ class ClassListTab(ClassReading):
         self.outputs = [*page, *checked, layout.overview, layout.filter, layout.search]
         self.outputs += [*self.answer.outputs, *layout.choice.outputs]
         read = [self.notice, *checked, *layout.choice.outputs, layout.results]
-        content = layout.upload.content
-        self.bind(
-            layout.upload.zone.click, self.check, [content], read, "check_class", js=SEND_SCRIPT
-        )
+        content, send = layout.upload.content, send_script("class")
+        self.bind(layout.upload.zone.click, self.check, [content], read, "check_class", js=send)
         again = [content, *layout.choice.inputs]
         name = "check_class_again"
-        self.bind(layout.choice.apply.click, self.check_again, again, read, name, js=SEND_SCRIPT)
+        self.bind(layout.choice.apply.click, self.check_again, again, read, name, js=send)
         score = self.bind(layout.start.click, self.score, name="score_class")
         example = self.bind(layout.example.click, self.show_example, name="example_class")
         for event in (score, example):

@@ -12,6 +12,7 @@ from gradio_ui.html.history import file_rows, file_titles, history_table
 from gradio_ui.html.markup import note, paragraph
 from gradio_ui.tabs.base import Tab, Updates, report_errors, small_button
 from gradio_ui.tabs.outcomes import OutcomeForm
+from gradio_ui.tabs.upload import send_script
 from gradio_ui.visitor_state import Visit
 
 ROWS_PER_PAGE = 25
@@ -31,7 +32,7 @@ class HistoryTab(Tab):
             refresh = small_button(texts("history.refresh"), "history-refresh")
             save_csv = small_button(texts("save.csv"), "history-csv")
             save_xlsx = small_button(texts("save.xlsx"), "history-xlsx")
-        self.outcomes = OutcomeForm(texts, self.api)
+        self.outcomes = OutcomeForm(texts, self.api, megabytes=self.settings.ui_max_upload_mb)
         with gr.Accordion(texts("history.session"), open=False, elem_classes=["fold"]):
             gr.HTML(paragraph(texts("history.session_help")))
             self.code = gr.Textbox(
@@ -56,6 +57,10 @@ class HistoryTab(Tab):
         self.bind(reopen.click, self.reopen, [self.code], name="reopen")
         self.bind(erase.click, self.erase, [confirmed], name="erase")
         self.bind(self.outcomes.save.click, self.record, self.outcomes.inputs, name="outcomes")
+        upload, send = self.outcomes.upload, send_script("outcome")
+        self.bind(
+            upload.zone.click, self.record_file, [upload.content], None, "outcomes_file", js=send
+        )
         self.bind_download(save_csv, self.history_file, "csv")
         self.bind_download(save_xlsx, self.history_file, "xlsx")
 
@@ -124,6 +129,13 @@ class HistoryTab(Tab):
         """Record grades really obtained."""
         visit = self.visits.of(request)
         result = self.outcomes.record(visit, prediction_id, grade or "", lines or "")
+        return self._load(visit) | {self.outcomes.result: result}
+
+    @report_errors
+    def record_file(self, request: gr.Request, upload: Any) -> Updates:
+        """Record the grades of a file."""
+        visit = self.visits.of(request)
+        result = self.outcomes.record_file(visit, upload, self.visits.codes.may_open)
         return self._load(visit) | {self.outcomes.result: result}
 
     def history_file(self, request: gr.Request, file_format: Format) -> dict[str, str]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from gradio_ui.api_client import ApiClient, ApiError
+from gradio_ui.html.class_list import explain
 from gradio_ui.html.labels import estimate_text, scale_in_words
 from gradio_ui.html.markup import note, paragraph
 from gradio_ui.tabs.base import Updates
+from gradio_ui.tabs.upload import Upload, uploaded_file
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import Visit
 from student_success.domain.students import ACTUAL, PREDICTED, SCALE
+from student_success.domain.tables.outcomes import read_outcomes
+from student_success.domain.tables.problems import Problem, TableError
 
 _MAX_LINES = 1000
 _MAX_MESSAGES = 20
@@ -26,13 +30,16 @@ class OutcomeForm:
     ----------
     inputs
         The fields, in the order of the parameters of `record`.
+    upload
+        The area for a file, which `record_file` reads.
     outputs
         What changes with the page of the history.
     """
 
-    def __init__(self, texts: Texts, api: ApiClient) -> None:
+    def __init__(self, texts: Texts, api: ApiClient, *, megabytes: int) -> None:
         self._texts, self._api = texts, api
         self._scale = scale_in_words(texts)
+        self._megabytes = megabytes
         with gr.Accordion(texts("outcome.title"), open=False, elem_classes=["fold"]):
             gr.HTML(paragraph(texts("outcome.lead")))
             with gr.Row(elem_classes=["fields"]):
@@ -54,6 +61,7 @@ class OutcomeForm:
             self.save: Any = gr.Button(
                 texts("outcome.save"), variant="primary", elem_id="outcome-save"
             )
+            self.upload = Upload(texts, "outcome", megabytes=megabytes)
             self.result: Any = gr.HTML("")
         self.inputs = [self._prediction, grade, lines]
         self.outputs = [self._prediction, self.result]
@@ -99,6 +107,51 @@ class OutcomeForm:
             return note("bad", " ".join(problems))
         if not outcomes:
             return note("bad", texts("outcome.nothing"))
+        return self._send(visit, outcomes, names)
+
+    def record_file(self, visit: Visit, upload: Any, may_open: Callable[[str], bool]) -> str:
+        """Send the grades of an uploaded file; return what became of each row in words.
+
+        Parameters
+        ----------
+        may_open
+            Tells whether the reader may use a session that the file names.
+        """
+        texts = self._texts
+        try:
+            data = uploaded_file(upload, limit=self._megabytes << 20)
+            found = read_outcomes(data, session=visit.code)
+        except TableError as error:
+            return note("bad", explain(texts, error.problem))
+        outcomes: list[dict[str, Any]] = []
+        names: list[str] = []
+        problems = [self._in_words(problem) for problem in found.invalid]
+        for line, outcome in found.outcomes:
+            session, place = outcome.session_id, texts("outcome.line", number=line)
+            if session in (None, visit.code) or visit.admin_token or may_open(str(session)):
+                outcomes.append(outcome.model_dump(exclude_none=True))
+                names.append(place)
+            else:
+                problems.append(f"{place}: {texts('history.foreign_code')}")
+        html = self._send(visit, outcomes, names) if outcomes else ""
+        if problems:
+            who = "; ".join(problems[:_MAX_MESSAGES])
+            html += note("warn", texts("outcome.rejected", count=len(problems), who=who))
+        if found.without_grade:
+            html += note("info", texts("outcome.without_grade", count=found.without_grade))
+        return html
+
+    def _in_words(self, problem: Problem) -> str:
+        texts = self._texts
+        place = [] if problem.line is None else [texts("outcome.line", number=problem.line)]
+        place += [problem.column] if problem.column else []
+        return f"{', '.join(place)}: {explain(texts, problem).rstrip('.')}"
+
+    def _send(
+        self, visit: Visit, outcomes: Sequence[Mapping[str, Any]], names: Sequence[str]
+    ) -> str:
+        """Send outcomes; return what became of them in words."""
+        texts = self._texts
         # The API token is enough if the interface has one; otherwise the admin token is required.
         try:
             answer = self._api.call(

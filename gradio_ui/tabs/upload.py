@@ -33,7 +33,7 @@ const take = (file) => {
   const reader = new FileReader();
   reader.onload = () => {
     const data = String(reader.result).split(",")[1] || "";
-    window.studentSuccess.file = { name: file.name, data };
+    window.studentSuccess[zone.dataset.slot] = { name: file.name, data };
     trigger("click");
   };
   reader.onerror = () => { status.textContent = zone.dataset.unreadable; };
@@ -48,11 +48,23 @@ for (const name of ["dragover", "dragleave", "drop"]) {
   });
 }
 """
-SEND_SCRIPT = "(_, ...rest) => [window.studentSuccess.file ?? null, ...rest]"
-"""Sends the chosen file as the first input of a callback.
 
-The browser keeps it, so that it can be sent again with other choices: the server does not.
-"""
+
+def send_script(part: str) -> str:
+    """Return the script that sends the chosen file as the first input of a callback.
+
+    The browser keeps it, so that it can be sent again with other choices: the server does not.
+
+    Parameters
+    ----------
+    part
+        Name of the upload area, as `Upload` was given it.
+    """
+    return f"(_, ...rest) => [window.studentSuccess.{_slot(part)} ?? null, ...rest]"
+
+
+def _slot(part: str) -> str:
+    return f"{part}File"
 
 
 def uploaded_file(value: Any, *, limit: int) -> bytes:
@@ -87,20 +99,26 @@ class Upload:
     zone
         The component whose click event means that a file was chosen.
     content
-        The input of the callback; `SEND_SCRIPT` fills it.
+        The input of the callback; `send_script` fills it.
+
+    Parameters
+    ----------
+    part
+        Part of the page, whose texts ``upload`` and ``limits`` are shown.
     """
 
-    def __init__(self, texts: Texts, *, megabytes: int) -> None:
+    def __init__(self, texts: Texts, part: str, *, megabytes: int) -> None:
         area = element(
             "label",
             Html(f'<input type="file" accept="{_EXTENSIONS}">'),
-            element("strong", texts("class.upload")),
-            element("span", texts("class.limits", limit=megabytes)),
+            element("strong", texts(f"{part}.upload")),
+            element("span", texts(f"{part}.limits", limit=megabytes)),
             element("span", css="chosen", role="status"),
             css="drop",
+            data_slot=_slot(part),
             data_limit=str(megabytes << 20),
             data_too_large=texts("problem.too_large"),
             data_unreadable=texts("problem.not_a_table"),
         )
-        self.zone: Any = gr.HTML(area.html, js_on_load=_READ_SCRIPT, elem_id="upload")
+        self.zone: Any = gr.HTML(area.html, js_on_load=_READ_SCRIPT, elem_id=f"{part}-upload")
         self.content: Any = gr.JSON(visible=False)

@@ -32,7 +32,7 @@ def _class(folder: Path) -> Path:
 def _fill(page: Any, name: str, folder: Path) -> None:
     """Fill a tab with content."""
     if name == "class":
-        page.set_input_files("#upload input", _class(folder))
+        page.set_input_files("#class-upload input", _class(folder))
         page.wait_for_selector("#score")
         page.click("#score")
         page.wait_for_selector("#ranking table")

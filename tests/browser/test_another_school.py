@@ -102,7 +102,7 @@ def test_school_comes_from_no_model_to_a_ranked_class(
     _check_unknown_answers(page, texts)
 
     open_tab(page, 1)
-    page.set_input_files("#upload input", class_list)
+    page.set_input_files("#class-upload input", class_list)
     page.click("#score")
     page.wait_for_selector("#ranking tbody tr:nth-child(30)")
     assert page.locator("#class-overview svg.bars rect").count() <= 25

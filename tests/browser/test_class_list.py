@@ -30,7 +30,9 @@ def test_class_list_is_checked_predicted_filtered_and_saved(
 ) -> None:
     page, texts = visit(language), Texts(language)
     open_tab(page, 1)
-    page.set_input_files("#upload input", _list(tmp_path / "c.csv", 60, age="quinze", famsup="?"))
+    page.set_input_files(
+        "#class-upload input", _list(tmp_path / "c.csv", 60, age="quinze", famsup="?")
+    )
     page.wait_for_selector(f"text={texts('bad.caption')}")
     table = page.locator(".sheet").first.inner_text()
     assert "quinze" in table
@@ -74,7 +76,7 @@ def test_template_is_a_valid_class_list(visit: Open, tmp_path: Path) -> None:
             page.click(button)
         saved = tmp_path / download.value.suggested_filename
         download.value.save_as(saved)
-        page.set_input_files("#upload input", saved)
+        page.set_input_files("#class-upload input", saved)
         page.wait_for_selector(f"text={saved.name}")
         page.wait_for_selector(f"text={texts.count('class.score', 2)}")
 
@@ -84,11 +86,11 @@ def test_unreadable_file_is_explained(visit: Open, tmp_path: Path) -> None:
     open_tab(page, 1)
     odd = tmp_path / "odd.csv"
     odd.write_bytes(b"\x00\x01\x02")
-    page.set_input_files("#upload input", odd)
+    page.set_input_files("#class-upload input", odd)
     page.wait_for_selector(f"text={texts('problem.not_a_table')}")
     large = tmp_path / "large.csv"
     large.write_bytes(b"x" * (6 << 20))
-    page.set_input_files("#upload input", large)
+    page.set_input_files("#class-upload input", large)
     page.wait_for_selector(f"text={texts('problem.too_large')}")
     assert not page.is_visible("#score")
 
@@ -96,7 +98,7 @@ def test_unreadable_file_is_explained(visit: Open, tmp_path: Path) -> None:
 def test_ten_thousand_pupils_are_predicted(visit: Open, tmp_path: Path) -> None:
     page, texts = visit("en"), Texts("en")
     open_tab(page, 1)
-    page.set_input_files("#upload input", _list(tmp_path / "many.csv", 10_000))
+    page.set_input_files("#class-upload input", _list(tmp_path / "many.csv", 10_000))
     page.wait_for_selector(f"text={texts.count('class.score', 10_000)}")
     page.click("#score")
     page.wait_for_selector("progress")
@@ -108,7 +110,7 @@ def test_class_tab_comes_first_and_shows_an_example_with_one_click(
     visit: Open, language: Language
 ) -> None:
     page, texts = visit(language, tab=""), Texts(language)
-    assert in_window(page, "#upload .drop")
+    assert in_window(page, "#class-upload .drop")
     page.click("#example-class")
     page.wait_for_selector("#ranking tbody tr", timeout=60_000)
     see(page, "#ranking tbody tr:first-child")
@@ -159,7 +161,7 @@ def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
     page.click("#example-class")
     page.wait_for_selector("#ranking tbody tr", timeout=60_000)
     page.emulate_media(media="print")
-    for control in ("#upload", "#language", "#filter", "#save-csv"):
+    for control in ("#class-upload", "#language", "#filter", "#save-csv"):
         assert not page.is_visible(control), control
     overflow = page.evaluate(
         "[...document.querySelectorAll('#ranking td')].filter((cell) => {"
@@ -171,7 +173,7 @@ def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
 
 def test_scoring_survives_a_lost_connection(visit: Open, tmp_path: Path) -> None:
     page, texts = visit("fr", tab="class"), Texts("fr")
-    page.set_input_files("#upload input", _list(tmp_path / "many.csv", 10_000))
+    page.set_input_files("#class-upload input", _list(tmp_path / "many.csv", 10_000))
     page.click("#score")
     page.wait_for_selector("#class-progress progress")
     page.context.set_offline(True)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import html
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import gradio as gr
 import httpx
 import pytest
 from gradio_client import Client
 
+from gradio_ui.tabs.outcomes import OutcomeForm
 from gradio_ui.texts import Texts
-from gradio_ui.visitor_state import SessionCodes
-from student_success.domain.students import EXAMPLE
+from gradio_ui.visitor_state import SessionCodes, Visit
+from student_success.domain.students import EXAMPLE, SCALE, TARGET
 from tests.server import serving
 from tests.ui_server import UiServer, interface
 
@@ -65,3 +71,15 @@ def test_visitor_cannot_open_a_session_of_another_client(ui: UiServer) -> None:
         assert EN("history.foreign_code") not in str(client.predict(own, api_name="/reopen"))
     finally:
         client.close()
+
+
+def test_file_of_outcomes_names_no_session_that_the_visitor_may_not_open() -> None:
+    sent: list[Any] = []
+    api: Any = SimpleNamespace(call=lambda *_, body, **__: sent.append(body))
+    with gr.Blocks():
+        form = OutcomeForm(EN, api, megabytes=1)
+    table = f"session;reference;{TARGET}\ntheirs;A-01;{SCALE.grade(1)}\n"
+    upload = {"name": "a.csv", "data": base64.b64encode(table.encode()).decode()}
+    shown = form.record_file(Visit("browser", "mine"), upload, lambda _: False)
+    assert EN("history.foreign_code") in html.unescape(shown)
+    assert sent == []
