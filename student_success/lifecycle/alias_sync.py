@@ -1,7 +1,8 @@
 """Keep MLflow's alias and the served version equal.
 
 The table of deployments decides what is served. If somebody moved the alias in MLflow, its version
-goes through the same checks as a promotion; if they refuse it, the alias is moved back.
+goes through the same checks as a promotion, also before anything was deployed; if they refuse it,
+the alias is moved back.
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ from student_success.core.errors import (
     RegistryUnavailableError,
 )
 from student_success.core.settings import Settings
-from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import promotion
-from student_success.registry import bento_store, checksums, mlflow_client, versions
+from student_success.registry import mlflow_client
 from student_success.storage.deployments import Deployments
 from student_success.storage.locks import Operation, exclusive
 
@@ -87,32 +87,9 @@ def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:
     )
     try:
         with lock:
-            if deployments.current() is None:
-                _adopt_first(settings, deployments, version)
-            else:
-                request = PromoteRequest(version=int(version), reason="alias moved in MLflow")
-                promotion.promote(settings, deployments, request, actor="mlflow", action="adopt")
+            request = PromoteRequest(version=int(version), reason="alias moved in MLflow")
+            promotion.promote(settings, deployments, request, actor="mlflow", action="adopt")
     except BusyError:
         raise
     except (PromotionRefusedError, ArtefactError, NotFoundError, ConflictError) as error:
         logger.error("alias_refused", extra={"model_version": version, "conditions": error.details})
-
-
-def _adopt_first(settings: Settings, deployments: Deployments, version: str) -> None:
-    """Deploy the version of an existing registry's alias at the first start, without the gate."""
-    with mlflow_client.downloaded(settings, int(version)) as (registered, folder):
-        recorded_profile.check_version(folder / checksums.SERVING, version)
-        versions.check_in_child(settings, folder, version)
-        bento_store.keep(settings, registered, folder)
-    predictor = versions.load(settings, version, fingerprint=registered.fingerprint)
-    row = deployments.record(
-        "adopt",
-        to_version=version,
-        fingerprint=predictor.fingerprint,
-        actor="mlflow",
-        reason="alias found in MLflow at the first start",
-        evidence={},
-        after=0,
-        before_first=SEED if versions.has_seed(settings) else None,
-    )
-    promotion.log_deployment(settings, row)

@@ -115,6 +115,23 @@ def test_align_moves_the_alias_back_when_its_version_is_not_adopted(
     assert (wanted_alias(deployments), registry.alias) == ("1", "1")
 
 
+@pytest.mark.parametrize(("version", "served"), [("2", "2"), ("9", None)])
+def test_align_asks_the_gate_about_an_alias_that_is_set_before_anything_is_deployed(
+    settings: Settings,
+    deployments: Deployments,
+    registry: Registry,
+    caplog: pytest.LogCaptureFixture,
+    version: str,
+    served: str | None,
+) -> None:
+    registry.alias = version
+    align_alias(settings, deployments, may_adopt=True)
+    assert registry.adoptions == [version]
+    assert (wanted_alias(deployments), registry.alias) == (served, served)
+    refused = [record for record in caplog.records if record.getMessage() == "alias_refused"]
+    assert len(refused) == (served is None)
+
+
 def test_align_does_not_adopt_an_alias_that_was_moved_without_an_answer(
     settings: Settings, deployments: Deployments, registry: Registry, monkeypatch: Any
 ) -> None:
