@@ -19,7 +19,7 @@ from student_success.storage.sqlite_file import allow_creation
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """The newest migration; a test holds it equal to what alembic finds."""
 
 NEWER_SCHEMA = (

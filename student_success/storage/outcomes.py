@@ -1,7 +1,8 @@
 """Record the grades that pupils obtained, once for each pupil and school year.
 
 Session, reference and school year identify a pupil. All predictions of a pupil, at whatever
-horizon, get the same outcome. A recorded outcome is never changed by a later request.
+horizon, get the same outcome. A later request changes a recorded outcome only if it is an
+administrator's, and no administrator recorded or confirmed the outcome before.
 
 Two rows of one batch with the same reference are two pupils: from then on an outcome of that
 reference, session and year belongs to one prediction, named by its id, alone.
@@ -9,19 +10,22 @@ reference, session and year belongs to one prediction, named by its id, alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, insert, select, update
+from sqlalchemy import Connection, Engine, Select, bindparam, insert, select, update
 
 from student_success.core.clock import now_us
 from student_success.domain.references import normalise_reference
 from student_success.domain.schemas.history import Outcome, OutcomesAnswer, RejectedOutcome
 from student_success.storage.engine import one_writer, writing
 from student_success.storage.tables import inference_logs, outcomes
+
+logger = logging.getLogger(__name__)
 
 _BATCH = 500
 """Outcomes per transaction; predictions are committed in between."""
@@ -107,7 +111,8 @@ class Outcomes:
     ) -> OutcomesAnswer:
         """Record outcomes in the order given, each as if it had been sent alone.
 
-        An outcome that another role recorded is accepted once more from an administrator.
+        An outcome that another role recorded is accepted once more from an administrator, who may
+        correct its grade; the replaced one is kept beside it.
 
         Parameters
         ----------
@@ -142,6 +147,7 @@ class Outcomes:
             known = _look_up(connection, items, self._year_starts)
             rows: list[dict[str, Any]] = []
             confirmed: list[str] = []
+            corrected: list[dict[str, Any]] = []
             confirms = recorded_by == CONFIRMING_ROLE
             now = now_us()
             for index, item in enumerate(items, first):
@@ -153,10 +159,14 @@ class Outcomes:
                 if confirms:
                     known.confirmed.update(prediction_ids)
                 for prediction_id in prediction_ids:
-                    if prediction_id in known.grades:
-                        confirmed.append(prediction_id)
-                        continue
+                    before = known.grades.get(prediction_id)
                     known.grades[prediction_id] = item.obtained
+                    if before is not None:
+                        confirmed.append(prediction_id)
+                        if before != item.obtained:
+                            values = {"id": prediction_id, "new": item.obtained, "old": before}
+                            corrected.append(values)
+                        continue
                     rows.append(
                         {
                             "prediction_id": prediction_id,
@@ -172,13 +182,20 @@ class Outcomes:
                 # Its time changes as well: a training until an earlier time did not use it.
                 changed = update(outcomes).where(outcomes.c.prediction_id.in_(part))
                 connection.execute(changed.values(recorded_by=recorded_by, created_us=now))
+            if corrected:
+                one = update(outcomes).where(outcomes.c.prediction_id == bindparam("id"))
+                values = {"actual_grade": bindparam("new"), "replaced_grade": bindparam("old")}
+                connection.execute(one.values(values), corrected)
+        if corrected:
+            extra = {"predictions": len(corrected), "recorded_by": recorded_by}
+            logger.info("outcomes_corrected", extra=extra)
         return rejected
 
 
 def _match(
     item: Outcome, known: _Predictions, *, confirms: bool
 ) -> tuple[list[str], tuple[str, str] | None]:
-    """Return the predictions that get or confirm this outcome, or the reason why none does."""
+    """Return the predictions that get, confirm or correct it, or the reason why none does."""
     pupil: Pupil | None
     if item.prediction_id is not None:
         pupil = known.pupil_of.get(item.prediction_id)
@@ -193,9 +210,9 @@ def _match(
     if pupil in known.shared and item.prediction_id is None:
         return [], AMBIGUOUS
     predictions = named if pupil in known.shared else known.of_pupil[pupil]
-    if any(known.grades.get(id_, item.obtained) != item.obtained for id_ in predictions):
-        return [], CONFLICT
     done = known.confirmed if confirms else known.grades.keys()
+    if any(id_ in done and known.grades[id_] != item.obtained for id_ in predictions):
+        return [], CONFLICT
     if all(id_ in done for id_ in named):
         return [], REPEATED
     return [id_ for id_ in predictions if id_ not in done], None

@@ -283,9 +283,34 @@ def test_outcome_of_another_role_is_confirmed_once_by_an_administrator(engine: E
     assert (confirmed(), unconfirmed_outcomes(engine, until_us=now_us())) == (0, 2)
     repeated = Outcomes(engine).record([item], recorded_by="api").rejected
     assert [one.error for one in repeated] == ["repeated"]
-    [other] = Outcomes(engine).record([by_reference("P-1", 13)]).rejected
-    assert (other.error, confirmed()) == ("conflict", 0)
     assert Outcomes(engine).record([item]).accepted == 1
     assert (confirmed(), unconfirmed_outcomes(engine, until_us=now_us())) == (1, 0)
     assert recorded(engine) == {"a": 12, "later": 12}
     assert [one.error for one in Outcomes(engine).record([item]).rejected] == ["repeated"]
+
+
+def test_administrator_corrects_an_outcome_of_another_role_once(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(engine, "a", reference="P-1")
+    add(engine, "later", reference="P-1")
+    add(engine, "other", reference="P-2")
+    wrong, right = by_reference("P-1", 12), by_reference("P-1", 5)
+    assert Outcomes(engine).record([wrong, by_id("other", 8)], recorded_by="api").accepted == 2
+    again = Outcomes(engine).record([right], recorded_by="api").rejected
+    assert [one.error for one in again] == ["conflict"]
+    with caplog.at_level("INFO"):
+        assert Outcomes(engine).record([right, by_id("other", 8)]).accepted == 2
+    assert recorded(engine) == {"a": 5, "later": 5, "other": 8}
+    [corrected] = [one for one in caplog.records if one.getMessage() == "outcomes_corrected"]
+    assert corrected.__dict__["predictions"] == 2
+    with engine.connect() as connection:
+        kept = dict(
+            connection.execute(select(outcomes.c.prediction_id, outcomes.c.replaced_grade)).all()
+        )
+    assert kept == {"a": 12, "later": 12, "other": None}
+    # What an administrator recorded stays, whoever sends another grade.
+    for role in ("api", "admin"):
+        refused = Outcomes(engine).record([wrong], recorded_by=role).rejected
+        assert [one.error for one in refused] == ["conflict"]
+    assert recorded(engine) == {"a": 5, "later": 5, "other": 8}

@@ -1,0 +1,17 @@
+"""Keep the grade that an administrator's outcome replaced."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Add the column. It is empty for outcomes that replaced none."""
+    op.add_column("outcomes", sa.Column("replaced_grade", sa.Float(), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop the column."""
+    op.drop_column("outcomes", "replaced_grade")
