@@ -8,6 +8,7 @@ from typing import Any
 import bentoml
 from starlette.responses import JSONResponse, Response
 
+from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, EmptyRequest
 from student_success.api.handlers import make_handlers
 from student_success.api.middleware import ApiMiddleware
@@ -142,7 +143,9 @@ class StudentSuccess:
         """List predictions, newest first."""
         # The session may be named in the header or the query as well; the middleware checked it.
         return await application().history.page(
-            query, session_id=query.session_id or current_request().named_session
+            query,
+            session_id=query.session_id or current_request().named_session,
+            administrator=current_request().role is Role.ADMIN,
         )
 
     @bentoml.api(output_spec=OutcomesAnswer)

@@ -54,7 +54,7 @@ class ClassLayout:
     def __init__(self, texts: Texts, api: ApiClient, *, megabytes: int) -> None:
         self._texts, self._api = texts, api
         gr.HTML(paragraph(texts("class.lead"), "lead"))
-        self.upload = Upload(texts, "class", megabytes=megabytes)
+        self.upload = Upload(texts, "class", "class.upload", "class.limits", megabytes=megabytes)
         with gr.Row(elem_classes=["actions"]):
             self.example = small_button(texts("class.example"), "example-class")
             self.template_csv = small_button(texts("class.template_csv"), "template-csv")

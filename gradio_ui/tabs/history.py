@@ -59,7 +59,12 @@ class HistoryTab(Tab):
         self.bind(self.outcomes.save.click, self.record, self.outcomes.inputs, name="outcomes")
         upload, send = self.outcomes.upload, send_script("outcome")
         self.bind(
-            upload.zone.click, self.record_file, [upload.content], None, "outcomes_file", js=send
+            upload.zone.click,
+            self.record_file,
+            [upload.content, self.outcomes.reason],
+            None,
+            "outcomes_file",
+            js=send,
         )
         self.bind_download(save_csv, self.history_file, "csv")
         self.bind_download(save_xlsx, self.history_file, "xlsx")
@@ -124,18 +129,18 @@ class HistoryTab(Tab):
 
     @report_errors
     def record(
-        self, request: gr.Request, prediction_id: str | None, grade: str, lines: str
+        self, request: gr.Request, prediction_id: str | None, grade: str, lines: str, reason: str
     ) -> Updates:
         """Record grades really obtained."""
         visit = self.visits.of(request)
-        result = self.outcomes.record(visit, prediction_id, grade or "", lines or "")
+        result = self.outcomes.record(visit, prediction_id, grade or "", lines or "", reason or "")
         return self._load(visit) | {self.outcomes.result: result}
 
     @report_errors
-    def record_file(self, request: gr.Request, upload: Any) -> Updates:
+    def record_file(self, request: gr.Request, upload: Any, reason: str) -> Updates:
         """Record the grades of a file."""
         visit = self.visits.of(request)
-        result = self.outcomes.record_file(visit, upload, self.visits.codes.may_open)
+        result = self.outcomes.record_file(visit, upload, reason or "", self.visits.codes.may_open)
         return self._load(visit) | {self.outcomes.result: result}
 
     def history_file(self, request: gr.Request, file_format: Format) -> dict[str, str]:

@@ -58,12 +58,20 @@ class OutcomeForm:
                 max_lines=12,
                 elem_id="outcome-many",
             )
+            self.reason: Any = gr.Textbox(
+                label=texts("outcome.reason"),
+                info=texts("outcome.reason_help"),
+                max_length=500,
+                elem_id="outcome-reason",
+            )
             self.save: Any = gr.Button(
                 texts("outcome.save"), variant="primary", elem_id="outcome-save"
             )
-            self.upload = Upload(texts, "outcome", megabytes=megabytes)
+            self.upload = Upload(
+                texts, "outcome", "outcome.upload", "outcome.limits", megabytes=megabytes
+            )
             self.result: Any = gr.HTML("")
-        self.inputs = [self._prediction, grade, lines]
+        self.inputs = [self._prediction, grade, lines, self.reason]
         self.outputs = [self._prediction, self.result]
 
     def offer(self, rows: Sequence[Mapping[str, Any]]) -> Updates:
@@ -80,8 +88,16 @@ class OutcomeForm:
         ]
         return {self._prediction: gr.update(choices=choices, value=None), self.result: ""}
 
-    def record(self, visit: Visit, prediction_id: str | None, grade: str, lines: str) -> str:
-        """Send what was entered, unless a part of it is invalid; return the result in words."""
+    def record(
+        self, visit: Visit, prediction_id: str | None, grade: str, lines: str, reason: str
+    ) -> str:
+        """Send what was entered, unless a part of it is invalid; return the result in words.
+
+        Parameters
+        ----------
+        reason
+            Of a correction, which replaces recorded grades; "" for none.
+        """
         texts = self._texts
         outcomes: list[dict[str, Any]] = []
         names: list[str] = []
@@ -107,9 +123,11 @@ class OutcomeForm:
             return note("bad", " ".join(problems))
         if not outcomes:
             return note("bad", texts("outcome.nothing"))
-        return self._send(visit, outcomes, names)
+        return self._send(visit, outcomes, names, reason)
 
-    def record_file(self, visit: Visit, upload: Any, may_open: Callable[[str], bool]) -> str:
+    def record_file(
+        self, visit: Visit, upload: Any, reason: str, may_open: Callable[[str], bool]
+    ) -> str:
         """Send the grades of an uploaded file; return what became of each row in words.
 
         Parameters
@@ -129,11 +147,11 @@ class OutcomeForm:
         for line, outcome in found.outcomes:
             session, place = outcome.session_id, texts("outcome.line", number=line)
             if session in (None, visit.code) or visit.admin_token or may_open(str(session)):
-                outcomes.append(outcome.model_dump(exclude_none=True))
+                outcomes.append(outcome.model_dump(exclude_defaults=True))
                 names.append(place)
             else:
                 problems.append(f"{place}: {texts('history.foreign_code')}")
-        html = self._send(visit, outcomes, names) if outcomes else ""
+        html = self._send(visit, outcomes, names, reason) if outcomes else ""
         if problems:
             who = "; ".join(problems[:_MAX_MESSAGES])
             html += note("warn", texts("outcome.rejected", count=len(problems), who=who))
@@ -148,10 +166,17 @@ class OutcomeForm:
         return f"{', '.join(place)}: {explain(texts, problem).rstrip('.')}"
 
     def _send(
-        self, visit: Visit, outcomes: Sequence[Mapping[str, Any]], names: Sequence[str]
+        self,
+        visit: Visit,
+        outcomes: Sequence[Mapping[str, Any]],
+        names: Sequence[str],
+        reason: str,
     ) -> str:
         """Send outcomes; return what became of them in words."""
         texts = self._texts
+        if reason.strip():
+            correction = {"correct": True, "reason": reason.strip()}
+            outcomes = [{**outcome, **correction} for outcome in outcomes]
         # The API token is enough if the interface has one; otherwise the admin token is required.
         try:
             answer = self._api.call(

@@ -104,15 +104,17 @@ class Upload:
     Parameters
     ----------
     part
-        Part of the page, whose texts ``upload`` and ``limits`` are shown.
+        Part of the page, the first word of the element's id.
+    title, limits
+        Keys of the texts in the area.
     """
 
-    def __init__(self, texts: Texts, part: str, *, megabytes: int) -> None:
+    def __init__(self, texts: Texts, part: str, title: str, limits: str, *, megabytes: int) -> None:
         area = element(
             "label",
             Html(f'<input type="file" accept="{_EXTENSIONS}">'),
-            element("strong", texts(f"{part}.upload")),
-            element("span", texts(f"{part}.limits", limit=megabytes)),
+            element("strong", texts(title)),
+            element("span", texts(limits, limit=megabytes)),
             element("span", css="chosen", role="status"),
             css="drop",
             data_slot=_slot(part),

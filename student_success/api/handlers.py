@@ -20,6 +20,7 @@ from starlette.responses import (
 )
 
 from student_success.api import openapi
+from student_success.api.auth import Role
 from student_success.api.endpoints import DeploymentsQuery, ErasureQuery, EvidenceQuery, JobQuery
 from student_success.api.middleware import Handler, Route
 from student_success.api.request import RequestContext
@@ -51,7 +52,10 @@ def make_handlers(application: LazyApplication) -> dict[Route, Handler]:
 
     async def history(request: RequestContext) -> Response:
         query = _query(HistoryQuery, request)
-        return JSONResponse(await application().history.page(query, session_id=query.session_id))
+        rows = await application().history.page(
+            query, session_id=query.session_id, administrator=request.role is Role.ADMIN
+        )
+        return JSONResponse(rows)
 
     async def erase(request: RequestContext) -> Response:
         return JSONResponse(

@@ -29,6 +29,13 @@ def import_file(
         Path | None,
         typer.Option(resolve_path=True, help="TOML file that says what the columns hold."),
     ] = None,
+    correct: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REASON",
+            help="Replace grades that are recorded already; the reason and the old grade are kept.",
+        ),
+    ] = None,
     *,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +54,10 @@ def import_file(
     if found.outcomes:
         with open_database(settings) as engine:
             outcomes = Outcomes(engine, year_starts=settings.school_year_starts)
-            answer = outcomes.record([outcome for _, outcome in found.outcomes])
+            correction = {} if correct is None else {"correct": True, "reason": correct}
+            answer = outcomes.record(
+                [outcome.model_copy(update=correction) for _, outcome in found.outcomes]
+            )
         accepted = answer.accepted
         for one in answer.rejected:
             line = found.outcomes[one.index][0]

@@ -25,7 +25,9 @@ class HistoryService:
         self._history = history
         self._outcomes = outcomes
 
-    async def page(self, query: HistoryQuery, *, session_id: str | None) -> list[dict[str, Any]]:
+    async def page(
+        self, query: HistoryQuery, *, session_id: str | None, administrator: bool
+    ) -> list[dict[str, Any]]:
         """Return predictions, newest first; of all sessions if `session_id` is None."""
         if query.limit >= LARGE_PAGE:
             release_memory_soon()
@@ -34,6 +36,7 @@ class HistoryService:
             limit=query.limit,
             session_id=session_id,
             before_id=query.before_id,
+            with_replaced=administrator,
         )
 
     async def erase(self, session_id: str) -> dict[str, Any]:

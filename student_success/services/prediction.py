@@ -23,7 +23,12 @@ from student_success.core.identifiers import random_hex
 from student_success.core.memory import release_memory_soon
 from student_success.core.metrics_buffer import metrics_buffer
 from student_success.domain.idempotency import IdempotencyKey, IdempotentRequest
-from student_success.domain.schemas.prediction import BatchAnswer, Interval, PredictionAnswer
+from student_success.domain.schemas.prediction import (
+    BatchAnswer,
+    BatchWarning,
+    Interval,
+    PredictionAnswer,
+)
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PREDICTED, StudentFeatures
 from student_success.lifecycle.champion import Champion
 from student_success.model.prediction import Prediction
@@ -119,7 +124,10 @@ class PredictionService:
                 for student, prediction in zip(students, predictions, strict=True)
             ]
             answers = [answer for answer, _ in answers_rows]
-            batch = BatchAnswer.model_construct(predictions=answers)
+            warnings = repeated_reference_warnings([student.reference for student in students])
+            batch = _construct(
+                BatchAnswer, {"predictions": answers} | ({"warnings": warnings} if warnings else {})
+            )
             return (
                 batch.__pydantic_serializer__.to_json(batch),
                 [row for _, row in answers_rows],
@@ -171,6 +179,21 @@ def _key(
         session_id=session_id,
         answer=answer,
     )
+
+
+def repeated_reference_warnings(references: Sequence[str | None]) -> list[BatchWarning]:
+    """Return a warning for each reference that an earlier pupil of the batch has."""
+    first: dict[str, int] = {}
+    return [
+        BatchWarning(
+            index=index,
+            code="reference_repeated",
+            message=f"The pupil at index {first[reference]} has the same reference. Record the "
+            "final grades of both by prediction_id.",
+        )
+        for index, reference in enumerate(references)
+        if reference and first.setdefault(reference, index) != index
+    ]
 
 
 def new_prediction_id(now: int) -> str:

@@ -1,8 +1,9 @@
 """Record the grades that pupils obtained, once for each pupil and school year.
 
 Session, reference and school year identify a pupil. All predictions of a pupil, at whatever
-horizon, get the same outcome. A later request changes a recorded outcome only if it is an
-administrator's, and no administrator recorded or confirmed the outcome before.
+horizon, get the same outcome. Only an administrator's request changes a recorded outcome: one that
+no administrator recorded or confirmed before, or with a reason for the correction. The grade that
+is replaced is kept beside the new one.
 
 Two rows of one batch with the same reference are two pupils: from then on an outcome of that
 reference, session and year belongs to one prediction, named by its id, alone.
@@ -10,6 +11,7 @@ reference, session and year belongs to one prediction, named by its id, alone.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Engine, Select, insert, select, update
 
 from student_success.core.clock import now_us
 from student_success.domain.references import normalise_reference
@@ -37,7 +39,7 @@ CONFIRMING_ROLE = "admin"
 UNKNOWN = "not_found", "There is no such prediction."
 REPEATED = "repeated", "This outcome is recorded already."
 CONFLICT = "conflict", "Another grade is recorded for this pupil."
-
+NOT_ALLOWED = "conflict", "Another grade is recorded: only an administrator can correct it."
 AMBIGUOUS = "ambiguous", "Several pupils share this reference: send the prediction_id."
 
 Pupil = tuple[str, str, int]
@@ -147,7 +149,7 @@ class Outcomes:
             known = _look_up(connection, items, self._year_starts)
             rows: list[dict[str, Any]] = []
             confirmed: list[str] = []
-            corrected: list[dict[str, Any]] = []
+            corrected = 0
             confirms = recorded_by == CONFIRMING_ROLE
             now = now_us()
             for index, item in enumerate(items, first):
@@ -158,14 +160,14 @@ class Outcomes:
                     continue
                 if confirms:
                     known.confirmed.update(prediction_ids)
+                replaced: list[str] = []
                 for prediction_id in prediction_ids:
                     before = known.grades.get(prediction_id)
                     known.grades[prediction_id] = item.obtained
                     if before is not None:
                         confirmed.append(prediction_id)
                         if before != item.obtained:
-                            values = {"id": prediction_id, "new": item.obtained, "old": before}
-                            corrected.append(values)
+                            replaced.append(prediction_id)
                         continue
                     rows.append(
                         {
@@ -176,20 +178,50 @@ class Outcomes:
                             "recorded_by": recorded_by,
                         }
                     )
-            if rows:
-                connection.execute(insert(outcomes), rows)
+                if replaced:
+                    # A grade of the same request may be replaced too.
+                    _insert(connection, rows)
+                    _replace(connection, item, replaced, recorded_by=recorded_by, now=now)
+                    corrected += len(replaced)
+            _insert(connection, rows)
             for part in _chunks(confirmed):
                 # Its time changes as well: a training until an earlier time did not use it.
                 changed = update(outcomes).where(outcomes.c.prediction_id.in_(part))
                 connection.execute(changed.values(recorded_by=recorded_by, created_us=now))
-            if corrected:
-                one = update(outcomes).where(outcomes.c.prediction_id == bindparam("id"))
-                values = {"actual_grade": bindparam("new"), "replaced_grade": bindparam("old")}
-                connection.execute(one.values(values), corrected)
         if corrected:
-            extra = {"predictions": len(corrected), "recorded_by": recorded_by}
+            extra = {"predictions": corrected, "recorded_by": recorded_by}
             logger.info("outcomes_corrected", extra=extra)
         return rejected
+
+
+def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(outcomes), rows)
+        rows.clear()
+
+
+def _replace(
+    connection: Connection, item: Outcome, ids: Sequence[str], *, recorded_by: str, now: int
+) -> None:
+    """Replace recorded grades; keep each beside the new one."""
+    for part in _chunks(ids):
+        rows = connection.execute(select(outcomes).where(outcomes.c.prediction_id.in_(part)))
+        for row in rows.all():
+            replaced = {
+                "actual": row.actual_grade,
+                "recorded_by": row.recorded_by,
+                "replaced_us": now,
+                "reason": item.reason,
+            }
+            one = update(outcomes).where(outcomes.c.prediction_id == row.prediction_id)
+            connection.execute(
+                one.values(
+                    actual_grade=item.obtained,
+                    recorded_by=recorded_by,
+                    created_us=now,
+                    replaced_json=json.dumps([*json.loads(row.replaced_json or "[]"), replaced]),
+                )
+            )
 
 
 def _match(
@@ -212,7 +244,9 @@ def _match(
     predictions = named if pupil in known.shared else known.of_pupil[pupil]
     done = known.confirmed if confirms else known.grades.keys()
     if any(id_ in done and known.grades[id_] != item.obtained for id_ in predictions):
-        return [], CONFLICT
+        if item.correct and confirms:
+            return predictions, None
+        return [], NOT_ALLOWED if item.correct else CONFLICT
     if all(id_ in done for id_ in named):
         return [], REPEATED
     return [id_ for id_ in predictions if id_ not in done], None
@@ -234,15 +268,11 @@ def _look_up(connection: Connection, items: Sequence[Outcome], starts: str) -> _
         references.setdefault(session_id, set()).add(reference)
     for session_id, names in references.items():
         for part in _chunks(sorted(names)):
-            predictions.add(
-                connection.execute(
-                    _rows().where(
-                        inference_logs.c.session_id == session_id,
-                        inference_logs.c.reference.in_(part),
-                    )
-                ),
-                starts,
+            of_session = inference_logs.c.session_id == session_id
+            rows = connection.execute(
+                _rows().where(of_session, inference_logs.c.reference.in_(part))
             )
+            predictions.add(rows, starts)
     return predictions
 
 

@@ -69,8 +69,8 @@ outcomes = Table(
     Column("created_us", BigInteger, nullable=False, index=True),
     # The role of who recorded it; None before migration 0006.
     Column("recorded_by", String(16)),
-    # The grade of another role that an administrator's replaced; erased with the outcome.
-    Column("replaced_grade", Float),
+    # JSON list of the grades that others replaced, oldest first; None if there are none.
+    Column("replaced_json", Text),
 )
 
 snapshots = Table(

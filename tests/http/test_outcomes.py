@@ -101,6 +101,10 @@ def test_outcomes_rejects_repeated_conflicting_and_unknown_ones_individually(
         ({"prediction_id": None, "session_id": "a b", "reference": "P"}, ["session_id"]),
         ({"prediction_id": None, "session_id": "s", "reference": "a\0"}, ["reference"]),
         ({"grade": 11}, ["grade"]),
+        ({"correct": True}, []),
+        ({"reason": "typo"}, []),
+        ({"correct": True, "reason": ""}, ["reason"]),
+        ({"correct": "yes", "reason": "typo"}, ["correct"]),
     ],
     ids=str,
 )
@@ -195,3 +199,30 @@ def test_outcome_recorded_with_the_api_token_is_confirmed_once_by_the_administra
     assert record(api_client, outcome)["rejected"][0]["error"] == "repeated"
     assert record(guarded_admin, outcome)["accepted"] == 1
     assert record(guarded_admin, outcome)["rejected"][0]["error"] == "repeated"
+
+
+def test_correction_is_shown_to_administrators_alone(
+    http: httpx.Client, admin: httpx.Client, session_id: str
+) -> None:
+    known = predict(http, session_id)
+    record(admin, {"prediction_id": known, "actual_G3": 11})
+    correction = {"prediction_id": known, "actual_G3": 12, "correct": True, "reason": "typo"}
+    assert record(admin, correction) == {"accepted": 1, "rejected": []}
+    params = {"session_id": session_id}
+    [row] = http.get("/history", params=params).json()
+    assert (row["actual_G3"], "replaced" in row) == (12, False)
+    for response in (admin.get("/history", params=params), admin.post("/history", json=params)):
+        [row] = response.json()
+        [replaced] = row["replaced"]
+        assert (replaced["actual_G3"], replaced["reason"]) == (11, "typo")
+
+
+def test_batch_warns_of_references_that_repeat(http: httpx.Client, session_id: str) -> None:
+    names = ["A", "B", "A", None, None, "A"]
+    students = [EXAMPLE | ({"reference": name} if name else {}) for name in names]
+    response = http.post("/predict_batch", json={"students": students})
+    assert [(w["index"], w["code"]) for w in response.json()["warnings"]] == [
+        (2, "reference_repeated"),
+        (5, "reference_repeated"),
+    ]
+    assert "warnings" not in http.post("/predict_batch", json={"students": students[:2]}).json()

@@ -37,6 +37,16 @@ class HistoryQuery(RequestBody):
 
 
 @named_by_profile
+class ReplacedGrade(ResponseBody):
+    """A grade that was recorded and has been corrected."""
+
+    actual: GradeNumber
+    recorded_by: str | None = Field(description="Role that recorded it.")
+    replaced_at: Timestamp
+    reason: str | None
+
+
+@named_by_profile
 class HistoryRow(ResponseBody):
     """One prediction as it was made, and the grade really obtained once it is known."""
 
@@ -54,6 +64,11 @@ class HistoryRow(ResponseBody):
     at_risk: bool
     model_version: str
     actual: GradeNumber | None
+    replaced: list[ReplacedGrade] = Field(
+        [],
+        exclude_if=lambda replaced: not replaced,
+        description="For an administrator: grades that were replaced, oldest first.",
+    )
 
 
 class ErasureAnswer(ResponseBody):
@@ -74,6 +89,19 @@ class _OfPupil(RequestBody):
         ]
         | None
     ) = None
+
+    correct: bool = Field(
+        False, description="Replace a grade that is recorded already (administrator)."
+    )
+    reason: Annotated[str, Field(min_length=1, max_length=500, pattern=WITHOUT_NUL)] | None = Field(
+        None, description="Why it is corrected; kept with the grade that is replaced."
+    )
+
+    @model_validator(mode="after")
+    def _reasoned(self) -> Self:
+        if self.correct != (self.reason is not None):
+            raise ValueError("a correction needs correct: true and a reason, and nothing else does")
+        return self
 
     @model_validator(mode="after")
     def _one_pupil(self) -> Self:

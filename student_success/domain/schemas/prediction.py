@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, FailFast, Field
 
@@ -134,7 +134,20 @@ class ExplainAnswer(ResponseBody):
     model_version: str
 
 
+class BatchWarning(ResponseBody):
+    """What should be known of one pupil of a batch, who is predicted all the same."""
+
+    index: int = Field(description="Its place in the request, from 0.")
+    code: Literal["reference_repeated"]
+    message: str
+
+
 class BatchAnswer(ResponseBody):
     """The predictions, in the order of the pupils sent."""
 
     predictions: list[PredictionAnswer]
+    warnings: list[BatchWarning] = Field(
+        [],
+        exclude_if=lambda warnings: not warnings,
+        description="Pupils who share a reference with an earlier one; absent if there are none.",
+    )

@@ -142,7 +142,12 @@ class History:
         return self._committer.append(rows, key=key)
 
     def page(
-        self, *, limit: int, session_id: str | None = None, before_id: int | None = None
+        self,
+        *,
+        limit: int,
+        session_id: str | None = None,
+        before_id: int | None = None,
+        with_replaced: bool = False,
     ) -> list[dict[str, Any]]:
         """Return the newest predictions, newest first, as JSON-ready rows.
 
@@ -154,9 +159,12 @@ class History:
             Only rows of this session.
         before_id
             Only rows with a smaller id: the next page starts below the last id of this one.
+        with_replaced
+            Whether the grades that corrections replaced are shown.
         """
+        shown = (outcomes.c.replaced_json,) if with_replaced else ()
         query = (
-            select(inference_logs, outcomes.c.actual_grade)
+            select(inference_logs, outcomes.c.actual_grade, *shown)
             .outerjoin(outcomes, outcomes.c.prediction_id == inference_logs.c.prediction_id)
             .order_by(inference_logs.c.id.desc())
             .limit(limit)

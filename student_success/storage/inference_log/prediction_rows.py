@@ -120,6 +120,15 @@ def commit_missing(engine: Engine, rows: Sequence[PredictionRow]) -> None:
 
 def public(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row of `inference_logs` with its outcome as `GET /history` shows it."""
+    replaced = [
+        {
+            ACTUAL: _number(grade["actual"]),
+            "recorded_by": grade["recorded_by"],
+            "replaced_at": iso(grade["replaced_us"]),
+            "reason": grade["reason"],
+        }
+        for grade in json.loads(row.get("replaced_json") or "[]")
+    ]
     return {
         "id": row["id"],
         "prediction_id": row["prediction_id"],
@@ -139,6 +148,7 @@ def public(row: Mapping[Any, Any]) -> dict[str, Any]:
         "at_risk": bool(row["at_risk"]),
         "model_version": row["model_version"],
         ACTUAL: _number(row["actual_grade"]),
+        **({"replaced": replaced} if replaced else {}),
     }
 
 

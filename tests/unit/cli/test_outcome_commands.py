@@ -54,3 +54,7 @@ def test_import_records_grades_and_names_each_rejected_row(
     engine.dispose()
     assert main(command) == 2
     assert "repeated" in capsys.readouterr().out
+    path.write_bytes(text([ROWS[0], ["A-01", "class", None, 13]]))
+    assert main(command) == 2
+    assert "conflict" in capsys.readouterr().out
+    assert main([*command, "--correct", "typo"]) == 0

@@ -80,6 +80,6 @@ def test_file_of_outcomes_names_no_session_that_the_visitor_may_not_open() -> No
         form = OutcomeForm(EN, api, megabytes=1)
     table = f"session;reference;{TARGET}\ntheirs;A-01;{SCALE.grade(1)}\n"
     upload = {"name": "a.csv", "data": base64.b64encode(table.encode()).decode()}
-    shown = form.record_file(Visit("browser", "mine"), upload, lambda _: False)
+    shown = form.record_file(Visit("browser", "mine"), upload, "", lambda _: False)
     assert EN("history.foreign_code") in html.unescape(shown)
     assert sent == []

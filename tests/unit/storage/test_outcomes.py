@@ -104,6 +104,46 @@ def test_conflicting_outcome_is_refused_and_the_first_stays(engine: Engine) -> N
     assert recorded(engine) == {"a": 11, "b": 9, "c": 9}
 
 
+def test_correction_replaces_the_grade_and_keeps_the_old_one_with_the_reason(
+    engine: Engine,
+) -> None:
+    for number in range(2):
+        add(engine, f"p{number}", reference="R")
+    history = Outcomes(engine)
+    history.record([by_reference("R", 11)])
+
+    def corrected(grade: int, reason: str = "typo") -> Outcome:
+        return Outcome(prediction_id="p0", actual_G3=grade, correct=True, reason=reason)
+
+    refused = history.record([corrected(13)], recorded_by="api")
+    assert [one.error for one in refused.rejected] == ["conflict"]
+    assert "administrator" in refused.rejected[0].message
+    assert recorded(engine) == {"p0": 11, "p1": 11}
+    assert history.record([corrected(13), corrected(14, "another")]).accepted == 2
+    assert recorded(engine) == {"p0": 14, "p1": 14}
+    for row in History(engine).page(limit=9, with_replaced=True):
+        assert [(old["actual_G3"], old["reason"]) for old in row["replaced"]] == [
+            (11, "typo"),
+            (13, "another"),
+        ]
+    assert all("replaced" not in row for row in History(engine).page(limit=9))
+    assert [one.error for one in history.record([corrected(14)]).rejected] == ["repeated"]
+
+
+def test_correction_of_a_grade_of_the_same_request_and_of_none(engine: Engine) -> None:
+    add(engine, "p0")
+    add(engine, "p1")
+    corrections = [
+        Outcome(prediction_id=name, actual_G3=9, correct=True, reason="typo")
+        for name in ("p0", "p1")
+    ]
+    assert Outcomes(engine).record([by_id("p0", 8), *corrections]).accepted == 3
+    assert recorded(engine) == {"p0": 9, "p1": 9}
+    history = {r["prediction_id"]: r for r in History(engine).page(limit=9, with_replaced=True)}
+    assert [old["actual_G3"] for old in history["p0"]["replaced"]] == [8]
+    assert "replaced" not in history["p1"]
+
+
 def test_later_prediction_of_a_pupil_gets_the_same_grade_or_none(engine: Engine) -> None:
     add(engine, "a", reference="P-1")
     assert record(engine, by_id("a", 11)) == (1, {})
@@ -304,11 +344,12 @@ def test_administrator_corrects_an_outcome_of_another_role_once(
     assert recorded(engine) == {"a": 5, "later": 5, "other": 8}
     [corrected] = [one for one in caplog.records if one.getMessage() == "outcomes_corrected"]
     assert corrected.__dict__["predictions"] == 2
-    with engine.connect() as connection:
-        kept = dict(
-            connection.execute(select(outcomes.c.prediction_id, outcomes.c.replaced_grade)).all()
-        )
-    assert kept == {"a": 12, "later": 12, "other": None}
+    kept = {
+        row["prediction_id"]: [(old["actual_G3"], old["recorded_by"]) for old in row["replaced"]]
+        for row in History(engine).page(limit=9, with_replaced=True)
+        if "replaced" in row
+    }
+    assert kept == {"a": [(12, "api")], "later": [(12, "api")]}
     # What an administrator recorded stays, whoever sends another grade.
     for role in ("api", "admin"):
         refused = Outcomes(engine).record([wrong], recorded_by=role).rejected

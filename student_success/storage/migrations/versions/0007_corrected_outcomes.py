@@ -1,4 +1,4 @@
-"""Keep the grade that an administrator's outcome replaced."""
+"""Keep the grades that an administrator's outcome replaced."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,9 +9,9 @@ down_revision = "0006"
 
 def upgrade() -> None:
     """Add the column. It is empty for outcomes that replaced none."""
-    op.add_column("outcomes", sa.Column("replaced_grade", sa.Float(), nullable=True))
+    op.add_column("outcomes", sa.Column("replaced_json", sa.Text, nullable=True))
 
 
 def downgrade() -> None:
     """Drop the column."""
-    op.drop_column("outcomes", "replaced_grade")
+    op.drop_column("outcomes", "replaced_json")
