@@ -18,9 +18,9 @@ from student_success.core.errors import DatasetError, InvalidInputError
 from student_success.core.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from training.data.dataset import Dataset, hide_unrecorded, load
-from training.data.suitability import feature_leaks
 from training.evaluation.evaluate import evaluate
 from training.evaluation.fairness import MEASURES
+from training.evaluation.feature_leaks import feature_leaks
 from training.evaluation.held_out import CANDIDATE, WITHOUT
 from training.evaluation.served import champion_model
 from training.export.artefact import drift_reference, smoke_students, write_artefact

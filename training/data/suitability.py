@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import comb
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from student_success.core.statistics import compare_categories
 from student_success.domain.students import (
     FEATURES,
-    GRADE,
     GRADE_MAX,
     GRADE_MIN,
     PASS_GRADE,
     PERIODS,
-    PROFILE,
     SCALE,
     TARGET,
     Feature,
@@ -39,16 +35,6 @@ COPIES = 100
 
 NEAR_COPIES = 0.05
 """Rows that differ in one column are copies if they are this share of all; a few are twins."""
-
-
-NEAR_LEAK = 0.9
-"""As `LEAK`, for features that are no grades: a training goes on, but the gate refuses it."""
-NEARLY_ALL = 0.95
-"""Share of the pupils of an outcome from which a value gives it away."""
-SPECIAL = 10
-"""Fewer pupils of an outcome may share a value by chance."""
-CHANCE = 1e-6
-"""Largest p of a value that is too common among the pupils of an outcome."""
 
 
 def unsuitable(frame: pd.DataFrame) -> Iterator[str]:
@@ -78,77 +64,6 @@ def unsuitable(frame: pd.DataFrame) -> Iterator[str]:
                 f"{feature.name} {reason}, so it was known only afterwards. Remove it from the "
                 "profile, or correct the column."
             )
-
-
-def feature_leaks(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the features that seem to have been filled in after the outcome was known.
-
-    Period grades go along with the final grade by nature and are not looked at.
-
-    Returns
-    -------
-    list of dict
-        ``feature``; ``finding``, what it gives away, in words; and ``declared``, whether the
-        profile declares it, so that the model does not see it of pupils who did not finish.
-    """
-    left, failed = frame[TARGET] == GRADE.not_finished, ~passes(frame[TARGET])
-    found = []
-    for feature in (each for each in FEATURES if not each.is_period):
-        values = frame[feature.name]
-        declared = feature.name in PROFILE.training.unrecorded_when_not_finished
-        findings = [
-            (_too_common(feature, values, left, "did not finish", most=0.5), declared),
-            (_too_common(feature, values, failed, "failed", most=0.05), False),
-        ]
-        if _explained(feature, values, frame[TARGET]) >= NEAR_LEAK:
-            findings.append((f"says nearly the same as {TARGET}", False))
-        found += [
-            {"feature": feature.name, "finding": finding, "declared": hidden}
-            for finding, hidden in findings
-            if finding
-        ]
-    return found
-
-
-def _too_common(
-    feature: Feature, values: pd.Series, has: pd.Series[bool], outcome: str, *, most: float
-) -> str:
-    """Name a value or range that nearly all pupils of an outcome have, and few others.
-
-    Parameters
-    ----------
-    has
-        Who has the outcome.
-    outcome
-        What these pupils did, in words.
-    most
-        Largest share of the others, 0 to 1.
-
-    Returns
-    -------
-    str
-        Empty if there is no such value or range.
-    """
-    if min(int(has.sum()), int((~has).sum())) < SPECIAL:
-        return ""
-    common = values[has].mode()
-    subsets = [("unknown", values.isna())]
-    subsets += [
-        (value if feature.kind == "category" else f"{value:g}", values == value)
-        for value in common.head(1)
-    ]
-    if feature.kind != "category" and len(common):
-        low, high = values[has].quantile([0.05, 0.95])
-        subsets += [(f"at most {high:g}", values <= high), (f"at least {low:g}", values >= low)]
-    for name, inside in subsets:
-        counts = [
-            {"in": float(inside[who].sum()), "out": float((~inside[who]).sum())}
-            for who in (has, ~has)
-        ]
-        share, others = (count["in"] / (count["in"] + count["out"]) for count in counts)
-        if share >= NEARLY_ALL and others <= most and compare_categories(*counts).p < CHANCE:
-            return f"{name}: {share:.0%} of those who {outcome}, {others:.0%} of the others"
-    return ""
 
 
 def remarks(frame: pd.DataFrame) -> Iterator[str]:
@@ -211,7 +126,7 @@ def _leak(
 ) -> str:
     """Return how a feature gives the target away; empty if it does not."""
     known = values.notna()
-    if _explained(feature, values, grades) >= LEAK:
+    if explained_share(feature, values, grades) >= LEAK:
         return f"says the same as {TARGET}"
     values, passed = values[known], passed[known]
     if not LEAK_GROUPS >= values.nunique() >= 2:
@@ -222,7 +137,7 @@ def _leak(
     return ""
 
 
-def _explained(feature: Feature, values: pd.Series, grades: pd.Series[float]) -> float:
+def explained_share(feature: Feature, values: pd.Series, grades: pd.Series[float]) -> float:
     """Return the share of the target's variance that a feature explains, 0 to 1."""
     known = values.notna()
     values, grades = values[known], grades[known]

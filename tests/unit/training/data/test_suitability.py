@@ -10,10 +10,7 @@ import pytest
 
 from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
-from student_success.lifecycle.evidence import Evidence
-from student_success.lifecycle.gate import GateLimits, decide
 from training.data.dataset import SAMPLE, Dataset, hide_unrecorded, load, read
-from training.data.suitability import feature_leaks
 
 ROWS = 200
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -171,67 +168,3 @@ def test_hide_unrecorded_hides_what_is_not_recorded_of_those_who_left() -> None:
     assert hidden["absences"].isna().equals(left)
     assert hidden["absences"][~left].equals(frame["absences"][~left].astype(float))
     assert hidden.drop(columns="absences").equals(frame.drop(columns="absences"))
-
-
-def left(pupils: pd.DataFrame) -> pd.Series:
-    return pupils["G3"] == 0
-
-
-LEAKY: dict[str, tuple[Change, str, str, bool]] = {
-    "a value of those who left": (
-        lambda t: t.assign(goout=t["goout"].where(~left(t), 5)),
-        *("goout", "5: 100% of those who did not finish", False),
-    ),
-    "a declared value of those who left": (
-        lambda t: t.assign(absences=t["absences"].where(~left(t), 0)),
-        *("absences", "0: 100% of those who did not finish", True),
-    ),
-    "a range of those who left": (
-        lambda t: t.assign(age=(t["age"] - 2).clip(15).where(~left(t), 21 + t.index % 2)),
-        *("age", "at least 21: 100% of those who did not finish", False),
-    ),
-    "unknown of those who left": (
-        lambda t: t.assign(traveltime=t["traveltime"].where(~left(t))),
-        *("traveltime", "unknown: 100% of those who did not finish", False),
-    ),
-    "nearly who failed": (
-        lambda t: t.assign(paid=(t["G3"] >= 10).map({True: "yes", False: "no"})).assign(
-            paid=lambda p: p["paid"].where(p.index % 50 > 0, "no")
-        ),
-        *("paid", "no: 100% of those who failed", False),
-    ),
-    "nearly the final grade": (
-        lambda t: t.assign(absences=t["G3"] + t.index % 3),
-        *("absences", "says nearly the same as G3", False),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", LEAKY)
-def test_leak_of_the_outcome_is_named_and_undeclared_ones_are_refused_by_the_gate(
-    kind: str,
-) -> None:
-    change, feature, finding, declared = LEAKY[kind]
-    leaks = feature_leaks(change(read(SAMPLE).frame))
-    named = [leak for leak in leaks if leak["finding"].startswith(finding)]
-    assert [(leak["feature"], leak["declared"]) for leak in named] == [(feature, declared)]
-    evidence = Evidence.from_json({"feature_leaks": leaks})
-    [condition] = [
-        c for c in decide(evidence, GateLimits()).conditions if c.name == "feature_leaks"
-    ]
-    assert condition.passed == all(leak["declared"] for leak in leaks)
-    assert condition.passed or finding in condition.detail
-
-
-def test_sample_and_its_features_hold_no_leak() -> None:
-    assert feature_leaks(read(SAMPLE).frame) == []
-
-
-def test_leak_of_the_real_data_is_found_and_declared(real_data_dir: Path) -> None:
-    [leak] = feature_leaks(read(real_data_dir / "final.csv").frame)
-    assert (leak["feature"], leak["declared"]) == ("absences", True)
-
-
-def test_evidence_without_a_search_for_leaks_is_refused() -> None:
-    verdict = decide(Evidence.from_json({}), GateLimits())
-    assert not {c.name: c.passed for c in verdict.conditions}["feature_leaks"]
