@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from gradio_ui.api_client import ApiClient
-from gradio_ui.files.class_file import read_class_list, template
+from gradio_ui.files.class_file import pupils_of, read_class_table, template
+from gradio_ui.files.earlier import saved_estimates
 from gradio_ui.files.export import Format
 from gradio_ui.html import class_list as html
 from gradio_ui.html.markup import note, paragraph
@@ -150,7 +151,7 @@ class ClassReading(Tab):
         }
         try:
             data = uploaded_file(upload, limit=self.settings.ui_max_upload_mb << 20)
-            visit.class_file = read_class_list(data, choices)
+            rows = read_class_table(data, choices)
         except TableError as error:
             text = note("bad", html.explain(self.texts, error.problem))
             return {
@@ -158,6 +159,7 @@ class ClassReading(Tab):
                 self.layout.summary: text,
                 **self.layout.choice.offer(error, choices),
             }
+        visit.class_file, visit.saved_estimates = pupils_of(rows), saved_estimates(rows)
         return cleared | self._checked(visit) | self.layout.choice.offer(visit.class_file, choices)
 
     def _checked(self, visit: Visit) -> Updates:

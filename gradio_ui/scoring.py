@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from gradio_ui.api_client import ApiClient, ApiError
-from gradio_ui.files.rows import ScoredPupil
+from gradio_ui.files.earlier import EarlierEstimates, recorded_estimates
+from gradio_ui.files.rows import Earlier, ScoredPupil
 from student_success.domain.tables.pupils import Pupil
 
 CHUNK_ROWS = 500
 _MAX_ATTEMPTS = 8
 _CHUNK_TIMEOUT_SECONDS = 60.0
 _EXPLANATIONS_AT_ONCE = 2
+_MOST_RECORDED = 1000
+"""Estimates of the session to compare with; the API returns no more at once."""
 
 
 @dataclass(slots=True)
@@ -28,6 +31,8 @@ class Scoring:
     ----------
     total
         Number of pupils.
+    earlier
+        What to compare the estimates with.
     is_waiting
         Whether the API did not answer and is asked again.
     error
@@ -37,6 +42,7 @@ class Scoring:
     """
 
     total: int
+    earlier: EarlierEstimates
     scored: list[ScoredPupil] = field(default_factory=list)
     is_waiting: bool = False
     error: Exception | None = None
@@ -72,15 +78,33 @@ class Scoring:
                 time.sleep(max(error.retry_after, min(2.0**attempt / 2, 4.0)))
             else:
                 self.is_waiting = False
-                self.scored += map(ScoredPupil.from_prediction, pupils, answer["predictions"])
+                scored = map(ScoredPupil.from_prediction, pupils, answer["predictions"])
+                self.scored += map(self.earlier.beside, scored)
                 return
 
 
-def start_scoring(api: ApiClient, pupils: Sequence[Pupil], session: str) -> Scoring:
-    """Begin to predict a class list, and return its state at once."""
-    scoring = Scoring(len(pupils))
+def start_scoring(
+    api: ApiClient, pupils: Sequence[Pupil], session: str, saved: Mapping[int, Earlier]
+) -> Scoring:
+    """Begin to predict a class list, and return its state at once.
+
+    Parameters
+    ----------
+    saved
+        Earlier estimates in the file, by line.
+    """
+    scoring = Scoring(len(pupils), EarlierEstimates(saved, _recorded(api, session)))
     threading.Thread(target=scoring.run, args=(api, pupils, session), daemon=True).start()
     return scoring
+
+
+def _recorded(api: ApiClient, session: str) -> dict[str, list[Earlier]]:
+    """Read what the session estimated before; without it, nothing is compared."""
+    try:
+        rows = api.call("GET", "/history", session=session, params={"limit": _MOST_RECORDED})
+    except ApiError:
+        return {}
+    return recorded_estimates(rows)
 
 
 def explain_pupils(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gradio_ui.files.rows import ScoredPupil
+from gradio_ui.files.rows import Earlier, ScoredPupil
 from student_success.domain.tables.columns import Choices
 from student_success.domain.tables.pupils import PupilList
 
@@ -124,6 +124,8 @@ class Visit:
         For each page of the history turned so far, the ``before_id`` it was read with.
     banner
         The last state of the API that the page has shown.
+    saved_estimates
+        The estimates that the class list holds if it is a saved result, by line.
     choices
         What the reader said about class lists, by their titles.
     versions
@@ -141,6 +143,7 @@ class Visit:
     invalid_fields: frozenset[str] = frozenset()
     pupil: ShownPupil | None = None
     class_file: PupilList | None = None
+    saved_estimates: dict[int, Earlier] = field(default_factory=dict)
     choices: dict[tuple[str, ...], Choices] = field(default_factory=dict)
     scoring: Scoring | None = None
     scored: tuple[ScoredPupil, ...] = ()

@@ -10,16 +10,25 @@ from student_success.domain.students import EXAMPLE, FEATURES, Feature
 from student_success.domain.tables.cells import normalise
 from student_success.domain.tables.columns import Choices, pupil_columns
 from student_success.domain.tables.pupils import PupilList, read_pupils
-from student_success.domain.tables.reader import read_table
+from student_success.domain.tables.reader import Table, read_table
 
 MAX_KEPT_PROBLEMS = 1_000
 """More invalid cells of one file are counted, not kept in memory."""
 
 
+def read_class_table(data: bytes, choices: Choices | None = None) -> Table:
+    """Read the table of a class list; raises `TableError` if it is not a readable one."""
+    return read_table(data, pupil_columns(), choices, own_titles=_own_titles())
+
+
 def read_class_list(data: bytes, choices: Choices | None = None) -> PupilList:
     """Read a class list; raises `TableError` if it is not a readable table."""
-    table = read_table(data, pupil_columns(), choices, own_titles=_own_titles())
-    return read_pupils(table, max_problems=MAX_KEPT_PROBLEMS)
+    return pupils_of(read_class_table(data, choices))
+
+
+def pupils_of(rows: Table) -> PupilList:
+    """Return the pupils of a class list."""
+    return read_pupils(rows, max_problems=MAX_KEPT_PROBLEMS)
 
 
 def template(texts: Texts) -> tuple[list[str], list[list[Any]]]:

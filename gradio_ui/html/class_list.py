@@ -22,7 +22,7 @@ from gradio_ui.html.labels import (
 )
 from gradio_ui.html.markup import Content, Html, Tone, element, facts, figure, note, table
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURE_NAMES, GRADE_MAX, GRADE_MIN, SCALE
+from student_success.domain.students import FEATURE_NAMES, GRADE_MAX, GRADE_MIN, HORIZONS, SCALE
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
@@ -32,8 +32,10 @@ SORTS: dict[str, Callable[[ScoredPupil], Any]] = {
     "priority": lambda scored: PRIORITIES.index(_priority(scored)),
     "probability": lambda scored: scored.probability,
     "grade": lambda scored: scored.grade,
+    "change": lambda scored: scored.change,
 }
 """The columns that the list can be sorted by, and what orders them."""
+_COLUMNS = ("pupil", "priority", "probability", "grade", "change", "reason")
 ROWS_PER_PAGE = 50
 _SMALLEST_SHARE = (GRADE_MAX - GRADE_MIN) / 400
 """In grades; a smaller share is not named as what lowers a grade."""
@@ -150,6 +152,7 @@ def ranking(
     rows: Sequence[tuple[int, ScoredPupil]],
     *,
     reasons: Mapping[int, str],
+    is_compared: bool = False,
     sorted_by: str = "",
     descending: bool = False,
     opened: int | None = None,
@@ -160,13 +163,16 @@ def ranking(
     ----------
     reasons
         The strongest reason of each pupil, by line; those not read yet are left out.
+    is_compared
+        Whether a column shows the change since an earlier estimate.
     opened
         Line of the pupil that is shown beside the table.
     """
     if not rows:
         return note("info", texts("table.empty"))
+    names = [name for name in _COLUMNS if is_compared or name != "change"]
     heads = []
-    for name in ("pupil", "priority", "probability", "grade", "reason"):
+    for name in names:
         title = texts(f"rank.{name}")
         if name not in SORTS:
             heads.append(element("th", title, scope="col"))
@@ -185,24 +191,43 @@ def ranking(
             element("small", f"{grade_text(texts, scored.low)}–{grade_text(texts, scored.high)}"),
             css="nowrap",
         )
-        cells: tuple[Content, ...] = (
-            Html(f"{element('small', str(rank)).html} {button.html}"),
-            priority_badge(texts, _priority(scored)),
-            texts.percent(scored.probability),
-            grade,
-            reasons.get(line, "…"),
-        )
-        names = ("pupil", "priority", "probability", "grade", "reason")
-        row = (element("td", cell, data_cell=name) for name, cell in zip(names, cells, strict=True))
+        cells: dict[str, Content] = {
+            "pupil": Html(f"{element('small', str(rank)).html} {button.html}"),
+            "priority": priority_badge(texts, _priority(scored)),
+            "probability": texts.percent(scored.probability),
+            "grade": grade,
+            "change": _change(texts, scored),
+            "reason": reasons.get(line, "…"),
+        }
+        row = (element("td", cells[name], data_cell=name) for name in names)
         current = {"aria_current": "true"} if line == opened else {}
         body.append(element("tr", *row, data_open=str(line), **current))
     content = element(
         "table",
-        element("caption", texts("rank.caption")),
+        element("caption", texts("rank.caption_sorted" if sorted_by else "rank.caption")),
         element("thead", element("tr", *heads)),
         element("tbody", *body),
     )
     return element("div", content, css="sheet ranking").html
+
+
+def _change(texts: Texts, scored: ScoredPupil) -> Content:
+    """Return the earlier and the present estimate, which of them is better, and what was known."""
+    earlier = scored.earlier
+    if earlier is None:
+        return "—"
+    before, now = (estimate_text(texts, grade) for grade in (earlier.grade, scored.grade))
+    if before == now:
+        name, sign, tone = "same", "=", ""
+    else:
+        name, sign, tone = ("better", "↑", "good") if scored.change > 0 else ("worse", "↓", "low")
+    known = horizon_name(texts, earlier.known) if earlier.known in HORIZONS else earlier.known
+    return element(
+        "span",
+        element("b", sign, role="img", aria_label=texts(f"rank.{name}"), css=f"sign {tone}"),
+        f" {before} → {now} ",
+        element("small", texts("rank.then", known=known)) if known else "",
+    )
 
 
 def result_titles(texts: Texts) -> list[str]:

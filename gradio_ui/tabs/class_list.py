@@ -100,7 +100,9 @@ class ClassListTab(ClassReading):
                 return
             running = visit.scoring is not None and not visit.scoring.finished.is_set()
             if not running:
-                visit.scoring = start_scoring(self.api, listed.pupils, visit.code)
+                visit.scoring = start_scoring(
+                    self.api, listed.pupils, visit.code, visit.saved_estimates
+                )
         except Exception as error:
             yield {self.notice: self.describe_error(error)}
             return
@@ -256,6 +258,7 @@ class ClassListTab(ClassReading):
             self.texts,
             visit.shown_rows,
             reasons=visit.reasons,
+            is_compared=any(scored.earlier for scored in visit.scored),
             sorted_by=visit.sorted_by,
             descending=visit.descending,
             opened=visit.opened,
