@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from student_success.core.settings import ROOT
-from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
-from student_success.model.explanation import CHANGEABLE, Explainer
+from student_success.domain.students import (
+    EXAMPLE,
+    FEATURE_NAMES,
+    HORIZONS,
+    PERIODS,
+    StudentFeatures,
+)
+from student_success.model.explanation import CHANGEABLE, NOISE, Explainer
+from student_success.model.explanation_text import sentence_en
 from student_success.model.predictor import Predictor
+from training.data.dataset import read
+from training.export.artefact import random_students
 
 SEED = ROOT / "student_success" / "seed"
 
@@ -80,3 +90,45 @@ def test_reasons_are_whole_sentences_in_both_languages(explainer: Explainer) -> 
     assert all(re.search(r"\d", sentence) for sentence in said.reasons["en"])
     assert "cause" in said.note["fr"]
     assert "cause" in said.note["en"]
+
+
+def best_possible(name: str, value: object) -> bool:
+    """Return whether a value of the shipped profile cannot be better, as it declares."""
+    help_given = {"schoolsup", "famsup", "paid", "activities"}
+    ends = {"failures": 0, "absences": 0, "goout": 1, "studytime": 4, "G1": 20, "G2": 20}
+    return (name in help_given and value == "yes") or ends.get(name, "none") == value
+
+
+def check_reasons_and_what_ifs(explainer: Explainer, student: StudentFeatures) -> None:
+    now, said = explainer._predictor.predict(student), explainer.explain(student)
+    for sentence in said.reasons["en"]:
+        if "lowers" in sentence:
+            named = [
+                item
+                for item in said.contributions
+                if sentence_en(item.feature, item.value, item.share) == sentence
+            ]
+            assert not any(best_possible(item.feature, item.value) for item in named), sentence
+    for item in said.what_if:
+        assert item.grade >= now.grade + NOISE - 1e-9
+        assert item.pass_probability >= now.pass_probability
+        for name, value in item.change.items():
+            before = getattr(student, name)
+            better = {"absences": -1, "goout": -1, "studytime": 1}.get(name)
+            assert value == "yes" if better is None else better * (value - before) > 0
+
+
+def test_reasons_and_what_ifs_are_plausible_for_any_pupil(explainer: Explainer) -> None:
+    for student in random_students(150, seed=8):
+        check_reasons_and_what_ifs(explainer, StudentFeatures.model_validate(student))
+
+
+def test_reasons_and_what_ifs_are_plausible_for_all_real_pupils(
+    explainer: Explainer, real_data_dir: Path
+) -> None:
+    pupils = read(real_data_dir / "final.csv").frame[list(FEATURE_NAMES)].to_dict("records")
+    assert len(pupils) == 662
+    for pupil_ in pupils:
+        for known in range(len(HORIZONS)):
+            values = pupil_ | dict.fromkeys(PERIODS[known:])
+            check_reasons_and_what_ifs(explainer, StudentFeatures.model_validate(values))
