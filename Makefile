@@ -73,7 +73,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: requirements/serve.txt | $(BIN)/python
-	@echo "Installing what serving needs, once: 145 packages, about 650 MB, one to three minutes."
+	@echo "Installing what serving needs, once: 143 packages, about 650 MB, one to three minutes."
 	@$(PIP) -r requirements/serve.txt
 	@touch $@
 

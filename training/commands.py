@@ -50,7 +50,7 @@ def sample(*, destination: Path | None = None) -> Facts:
     return {"path": str(path), "rows": write(path)}
 
 
-def check_table(path: Path) -> Facts:
+def check_table(path: Path, mapping: Path | None = None) -> Facts:
     """Check a table of pupils against the profile of this process.
 
     Raises
@@ -58,9 +58,10 @@ def check_table(path: Path) -> Facts:
     DatasetError
         With every bad cell, or with what makes a training impossible.
     """
+    from student_success.domain.tables.reader import read_choices
     from training.data.dataset import read, require_suitable
 
-    dataset = require_suitable(read(path))
+    dataset = require_suitable(read(path, read_choices(mapping)))
     return {"name": dataset.name, "rows": dataset.rows, "remarks": list(dataset.remarks)}
 
 

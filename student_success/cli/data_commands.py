@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from student_success.cli.context import open_database, open_settings, require_extra
-from student_success.cli.output import ExitCode, Json, print_json
+from student_success.cli.output import ExitCode, Json, MappingFile, print_json
 from student_success.core.settings import use_bento_store
 from student_success.core.state_files import narrow, private_folder
 
@@ -51,9 +51,7 @@ def score(
         str | None, typer.Option(help="Of CSV files; recognised by the content if empty.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
-    mapping: Annotated[
-        Path | None, typer.Option(help="TOML file that says what the columns hold.")
-    ] = None,
+    mapping: MappingFile = None,
     without_grades: Annotated[
         bool, typer.Option(help="Predict although grades are not recognised in a file.")
     ] = False,

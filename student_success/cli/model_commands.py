@@ -19,7 +19,14 @@ from student_success.cli.context import (
     require_extra,
     run_registry_child,
 )
-from student_success.cli.output import ExitCode, Json, print_json, print_table, progress_bar
+from student_success.cli.output import (
+    ExitCode,
+    Json,
+    MappingFile,
+    print_json,
+    print_table,
+    progress_bar,
+)
 from student_success.core.errors import StudentSuccessError
 from student_success.core.settings import Settings
 
@@ -37,14 +44,17 @@ def train(
     budget_seconds: Annotated[
         float | None, typer.Option(help="Time limit of the search; TRAIN_BUDGET_SECONDS if empty.")
     ] = None,
+    mapping: MappingFile = None,
     *,
     as_json: Json = False,
 ) -> None:
     """Train a candidate and register it in MLflow; the version served does not change."""
     from student_success.domain.schemas.lifecycle import TrainRequest
 
-    require_extra("train", "sklearn", "pandera")
+    require_extra("train", "sklearn", "skops")
     settings = open_settings()
+    if mapping is not None:
+        settings = settings.model_copy(update={"data_mapping": mapping})
     request = make_request(TrainRequest, family=family, budget_seconds=budget_seconds)
     # Without a terminal there is no progress bar.
     typer.echo("Training a candidate. With 1,000 pupils it takes a minute or two.", err=True)

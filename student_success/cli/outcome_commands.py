@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from student_success.cli.context import open_database, open_settings
-from student_success.cli.output import ExitCode, Json, print_json
+from student_success.cli.output import ExitCode, Json, MappingFile, print_json
 
 app = typer.Typer(name="outcomes", no_args_is_help=True, help="Grades really obtained.")
 
@@ -25,10 +25,7 @@ def import_file(
     session: Annotated[
         str | None, typer.Option(help="Session of the references, if no column holds it.")
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(resolve_path=True, help="TOML file that says what the columns hold."),
-    ] = None,
+    mapping: MappingFile = None,
     correct: Annotated[
         str | None,
         typer.Option(

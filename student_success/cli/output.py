@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,10 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+MappingFile = Annotated[
+    Path | None,
+    typer.Option(resolve_path=True, help="TOML file that says what the columns hold."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
 
 

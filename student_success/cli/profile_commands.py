@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from student_success.cli.context import require_extra
-from student_success.cli.output import Json, print_json
+from student_success.cli.output import Json, MappingFile, print_json
 from student_success.core.errors import DatasetError
 from student_success.core.settings import SHIPPED_PROFILE, enter_root
 
@@ -34,6 +34,7 @@ def check(
         Path | None,
         typer.Argument(metavar="[TABLE]", resolve_path=True, help="Table of pupils to train on."),
     ] = None,
+    mapping: MappingFile = None,
     json_output: Json = False,
 ) -> None:
     """Name every mistake of a profile, and every bad cell of a table of pupils."""
@@ -47,7 +48,8 @@ def check(
         "warnings": list(checked.warnings),
     }
     if table is not None:
-        facts["table"] = _run("check-table", str(table), profile=profile)
+        options = [] if mapping is None else [f"--mapping={mapping}"]
+        facts["table"] = _run("check-table", str(table), *options, profile=profile)
         facts["warnings"] += facts["table"].pop("remarks")
     if json_output:
         print_json(facts)
@@ -109,7 +111,7 @@ def _run(*arguments: str, profile: Path) -> dict[str, Any]:
     """
     from student_success.core import subprocesses
 
-    require_extra("train", "sklearn", "pandera")
+    require_extra("train", "sklearn", "skops")
     enter_root()
     try:
         result = asyncio.run(

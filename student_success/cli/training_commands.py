@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from student_success.cli.context import open_settings, require_extra
-from student_success.cli.output import progress_bar, run_app
+from student_success.cli.output import MappingFile, progress_bar, run_app
 from student_success.core.errors import ConfigurationError
 from student_success.core.settings import IS_CHECKOUT, ROOT, Settings
 from student_success.core.subprocesses import bind_to_parent, report_to_parent, write_event
@@ -113,9 +113,12 @@ def run(
     scheduler: Annotated[
         str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786.")
     ] = None,
+    mapping: MappingFile = None,
 ) -> None:
     """Train a candidate and register it."""
     settings = _settings()
+    if mapping is not None:
+        settings = settings.model_copy(update={"data_mapping": mapping})
     if scheduler:
         settings = settings.model_copy(update={"train_scheduler": scheduler})
     _report_json(
@@ -142,9 +145,9 @@ def compare(candidate: ServingFolder, champion: ServingFolder) -> None:
 
 
 @app.command("check-table", hidden=True)
-def check_table(table: Table) -> None:
+def check_table(table: Table, mapping: MappingFile = None) -> None:
     """Check a table of pupils against the profile of this process."""
-    _report_json(lambda _: commands.check_table(table), _settings(private=False))
+    _report_json(lambda _: commands.check_table(table, mapping), _settings(private=False))
 
 
 @app.command("draft-profile", hidden=True)
@@ -178,7 +181,7 @@ def _in_state_folder(to: Path | None) -> bool:
 def _settings(*, private: bool = True) -> Settings:
     # Before the slow imports: a parent that ends during them must take its child along.
     bind_to_parent()
-    require_extra("train", "sklearn", "pandera")
+    require_extra("train", "sklearn", "skops")
     return open_settings(private=private)
 
 

@@ -323,7 +323,12 @@ class Settings(BaseSettings):
         "ships if empty.",
     )
     data_path: Path | None = Field(
-        None, description="CSV file to train on; else `data/final.csv`, else `data/sample.csv`."
+        None, description="File to train on; else `data/final.csv`, else `data/sample.csv`."
+    )
+    data_mapping: Path | None = Field(
+        None,
+        description="TOML file that says what the columns of `DATA_PATH` hold, as for `score "
+        "--mapping`.",
     )
     seed_model_path: Path = Field(
         ROOT / "student_success" / "seed",
@@ -426,7 +431,9 @@ class Settings(BaseSettings):
             )
         return path
 
-    @field_validator("state_dir", "profile_path", "data_path", "seed_model_path", mode="after")
+    @field_validator(
+        "state_dir", "profile_path", "data_path", "data_mapping", "seed_model_path", mode="after"
+    )
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and (start_folder() / path.expanduser()).resolve()

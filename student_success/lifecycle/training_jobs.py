@@ -126,6 +126,8 @@ class TrainingJobs:
             arguments.append(f"--champion={champion}")
         if request.family is not None:
             arguments.append(f"--family={request.family}")
+        if settings.data_mapping is not None:
+            arguments.append(f"--mapping={settings.data_mapping}")
         if request.budget_seconds is not None:
             arguments.append(f"--budget-seconds={request.budget_seconds}")
         try:

@@ -153,4 +153,4 @@ def test_serving_imports_none_of_what_training_needs(tmp_path: Path) -> None:
     assert not {"pyarrow", "dask", "distributed", "tqdm"} & loaded
     heavy = {"mlflow", "sklearn", "pandas", "scipy", "alembic", "skops", "onnx", "matplotlib"}
     assert not heavy & loaded
-    assert not {"training", "gradio", "gradio_ui", "pandera", "joblib", "requests"} & loaded
+    assert not {"training", "gradio", "gradio_ui", "joblib", "requests"} & loaded

@@ -17,8 +17,7 @@ import pandas as pd
 from student_success.core.errors import DatasetError
 from student_success.domain.profile import SENSITIVE
 from student_success.domain.scale import MAX_GRADES, Scale
-from student_success.domain.tables.cells import parse_number
-from training.data.cell_check import is_unknown
+from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
 
 STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.01)
 ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 10)
@@ -83,12 +82,17 @@ class Column:
         return 0.0 if math.isnan(result) else result
 
 
+def _is_unknown(cells: pd.Series[Any]) -> pd.Series[bool]:
+    """Return which cells say that a value is not known."""
+    return cells.isin([cell for cell in cells.unique() if normalise(cell) in UNKNOWN])
+
+
 def columns_of(cells: pd.DataFrame) -> list[Column]:
     """Return the columns of a table of text."""
     found = []
     for title in cells:
         text = cells[title]
-        unknown = is_unknown(text)
+        unknown = _is_unknown(text)
         numbers = text.map({cell: parse_number(cell) for cell in text.unique()}).astype(float)
         numeric = not unknown.all() and bool(numbers[~unknown].notna().all())
         found.append(Column(str(title), text, unknown, numbers if numeric else None))

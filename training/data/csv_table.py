@@ -1,99 +1,171 @@
-"""Read a table of pupils as text, by column."""
+"""Read tables for trainings: pupils with their final grade, or any table as text by column."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from student_success.core.errors import DatasetError
-from student_success.domain.students import FEATURES, GRADE, TARGET
-from student_success.domain.tables.cells import feature_of, parse_cell
-from student_success.domain.tables.columns import Column, feature_column
-from student_success.domain.tables.problems import TEXTS, TableError
+from student_success.domain.students import FEATURES, GRADE, PROFILE, SCALE, TARGET
+from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
+from student_success.domain.tables.columns import Choices, Column, feature_column
+from student_success.domain.tables.problems import Problem, TableError
+from student_success.domain.tables.pupils import Pupil, read_pupil
 from student_success.domain.tables.reader import Table, read_table
 
 MAX_ROWS = 2_000_000
+_DTYPES = {
+    feature.name: "str"
+    if feature.kind == "category"
+    else "float64"
+    if feature.nullable or feature.kind == "number"
+    else "int64"
+    for feature in FEATURES
+} | {TARGET: "float64"}
+_IN_THE_HEADER = {"no_column": "is missing from the header", "twice": "has more than one column"}
+_REMARKED = frozenset({"sheet", "lines_above", "grades_left_out", "no_grades"})
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """The cells of a file.
+class PupilTable:
+    """Pupils with their final grades.
 
     Attributes
     ----------
-    cells
-        Stripped text, indexed by spreadsheet row: the header is row 1, blank lines count.
-    ragged
-        Rows with too few or too many cells, and their problem.
+    frame
+        As `training.data.dataset.Dataset` holds them.
+    audit
+        The audit columns that the table has, as text, row by row beside `frame`.
+    without_grade
+        Number of pupils who have no final grade and are left out.
+    problems
+        What is wrong with the rows; with any, the table must not be used.
+    remarks
+        What a person should know of how it was read.
     """
 
-    cells: pd.DataFrame
-    ragged: Mapping[int, str]
+    frame: pd.DataFrame
+    audit: pd.DataFrame
+    without_grade: int
+    problems: tuple[Problem, ...]
+    remarks: tuple[str, ...]
 
 
-def training_columns() -> list[Column]:
-    """Return the columns of the features and of the final grade."""
-    target = Column(TARGET, (TARGET, GRADE.label.fr, GRADE.label.en, *GRADE.also))
-    return [*map(feature_column, FEATURES), target]
-
-
-def parse(name: str, content: bytes, columns: Sequence[Column] = ()) -> Cells:
-    """Read the cells of a file of any format.
+def read_pupil_table(name: str, content: bytes, choices: Choices | None = None) -> PupilTable:
+    """Read the pupils of a file of any format, by the rules of the API.
 
     Parameters
     ----------
     name
         Name of the file in messages.
-    columns
-        Columns to recognise: they get their own names, and a label of a choice becomes its code.
+    choices
+        What a person said about the file.
 
     Raises
     ------
     DatasetError
-        If it cannot be read with certainty, has a column twice, or has no rows.
+        If it cannot be read with certainty, or its columns are not right.
     """
-    try:
-        table = read_table(content, columns, max_rows=MAX_ROWS)
-    except TableError as error:
-        raise DatasetError(f"{name} cannot be read: {error.message}") from error
-    problems = [
-        {"row": 1, "column": problem.column, "problem": "has more than one column"}
-        for problem in table.columns.problems
-        if problem.code == "twice"
-    ]
-    if problems:
-        listed = ", ".join(str(problem["column"]) for problem in problems)
-        raise DatasetError(
-            f"The columns of {name} are not right: {listed} has more than one column.",
-            details=problems,
-        )
-    names = list(table.titles)
-    for column, index in table.columns.positions.items():
-        names[index] = column
-    return Cells(
-        cells=pd.DataFrame(
-            [_codes(table, line, cells) for line, cells in table.rows],
-            index=pd.Index([line for line, _ in table.rows]),
-            columns=pd.Index(names),
-            dtype=object,
-        ),
-        ragged={problem.line or 0: problem.text.en for problem in table.invalid},
+    table = _read(name, content, _training_columns(), choices)
+    if table.columns.problems:
+        raise _wrong_columns(name, table.columns.problems)
+    audited = [column for column in PROFILE.audit.columns if column in table.columns.positions]
+    columns: dict[str, list[Any]] = {column: [] for column in (*_DTYPES, *audited)}
+    problems, without_grade = [*table.invalid], 0
+    for line, cells in table.rows:
+        texts, marked = table.texts(cells), table.marked(line)
+        audit = {column: texts.pop(column) for column in audited}
+        written = texts.pop(TARGET)
+        if TARGET not in marked and normalise(written) in UNKNOWN:
+            without_grade += 1
+            continue
+        grade = _grade(written)
+        if TARGET in marked:
+            problems.append(Problem(marked.pop(TARGET), line, TARGET))
+        elif grade is None:
+            problems.append(Problem("final_grade", line, TARGET, values=_STEPS))
+        row = read_pupil(line, texts, {n: code for n, code in marked.items() if n in texts})
+        if not isinstance(row, Pupil):
+            problems += row
+            continue
+        for column, value in {**row.features, **audit, TARGET: grade}.items():
+            columns[column].append(value)
+    frame = pd.DataFrame({name: columns[name] for name in _DTYPES})
+    notes = (*table.notes, *table.columns.questions)
+    return PupilTable(
+        frame if problems else frame.astype(_DTYPES),
+        pd.DataFrame({name: columns[name] for name in audited}, dtype=str),
+        without_grade,
+        tuple(problems),
+        tuple(note.text.en for note in notes if note.code in _REMARKED),
     )
 
 
-def _codes(table: Table, line: int, cells: Sequence[str]) -> list[str]:
-    """Return the cells of a row with codes in place of labels; what must not be used is named."""
-    texts = list(cells[: len(table.titles)])
-    for name, index in table.columns.positions.items():
-        if (line, index) in table.marks:
-            texts[index] = TEXTS[table.marks[line, index]].en
-        elif name != TARGET and texts[index]:
-            feature = feature_of(name)
-            value = parse_cell(feature, texts[index])
-            if isinstance(value, str) and feature.kind != "category":
-                # Not a number, or one that may mean another, such as 1.500.
-                value = f"? {value}"
-            texts[index] = "" if value is None else str(value)
-    return texts
+def read_text_columns(name: str, content: bytes) -> pd.DataFrame:
+    """Return the cells of any table as text, by their titles.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read with certainty, or a row is as wide as no other.
+    """
+    table = _read(name, content, ())
+    if table.invalid:
+        raise DatasetError(f"{name} cannot be read: {table.invalid[0]}")
+    return pd.DataFrame(
+        [cells[: len(table.titles)] for _, cells in table.rows],
+        columns=pd.Index(table.titles),
+        dtype=object,
+    )
+
+
+def _read(
+    name: str, content: bytes, columns: Sequence[Column], choices: Choices | None = None
+) -> Table:
+    try:
+        return read_table(content, columns, choices, max_rows=MAX_ROWS)
+    except TableError as error:
+        raise DatasetError(f"{name} cannot be read: {error.message}") from error
+
+
+def _training_columns() -> list[Column]:
+    titles = (TARGET, GRADE.label.fr, GRADE.label.en, *GRADE.also)
+    return [
+        *(feature_column(feature, required=True) for feature in FEATURES),
+        Column(TARGET, titles, required=True),
+        *(Column(name, (name,)) for name in PROFILE.audit.columns),
+    ]
+
+
+_STEPS = {
+    "low": f"{GRADE.minimum:g}",
+    "high": f"{GRADE.maximum:g}",
+    "step": f"{SCALE.step:g}",
+}
+
+
+def _grade(text: str) -> float | None:
+    """Return a final grade that exists; 10.30000001 is the grade 10.3."""
+    number = parse_number(text)
+    return round(number, 2) if number is not None and SCALE.has(number) else None
+
+
+def _wrong_columns(name: str, problems: Sequence[Problem]) -> DatasetError:
+    said = [
+        (problem.column, _IN_THE_HEADER.get(problem.code, problem.text.en)) for problem in problems
+    ]
+    message = f"The columns of {name} are not right: "
+    message += "; ".join(f"{column} {words}".rstrip(".") for column, words in said) + "."
+    if 2 * sum(problem.code == "no_column" for problem in problems) >= len(_DTYPES):
+        message += (
+            f" Most columns of the profile {PROFILE.name} are missing, so the file may be for "
+            "another profile: set PROFILE_PATH to that one, or make one with `student-success "
+            "profile draft`."
+        )
+    return DatasetError(
+        message,
+        details=[{"row": 1, "column": column, "problem": words} for column, words in said],
+    )

@@ -7,7 +7,6 @@ set apart and never used for training; other columns are not read.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,15 +18,15 @@ from student_success.core.errors import DatasetError
 from student_success.core.settings import ROOT, Settings
 from student_success.domain.students import (
     FEATURE_NAMES,
-    FEATURES,
     GRADE,
     NUMERIC,
     PROFILE,
     TARGET,
 )
-from student_success.domain.tables.reader import read_bytes
-from training.data.cell_check import Problems, check_cells, is_unknown
-from training.data.csv_table import parse, training_columns
+from student_success.domain.tables.columns import Choices
+from student_success.domain.tables.problems import Problem
+from student_success.domain.tables.reader import read_bytes, read_choices
+from training.data.csv_table import read_pupil_table
 from training.data.sample import SAMPLE_CONTENT_SHA256
 from training.data.shipped import is_shipped_profile
 from training.data.suitability import copies, remarks, unsuitable
@@ -104,7 +103,7 @@ def load(settings: Settings) -> Dataset:
     DatasetError
         If the file is missing, cannot be read, has bad cells, or cannot teach a model anything.
     """
-    return require_suitable(read(locate(settings)))
+    return require_suitable(read(locate(settings), read_choices(settings.data_mapping)))
 
 
 def locate(settings: Settings) -> Path:
@@ -126,12 +125,17 @@ def locate(settings: Settings) -> Path:
     return final if final.exists() else SAMPLE
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, choices: Choices | None = None) -> Dataset:
     """Read and check a table: text in any dialect, or a spreadsheet with one sheet of pupils.
 
     A number may have a decimal comma, and a choice may be written as its label. A value that is not
     known yet is an empty cell, where the profile allows it. Pupils without a final grade and copies
     of a pupil are left out.
+
+    Parameters
+    ----------
+    choices
+        What a person said about the table.
 
     Raises
     ------
@@ -140,26 +144,31 @@ def read(path: Path) -> Dataset:
         column, problem. Values are not included.
     """
     content = read_bytes(path)
-    table = parse(path.name, content, training_columns())
-    cells = _with_column_names(path.name, table.cells)
-    cells, left_out = _with_final_grade(path.name, cells)
-    problems: Problems = {(row, ""): problem for row, problem in table.ragged.items()}
-    typed, bad_cells = check_cells(cells)
-    problems |= bad_cells
-    if problems:
-        raise _refusal(path.name, problems)
+    table = read_pupil_table(path.name, content, choices)
+    if table.problems:
+        raise _refusal(path.name, table.problems)
+    if table.frame.empty:
+        raise DatasetError(
+            f"No pupil of {path.name} has a final grade ({TARGET}): nothing can be learnt. Fill in "
+            "the column with the grades of pupils who have finished."
+        )
+    left_out = list(table.remarks)
+    if table.without_grade:
+        left_out.append(
+            f"{table.without_grade} of {len(table.frame) + table.without_grade} pupils have no "
+            f"{TARGET} and were left out. Fill in the grades that are known."
+        )
     # Other columns do not count: a number of the row would make every copy another pupil.
-    repeated = copies(typed)
+    repeated = copies(table.frame)
     if number := int(repeated.sum()):
         left_out.append(
-            f"{number} of {len(typed)} rows repeat another row and were left out: each pupil "
+            f"{number} of {len(table.frame)} rows repeat another row and were left out: each pupil "
             "counts once. Remove the copies."
         )
-    frame = typed[~repeated].reset_index(drop=True)
-    audit = cells.loc[~repeated, [name for name in PROFILE.audit.columns if name in cells]]
+    frame = table.frame[~repeated].reset_index(drop=True)
     return Dataset(
         frame=frame,
-        audit=audit.reset_index(drop=True).astype(str),
+        audit=table.audit[~repeated].reset_index(drop=True),
         name=path.name,
         sha256=hashlib.sha256(content).hexdigest(),
         rows=len(frame),
@@ -214,70 +223,14 @@ def content_sha256(rows: Iterable[Mapping[Any, Any]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _with_column_names(name: str, cells: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells with the profile's column names in place of the titles.
-
-    A title counts without case and surrounding blanks; columns may have further titles (`also`).
-    """
-    titles: dict[str, str] = {}
-    for feature in FEATURES:
-        titles |= dict.fromkeys(map(_plain, (feature.name, *feature.also)), feature.name)
-    titles |= dict.fromkeys(map(_plain, (TARGET, *GRADE.also)), TARGET)
-    titles |= {_plain(column): column for column in PROFILE.audit.columns}
-    named = [
-        title if title in COLUMNS else titles.get(_plain(title), title) for title in map(str, cells)
-    ]
-    twice = [column for column, count in Counter(named).items() if count > 1]
-    missing = [column for column in COLUMNS if column not in named]
-    problems = [
-        {"row": 1, "column": column, "problem": "has more than one column"} for column in twice
-    ] + [
-        {"row": 1, "column": column, "problem": "is missing from the header"} for column in missing
-    ]
-    if problems:
-        raise DatasetError(_wrong_columns(name, problems, missing), details=problems)
-    return cells.set_axis(named, axis="columns")
-
-
-def _wrong_columns(name: str, problems: Sequence[Mapping[str, Any]], missing: Sequence[str]) -> str:
-    listed = "; ".join(f"{problem['column']} {problem['problem']}" for problem in problems)
-    message = f"The columns of {name} are not right: {listed}."
-    if 2 * len(missing) < len(COLUMNS):
-        return message
-    return (
-        f"{message} Most columns of the profile {PROFILE.name} are missing, so the file may be for "
-        "another profile: set PROFILE_PATH to that one, or make one with `student-success profile "
-        "draft`."
-    )
-
-
-def _plain(title: str) -> str:
-    return " ".join(title.split()).casefold()
-
-
-def _with_final_grade(name: str, cells: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Leave out pupils without a final grade; say how many."""
-    known = ~is_unknown(cells[TARGET])
-    if not known.any():
-        raise DatasetError(
-            f"No pupil of {name} has a final grade ({TARGET}): nothing can be learnt. Fill in the "
-            "column with the grades of pupils who have finished."
-        )
-    remarks = []
-    if without := int((~known).sum()):
-        remarks.append(
-            f"{without} of {len(cells)} pupils have no {TARGET} and were left out. Fill in the "
-            "grades that are known."
-        )
-    return cells[known], remarks
-
-
-def _refusal(name: str, problems: Mapping[tuple[int, str], str]) -> DatasetError:
+def _refusal(name: str, problems: Sequence[Problem]) -> DatasetError:
     details = [
-        {"row": row} | ({"column": column} if column else {}) | {"problem": problem}
-        for (row, column), problem in sorted(problems.items())
+        {"row": problem.line}
+        | ({"column": problem.column} if problem.column else {})
+        | {"problem": problem.text.en}
+        for problem in sorted(problems, key=lambda problem: (problem.line or 0, problem.column))
     ]
-    rows = len({row for row, _ in problems})
+    rows = len({problem.line for problem in problems})
     return DatasetError(
         f"{name} has {len(details)} bad cell{'s' if len(details) > 1 else ''} in "
         f"{rows} row{'s' if rows > 1 else ''}; nothing was read.",

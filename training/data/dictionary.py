@@ -6,8 +6,17 @@ from itertools import pairwise
 from pathlib import Path
 
 from student_success.core.errors import DatasetError
-from student_success.domain.students import FEATURES, GRADE, PERIODS, PROFILE, TARGET, Feature
-from training.data.cell_check import CHECKED, rule
+from student_success.domain.students import (
+    FEATURES,
+    GRADE,
+    GRADE_MAX,
+    GRADE_MIN,
+    PERIODS,
+    PROFILE,
+    SCALE,
+    TARGET,
+    Feature,
+)
 from training.data.dataset import COLUMNS, DATA_DIR
 from training.data.sample_tables import PUPILS
 from training.data.shipped import is_shipped_profile, require_shipped_profile
@@ -83,7 +92,7 @@ and column. Pupils without a final grade and copies of a pupil are left out and 
 | column | what it is | values |
 |---|---|---|
 {features}
-| `{TARGET}` | **{GRADE.label.en}**, what is predicted. | {_values(CHECKED[TARGET])} |
+| `{TARGET}` | **{GRADE.label.en}**, what is predicted. | {_target_values()} |
 {order}
 """
 
@@ -105,7 +114,16 @@ Further columns are not read.
 
 
 def _values(feature: Feature) -> str:
-    return rule(feature).removeprefix("must be ")
+    if feature.kind == "category":
+        return f"one of: {', '.join(feature.categories)}"
+    number = "a whole number" if feature.kind == "integer" else "a number"
+    return f"{number} from {feature.low:g} to {feature.high:g}"
+
+
+def _target_values() -> str:
+    bounds = f"from {GRADE_MIN:g} to {GRADE_MAX:g}"
+    is_each = SCALE.is_whole and SCALE.step == 1
+    return f"a whole number {bounds}" if is_each else f"a grade {bounds} in steps of {SCALE.step:g}"
 
 
 def write(path: Path | None) -> Path:
@@ -131,7 +149,7 @@ def write(path: Path | None) -> Path:
 def _row(feature: Feature) -> str:
     choices = feature.about.choices
     if choices is None:
-        values = _values(feature).removesuffix(", or empty while it is not known")
+        values = _values(feature)
     else:
         told = {code: text.en.removeprefix(f"{code} – ") for code, text in choices.items()}
         values = ", ".join(

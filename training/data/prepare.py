@@ -21,7 +21,7 @@ import pandas as pd
 
 from student_success.core.errors import DatasetError
 from student_success.domain.tables.reader import read_bytes
-from training.data.csv_table import parse
+from training.data.csv_table import read_text_columns
 from training.data.dataset import read
 from training.data.shipped import require_shipped_profile
 
@@ -199,15 +199,15 @@ def merge(files: Mapping[str, bytes]) -> pd.DataFrame:
 
 
 def _pupils(name: str, content: bytes) -> pd.DataFrame:
-    table = parse(name, content)
-    missing = [column for column in (*IDENTITY, *OTHERS) if column not in table.cells]
+    cells = read_text_columns(name, content)
+    missing = [column for column in (*IDENTITY, *OTHERS) if column not in cells]
     if missing:
         raise DatasetError(f"{name} is not the UCI file: it has no column {', '.join(missing)}.")
-    if table.ragged or len(table.cells) != ROWS[name]:
+    if len(cells) != ROWS[name]:
         raise DatasetError(
             f"{name} is not the UCI file: it should have {ROWS[name]} whole rows of pupils."
         )
-    return table.cells
+    return cells
 
 
 def _identities(pupils: pd.DataFrame) -> pd.Series[str]:

@@ -31,7 +31,7 @@ from training.data.column_guess import (
     left_out,
     period_scale,
 )
-from training.data.csv_table import parse
+from training.data.csv_table import read_text_columns
 
 MAX_FEATURES, MAX_PERIODS = 200, 8
 LEAVERS = 10
@@ -76,8 +76,7 @@ def draft(
     ConfigurationError
         If the profile exists or cannot be written.
     """
-    table = parse(source.name, read_bytes(source))
-    columns = columns_of(table.cells)
+    columns = columns_of(read_text_columns(source.name, read_bytes(source)))
     chosen = _target(source.name, columns, target)
     text = "\n".join(_lines(source, chosen, columns, pass_mark=pass_mark, better=better)) + "\n"
     profile = Profile.model_validate(tomllib.loads(text))

@@ -161,6 +161,10 @@ TEXTS: Mapping[str, Text] = {
         "aucune.",
         "A grade is given without the one before it. Enter both, the first only, or neither.",
     ),
+    "final_grade": _both(
+        "Indiquez une note finale qui existe : de {low} à {high}, par pas de {step}.",
+        "Enter a final grade that exists: from {low} to {high}, in steps of {step}.",
+    ),
     "outcome": _both(
         "Indiquez un repère (avec sa session) ou un identifiant d'estimation, et une note qui "
         "existe, de {low} à {high}.",

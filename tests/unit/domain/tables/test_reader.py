@@ -199,7 +199,7 @@ REFUSED_CELLS = {
     "too young": (_cell("age", 14), "whole"),
     "later grade alone": (_cell(G1, ""), "order"),
     "another school": (_cell("school", "Lycée Voltaire"), "choice"),
-    "missing answer": (_cell("age", ""), "missing"),
+    "missing answer": (_cell("school", ""), "missing"),
     "short row": (text([HEADER, row("A-01", 10, 9)[:-2]]), "width"),
     "unquoted decimal comma": (
         text([HEADER, [*row("A-01", 10, 5)[:-2], "10,5", "9"]], delimiter=";").replace(b";", b","),

@@ -17,6 +17,7 @@ from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
 from student_success.domain.tables.cells import feature_of
+from student_success.domain.tables.reader import read_choices
 from training.data.dataset import COLUMNS, SAMPLE, load, read
 
 AGES, FINALS = ["15", "16", "17", "18"], ["4", "8", "12", "16", "9"]
@@ -87,12 +88,13 @@ def test_every_bad_cell_is_reported_at_once_and_no_value_is_repeated(write: Writ
     assert set(found) == {
         *((2, "school"), (2, "age"), (2, "G3")),
         *((4, "failures"), (4, "absences"), (4, "G1"), (4, "G2")),
-        (5, "G2"),
+        (5, "G1"),
         *((6, "age"), (6, "school"), (6, "G3"), (6, "goout")),
     }
-    assert found[2, "age"] == "must be a whole number from 15 to 22"
-    assert found[5, "G2"] == "G2 is given but G1 is not: give both, G1 alone, or neither"
-    assert found[4, "G1"] == "must be a number from 0 to 20, or empty while it is not known"
+    assert found[2, "age"] == "Enter a whole number from 15 to 22."
+    assert found[2, "G3"] == "Enter a final grade that exists: from 0 to 20, in steps of 1."
+    assert found[5, "G1"].startswith("A grade is given without the one before it.")
+    assert found[4, "G1"] == "Enter a grade from 0 to 20; decimals are allowed."
     assert "12 bad cells in 4 rows" in caught.value.message
     assert not any(word in str(caught.value.details) for word in ("XX", "many", "10.5"))
 
@@ -162,6 +164,23 @@ def test_file_that_is_no_table_of_pupils_is_refused_in_plain_words(
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         read(write(content))
+
+
+def test_mapping_says_what_other_titles_hold(write: Write) -> None:
+    path = write(as_csv([PUPIL]).replace("G1,G2", "T1,T2"))
+    with pytest.raises(DatasetError, match="G1 is missing from the header; G2 is missing"):
+        read(path)
+    mapping = write('[columns]\nT1 = "G1"\nT2 = "G2"\n', "mapping.toml")
+    data = read(path, read_choices(mapping))
+    assert data.frame[["G1", "G2"]].to_numpy().tolist() == [[float(PUPIL[n]) for n in ("G1", "G2")]]
+    file = write(as_csv(PUPILS).replace("G1,G2", "T1,T2"))
+    assert load(settings(data_path=file, data_mapping=mapping)).rows == len(PUPILS)
+
+
+def test_grades_on_another_scale_are_refused_as_a_whole(write: Write) -> None:
+    rows = [PUPIL | {"G1": grade, "G2": grade} for grade in ("20", "60", "65")]
+    with pytest.raises(DatasetError, match="seems to have another one"):
+        read(write(as_csv(rows)))
 
 
 def test_missing_columns_are_listed_one_by_one(write: Write) -> None:
