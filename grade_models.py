@@ -3,9 +3,9 @@
 Every model version contains this file, and its name must not change: a version loads wherever
 scikit-learn, pandas and this file are installed. So it imports nothing else of the project.
 
-A pupil may leave before the end, or finish. One gradient boosting predicts the chance of leaving,
-another the change since the last known grade of those who finish, for each number of period grades
-known. Declared directions are kept for every pupil (`monotonic_cst`).
+A pupil may leave before the end, or finish. For each number of period grades known, one gradient
+boosting predicts the chance of leaving, another the final grade of those who finish, or its change
+since the last known grade. Declared directions are kept for every pupil (`monotonic_cst`).
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     scale
         ``"minimum"``, ``"maximum"``, ``"step"``, ``"better"`` (``"higher"`` or ``"lower"``), and
         ``"not_finished"``: whether the worst grade stands for those who left.
+    learns
+        ``"change"`` since the last known grade: best where that nearly is the final grade, because
+        it never falls as the last grade rises. ``"grade"``: where extreme grades often move back.
     loss
-        Of the change, as scikit-learn's.
+        As scikit-learn's.
     hidden
         Share of the nullable values that are hidden in a copy of each training row; 0: no copy.
 
@@ -60,6 +63,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         features: Mapping[str, Mapping[str, Any]],
         periods: Mapping[str, Mapping[str, Any]],
         scale: Mapping[str, Any],
+        learns: str = "change",
         loss: str = "absolute_error",
         learning_rate: float = 0.06,
         max_iter: int = 60,
@@ -71,7 +75,8 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int = 0,
     ) -> None:
         self.features, self.periods, self.scale = features, periods, scale
-        self.loss, self.learning_rate, self.max_iter = loss, learning_rate, max_iter
+        self.learns, self.loss = learns, loss
+        self.learning_rate, self.max_iter = learning_rate, max_iter
         self.max_leaf_nodes, self.min_samples_leaf = max_leaf_nodes, min_samples_leaf
         self.l2_regularization, self.leaving_iter = l2_regularization, leaving_iter
         self.hidden, self.random_state = hidden, random_state
@@ -109,7 +114,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _fit_one(self, table: pd.DataFrame, levels: Floats, number: int) -> None:
         shown = list(self.periods)[:number]
         same = [name for name in shown if self.periods[name]["same_scale"]]
-        self.last_.append(same[-1] if same else None)
+        self.last_.append(same[-1] if same and self.learns == "change" else None)
         seen = pd.concat([table, self.hide(table, self.hidden)]) if self.hidden else table
         levels = np.tile(levels, len(seen) // len(table))
         inputs = self.inputs(seen)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from student_success.core.errors import DatasetError, InvalidInputError
 from student_success.core.settings import Settings
-from student_success.domain.students import FEATURE_NAMES, TARGET
+from student_success.domain.students import FEATURE_NAMES, SCALE, TARGET
 from training.data.dataset import Dataset, hide_unrecorded, load
 from training.evaluation.evaluate import evaluate
 from training.evaluation.fairness import MEASURES
@@ -124,12 +124,14 @@ def run(
     serving.mkdir(parents=True, exist_ok=True)
     evidence = evaluation.evidence
     predicted = {
-        horizon: np.concatenate(
-            [
-                part.calibrated[CANDIDATE].grade
-                for part in evaluation.held_out
-                if part.horizon == horizon
-            ]
+        horizon: SCALE.grade_between(
+            np.concatenate(
+                [
+                    part.calibrated[CANDIDATE].grade
+                    for part in evaluation.held_out
+                    if part.horizon == horizon
+                ]
+            )
         )
         for horizon in evidence["horizons"]
     }

@@ -84,6 +84,11 @@ class Scale:
         grade = self.displayed(level * self.parts)
         return round(grade) if self.is_whole else grade
 
+    def grade_between(self, level: Number) -> Number:
+        """Return the inverse of `level`: the grade of a level, or of each of an array."""
+        worst = self.minimum if self.better == "higher" else self.maximum
+        return worst + self.sign * self.step * level
+
     def displayed(self, hundredths: int) -> float:
         """Return the grade that lies some hundredths of a grade above the worst one."""
         if self.better == "higher":

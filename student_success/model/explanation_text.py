@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from student_success.domain.students import FEATURES
+from student_success.domain.students import FEATURES, SCALE
 
 NOTE = {
     "fr": "Ce que le modèle observe chez des élèves comparables, sans promesse de cause à effet.",
     "en": "What the model sees in pupils alike, not a promise of cause and effect.",
 }
 _BY_NAME = {feature.name: feature for feature in FEATURES}
+# "Raises the grade" is read as "makes it better", which is wrong where 1 is the best grade.
+_WAYS = {
+    "higher": {"fr": ("relève", "abaisse"), "en": ("raises", "lowers")},
+    "lower": {"fr": ("dégrade", "améliore"), "en": ("worsens", "improves")},
+}[SCALE.better]
+"""Verbs for a contribution above and below 0, by language."""
+
+
+def _way(share: float, language: str) -> str:
+    return _WAYS[language][share <= 0]
 
 
 def _number(value: float, *, comma: bool) -> str:
@@ -30,7 +40,7 @@ def sentence_fr(name: str, value: str | float | None, share: float) -> str:
     label = _BY_NAME[name].about.label.fr
     size = _number(round(abs(share), 1) or 0.1, comma=True)
     points = "point" if abs(share) < 1.95 else "points"
-    way = "relève" if share > 0 else "abaisse"
+    way = _way(share, "fr")
     if value is None:
         return (
             f"{label} : pas encore connue, ce qui {way} la note prévue d'environ {size} {points}."
@@ -46,7 +56,7 @@ def sentence_en(name: str, value: str | float | None, share: float) -> str:
     label = _BY_NAME[name].about.label.en
     size = _number(round(abs(share), 1) or 0.1, comma=False)
     points = "point" if size == "1" else "points"
-    way = "raises" if share > 0 else "lowers"
+    way = _way(share, "en")
     if value is None:
         return f"{label}: not known yet, which {way} the predicted grade by about {size} {points}."
     return (

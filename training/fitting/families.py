@@ -64,6 +64,7 @@ _SPACE = {
 FAMILIES: Mapping[str, Family] = {
     "boosting": Family({"loss": "absolute_error"}, _DEFAULT, _SPACE),
     "boosting_squared": Family({"loss": "squared_error"}, _DEFAULT, _SPACE),
+    "boosting_grade": Family({"loss": "absolute_error", "learns": "grade"}, _DEFAULT, _SPACE),
 }
 
 
