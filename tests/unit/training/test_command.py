@@ -65,8 +65,8 @@ def test_error_lists_every_bad_cell(
     output = capsys.readouterr().err.splitlines()
     assert output == [
         "Error: bad.csv has 2 bad cells in 1 row; nothing was read.",
-        "  row 2, column age: must be a whole number from 15 to 22",
-        "  row 2, column school: must be one of: GP, MS",
+        "  row 2, column age: Enter a whole number from 15 to 22.",
+        "  row 2, column school: Enter one of these values: GP, MS.",
     ]
 
 
