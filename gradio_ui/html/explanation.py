@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
-from gradio_ui.html.grade_scale import grade_scale, round_grade
+from gradio_ui.html.grade_scale import grade_scale, round_grade, rounded_estimate
 from gradio_ui.html.labels import estimate_text, grade_text, out_of
 from gradio_ui.html.markup import Html, element, heading, items, paragraph
 from gradio_ui.texts import Texts
@@ -59,7 +59,7 @@ def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
     for suggestion in explanation["what_if"][:MAX_ITEMS]:
         effect = texts(
             "explain.effect",
-            grade=estimate_text(texts, float(suggestion[PREDICTED])) + out_of(),
+            grade=rounded_estimate(texts, float(suggestion[PREDICTED])) + out_of(),
             share=texts.percent(float(suggestion["pass_probability"])),
         )
         change = element("span", _change_in_words(texts, suggestion["change"]), " → ")

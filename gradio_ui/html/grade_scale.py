@@ -26,6 +26,14 @@ def round_grade(grade: float) -> float:
     return SCALE.grade(min(max(math.floor(SCALE.level(grade) + 0.5), 0), SCALE.highest))
 
 
+def rounded_estimate(texts: Texts, grade: float) -> str:
+    """Write a grade as a model computes it, and what it rounds to if only that one passes."""
+    estimate, rounded = estimate_text(texts, grade), round_grade(grade)
+    if SCALE.level(grade) >= PASS_LEVEL or SCALE.level(rounded) < PASS_LEVEL:
+        return estimate
+    return texts("result.rounds", grade=estimate, rounded=grade_text(texts, rounded))
+
+
 def _round_up(smallest: float) -> float:
     """Return the next of 1, 2 and 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(smallest))

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
+from gradio_ui.html.grade_scale import rounded_estimate
 from gradio_ui.html.labels import (
     decision_badge,
     decision_name,
-    estimate_text,
     grade_text,
     horizon_name,
     version_name,
@@ -30,7 +30,7 @@ def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
             f"#{row['id']}",
             local_time(texts, str(row["timestamp"])),
             str(row["reference"] or "—"),
-            estimate_text(texts, float(row[PREDICTED])),
+            rounded_estimate(texts, float(row[PREDICTED])),
             texts.percent(float(row["pass_probability"])),
             decision_badge(texts, row["decision"] == PASSES),
             horizon_name(texts, row["horizon"]),

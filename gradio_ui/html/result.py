@@ -19,15 +19,24 @@ from gradio_ui.html.labels import (
 )
 from gradio_ui.html.markup import Content, Html, element, items, local_time
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURES, PASS_GRADE, PREDICTED
+from student_success.domain.students import FEATURES, PASS_GRADE, PASS_LEVEL, PREDICTED, SCALE
 
 _CHANCES = ((0.95, "sure"), (0.80, "likely"), (0.60, "rather"), (0.40, "open"), (0.20, "doubtful"))
+_IF_OPEN = {"sure": "likely", "unlikely": "doubtful"}
+"""What is said in place of the word for a chance if the interval holds passes and fails."""
+_IF_DECIDED = {True: {"open": "rather"}, False: {"open": "doubtful"}}
+"""The same if the interval holds passes alone, or fails alone."""
 
 
-def chance_in_words(texts: Texts, probability: float) -> str:
-    """Express a probability of passing in words."""
+def chance_in_words(texts: Texts, prediction: Mapping[str, Any]) -> str:
+    """Express the chance of passing in words that the interval beside them does not contradict."""
+    probability = float(prediction["pass_probability"])
     name = next((name for lowest, name in _CHANCES if probability >= lowest), "unlikely")
-    return texts(f"chance.{name}")
+    ends = {
+        SCALE.level(float(prediction["interval"][end])) >= PASS_LEVEL for end in ("low", "high")
+    }
+    instead = _IF_OPEN if len(ends) > 1 else _IF_DECIDED[ends.pop()]
+    return texts(f"chance.{instead.get(name, name)}")
 
 
 def no_prediction_yet(texts: Texts) -> str:
@@ -108,7 +117,7 @@ def prediction_card(
         ),
         element(
             "p",
-            element("strong", chance_in_words(texts, float(prediction["pass_probability"]))),
+            element("strong", chance_in_words(texts, prediction)),
             f" {chance}",
             css="chance",
         ),

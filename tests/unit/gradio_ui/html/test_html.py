@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 from datetime import UTC, datetime, timedelta
 from html import escape
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -11,12 +12,23 @@ import pytest
 from gradio_ui.api_client import ApiError
 from gradio_ui.files.rows import Pupil, ScoredPupil
 from gradio_ui.html import class_list, explanation, models, monitoring, result
-from gradio_ui.html.grade_scale import distribution, grade_scale
+from gradio_ui.html.grade_scale import distribution, grade_scale, round_grade, rounded_estimate
 from gradio_ui.html.history import history_table
 from gradio_ui.html.markup import api_error, table
 from gradio_ui.tabs.pupil_form import GRADES, KNOWN, REFERENCE, PupilForm, read_form
 from gradio_ui.texts import LANGUAGES, Language, Texts
-from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, Horizon
+from student_success.core.settings import ROOT
+from student_success.domain.students import (
+    EXAMPLE,
+    FEATURE_NAMES,
+    FEATURES,
+    Horizon,
+    StudentFeatures,
+)
+from student_success.model.predictor import Predictor
+from training.data.dataset import read
+
+CHANCES = ("sure", "likely", "rather", "open", "doubtful", "unlikely")
 
 ATTACK = "<img src=x onerror=alert(1)>\"'"
 ANSWER: dict[str, Any] = {
@@ -120,9 +132,49 @@ def test_prediction_card_names_values_far_from_the_training_data(texts: Texts) -
     assert "unusual" not in result.prediction_card(texts, EXAMPLE, ANSWER)
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])
-def test_chance_in_words_covers_every_probability(texts: Texts, probability: float) -> None:
-    assert result.chance_in_words(texts, probability)
+@pytest.mark.parametrize("probability", [n / 100 for n in range(101)])
+@pytest.mark.parametrize(("low", "high"), [(0, 9), (8, 10), (9, 20), (10, 12)])
+def test_chance_in_words_follows_the_interval(
+    texts: Texts, probability: float, low: int, high: int
+) -> None:
+    said = ANSWER | {"pass_probability": probability, "interval": {"low": low, "high": high}}
+    words = result.chance_in_words(texts, said)
+    both_possible = low < 10 <= high
+    allowed = ["likely", "rather", "open", "doubtful"]
+    if not both_possible:
+        allowed = ["sure", "likely", "rather"]
+        if high < 10:
+            # With such a probability a pass is not what the interval says: no answer has both.
+            allowed += ["doubtful", "unlikely"]
+    assert words in {texts(f"chance.{name}") for name in allowed}
+    assert not (both_possible and 0.45 < probability < 0.55) or words == texts("chance.open")
+
+
+def test_words_and_grade_beside_the_interval_agree_for_all_real_pupils(
+    texts: Texts, real_data_dir: Path
+) -> None:
+    predictor = Predictor.load(ROOT / "student_success" / "seed", version="seed")
+    pupils = read(real_data_dir / "final.csv").frame[list(FEATURE_NAMES)].to_dict("records")
+    students = [
+        StudentFeatures.model_validate(one | dict.fromkeys(("G1", "G2")[known:]))
+        for one in pupils
+        for known in range(3)
+    ]
+    predictions = predictor.predict_many(students)
+    assert len(predictions) == 3 * 662
+    for one in predictions:
+        interval = {"low": one.low, "high": one.high}
+        words = result.chance_in_words(
+            texts, {"pass_probability": one.pass_probability, "interval": interval}
+        )
+        named = next(n for n in CHANCES if texts(f"chance.{n}") == words)
+        assert one.low <= round_grade(one.grade) <= one.high
+        if one.low < 10 <= one.high:
+            assert named not in ("sure", "unlikely")
+        else:
+            assert named in (("sure", "likely", "rather") if one.low >= 10 else CHANCES[4:])
+        shown = rounded_estimate(texts, one.grade)
+        assert (texts.number(10, 2, short=True) + ")" in shown) == (9.5 <= one.grade < 10)
 
 
 @pytest.mark.parametrize(("grade", "low", "high"), [(0, 0, 0), (9.5, 8, 11), (20, 20, 20)])
