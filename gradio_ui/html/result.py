@@ -32,9 +32,8 @@ def chance_in_words(texts: Texts, prediction: Mapping[str, Any]) -> str:
     """Express the chance of passing in words that the interval beside them does not contradict."""
     probability = float(prediction["pass_probability"])
     name = next((name for lowest, name in _CHANCES if probability >= lowest), "unlikely")
-    ends = {
-        SCALE.level(float(prediction["interval"][end])) >= PASS_LEVEL for end in ("low", "high")
-    }
+    bounds = (float(prediction["interval"][end]) for end in ("low", "high"))
+    ends = {SCALE.level(bound) >= PASS_LEVEL for bound in bounds}
     instead = _IF_OPEN if len(ends) > 1 else _IF_DECIDED[ends.pop()]
     return texts(f"chance.{instead.get(name, name)}")
 
