@@ -8,6 +8,11 @@ from typing import Any
 import bentoml
 from starlette.responses import JSONResponse, Response
 
+from student_success.server.checked_settings import settings_or_exit
+
+# Before the imports that read the profile.
+settings = settings_or_exit()
+
 from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, EmptyRequest
 from student_success.api.handlers import make_handlers
@@ -17,7 +22,7 @@ from student_success.api.responses import catch_errors
 from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.logging import configure
 from student_success.core.metrics_buffer import metrics_buffer
-from student_success.core.settings import Settings, use_bento_store
+from student_success.core.settings import use_bento_store
 from student_success.core.state_files import protect
 from student_success.core.subprocesses import die_with_parent
 from student_success.domain.recorded_profile import claim_state_dir
@@ -52,7 +57,6 @@ from student_success.server.supervisor import check_start_by_bentoml, service_op
 from student_success.services.lazy_application import LazyApplication
 
 logger = logging.getLogger("student_success.service")
-settings = Settings()
 # `bentoml serve` does not set it.
 use_bento_store(settings)
 application = LazyApplication(settings)

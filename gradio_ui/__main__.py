@@ -10,7 +10,7 @@ import tempfile
 from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import Settings, check_port
+from student_success.core.settings import Settings, check_port, setting_problems
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 KEEP_ALIVE_SECONDS = 65
@@ -24,9 +24,7 @@ def main() -> int:
         settings.check_exposure(host)
         check_port("UI_PORT", host, settings.ui_port)
     except ValidationError as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            name = "_".join(str(part) for part in problem["loc"]).upper() or "settings"
-            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        print(*setting_problems(error), sep="\n", file=sys.stderr)
         return 2
     except ConfigurationError as error:
         print(error.message, file=sys.stderr)

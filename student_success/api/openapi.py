@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from student_success import __version__
 from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, STATIC_FILES, Endpoint
+from student_success.api.field_descriptions import FIELDS
 from student_success.domain.schemas.base import ErrorAnswer
 from student_success.domain.schemas.lifecycle import TrainAccepted
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PASS_GRADE, SCALE
@@ -82,6 +83,9 @@ def description() -> dict[str, Any]:
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
         ref_template=_REF,
     )
+    for definition in definitions["$defs"].values():
+        for name, field in definition.get("properties", {}).items():
+            _describe(name, field)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
@@ -108,6 +112,11 @@ def description() -> dict[str, Any]:
             },
         },
     }
+
+
+def _describe(name: str, field: dict[str, Any]) -> None:
+    if "description" not in field and name in FIELDS:
+        field["description"] = FIELDS[name]
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
@@ -164,6 +173,8 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                     },
                 }
             )
+    for parameter in parameters:
+        _describe(parameter["name"], parameter)
     return parameters
 
 

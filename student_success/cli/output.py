@@ -18,6 +18,7 @@ import typer
 from pydantic import ValidationError
 
 from student_success.core.errors import StudentSuccessError
+from student_success.core.settings import setting_problems
 
 _PIPE_WIDTH = 160
 """Width of tables in characters where no terminal says how wide it is."""
@@ -123,7 +124,7 @@ def run_app(app: typer.Typer, arguments: list[str], *, prog: str) -> int:
         return exit_code(error)
     except ValidationError as error:
         # By name only: a value may be a token.
-        _print_error("the settings are not valid.", _setting_lines(error))
+        _print_error("the settings are not valid.", setting_problems(error))
         return ExitCode.USAGE
     except Exception as error:
         # A child's traceback goes to the log of the service; people see one if they ask for it.
@@ -149,9 +150,3 @@ def _line(detail: Mapping[str, Any]) -> str:
     """Return one detail of an error as a line: the place, then the problem."""
     place = ", ".join(f"{key} {value}" for key, value in detail.items() if key != "problem")
     return f"{place}: {detail['problem']}" if "problem" in detail else place
-
-
-def _setting_lines(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        name = "_".join(str(part) for part in problem["loc"]).upper() or "SETTINGS"
-        yield f"{name}: {problem['msg']}"

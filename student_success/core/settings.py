@@ -10,12 +10,20 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
 from dotenv import dotenv_values
 from platformdirs import user_state_path
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -141,6 +149,13 @@ def _absolute_url(url: str | None) -> str | None:
     if url is None or not url.startswith(_SQLITE) or url.startswith((f"{_SQLITE}/", f"{_SQLITE}:")):
         return url
     return _SQLITE + str(start_folder() / url.removeprefix(_SQLITE))
+
+
+def setting_problems(error: ValidationError) -> Iterator[str]:
+    """Yield each invalid setting by its name, without its value, which may be a token."""
+    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+        name = "_".join(str(part) for part in problem["loc"]).upper() or "SETTINGS"
+        yield f"{name}: {problem['msg']}"
 
 
 def check_port(setting: str, host: str, port: int) -> None:
@@ -337,9 +352,10 @@ class Settings(BaseSettings):
     train_budget_seconds: float = Field(
         30.0,
         gt=0,
-        description="How long the search of one training may take on two cores, in seconds: a "
-        "larger budget tries more candidates. The evaluation comes on top of it, and takes longer "
-        "with more pupils.",
+        description="How long one training may take on two idle cores, its evaluation included, "
+        "in seconds: a larger budget tries more candidates. The smallest training, one candidate, "
+        "takes 10 seconds for 700 pupils and longer for more, whatever the budget. At most "
+        "`TRAIN_TIMEOUT_SECONDS`.",
     )
     train_timeout_seconds: float = Field(
         1800.0, gt=0, description="Time limit of one training, in seconds; a longer one is stopped."
@@ -466,6 +482,19 @@ class Settings(BaseSettings):
             and self.admin_token.get_secret_value() == self.api_token.get_secret_value()
         ):
             raise ValueError("ADMIN_TOKEN and API_TOKEN must differ")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_fits_the_time_limit(self) -> Self:
+        # A time limit below the default budget is fine: it bounds the training.
+        if (
+            "train_budget_seconds" in self.model_fields_set
+            and self.train_budget_seconds > self.train_timeout_seconds
+        ):
+            raise ValueError(
+                f"TRAIN_BUDGET_SECONDS is {self.train_budget_seconds:g}; it must be at most "
+                f"TRAIN_TIMEOUT_SECONDS, {self.train_timeout_seconds:g}"
+            )
         return self
 
     @property

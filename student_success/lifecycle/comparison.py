@@ -17,6 +17,11 @@ from student_success.lifecycle.evidence import Evidence
 Against = Literal["baseline", "champion", "without_outcomes"]
 MEAN = "mean"
 """Stands for the mean of the horizons that the data has."""
+_AT_MOST = {
+    *("mae", "skill_over_baselines", "no_leak", "feature_leaks", "synthetic_data", "horizons"),
+    *("population", "fairness"),
+}
+"""First parts of the names of conditions whose value must be at most the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +79,10 @@ def _skill(candidate: float, other: float) -> float:
     if candidate == other:
         return 0.0  # Also if both losses are zero.
     return 1 - candidate / other if other > 0 else math.nan
+
+
+def direction(condition: str, limit: float | None) -> Literal["at_most", "at_least"] | None:
+    """Return how the value of a condition of the gate must lie to its limit; None without one."""
+    if limit is None:
+        return None
+    return "at_most" if condition.split(".")[0] in _AT_MOST else "at_least"

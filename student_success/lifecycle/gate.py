@@ -14,7 +14,7 @@ from student_success.core.errors import InvalidInputError
 from student_success.core.settings import Settings
 from student_success.core.statistics import holm
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PROFILE
-from student_success.lifecycle.comparison import MEAN, Against, Comparison, compare
+from student_success.lifecycle.comparison import MEAN, Against, Comparison, compare, direction
 from student_success.lifecycle.evidence import Evidence, FairnessGap
 from student_success.model.artefact import finite_json
 
@@ -111,7 +111,10 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict for the audit log and the response; NaN and infinity become None."""
-        return {"passed": self.passed, **finite_json(asdict(self))}
+        verdict = {"passed": self.passed, **finite_json(asdict(self))}
+        for condition in verdict["conditions"]:
+            condition["compared"] = direction(condition["name"], condition["limit"])
+        return verdict
 
 
 def decide(
@@ -194,11 +197,8 @@ def decide(
     )
 
 
-def _baseline_conditions(
-    comparisons: Iterable[Comparison], loss: str, level: float
-) -> list[Condition]:
-    measured = list(comparisons)
-    single = [comparison for comparison in measured if comparison.horizon != MEAN]
+def _baseline_conditions(compared: list[Comparison], loss: str, level: float) -> list[Condition]:
+    single = [comparison for comparison in compared if comparison.horizon != MEAN]
     skills = [
         Condition(
             "skill_over_baselines",
@@ -208,7 +208,7 @@ def _baseline_conditions(
             f"{loss.upper()} skill {mean.skill:+.4f}, t = {mean.t:.2f}; "
             "p that it is no better, at most the limit",
         )
-        for mean in measured
+        for mean in compared
         if mean.horizon == MEAN
     ]
     return skills + _not_worse("not_below_baseline", single, level)

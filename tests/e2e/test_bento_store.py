@@ -112,6 +112,24 @@ def test_bentoml_serve_refuses_a_port_in_use(promoted: Server) -> None:
     assert "Traceback" not in refused.stdout + refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MODEL_ALIAS", "v1"),
+        ("PORT", "s3cret"),
+        ("PROFILE_PATH", "/nonexistent/school.toml"),
+        ("TRAIN_BUDGET_SECONDS", "86400"),
+    ],
+)
+def test_bentoml_serve_refuses_an_invalid_setting(promoted: Server, name: str, value: str) -> None:
+    refused = run(Server(promoted.state_dir, **{name: value}), "bentoml", "serve")
+    assert refused.returncode == 2, refused.stderr
+    (line,) = refused.stderr.splitlines()
+    assert name.removesuffix("_PATH").lower() in line.lower()
+    assert "s3cret" not in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr
+
+
 def test_removed_store_is_fetched_again_while_serving(promoted: Server) -> None:
     with serving(promoted.state_dir, **promoted.settings) as server:
         models = promoted.state_dir / "bentoml" / "models" / "student_success_model"

@@ -21,7 +21,7 @@ from training import train
 from training.data.dataset import SAMPLE, Dataset, read
 from training.fitting.families import FAMILIES
 
-BUDGET_SECONDS = 10.0
+BUDGET_SECONDS = 20.0
 """Enough for a candidate of each family, and a second round."""
 
 
@@ -86,7 +86,7 @@ def test_train_command_registers_candidate_from_cluster(
     done = subprocess.run(
         [
             *(sys.executable, "-m", "training", "run", "--family", "boosting"),
-            *("--budget-seconds", "5", "--scheduler", cluster.address),
+            *("--budget-seconds", "20", "--scheduler", cluster.address),
         ],
         cwd=ROOT,
         env={**os.environ, "STATE_DIR": str(tmp_path / "state"), "DATA_PATH": str(data)},
@@ -98,7 +98,7 @@ def test_train_command_registers_candidate_from_cluster(
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["version"] == 1
-    here = train.run(Settings(data_path=data), family="boosting", budget_seconds=5)
+    here = train.run(Settings(data_path=data), family="boosting", budget_seconds=20)
     assert result["best_params"] == here.best_params
     assert result["test_mae"] == here.test_mae
 

@@ -30,6 +30,10 @@ SMALL = {"n_estimators": 25, "max_iter": 40}
 """Size of a model in the first round, where the family has such a parameter."""
 SECONDS_A_CANDIDATE = 5.0
 """Budget of one more candidate in each family, for six searches on two cores."""
+SECONDS_A_SEARCH = 20.0
+"""Below this budget nothing is searched, because the evaluation alone takes most of it."""
+PUPILS = 700
+"""Number of pupils up to which these times hold; they grow in proportion to it."""
 FINALISTS = 3
 
 
@@ -60,8 +64,10 @@ def choose(
     family
         The only family to try; all if None.
     budget_seconds
-        For a whole training; a larger budget tries more candidates.
+        For a whole training, its evaluation included: a larger budget tries more candidates, more
+        pupils allow fewer. If it is too short for a search, the default recipe is taken.
     """
+    budget_seconds /= max(1.0, len(frame) / PUPILS)
     candidates = _candidates([family] if family else list(FAMILIES), budget_seconds, seed)
     if len(candidates) == 1:
         return Choice(candidates[0], (_entry(candidates[0], None, full=False),))
@@ -92,6 +98,8 @@ def choose(
 
 
 def _candidates(families: Sequence[str], budget_seconds: float, seed: int) -> list[Recipe]:
+    if budget_seconds < SECONDS_A_SEARCH:
+        return [Recipe(families[0], dict(FAMILIES[families[0]].default), seed)]
     more = max(0, math.floor(budget_seconds / SECONDS_A_CANDIDATE / len(families)))
     recipes = []
     for number, name in enumerate(families):

@@ -105,6 +105,18 @@ class ErrorDetail(ResponseBody):
                 },
                 "msg": {"type": "string", "description": "What is wrong there."},
                 "type": {"type": "string", "description": "Kind of problem, for programs."},
+                "name": {"type": "string", "description": "Condition of a refused promotion."},
+                "passed": {"type": "boolean", "description": "Whether the condition is met."},
+                "value": {
+                    "type": ["number", "string", "null"],
+                    "description": "Its value, if measured.",
+                },
+                "limit": {"type": ["number", "null"], "description": "Its limit, if any."},
+                "compared": {
+                    "enum": ["at_most", "at_least", None],
+                    "description": "How the value must lie to the limit.",
+                },
+                "detail": {"type": "string", "description": "The condition in words."},
             }
         },
     )

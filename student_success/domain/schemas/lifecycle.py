@@ -113,6 +113,32 @@ class VersionAnswer(ResponseBody):
     served: bool
 
 
+class GateCondition(ResponseBody):
+    """One condition of the gate."""
+
+    name: str = Field(description="What is measured, and where: a horizon, or a group.")
+    passed: bool = Field(description="Whether the condition is met.")
+    value: float | None = Field(description="The measured value; null if there is none.")
+    limit: float | None = Field(description="The limit; null if the value has none.")
+    compared: Literal["at_most", "at_least"] | None = Field(
+        None,
+        description="How `value` must lie to `limit`; null without a limit, and for promotions "
+        "that were recorded before this field existed.",
+    )
+    detail: str = Field(description="The condition in words.")
+
+
+class GateComparison(ResponseBody):
+    """One test of a version against another model on the same held-out pupils."""
+
+    against: str = Field(description="The other model.")
+    horizon: str = Field(description="Which period grades were known; `mean` of all of them.")
+    skill: float | None = Field(description="1 - loss / loss of the other; above 0 is better.")
+    t: float | None = Field(description="Corrected t statistic.")
+    p_better: float | None = Field(description="p that it is no better than the other.")
+    p_worse: float | None = Field(description="p that it is no worse than the other.")
+
+
 class EvidenceAnswer(ResponseBody):
     """What the gate would say of a version now."""
 
@@ -120,8 +146,8 @@ class EvidenceAnswer(ResponseBody):
     passed: bool
     mae: float | None = Field(description="null if it could not be measured.")
     r2: float | None = Field(description="null if it could not be measured.")
-    conditions: list[dict[str, Any]]
-    comparisons: list[dict[str, Any]]
+    conditions: list[GateCondition]
+    comparisons: list[GateComparison]
 
 
 class RollbackRequest(RequestBody):

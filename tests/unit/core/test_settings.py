@@ -315,3 +315,12 @@ def test_env_file_in_another_encoding_is_refused_in_words(
     (tmp_path / place).write_bytes(CONTENT.encode(encoding))
     with pytest.raises(ConfigurationError, match="is not text in UTF-8"):
         Settings()
+
+
+def test_budget_above_the_time_limit_is_refused(
+    settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValidationError, match="TRAIN_BUDGET_SECONDS is 61; it must be at most"):
+        settings(TRAIN_BUDGET_SECONDS="61", TRAIN_TIMEOUT_SECONDS="60")
+    monkeypatch.delenv("TRAIN_BUDGET_SECONDS")
+    assert settings(TRAIN_TIMEOUT_SECONDS="20").train_timeout_seconds == 20

@@ -107,6 +107,17 @@ def test_refusal_lists_every_condition_with_value_and_limit() -> None:
     assert "no_leak" in listed
 
 
+def test_verdict_says_which_way_each_value_is_compared() -> None:
+    verdict = decide(with_champion(good(mae=1.4, r2=0.5), 0.05), LIMITS).to_json()
+    for condition in verdict["conditions"]:
+        value, limit = condition["value"], condition["limit"]
+        if limit is None:
+            assert condition["compared"] is None
+        elif condition["name"].split(".")[0] != "fairness":
+            met = {"at_most": value <= limit, "at_least": value >= limit}[condition["compared"]]
+            assert met == condition["passed"], condition
+
+
 def test_baseline_itself_is_refused_when_mae_and_r2_are_good() -> None:
     as_baseline = {h: replace(f, candidate=f.baseline) for h, f in good().horizons.items()}
     assert failed(good(horizons=as_baseline)) == {"skill_over_baselines"}

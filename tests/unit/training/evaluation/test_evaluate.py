@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,11 +157,29 @@ def test_search_chooses_the_same_whatever_the_jobs(
 ) -> None:
     frame, target, _ = data
     kept = slice(0, 300)
-    asked = {"family": "boosting", "budget_seconds": 10.0, "seed": 3}
+    asked = {"family": "boosting", "budget_seconds": 20.0, "seed": 3}
     one = choose(frame[kept], target[kept], jobs=1, **asked)
     two = choose(frame[kept], target[kept], jobs=2, **asked)
     assert one == two
     assert one.recipe.family == "boosting"
+
+
+def test_training_of_many_pupils_keeps_to_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processor time on one core, halved: the budget is for two idle cores."""
+    from dataclasses import replace
+
+    monkeypatch.setattr("training.fitting.parallel.LOCAL_JOBS", 1)
+    found = read(SAMPLE)
+    frame, audit = (
+        pd.concat([part.head(700)] * 2, ignore_index=True) for part in (found.frame, found.audit)
+    )
+    data = replace(found, frame=frame, audit=audit, rows=len(frame))
+    began = time.process_time()
+    made = run(Settings(_env_file=None), budget_seconds=30, folder=tmp_path, dataset=data)
+    assert (time.process_time() - began) / 2 <= 30
+    assert len(made.recipe["tried"]) == 1
 
 
 def test_pupil_without_period_grades_is_shown_once() -> None:
