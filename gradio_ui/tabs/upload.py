@@ -17,7 +17,7 @@ from gradio_ui.html.markup import Html, element
 from gradio_ui.texts import Texts
 from student_success.domain.tables.problems import refuse
 
-_EXTENSIONS = ".csv,.tsv,.txt,.xlsx,.xls,.ods"
+_EXTENSIONS = ".csv,.tsv,.txt,.xlsx,.xls,.ods,.zip"
 
 _READ_SCRIPT = """
 const zone = element.querySelector(".drop");

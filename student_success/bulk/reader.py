@@ -29,7 +29,7 @@ from student_success.domain.tables.reader import Table, read_table
 from student_success.domain.tables.spreadsheet import OLE_START, ZIP_START
 from student_success.domain.tables.text import complete_records
 
-PARQUET, SHEETS = (".parquet", ".pq"), (".xlsx", ".xls", ".ods")
+PARQUET, SHEETS = (".parquet", ".pq"), (".xlsx", ".xls", ".ods", ".zip")
 ENDINGS = (".csv", ".csv.gz", ".csv.zst", *PARQUET, *SHEETS)
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 OUTPUT_COLUMNS = (

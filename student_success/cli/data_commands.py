@@ -1,4 +1,4 @@
-"""Commands on pupils' data: score whole files, erase a session."""
+"""Commands on pupils' data: score whole files, write OneRoster files, erase a session."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import typer
 
 from student_success.cli.context import open_database, open_settings, require_extra
 from student_success.cli.output import ExitCode, Json, MappingFile, print_json
+from student_success.core.errors import ConflictError, DatasetError
 from student_success.core.settings import use_bento_store
 from student_success.core.state_files import narrow, private_folder
+
+_MOST_ROWS = 1 << 20
 
 
 def score(
@@ -106,6 +109,58 @@ def score(
         raise typer.Exit(ExitCode.FAILED)
 
 
+def oneroster(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="PREDICTIONS", resolve_path=True, help="What `score` wrote."),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", resolve_path=True, help="ZIP file to write.")
+    ],
+    line_item: Annotated[str, typer.Option(help="sourcedId of the line item to make.")],
+    class_id: Annotated[str, typer.Option("--class", help="sourcedId of its class.")],
+    category: Annotated[str, typer.Option(help="sourcedId of its category.")],
+    period: Annotated[str, typer.Option(help="sourcedId of its grading period.")],
+    title: Annotated[str, typer.Option(help="Its title.")] = "Predicted grade",
+) -> None:
+    """Write predictions as the results of a OneRoster 1.1 line item; references are sourcedIds."""
+    from student_success.domain.students import PREDICTED
+    from student_success.domain.tables.cells import parse_reference
+    from student_success.domain.tables.columns import REFERENCE, Column, reference_column
+    from student_success.domain.tables.oneroster import write_oneroster
+    from student_success.domain.tables.reader import read_bytes, read_table
+
+    open_settings(private=False)
+    columns = (
+        replace(reference_column(), required=True),
+        Column(PREDICTED, (PREDICTED, "estimated grade", "note estimée"), required=True),
+    )
+    table = read_table(read_bytes(source), columns, max_rows=_MOST_ROWS)
+    if problems := (*table.columns.problems, *table.invalid):
+        raise DatasetError(f"{source.name} cannot be used: {' '.join(map(str, problems))}")
+    rows = [table.texts(cells) for _, cells in table.rows]
+    named = [
+        (reference, row[PREDICTED].replace(",", "."))
+        for row in rows
+        if (reference := parse_reference(row[REFERENCE]))
+    ]
+    content = write_oneroster(
+        named,
+        line_item=line_item,
+        title=title,
+        class_id=class_id,
+        category=category,
+        period=period,
+    )
+    try:
+        with target.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise ConflictError(f"{target.name} exists already and was not changed.") from None
+    left = len(rows) - len(named)
+    typer.echo(f"{target.name}: {len(named)} results; {left} rows have no reference.")
+
+
 def erase(
     session: Annotated[str, typer.Argument(help="Name of the session.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
@@ -133,5 +188,5 @@ def erase(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (score, erase):
+    for command in (score, oneroster, erase):
         app.command(rich_help_panel="Data")(command)

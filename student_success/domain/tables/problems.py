@@ -75,6 +75,10 @@ TEXTS: Mapping[str, Text] = {
         "La ligne {at} n'a pas le même encodage que les autres. Enregistrez le fichier en UTF-8.",
         "Line {at} is in another text encoding than the others. Save the file as UTF-8.",
     ),
+    "oneroster": _both(
+        "Les fichiers OneRoster ne sont pas complets : {what}. Exportez-les à nouveau.",
+        "The OneRoster files are not complete: {what}. Export them again.",
+    ),
     "no_sheet": _both(
         "Il n'y a pas de feuille visible de ce nom. Feuilles : {sheets}.",
         "There is no visible sheet of this name. Sheets: {sheets}.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +18,7 @@ from student_success.domain.tables.columns import (
     find_columns,
 )
 from student_success.domain.tables.grid import HEADER_LINES, Grid
+from student_success.domain.tables.oneroster import read_oneroster
 from student_success.domain.tables.problems import Problem, TableError, refuse
 from student_success.domain.tables.spreadsheet import OLE_START, ZIP_START, read_sheets
 from student_success.domain.tables.text import read_text
@@ -101,7 +104,11 @@ def read_table(
     recognise = partial(count_titles, columns=columns)
     others: tuple[str, ...] = ()
     if data.startswith((ZIP_START, OLE_START)):
-        grids, sheets = read_sheets(data, max_rows=max_rows)
+        grids = read_oneroster(data)
+        if grids is None:
+            grids, sheets = read_sheets(data, max_rows=max_rows)
+        else:
+            sheets = [grid.sheet for grid in grids]
         grid = _choose_sheet(grids, columns, choices.sheet)
         others = tuple(name for name in sheets if name != grid.sheet)
     else:
@@ -110,7 +117,7 @@ def read_table(
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read the bytes of a file.
+    """Read the bytes of a file; a folder with a OneRoster data set as a ZIP file of it.
 
     Raises
     ------
@@ -118,6 +125,12 @@ def read_bytes(path: Path) -> bytes:
         If it does not exist or cannot be read; the message does not name its folder.
     """
     try:
+        if (path / "lineItems.csv").is_file():
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                for table in path.glob("*.csv"):
+                    archive.write(table, table.name)
+            return packed.getvalue()
         return path.read_bytes()
     except FileNotFoundError:
         raise DatasetError(f"The file {path.name} does not exist.") from None
