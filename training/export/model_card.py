@@ -13,6 +13,7 @@ from student_success.domain.students import (
     GRADE_MAX,
     GRADE_MIN,
     HORIZONS,
+    PROFILE,
     TARGET,
     Feature,
 )
@@ -125,6 +126,15 @@ def _limits(
         yield (
             f"{left} of {len(frame)} pupils did not finish and were given {GRADE.not_finished:g}; "
             "who will is hard to foresee."
+        )
+    if counted := PROFILE.training.unrecorded_when_not_finished:
+        names = ", ".join(counted)
+        yield (
+            f"{names}: the file has one value a pupil, taken as that of the end of the year, and "
+            "none is used of those who did not finish. While no grade is known, it changes no "
+            "prediction. Earlier in the year a count is lower than those the model learnt from, "
+            "so that a prediction with some grades known is rather too good for a pupil who will "
+            "miss more. Count since the start of the year; leave it unknown if it is not counted."
         )
     for leak in evidence.get("feature_leaks", ()):
         known = "hidden from the model, as declared" if leak["declared"] else "NOT declared"

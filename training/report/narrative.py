@@ -58,6 +58,12 @@ TRIED = (
     "in that: with one absence more a real pupil could be predicted up to 0.47 better. The leaves "
     "are put in order now. While no grade is known, absences do not count at all: they are counted "
     "from the start of the year. Together that costs 0.01 to 0.03 of the MAE there.",
+    "",
+    "A small step of a grade can still move a prediction by whole grades where there are no pupils "
+    "to learn from. Of the 662 pupils one has a second grade between 0 and 5, and those with a 0 "
+    "left: for a second grade of 4.5 in place of 4.6 the prediction falls by up to 4.6 grades. At "
+    "all other second grades a step of 0.1 moves it by at most 1, with the first grade alone by "
+    "at most 0.9, and at the grades that the pupils really have by 0.1. The aim was 1 everywhere.",
 )
 
 PUBLISHED = (
