@@ -233,7 +233,8 @@ class ModelsTab(Tab):
             timeout=_REGISTRY_TIMEOUT_SECONDS,
         )
         name = version_name(self.texts, str(answer["version"]))
-        done = self.success("models.rolled_back", version=name)
+        key = "models.rolled_back_leaky" if answer.get("warnings") else "models.rolled_back"
+        done = self.success(key, version=name)
         return self._unlocked(visit, token) | done | {self.layout.evidence: ""}
 
     def describe_error(self, error: Exception) -> str:

@@ -216,6 +216,8 @@ def rollback(reason: Reason, *, as_json: Json = False) -> None:
     typer.echo(
         f"Version {result['version']} is served again instead of {result['previous_version']}."
     )
+    for warning in result["warnings"]:
+        typer.echo(f"Warning: {warning}", err=True)
 
 
 def deployments(

@@ -176,6 +176,24 @@ class Evidence:
         )
 
 
+def leak_warnings(served: Artefact) -> list[str]:
+    """Return in words that a version knows the outcome from a feature, or was never checked."""
+    try:
+        found = Evidence.from_json(served.read("evaluation.json")).feature_leaks
+    except (OSError, ValueError, AttributeError):
+        found = None
+    if found is None:
+        return [
+            "This version was trained before features that give the outcome away were looked for, "
+            "so it may rely on one: its figures may be too good. Promote a newer version."
+        ]
+    return [
+        f"This version relies on a feature that gives the outcome away: {leak}. Its figures are "
+        "too good. Promote a version without it."
+        for leak in found
+    ]
+
+
 def read_evaluation(
     settings: Settings, candidate: Artefact, champion: Artefact | None
 ) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import gate, recorded_outcomes, training_data
 from student_success.lifecycle.audit_file import AuditFile
-from student_success.lifecycle.evidence import Evidence, read_evaluation
+from student_success.lifecycle.evidence import Evidence, leak_warnings, read_evaluation
 from student_success.model.artefact import Artefact, finite_json
 from student_success.registry import bento_store, checksums, mlflow_client, versions
 from student_success.registry.checksums import RegisteredVersion
@@ -186,7 +186,7 @@ async def roll_back(
         fingerprint = target.fingerprint
         await versions.ensure_stored(settings, version, fingerprint=fingerprint)
 
-    def record() -> Deployment:
+    def record() -> tuple[Deployment, list[str]]:
         predictor = versions.load(settings, version, fingerprint=fingerprint)
         row = deployments.record(
             "rollback",
@@ -198,10 +198,18 @@ async def roll_back(
             after=id_of(current),
         )
         log_deployment(settings, row)
-        return row
+        return row, leak_warnings(predictor.artefact)
 
-    row = await asyncio.to_thread(record)
-    return {"status": "rolled_back", "version": version, "previous_version": row.from_version}
+    row, warnings = await asyncio.to_thread(record)
+    if warnings:
+        extra = {"model_version": version, "warnings": warnings}
+        logger.warning("rolled_back_to_a_leak", extra=extra)
+    return {
+        "status": "rolled_back",
+        "version": version,
+        "previous_version": row.from_version,
+        "warnings": warnings,
+    }
 
 
 def version_of(deployment: Deployment | None) -> str:

@@ -166,6 +166,12 @@ class RollbackAnswer(ResponseBody):
     status: Literal["rolled_back"] = "rolled_back"
     version: str
     previous_version: str
+    warnings: list[str] = Field(
+        [],
+        exclude_if=lambda warnings: not warnings,
+        description="Why its figures may be too good: a feature that gives the outcome away, or no "
+        "search for one. Absent if there is nothing to say.",
+    )
 
 
 class DeploymentRow(ResponseBody):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -16,7 +17,7 @@ from student_success.core.clock import now_us
 from student_success.core.errors import ArtefactError, PromotionRefusedError
 from student_success.core.settings import Settings
 from student_success.domain.schemas.history import Outcome
-from student_success.domain.schemas.lifecycle import EvidenceAnswer, PromoteRequest
+from student_success.domain.schemas.lifecycle import EvidenceAnswer, PromoteRequest, RollbackAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.lifecycle import promotion, recorded_outcomes
 from student_success.model.artefact import verify
@@ -219,3 +220,37 @@ def test_unreadable_description_of_the_training_data_is_refused_in_words(
     with pytest.raises(ArtefactError, match="cannot be read"):
         registry.promote()
     assert registry.deployments.current() is None
+
+
+@pytest.mark.parametrize(
+    ("leaks", "expected"),
+    [
+        ([], None),
+        ([{"feature": "absences", "finding": "0", "declared": True}], None),
+        ([{"feature": "absences", "finding": "0: all", "declared": False}], "absences 0: all"),
+        (None, "before features that give the outcome away were looked for"),
+    ],
+)
+def test_rollback_says_that_a_version_holds_a_leak(
+    registry: Registry, caplog: pytest.LogCaptureFixture, leaks: Any, expected: str | None
+) -> None:
+    change(registry.serving, "evaluation.json", feature_leaks=leaks)
+    for version in ("1", "2"):
+        registry.deployments.record(
+            "promote", to_version=version, fingerprint="0", actor="a", reason=None, evidence={}
+        )
+
+    async def stored(*_: Any, **__: Any) -> None:
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(promotion.versions, "ensure_stored", stored)
+        rollback = promotion.roll_back(
+            registry.settings, registry.deployments, reason="worse", actor="test"
+        )
+        answer = RollbackAnswer.model_validate(asyncio.run(rollback))
+    assert answer.version == "1"
+    assert ("warnings" in answer.model_dump()) == (expected is not None)
+    assert all(expected and expected in warning for warning in answer.warnings)
+    logged = [r for r in caplog.records if r.getMessage() == "rolled_back_to_a_leak"]
+    assert len(logged) == (expected is not None)
