@@ -15,7 +15,7 @@ from gradio_ui.tabs.base import Updates
 from gradio_ui.tabs.upload import Upload, uploaded_file
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import Visit
-from student_success.domain.students import ACTUAL, PREDICTED, SCALE
+from student_success.domain.students import ACTUAL, GRADE, PREDICTED
 from student_success.domain.tables.outcomes import read_outcomes
 from student_success.domain.tables.problems import Problem, TableError
 
@@ -208,7 +208,7 @@ def _parse_grade(text: str) -> float | int | None:
         value = float(text.strip().replace(",", "."))
     except ValueError:
         return None
-    return SCALE.grade(round(SCALE.level(value))) if SCALE.has(value) else None
+    return GRADE.existing(value)
 
 
 def _parse_line(line: str) -> tuple[str, float | int | None]:

@@ -6,6 +6,7 @@ and what people call them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from functools import cached_property
@@ -18,7 +19,10 @@ from student_success.domain.scale import Scale
 RESERVED = frozenset({"reference", "last", "trend", "known", "none", "session_id"})
 """Names that the program itself uses beside the columns."""
 SENSITIVE = re.compile(
-    r"sex|gender|genre|sexe|race|ethnic|religion|nationalit|disab|handicap|orientation", re.I
+    r"sex|gender|ethnic|religio|nationalit|disab|handicap"
+    r"|(?<![a-z])(genre|male|female|girl|boy|fille|gar[cç]on|race|racial|black|white|hispanic|latino"
+    r"|asian|minority|immigrant|migrant|foreign|[ée]trang[eè]re?)(?![a-z])",
+    re.I,
 )
 """Columns of which a warning says that they belong into `[audit]`."""
 
@@ -75,6 +79,7 @@ class GradeSpec(_Part):
     pass_mark: float
     better: Direction = "higher"
     not_finished: float | None = None
+    rounded: bool = False
     also: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -96,6 +101,17 @@ class GradeSpec(_Part):
     def scale(self) -> Scale:
         """The grades that exist."""
         return Scale(self.minimum, self.maximum, self.step, self.better)
+
+    def existing(self, grade: float) -> float | int | None:
+        """Return the grade that exists for a final grade as written; None if there is none.
+
+        With `rounded` that is the nearest, half to the better, within the bounds of the scale.
+        """
+        if not self.scale.has(grade):
+            if not (self.rounded and self.minimum <= grade <= self.maximum):
+                return None
+            grade = self.scale.grade(math.floor(self.scale.level(grade) + 0.5))
+        return self.scale.grade(round(self.scale.level(grade)))
 
     @property
     def pass_level(self) -> int:
@@ -275,7 +291,7 @@ class Profile(_Part):
     def _identity(self) -> dict[str, object]:
         facts: dict[str, object] = {
             f"{key} of the grade": value
-            for key, value in self.grade.model_dump(exclude={"label", "also"}).items()
+            for key, value in self.grade.model_dump(exclude={"label", "also", "rounded"}).items()
         }
         for period in self.period:
             facts[f"period {period.column}"] = "a grade"

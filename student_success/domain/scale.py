@@ -19,6 +19,8 @@ Number = TypeVar("Number", float, "NDArray[np.float64]")
 
 MAX_GRADES = 1001
 _HUNDREDTHS = 100
+TOLERANCE = 1e-3
+"""Of a step; single-precision numbers, as other programs write them, differ by less."""
 
 
 @dataclass(frozen=True)
@@ -102,4 +104,4 @@ class Scale:
 
 
 def _is_whole(number: float) -> bool:
-    return math.isclose(number, round(number), rel_tol=0, abs_tol=1e-6)
+    return math.isclose(number, round(number), rel_tol=0, abs_tol=TOLERANCE)

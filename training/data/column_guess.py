@@ -16,10 +16,11 @@ import pandas as pd
 
 from student_success.core.errors import DatasetError
 from student_success.domain.profile import SENSITIVE
-from student_success.domain.scale import MAX_GRADES, Scale
+from student_success.domain.scale import MAX_GRADES, TOLERANCE, Scale
 from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
 
 STEPS = (1.0, 0.5, 0.25, 0.2, 0.1, 0.05, 0.01)
+LARGE_STEPS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 10)
 TOPS = (1, 2, 3, 4, 5, 6, 10)
 """First digits of round numbers, and of the ends of scales of grades."""
@@ -100,7 +101,7 @@ def columns_of(cells: pd.DataFrame) -> list[Column]:
 
 
 def guess_scale(column: Column, *, better: str | None, others: Sequence[Column]) -> dict[str, Any]:
-    """Return minimum, maximum, step and better end of the target, each with a reason.
+    """Return what `[grade]` says of the scale of the target, each with a reason.
 
     Raises
     ------
@@ -115,24 +116,32 @@ def guess_scale(column: Column, *, better: str | None, others: Sequence[Column])
     grades = column.numbers.dropna()
     if grades.nunique() < 2:
         raise DatasetError(f"{column.title} has fewer than two different grades: nothing to learn.")
-    step = next((step for step in STEPS if _fits(grades, step)), None)
-    if step is None:
-        raise DatasetError(
-            f"{column.title} has grades with more than two decimals: round them first."
-        )
-    minimum, maximum = _ends(float(grades.min()), float(grades.max()), step)
-    if (maximum - minimum) / step > MAX_GRADES - 1:
-        raise DatasetError(
-            f"{column.title} has more than {MAX_GRADES:,} possible grades from {minimum:g} to "
-            f"{maximum:g} in steps of {step:g}: round them to a larger step first."
-        )
+    low, high = float(grades.min()), float(grades.max())
+    possible = [
+        step
+        for step in (*reversed(STEPS), *LARGE_STEPS)
+        if (ends := _ends(low, high, step)) and (ends[1] - ends[0]) / step <= MAX_GRADES - 1
+    ]
+    if not possible:
+        raise DatasetError(f"{column.title} has grades up to {high:g}: divide them by 1,000 first.")
+    fitting = [step for step in possible if _fits(grades, step)]
+    # Steps above 1 only where there are too many grades otherwise.
+    step = max((s for s in fitting if s <= 1), default=max(fitting, default=possible[0]))
+    minimum, maximum = _ends(low, high, step)
     end, reason = (better, "as given") if better else _better(grades, others)
     return {
         "minimum": (minimum, f"the lowest grade in the file is {grades.min():g}"),
         "maximum": (maximum, f"the highest grade in the file is {grades.max():g}"),
         "step": (step, "the largest step on which all grades of the file lie"),
         "better": (end, reason),
-    }
+    } | (
+        {}
+        if fitting
+        else {
+            "step": (step, f"the smallest step with at most {MAX_GRADES:,} grades"),
+            "rounded": (True, "grades of the file lie between the steps: the nearest counts"),
+        }
+    )
 
 
 def guess_pass_mark(grades: pd.Series[float], scale: Scale) -> tuple[float, str]:
@@ -260,7 +269,7 @@ def nice(number: float, digits: Sequence[float] = ROUND) -> float:
 
 
 def _fits(numbers: pd.Series[float], step: float) -> bool:
-    return bool(np.allclose(numbers / step, (numbers / step).round(), rtol=0, atol=1e-6))
+    return bool(np.allclose(numbers / step, (numbers / step).round(), rtol=0, atol=TOLERANCE))
 
 
 def _ends(low: float, high: float, step: float) -> tuple[float, float]:

@@ -97,7 +97,7 @@ def read_pupil_table(name: str, content: bytes, choices: Choices | None = None) 
     notes = (*table.notes, *table.columns.questions)
     return PupilTable(
         frame if problems else frame.astype(_DTYPES),
-        pd.DataFrame({name: columns[name] for name in audited}, dtype=str),
+        pd.DataFrame({name: columns[name] for name in audited}, frame.index, dtype=str),
         without_grade,
         tuple(problems),
         tuple(note.text.en for note in notes if note.code in _REMARKED),
@@ -150,7 +150,8 @@ _STEPS = {
 def _grade(text: str) -> float | None:
     """Return a final grade that exists; 10.30000001 is the grade 10.3."""
     number = parse_number(text)
-    return round(number, 2) if number is not None and SCALE.has(number) else None
+    existing = None if number is None else GRADE.existing(number)
+    return None if existing is None else float(existing)
 
 
 def _wrong_columns(name: str, problems: Sequence[Problem]) -> DatasetError:

@@ -114,7 +114,7 @@ def _lines(
 ) -> Iterator[str]:
     others = [column for column in columns if column is not target]
     guessed = guess_scale(target, better=better, others=others)
-    scale = Scale(**{key: value for key, (value, _) in guessed.items()})
+    scale = Scale(**{key: value for key, (value, _) in guessed.items() if key != "rounded"})
     assert target.numbers is not None
     grades = target.numbers.dropna()
     names = _names([target, *others])

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from student_success.domain.students import (
     ACTUAL,
     BASELINE,
+    GRADE,
     GRADE_MAX,
     GRADE_MIN,
     PREDICTED,
@@ -33,13 +34,14 @@ Reason = Annotated[str, Field(min_length=1, max_length=1000, pattern=WITHOUT_NUL
 
 
 def _existing(grade: float) -> float:
-    if not SCALE.has(grade):
+    existing = GRADE.existing(grade)
+    if existing is None:
         raise PydanticCustomError(
             "no_such_grade",
             "There is no such grade: the grades go from {minimum} to {maximum} in steps of {step}",
             {name: f"{getattr(SCALE, name):g}" for name in ("minimum", "maximum", "step")},
         )
-    return SCALE.grade(round(SCALE.level(grade)))
+    return existing
 
 
 if TYPE_CHECKING:
@@ -48,10 +50,11 @@ if TYPE_CHECKING:
 else:
     GradeNumber = int if SCALE.is_whole else float
     """Type of the grades that exist."""
+    _given_whole = SCALE.is_whole and not GRADE.rounded
     GivenGrade = Annotated[
-        GradeNumber,
+        int if _given_whole else float,
         Field(ge=GRADE_MIN, le=GRADE_MAX),
-        *([Whole] if SCALE.is_whole else [Field(allow_inf_nan=False)]),
+        *([Whole] if _given_whole else [Field(allow_inf_nan=False)]),
         AfterValidator(_existing),
     ]
     """A grade in a request: one that exists, or an error."""

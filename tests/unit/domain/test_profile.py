@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,19 @@ def test_profiles_differ_by_facts_and_not_by_texts() -> None:
     fewer = shipped(feature=content["feature"][:-1], training={}, example={})
     assert "feature absences is absent, not integer" in ours.differences(fewer)
     assert ours.differences(shipped(period=[], example={}))
+
+
+@pytest.mark.parametrize(
+    ("written", "existing"),
+    [(9.5, 10), (9.49, 9), (20, 20), (20.4, None), (-0.1, None), (9.0000001, 9), (math.nan, None)],
+)
+def test_final_grade_between_two_is_rounded_only_if_the_profile_says_so(
+    written: float, existing: int | None
+) -> None:
+    grade = shipped().grade
+    assert grade.model_copy(update={"rounded": True}).existing(written) == existing
+    exists = existing is not None and abs(written - existing) < 1e-3
+    assert grade.existing(written) == (existing if exists else None)
 
 
 @given(

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from student_success.core.errors import ConfigurationError, DatasetError
@@ -186,6 +187,9 @@ def test_sensitive_columns_references_and_useless_ones_are_no_features(tmp_path:
         "final": final,
         "hours": hours,
         "Sexe": lambda n, m, r: r.choice("FM"),
+        "is_male": lambda n, m, r: r.choice([0, 1]),
+        "black": lambda n, m, r: r.choice([0, 1]),
+        "blackboard": hours,
         "Student ID": lambda n, m, r: f"S-{n:05d}",
         "Name": lambda n, m, r: f"Pupil {n}",
         "remark": lambda n, m, r: f"{'x' * 120} {n % 7}",
@@ -194,8 +198,8 @@ def test_sensitive_columns_references_and_useless_ones_are_no_features(tmp_path:
         "nothing": lambda n, m, r: "",
     }
     profile, text = drafted(tmp_path, columns)
-    assert [f.column for f in profile.feature] == ["hours"]
-    assert profile.audit.columns == ("Sexe",)
+    assert [f.column for f in profile.feature] == ["hours", "blackboard"]
+    assert profile.audit.columns == ("Sexe", "is_male", "black")
     assert profile.reference.also == ("Student ID",)
     for line in (
         "# Name: it seems to name or reach a person, which a model must not know",
@@ -233,10 +237,9 @@ def test_titles_that_are_no_column_names_are_mapped(tmp_path: Path) -> None:
     [
         ({"final": lambda n, m, r: "ABCD"[n % 4], "hours": hours}, "final holds text, and a grade"),
         ({"final": lambda n, m, r: 7, "hours": hours}, "fewer than two different grades"),
-        ({"final": lambda n, m, r: m, "hours": hours}, "more than two decimals: round them first"),
         (
-            {"final": lambda n, m, r: round(5000 * m), "hours": hours},
-            "more than 1,001 possible grades from 0 to 5000 in steps of 1: round them",
+            {"final": lambda n, m, r: round(1e6 * m), "hours": hours},
+            "divide them by 1,000 first",
         ),
         ({"final": final, "Name": lambda n, m, r: f"P{n}"}, "No column of our school 2025.csv can"),
     ],
@@ -248,6 +251,26 @@ def test_table_without_a_usable_target_or_feature_is_refused(
         drafted(tmp_path, columns)
     assert sentence in caught.value.message
     assert not (tmp_path / "school.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("grade", "expected"),
+    [
+        (lambda m: m, (1, 0.01, True)),
+        (lambda m: round(99.5 * m, 2), (100, 0.1, True)),
+        (lambda m: round(5000 * m), (5000, 5, True)),
+        (lambda m: 10 * round(160 * m), (2000, 10, False)),
+        # A program that keeps single-precision numbers writes 2.04 like this.
+        (lambda m: float(np.float32(round(4 * m, 2))), (4, 0.01, False)),
+    ],
+)
+def test_scale_of_fine_grades_has_at_most_1001_and_rounds_where_it_must(
+    grade: Callable[[float], float], expected: tuple[float, float, bool], tmp_path: Path
+) -> None:
+    columns: dict[str, Column] = {"final": lambda n, m, r: grade(m), "hours": hours}
+    profile, _ = drafted(tmp_path, columns)
+    assert (profile.grade.maximum, profile.grade.step, profile.grade.rounded) == expected
+    assert profile.grade.scale.highest <= 1000
 
 
 def test_unknown_target_is_refused_with_the_titles_there_are(tmp_path: Path) -> None:
