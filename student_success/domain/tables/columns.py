@@ -198,13 +198,10 @@ def find_columns(
         if _has_other_scale(column, _below(cells, positions.get(column.name, len(titles))))
     ]
     unsure = [i for i in ignored if i in free and normalise(titles[i]) not in own_titles]
-    questions = _questions(titles, columns, cells, positions, unsure)
-    if choices.without_grades:
-        questions = []
-    shown = tuple(titles[index][:SHOWN] for index in ignored)
-    if shown:
+    asked = () if choices.without_grades else _questions(titles, columns, cells, positions, unsure)
+    if shown := tuple(titles[index][:SHOWN] for index in ignored):
         notes.insert(0, Problem("left_out", values={"columns": ", ".join(shown[:20])}))
-    return Columns(positions, shown, tuple(problems), tuple(questions), tuple(notes))
+    return Columns(positions, shown, tuple(problems), tuple(asked), tuple(notes))
 
 
 def _chosen(
@@ -250,10 +247,12 @@ def _are_names(texts: Sequence[str]) -> bool:
 
 
 def _has_other_scale(column: Column, texts: Sequence[str]) -> bool:
-    """Tell whether so many grades are outside the scale that the others have another one too."""
+    """Tell whether a fourth of the grades are outside the scale, or all are parts of 1."""
     low, high = column.grades or (-math.inf, math.inf)
-    numbers = [number for text in texts if (number := parse_number(text)) is not None]
-    outside = sum(not low <= number <= high for number in numbers)
+    numbers = [n for text in texts if (n := parse_number(text)) is not None]
+    outside = sum(not low <= n <= high for n in numbers)
+    if 4 < high < math.inf and len(numbers) > 1 and max(numbers) <= 1:
+        return any(n % 1 for n in numbers)
     return outside > 1 and 4 * outside >= len(numbers)
 
 

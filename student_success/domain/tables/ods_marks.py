@@ -75,6 +75,8 @@ class _OdsSheets:
             problem = "error"
         elif kind == "float" and re.search(r"/ ?[0-9]|%", written):
             problem = "unit"
+        elif kind == "float" and self._written == "":
+            problem = "hidden"
         if problem:
             self._mark(problem)
         elif kind == "float" and re.fullmatch("0[0-9]+", written):

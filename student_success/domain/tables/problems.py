@@ -100,9 +100,9 @@ TEXTS: Mapping[str, Text] = {
         "Le fichier n'a pas de colonne de ce titre.", "The file has no column with this title."
     ),
     "other_scale": _both(
-        "Beaucoup de notes sont hors du barème : toute la colonne semble en avoir un autre. Rien "
+        "Les notes ne vont pas avec le barème : toute la colonne semble en avoir un autre. Rien "
         "n'est utilisé. Convertissez les notes.",
-        "Many grades are outside the scale, so the whole column seems to have another one. Nothing "
+        "The grades do not fit the scale, so the whole column seems to have another one. Nothing "
         "is used. Convert the grades.",
     ),
     # A yes is needed.
@@ -188,6 +188,12 @@ TEXTS: Mapping[str, Text] = {
         "même, sans format particulier.",
         "The spreadsheet shows a scale beside the number, such as “/10”. Enter the grade itself, "
         "without a number format.",
+    ),
+    "hidden": _both(
+        "Le tableur n'affiche pas le nombre de cette cellule. Effacez-le s'il n'y a pas de note, "
+        "ou affichez-le.",
+        "The spreadsheet does not show the number in this cell. Clear it if there is no grade, or "
+        "show it.",
     ),
     "merged": _both(
         "La cellule est fusionnée avec une autre. Annulez la fusion et remplissez chaque cellule.",

@@ -15,6 +15,8 @@ from student_success.domain.tables.problems import SHOWN, Problem
 from student_success.domain.tables.reader import Table
 
 _FIRST_ROWS = 5
+_ONLY_OF_GRADES = frozenset({"shown_otherwise", "hidden"})
+"""Marks that do not matter in other columns: a grade of 0 that is not shown is often no grade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ def read_pupil(
     problems = {
         name: Problem(code, line, name)
         for name, code in (marked or {}).items()
-        if code != "shown_otherwise" or name == REFERENCE
+        if name == REFERENCE
+        or code not in _ONLY_OF_GRADES
+        or (code == "hidden" and feature_of(name).is_period)
     }
     body = request_body_of(texts)
     reference = body.get(REFERENCE, "")

@@ -78,7 +78,7 @@ def scan_xlsx(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Marks]:
 
 
 class _XlsxSheet:
-    def __init__(self, formats: list[str], max_rows: int) -> None:
+    def __init__(self, formats: list[tuple[str, bool]], max_rows: int) -> None:
         self._formats, self._max_rows = formats, max_rows
         self._marks = Marks()
         self._row, self._column = 0, -1
@@ -86,6 +86,7 @@ class _XlsxSheet:
         self._tags: set[str] = set()
         self._value = ""
         self._in_value = False
+        self._hides_zeros = False
 
     def scan(self, archive: zipfile.ZipFile, path: str) -> Marks:
         parse_part(archive, path, self._start, self._end, self._text)
@@ -106,6 +107,8 @@ class _XlsxSheet:
             self._in_value = tag == "v"
         elif tag == "mergeCell":
             self._merge(attributes["ref"])
+        elif tag == "sheetView" and attributes.get("showZeros") in ("0", "false"):
+            self._hides_zeros = True
 
     def _merge(self, reference: str) -> None:
         """Mark all cells of a merged range but the first, which alone has a value."""
@@ -140,11 +143,13 @@ class _XlsxSheet:
             self._marks.problems[cell] = "formula"
         elif kind == "n" and self._value:
             style = int(self._attributes.get("s", 0))
-            format_ = self._formats[style] if style < len(self._formats) else "general"
-            self._number(cell, format_)
+            known = style < len(self._formats)
+            format_, without_zeros = self._formats[style] if known else ("general", False)
+            is_hidden = (self._hides_zeros or without_zeros) and float(self._value) == 0
+            self._number(cell, "hidden" if is_hidden else format_)
 
     def _number(self, cell: Cell, format_: str) -> None:
-        if format_ in ("percent", "unit"):
+        if format_ in ("percent", "unit", "hidden"):
             self._marks.problems[cell] = format_
         elif format_.strip("0") == "" and len(format_) > 1:
             self._marks.shown[cell] = f"{float(self._value):0{len(format_)}.0f}"
@@ -152,10 +157,10 @@ class _XlsxSheet:
             self._marks.problems[cell] = "shown_otherwise"
 
 
-def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[str]:
-    """Return what the number format of each style shows, as `format_kind` does."""
+def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[tuple[str, bool]]:
+    """Return of the number format of each style what `format_kind` and `hides_zeros` do."""
     codes: dict[int, str] = {}
-    formats: list[str] = []
+    formats: list[tuple[str, bool]] = []
     inside: list[str] = []
 
     def on_start(tag: str, attributes: Attributes) -> None:
@@ -165,7 +170,8 @@ def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[str]:
         elif tag == "xf" and "cellXfs" in inside:
             number = int(attributes.get("numFmtId", 0))
             own = codes.get(number, "general" if number < _FIRST_OWN_FORMAT else "other")
-            formats.append("percent" if number in _PERCENT_FORMATS else format_kind(own))
+            kind = "percent" if number in _PERCENT_FORMATS else format_kind(own)
+            formats.append((kind, hides_zeros(own)))
 
     def on_end(tag: str) -> None:
         inside.pop()
@@ -176,11 +182,14 @@ def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[str]:
 
 
 def format_kind(code: str) -> str:
-    """Return what a number format shows: ``general``, ``percent``, ``unit``, ``other`` or zeros.
+    """Return what a number format shows: ``general``, ``percent``, ``unit``, ``hidden``, ``other``.
 
-    A unit is a number in the text beside the value, for example ``/10``; zeros are ``000``.
+    A unit is a number in the text beside the value, for example ``/10``. A format of zeros, such as
+    ``000``, is returned as it is.
     """
-    positive = code.split(";")[0]
+    positive, *others = code.split(";")
+    if others and not positive:
+        return "hidden"
     bare = _QUOTED.sub("", positive)
     if "%" in positive:
         return "percent"
@@ -189,6 +198,12 @@ def format_kind(code: str) -> str:
     if len(bare) > 1 and set(bare) == {"0"} and bare == positive:
         return bare
     return "general" if _PLAIN_FORMAT.fullmatch(bare) and bare == positive else "other"
+
+
+def hides_zeros(code: str) -> bool:
+    """Tell whether a number format shows nothing for 0, such as ``0;-0;``."""
+    sections = code.split(";")
+    return len(sections) > 2 and not sections[2].strip()
 
 
 def check_place(cell: Cell, max_rows: int) -> None:

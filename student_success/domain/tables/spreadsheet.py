@@ -25,7 +25,7 @@ from student_success.core.subprocesses import (
 from student_success.domain.tables.grid import MAX_CELL_CHARACTERS, Grid, collect_lines
 from student_success.domain.tables.ods_marks import scan_ods
 from student_success.domain.tables.problems import TableError, refuse
-from student_success.domain.tables.sheet_marks import Marks, format_kind, scan_xlsx
+from student_success.domain.tables.sheet_marks import Marks, format_kind, hides_zeros, scan_xlsx
 
 ZIP_START = b"PK\x03\x04"
 OLE_START = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -144,12 +144,15 @@ def _xls_sheets(data: bytes) -> Iterator[tuple[str, Any, Marks]]:
             for column, cell in enumerate(sheet.row(row)):
                 place, value = (row + 1, column), cell.value
                 style = book.xf_list[cell.xf_index].format_key
-                format_ = format_kind(book.format_map[style].format_str)
+                code = book.format_map[style].format_str
+                format_ = format_kind(code)
+                if value == 0 and (hides_zeros(code) or not sheet.show_zero_values):
+                    format_ = "hidden"
                 if cell.ctype == XL_CELL_ERROR:
                     marks.problems[place] = "error"
                 elif cell.ctype == XL_CELL_DATE:
                     marks.problems[place] = "date"
-                elif cell.ctype == XL_CELL_NUMBER and format_ in ("percent", "unit"):
+                elif cell.ctype == XL_CELL_NUMBER and format_ in ("percent", "unit", "hidden"):
                     marks.problems[place] = format_
                 elif cell.ctype == XL_CELL_NUMBER and set(format_) == {"0"}:
                     marks.shown[place] = f"{value:0{len(format_)}.0f}"

@@ -67,6 +67,10 @@ def merge(first_row: int, last_row: int, first_column: int, last_column: int) ->
     return change
 
 
+def hide_zeros(book: Any, sheet: Any) -> None:
+    sheet.sheet_view.showZeros = False
+
+
 def style_blank_cells(book: Any, sheet: Any) -> None:
     for line in range(5, 60):
         sheet.cell(line, 40).number_format = "0.00"
@@ -140,6 +144,7 @@ READ_WHOLE = {
     "XLSX, styled blank cells": xlsx({"1": CLASS}, style_blank_cells),
     "XLSX, merged title": xlsx({"1": [["Classe 3B"], [], *CLASS]}, merge(1, 1, 0, 8)),
     "XLSX, whole number shown": xlsx({"1": CLASS}, set_format("0", 10)),
+    "XLSX, zeros hidden in columns that are no grades": xlsx({"1": CLASS}, hide_zeros),
     "strict XLSX": strict(xlsx({"1": CLASS})),
     "XLSX with titles above": xlsx({"1": [["Classe 3B"], [], *CLASS]}),
     "XLSX, hidden sheet first": xlsx({"old": [HEADER, row("X", 1, 1)], "1": CLASS}, hide_first),
@@ -226,6 +231,33 @@ REFUSED_CELLS = {
     "XLSX percent sign in the format": (
         xlsx({"1": CLASS[:2]}, set_format('0.0"%"', 15)),
         "percent",
+    ),
+    "XLSX zero that the format hides": (
+        xlsx({"1": [HEADER, row("A-01", 10, 9)]}, set_format("0;-0;;@", 0)),
+        "hidden",
+    ),
+    "XLSX zero that the sheet hides": (
+        xlsx({"1": [HEADER, row("A-01", 0, 9)]}, hide_zeros),
+        "hidden",
+    ),
+    "XLSX number that the format hides": (
+        xlsx({"1": CLASS[:2]}, set_format(";;;", 10)),
+        "hidden",
+    ),
+    "XLS zero that the format hides": (
+        xls([HEADER, row("A-01", 0, 9)], {GRADE_CELL: "0;-0;"}),
+        "hidden",
+    ),
+    "ODS zero that is not shown": (
+        with_part(
+            ods([HEADER, row("A-01", 10, 0)]),
+            "content.xml",
+            lambda x: x.replace(
+                b"<text:p>0</text:p></table:table-cell></table:table-row>",
+                b"<text:p/></table:table-cell></table:table-row>",
+            ),
+        ),
+        "hidden",
     ),
     "XLSX merged grades": (
         xlsx({"1": CLASS[:2]}, merge(2, 2, FIRST_GRADE, FIRST_GRADE + 1)),
@@ -332,6 +364,10 @@ def test_read_table_refuses_file_that_cannot_be_read_with_certainty(kind: str) -
 REFUSED_COLUMNS = {
     "grades on another scale": (
         text([HEADER, row("A-01", 60, 65), row("A-02", 20, 20), row("A-03", 45, 40)]),
+        "other_scale",
+    ),
+    "grades as parts of one": (
+        text([HEADER, row("A-01", 0.6, 0.65), row("A-02", 1, 0.2), row("A-03", 0.5)]),
         "other_scale",
     ),
     "grades in a column twice": (
@@ -534,6 +570,9 @@ def test_class_list_in_any_dialect_is_read_back_or_refused(
     if damage is None:
         assert found.invalid == ()
         assert pupils(found) == expected
-    else:
+    elif not found.questions:
+        if not any(pupil.reference for pupil in found.pupils):
+            # The title of the references was damaged: they are left out, and that is noted.
+            expected = [("", *known) for _, *known in expected]
         wrong = [pupil for pupil in pupils(found) if pupil not in expected]
         assert len(wrong) <= 1, "a lost byte changed another row than its own"
