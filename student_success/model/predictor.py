@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from student_success.core.errors import ArtefactError
 from student_success.domain.decision import INTERVAL_LEVEL, Decision
 from student_success.domain.students import (
+    GRADE,
     HORIZONS,
     PASS_GRADE,
     PASS_LEVEL,
@@ -201,6 +202,14 @@ class Predictor:
     def distributions(self, students: Sequence[StudentFeatures]) -> tuple[Floats, Floats]:
         """Return levels before rounding, and for each pupil the chance of at most each level."""
         return self._levels(self._encoder.many(students))
+
+    def not_finished(self, student: StudentFeatures) -> float | None:
+        """Return the chance that a pupil does not finish; None if this version does not know it."""
+        data, known, _, _ = self._encoder.one(student)
+        model = self.models[known]
+        if GRADE.not_finished is None or not isinstance(model.reader, TwoParts):
+            return None
+        return round(model.reader.leaves(model.run(None, {"x": data})[0][0].tolist()), 4)
 
     def inputs(self, student: StudentFeatures) -> tuple[NDArray[np.float32], int]:
         """Return the inputs of the trees for a pupil, and how many values are not known."""

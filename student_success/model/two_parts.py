@@ -81,6 +81,10 @@ class TwoParts:
                 cdf.append(leaves + stays * share)
         return self._level(centre, leaves, wider), cdf
 
+    def leaves(self, raw: Sequence[float]) -> float:
+        """Return the probability of not finishing."""
+        return _probability(raw[1])
+
     def many(self, raw: Floats, last: Floats, unknown: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return `one` of each row."""
         # The function of the standard library: numpy's may differ in the last bit.

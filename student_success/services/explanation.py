@@ -65,6 +65,7 @@ def _explain(predictor: Predictor, explainer: Explainer, student: StudentFeature
             },
             "horizon": prediction.horizon,
             "at_risk": prediction.at_risk,
+            "not_finished_probability": predictor.not_finished(student),
             **wire_names(explanation),
             "what_if": [wire_names(item) for item in explanation["what_if"]],
         }

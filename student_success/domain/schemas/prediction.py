@@ -122,6 +122,14 @@ class ExplainAnswer(ResponseBody):
     interval: Interval
     horizon: Horizon
     at_risk: bool = Field(description="The alarm, as in the answer of `/predict`.")
+    not_finished_probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        exclude_if=lambda chance: chance is None,
+        description="The chance that the pupil does not finish, which is part of the distribution. "
+        "Absent if the profile has no grade for it, or the version does not tell it apart.",
+    )
     baseline: float = Field(
         description="Of the average pupil of whom as many period grades are known."
     )

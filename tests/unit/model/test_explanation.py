@@ -18,6 +18,7 @@ from student_success.domain.students import (
 from student_success.model.explanation import CHANGEABLE, NOISE, Explainer
 from student_success.model.explanation_text import sentence_en
 from student_success.model.predictor import Predictor
+from student_success.services.explanation import _explain
 from training.data.dataset import read
 from training.export.artefact import random_students
 
@@ -132,3 +133,19 @@ def test_reasons_and_what_ifs_are_plausible_for_all_real_pupils(
         for known in range(len(HORIZONS)):
             values = pupil_ | dict.fromkeys(PERIODS[known:])
             check_reasons_and_what_ifs(explainer, StudentFeatures.model_validate(values))
+
+
+def test_chance_of_not_finishing_is_part_of_the_distribution(explainer: Explainer) -> None:
+    predictor = explainer._predictor
+    students = [*PUPILS, *map(StudentFeatures.model_validate, random_students(100, seed=9))]
+    chances = [predictor.not_finished(student) for student in students]
+    _, at_most = predictor.distributions(students)
+    for chance, lowest in zip(chances, at_most[:, 0], strict=True):
+        assert chance is not None
+        assert 0 <= chance <= lowest + 1e-4
+    assert chances[4] > 0.5  # A second grade of 0.
+    assert chances[5] < 0.1
+    answer = _explain(predictor, explainer, PUPILS[4])
+    assert answer.not_finished_probability == chances[4]
+    answer = answer.model_copy(update={"not_finished_probability": None})
+    assert "not_finished_probability" not in answer.model_dump_json()
