@@ -279,31 +279,6 @@ class Profile(_Part):
             if SENSITIVE.search(feature.column)
         )
 
-    def differences(self, other: Profile) -> list[str]:
-        """Return in words how `other` differs, so that a model of one cannot serve the other."""
-        ours, theirs = self._identity(), other._identity()
-        return [
-            f"{name} is {theirs.get(name, 'absent')}, not {ours.get(name, 'absent')}"
-            for name in {**ours, **theirs}
-            if ours.get(name) != theirs.get(name)
-        ]
-
-    def _identity(self) -> dict[str, object]:
-        facts: dict[str, object] = {
-            f"{key} of the grade": value
-            for key, value in self.grade.model_dump(exclude={"label", "also", "rounded"}).items()
-        }
-        for period in self.period:
-            facts[f"period {period.column}"] = "a grade"
-            for key in ("minimum", "maximum"):
-                facts[f"{key} of {period.column}"] = getattr(period, key)
-        for feature in self.feature:
-            facts[f"feature {feature.column}"] = feature.kind
-            for key in ("minimum", "maximum", "nullable", "scale"):
-                facts[f"{key} of {feature.column}"] = getattr(feature, key)
-            facts[f"choices of {feature.column}"] = sorted(str(c.value) for c in feature.choices)
-        return facts | {"order of the columns": ", ".join(self.columns)}
-
     def public(self) -> dict[str, Any]:
         """Return name, title, grade and periods as JSON-ready values for ``GET /model``."""
         return {

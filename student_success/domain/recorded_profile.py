@@ -34,18 +34,45 @@ def check_version(folder: Path, version: str) -> None:
         With every difference.
     """
     other = _recorded(folder)
-    if differences := PROFILE.differences(other):
+    if found := differences(PROFILE, other):
         raise ProfileMismatchError(
             f"Version {version} cannot be used: it was trained for the profile {other.name}, which "
-            f"differs from {PROFILE.name}: {_named(differences)}. Nothing was changed. Train a "
+            f"differs from {PROFILE.name}: {_named(found)}. Nothing was changed. Train a "
             "version for this profile, or set PROFILE_PATH to the other one.",
-            details=[{"difference": difference} for difference in differences],
+            details=[{"difference": difference} for difference in found],
         )
 
 
 def fits(folder: Path) -> bool:
     """Return whether a served artefact was trained for the profile of this process."""
-    return not PROFILE.differences(_recorded(folder))
+    return not differences(PROFILE, _recorded(folder))
+
+
+def differences(profile: Profile, other: Profile) -> list[str]:
+    """Return in words how `other` differs, so that a model of one cannot serve the other."""
+    ours, theirs = _identity(profile), _identity(other)
+    return [
+        f"{name} is {theirs.get(name, 'absent')}, not {ours.get(name, 'absent')}"
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _identity(profile: Profile) -> dict[str, object]:
+    facts: dict[str, object] = {
+        f"{key} of the grade": value
+        for key, value in profile.grade.model_dump(exclude={"label", "also", "rounded"}).items()
+    }
+    for period in profile.period:
+        facts[f"period {period.column}"] = "a grade"
+        for key in ("minimum", "maximum"):
+            facts[f"{key} of {period.column}"] = getattr(period, key)
+    for feature in profile.feature:
+        facts[f"feature {feature.column}"] = feature.kind
+        for key in ("minimum", "maximum", "nullable", "scale"):
+            facts[f"{key} of {feature.column}"] = getattr(feature, key)
+        facts[f"choices of {feature.column}"] = sorted(str(c.value) for c in feature.choices)
+    return facts | {"order of the columns": ", ".join(profile.columns)}
 
 
 def claim_state_dir(state_dir: Path) -> None:
@@ -64,13 +91,13 @@ def claim_state_dir(state_dir: Path) -> None:
             f"Nothing was started or changed: {path} cannot be read. Restore it from a backup."
         ) from error
     used = path.exists() or any(_is_used(state_dir / name) for name in _STATE)
-    if used and (differences := PROFILE.differences(recorded)):
+    if used and (found := differences(PROFILE, recorded)):
         raise ConfigurationError(
             f"Nothing was started or changed: STATE_DIR {state_dir} belongs to the profile "
-            f"{recorded.name}, which differs from {PROFILE.name}: {_named(differences)}. Set "
+            f"{recorded.name}, which differs from {PROFILE.name}: {_named(found)}. Set "
             "STATE_DIR to another folder for this profile, or PROFILE_PATH to the profile that "
             "the folder belongs to.",
-            details=[{"difference": difference} for difference in differences],
+            details=[{"difference": difference} for difference in found],
         )
     content = json.dumps(PROFILE.model_dump(mode="json"), ensure_ascii=False, indent=1)
     try:

@@ -6,13 +6,14 @@ from functools import cache
 
 from student_success.core.errors import ConfigurationError
 from student_success.domain.profile_file import shipped_profile
+from student_success.domain.recorded_profile import differences
 from student_success.domain.students import PROFILE
 
 
 @cache
 def is_shipped_profile() -> bool:
     """Return whether the profile describes the same columns and scale as the one that ships."""
-    return not PROFILE.differences(shipped_profile())
+    return not differences(PROFILE, shipped_profile())
 
 
 def require_shipped_profile(result: str) -> None:

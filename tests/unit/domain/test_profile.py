@@ -15,6 +15,7 @@ from student_success.core.errors import ConfigurationError
 from student_success.core.settings import SHIPPED_PROFILE
 from student_success.domain.profile import Profile
 from student_success.domain.profile_file import read_profile
+from student_success.domain.recorded_profile import differences
 from student_success.domain.scale import Scale
 
 SCHOOL = """
@@ -169,12 +170,12 @@ def shipped(**changed: Any) -> Profile:
 def test_profiles_differ_by_facts_and_not_by_texts() -> None:
     ours = shipped()
     content = ours.model_dump()
-    assert not ours.differences(shipped(title="Another title", name="other"))
+    assert not differences(ours, shipped(title="Another title", name="other"))
     harder = shipped(grade=content["grade"] | {"pass_mark": 12})
-    assert ours.differences(harder) == ["pass_mark of the grade is 12.0, not 10.0"]
+    assert differences(ours, harder) == ["pass_mark of the grade is 12.0, not 10.0"]
     fewer = shipped(feature=content["feature"][:-1], training={}, example={})
-    assert "feature absences is absent, not integer" in ours.differences(fewer)
-    assert ours.differences(shipped(period=[], example={}))
+    assert "feature absences is absent, not integer" in differences(ours, fewer)
+    assert differences(ours, shipped(period=[], example={}))
 
 
 @pytest.mark.parametrize(
