@@ -61,7 +61,7 @@ class ClassLayout:
             self.template_csv = small_button(texts("class.template_csv"), "template-csv")
             self.template_xlsx = small_button(texts("class.template_xlsx"), "template-xlsx")
         self.notice: Any = gr.HTML("", elem_classes=["notice"])
-        self.summary: Any = gr.HTML("")
+        self.summary: Any = gr.HTML("", elem_id="class-summary")
         self.choice = ColumnChoice(texts)
         with gr.Row(elem_classes=["bar"], visible=False) as self.bar:
             self.start: Any = gr.Button("", variant="primary", elem_id="score")

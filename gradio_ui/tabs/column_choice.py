@@ -37,8 +37,7 @@ class ColumnChoice:
         holds = [(texts("columns.reference"), REFERENCE)]
         holds += [(texts.choose(feature.about.label), feature.name) for feature in FEATURES]
         holds += [(texts("columns.left_out"), _LEFT_OUT)]
-        with gr.Column(visible=False, elem_id="columns") as self._box:
-            self._preview: Any = gr.HTML("")
+        with gr.Column(visible=False, elem_id="columns", elem_classes=["group"]) as self._box:
             with gr.Row(elem_classes=["fields"]):
                 self._sheet = self._dropdown("sheet")
                 self._encoding = self._dropdown(
@@ -50,7 +49,9 @@ class ColumnChoice:
             self._without: Any = gr.Checkbox(
                 label=texts("columns.without_grades"), elem_id="without-grades"
             )
-            self.apply: Any = small_button(texts("columns.apply"), "read-again")
+            with gr.Row(elem_classes=["actions"]):
+                self.apply: Any = small_button(texts("columns.apply"), "read-again")
+            self._preview: Any = gr.HTML("")
         self.inputs = [self._sheet, self._encoding, self._title, self._holds, self._without]
         self.outputs = [self._box, self._preview, *self.inputs]
 
@@ -111,6 +112,7 @@ class ColumnChoice:
             filterable=False,
             visible=False,
             elem_id=f"columns-{name}",
+            elem_classes=["field"],
         )
 
     def _first_rows(self, result: PupilList) -> str:

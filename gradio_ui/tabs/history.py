@@ -134,14 +134,14 @@ class HistoryTab(Tab):
         """Record grades really obtained."""
         visit = self.visits.of(request)
         result = self.outcomes.record(visit, prediction_id, grade or "", lines or "", reason or "")
-        return self._load(visit) | {self.outcomes.result: result}
+        return self._load(visit) | {self.notice: result}
 
     @report_errors
     def record_file(self, request: gr.Request, upload: Any, reason: str) -> Updates:
         """Record the grades of a file."""
         visit = self.visits.of(request)
         result = self.outcomes.record_file(visit, upload, reason or "", self.visits.codes.may_open)
-        return self._load(visit) | {self.outcomes.result: result}
+        return self._load(visit) | {self.notice: result}
 
     def history_file(self, request: gr.Request, file_format: Format) -> dict[str, str]:
         """Make a file of the whole session."""

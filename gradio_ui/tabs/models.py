@@ -288,10 +288,16 @@ class ModelsTab(Tab):
         is_running = job["state"] == "running"
         if not is_running:
             visit.job_id = None
-        return {
+        updates: Updates = {
             self.layout.job: html.training_job(self.texts, job),
             self.layout.timer: gr.Timer(active=is_running),
         }
+        if job["state"] == "done":
+            # The new version is chosen, so that its conditions are read without a further step.
+            choices = html.version_choices(self.texts, [job["result"]])
+            updates[self.layout.version] = gr.update(choices=choices, value=choices[0][1])
+            updates[self.layout.versions] = html.versions_loading(self.texts)
+        return updates
 
 
 def _shortened(reason: str) -> str:

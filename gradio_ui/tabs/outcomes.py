@@ -44,35 +44,38 @@ class OutcomeForm:
             gr.HTML(paragraph(texts("outcome.lead")))
             with gr.Row(elem_classes=["fields"]):
                 self._prediction: Any = gr.Dropdown(
-                    [], label=texts("outcome.prediction"), elem_id="outcome-prediction"
+                    [],
+                    label=texts("outcome.prediction"),
+                    elem_id="outcome-prediction",
+                    elem_classes=["field"],
                 )
                 grade = gr.Textbox(
                     label=texts("outcome.grade", scale=self._scale),
                     max_length=8,
                     elem_id="outcome-grade",
                 )
-            lines = gr.Textbox(
-                label=texts("outcome.many"),
-                info=texts("outcome.many_help"),
-                lines=4,
-                max_lines=12,
-                elem_id="outcome-many",
-            )
-            self.reason: Any = gr.Textbox(
-                label=texts("outcome.reason"),
-                info=texts("outcome.reason_help"),
-                max_length=500,
-                elem_id="outcome-reason",
-            )
+            with gr.Row(elem_classes=["fields"]):
+                lines = gr.Textbox(
+                    label=texts("outcome.many"),
+                    info=texts("outcome.many_help"),
+                    lines=4,
+                    max_lines=12,
+                    elem_id="outcome-many",
+                )
+                self.reason: Any = gr.Textbox(
+                    label=texts("outcome.reason"),
+                    info=texts("outcome.reason_help"),
+                    max_length=500,
+                    elem_id="outcome-reason",
+                )
             self.save: Any = gr.Button(
                 texts("outcome.save"), variant="primary", elem_id="outcome-save"
             )
             self.upload = Upload(
                 texts, "outcome", "outcome.upload", "outcome.limits", megabytes=megabytes
             )
-            self.result: Any = gr.HTML("")
         self.inputs = [self._prediction, grade, lines, self.reason]
-        self.outputs = [self._prediction, self.result]
+        self.outputs = [self._prediction]
 
     def offer(self, rows: Sequence[Mapping[str, Any]]) -> Updates:
         """Offer the predictions shown that have no outcome yet."""
@@ -86,7 +89,7 @@ class OutcomeForm:
             for row in rows
             if row[ACTUAL] is None
         ]
-        return {self._prediction: gr.update(choices=choices, value=None), self.result: ""}
+        return {self._prediction: gr.update(choices=choices, value=None)}
 
     def record(
         self, visit: Visit, prediction_id: str | None, grade: str, lines: str, reason: str
