@@ -60,7 +60,8 @@ def _x(grade: float) -> float:
     return round(_LEFT + (_RIGHT - _LEFT) * min(max(share, 0.0), 1.0), 1)
 
 
-def _svg(css: str, height: int, label: str, content: str, attributes: str = "") -> str:
+def svg(css: str, height: int, label: str, content: str, attributes: str = "") -> str:
+    """Return a picture of 400 units' width; a screen reader reads its label."""
     return (
         f'<svg class="{css}" viewBox="0 0 {_WIDTH} {height}"{attributes} role="img" '
         f'aria-label="{escape(label)}">{content}</svg>'
@@ -120,7 +121,7 @@ def grade_scale(
         high=grade_text(texts, high),
         line=grade_text(texts, PASS_GRADE),
     )
-    return _svg(
+    return svg(
         f"scale {'good' if passes else 'low'}",
         104,
         label,
@@ -140,7 +141,7 @@ def grade_scale(
 def grade_strip(texts: Texts, scored: ScoredPupil) -> str:
     """Draw a grade and its interval in the height of a line of text."""
     low, high = grade_text(texts, scored.low), grade_text(texts, scored.high)
-    return _svg(
+    return svg(
         f"strip {'good' if scored.passes else 'low'}",
         24,
         texts("scale.short", low=low, high=high),
@@ -180,7 +181,7 @@ def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
             labels.append(f'<text class="count" x="{middle}" y="{104 - height:.1f}">{count}</text>')
         numbers += [(middle, grade_text(texts, n)) for n in _NUMBERS if n in grades]
     passing = sum(pupil.passes for pupil in scored)
-    return _svg(
+    return svg(
         "bars",
         130,
         texts("scale.distribution", count=len(scored), passing=passing),

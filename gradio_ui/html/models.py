@@ -28,6 +28,7 @@ from gradio_ui.html.markup import (
     progress,
     table,
 )
+from gradio_ui.html.model_charts import model_charts
 from gradio_ui.texts import Texts
 from student_success.core.settings import Settings
 from student_success.domain.students import HORIZONS, PROFILE
@@ -64,7 +65,8 @@ def served_model(texts: Texts, model: Mapping[str, Any]) -> str:
             (texts("class.count"), texts.number(rows, 0) if isinstance(rows, int) else "—"),
         ]
     )
-    return title + figures + items(quality_sentences(texts, model)).html
+    sentences = items(quality_sentences(texts, model)).html
+    return title + figures + sentences + model_charts(texts, model)
 
 
 def quality_sentences(texts: Texts, model: Mapping[str, Any]) -> list[str]:

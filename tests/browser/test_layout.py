@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gradio_ui.texts import Language
+from gradio_ui.texts import Language, Texts
 from tests.browser.conftest import Open, open_models, open_tab, predict_example, see
 
 pytestmark = pytest.mark.browser
@@ -74,3 +74,31 @@ def test_opened_pupil_leads_back_to_its_row_on_a_phone(visit: Open, language: La
     see(page, "#back-to-list")
     page.click("#back-to-list")
     see(page, "#ranking tbody tr:nth-child(5)")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_models_tab_draws_calibration_and_error_by_group(
+    visit: Open, language: Language, scheme: str
+) -> None:
+    page, texts = visit(language, scheme=scheme), Texts(language)
+    open_models(page)
+    for name in ("calibration", "errors"):
+        page.locator(f"figure:has(svg.{name})").scroll_into_view_if_needed()
+        see(page, f"figure:has(svg.{name})")
+        # Nothing that is written is cut off, and a screen reader gets the figures.
+        cut = page.evaluate(
+            """(name) => {
+              const picture = document.querySelector(`svg.${name}`);
+              const outer = picture.getBoundingClientRect();
+              return [...picture.querySelectorAll("text")].filter((text) => {
+                const place = text.getBoundingClientRect();
+                return place.left < outer.left - 1 || place.right > outer.right + 1;
+              }).map((text) => text.textContent);
+            }""",
+            name,
+        )
+        assert cut == []
+    assert "398" in page.get_attribute("svg.calibration", "aria-label")
+    assert texts("chart.fairness") in page.locator("figure:has(svg.errors)").inner_text()
+    assert "(434)" in page.get_attribute("svg.errors", "aria-label")
+    assert "NaN" not in page.locator("#served").inner_html()

@@ -15,6 +15,7 @@ from gradio_ui.html import class_list, explanation, models, monitoring, result
 from gradio_ui.html.grade_scale import distribution, grade_scale, round_grade, rounded_estimate
 from gradio_ui.html.history import history_table
 from gradio_ui.html.markup import api_error, table
+from gradio_ui.html.model_charts import model_charts
 from gradio_ui.tabs.pupil_form import GRADES, KNOWN, REFERENCE, PupilForm, read_form
 from gradio_ui.texts import LANGUAGES, Language, Texts
 from student_success.core.settings import ROOT
@@ -408,3 +409,20 @@ def test_gate_conditions_show_unmet_conditions_first(texts: Texts) -> None:
     bad = {"name": "r2", "passed": False, "value": 0.7, "limit": 0.8, "detail": ""}
     html = models.gate_conditions(texts, 4, {"passed": False, "conditions": [good, bad]})
     assert html.index(texts("gate.no")) < html.index(texts("gate.yes"))
+
+
+def test_model_charts_draw_what_the_card_has(texts: Texts) -> None:
+    card: dict[str, Any] = {
+        "calibration": {"bins": [{"n": 40, "probability": 0.1, "passed": 0.25}]},
+        "fairness": [
+            {"attribute": "<b>", "group": "x", "horizon": "G1+G2", "pupils": 9, "mae": {"value": 0}}
+        ],
+    }
+    html = model_charts(texts, {"model_card": card})
+    assert html.count("<svg") == 2
+    assert texts.percent(0.25) in html
+    assert "<b> x" not in html
+    for other in ({}, {"model_card": None}, {"model_card": {"calibration": None, "fairness": []}}):
+        assert model_charts(texts, other) == ""
+    unmeasured = {**card, "fairness": [{**card["fairness"][0], "mae": None}]}
+    assert model_charts(texts, {"model_card": unmeasured}).count("<svg") == 1
