@@ -59,12 +59,7 @@ class ModelsTab(Tab):
         disabled = self.bind(
             button.click, lambda: gr.update(interactive=False, value=working), (), [button]
         )
-        done = self.bind(
-            disabled.then,
-            callback,
-            inputs,
-            name=name,
-        )
+        done = self.bind(disabled.then, callback, inputs, name=name)
         self.bind(done.then, lambda: gr.update(interactive=True, value=label), (), [button])
         self._list_versions_after(done)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gradio_ui.texts import Language, Texts
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES
 from tests.browser.conftest import (
     Open,
     in_window,
@@ -110,3 +112,33 @@ def test_answer_is_marked_as_outdated_at_once(visit: Open, language: Language, c
     page.click("#predict")
     page.wait_for_selector("#answer .outdated:empty", state="attached")
     see(page, "#answer .verdict")
+
+
+@pytest.mark.parametrize("width", [DESKTOP, PHONE])
+def test_message_about_recorded_grades_appears_in_window(
+    visit: Open, language: Language, width: int
+) -> None:
+    page, texts = visit(language, width=width), Texts(language)
+    predict_example(page)
+    page.evaluate("window.scrollTo(0, 0)")
+    page.click("#tab-history-button")
+    page.wait_for_selector("#history-table table")
+    page.click("#tab-history .fold > button >> nth=0")
+    page.fill("#outcome-many textarea", "A-1;99")
+    page.click("#outcome-save")
+    page.wait_for_selector(f"text={texts('outcome.nothing_saved')}")
+    see(page, "#tab-history .notice .note")
+
+
+def test_question_about_columns_is_answered_in_the_same_window(
+    visit: Open, language: Language, tmp_path: Path
+) -> None:
+    names = [{"G1": "Trimestre 1", "G2": "Trimestre 2"}.get(name, name) for name in FEATURE_NAMES]
+    path = tmp_path / "titles.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerows([names, [EXAMPLE[name] for name in FEATURE_NAMES]])
+    page = visit(language, tab="class")
+    page.set_input_files("#class-upload input", path)
+    for part in ("#columns-title", "#columns-holds", "#read-again"):
+        see(page, part)

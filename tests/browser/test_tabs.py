@@ -129,11 +129,15 @@ def test_training_is_started_followed_and_evaluated(visit: Open) -> None:
     page.wait_for_selector("#job .note", timeout=200_000)
     result = page.locator("#job").inner_text()
     assert "Version 1" in result, result
-    page.fill("#version input", "1")
-    page.keyboard.press("Enter")
+    # The new version is chosen and its conditions are read without a further step.
+    page.wait_for_selector("#evidence table", timeout=90_000)
+    assert page.input_value("#version input") == texts("model.version", version=1)
+    page.wait_for_selector("#versions table", timeout=60_000)
+    assert texts("models.no_versions") not in page.locator("#versions").inner_text()
     page.fill("#reason textarea, #reason input", "looked at in a browser")
     page.click("#promote")
-    page.wait_for_selector("#evidence table", timeout=90_000)
+    page.wait_for_selector("#promote:disabled")
+    page.wait_for_selector("#promote:enabled", timeout=90_000)
     evidence = page.locator("#evidence").inner_text()
     assert texts("condition.mae") in evidence
     verdict = {texts("gate.passed", version=1), texts("gate.failed", version=1)}
