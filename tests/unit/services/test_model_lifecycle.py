@@ -18,7 +18,9 @@ EVIDENCE: dict[str, Any] = {
     "passed": True,
     "mae": 0.9,
     "r2": 0.85,
-    "conditions": [{"name": "mae", "passed": True, "value": 0.9, "limit": 1.0}],
+    "conditions": [
+        {"name": "mae", "passed": True, "value": 0.9, "limit": 1.0, "detail": "at most 1"}
+    ],
     "comparisons": [],
     "figures": {"G1": 1.0},
 }
@@ -54,7 +56,10 @@ def lifecycle(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> ModelLifecycle
 
 def test_evidence_of_the_version_served_is_that_of_its_promotion(lifecycle: ModelLifecycle) -> None:
     answer = asyncio.run(lifecycle.evidence(3))
-    assert answer == {"version": 3, **{k: EVIDENCE[k] for k in EVIDENCE if k != "figures"}}
+    # Recorded before the conditions said how value and limit are compared.
+    conditions = [{**condition, "compared": None} for condition in EVIDENCE["conditions"]]
+    expected = {**EVIDENCE, "version": 3, "conditions": conditions}
+    assert answer == {key: expected[key] for key in expected if key != "figures"}
 
 
 def test_evidence_of_another_version_is_computed(lifecycle: ModelLifecycle) -> None:
