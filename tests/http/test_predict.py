@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -301,6 +302,21 @@ def test_idempotency_key_counts_once_for_all_roles_and_for_each_session(
     assert responses[1].json()["prediction_id"] != responses[0].json()["prediction_id"]
     assert predict(http, **headers).content == responses[0].content
     assert len(rows(http, session_id)) == 1
+
+
+def test_values_far_from_the_training_data_are_named_and_counted(http: httpx.Client) -> None:
+    far = {**EXAMPLE, "age": 22, "absences": 365, "G1": 0, "G2": 20}
+    expected = ["absences", "G1", "G2"]
+    assert "unusual" not in predict(http).json()
+    assert predict(http, far).json()["unusual"] == expected
+    batch = http.post("/predict_batch", json={"students": [EXAMPLE, far]}).json()["predictions"]
+    assert [answer.get("unusual") for answer in batch] == [None, expected]
+    end = time.monotonic() + 20
+    while (
+        'student_success_unusual_values_total{feature="absences"}' not in http.get("/metrics").text
+    ):
+        assert time.monotonic() < end, "the values are not counted"
+        time.sleep(0.2)
 
 
 def test_rejected_request_does_not_use_its_idempotency_key(

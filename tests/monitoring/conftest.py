@@ -170,6 +170,8 @@ def predict_and_learn(admin: httpx.Client) -> None:
             for number, one in enumerate(answer.json()["predictions"])
         ]
         assert admin.post("/outcomes", json={"outcomes": outcomes}).json()["accepted"] == PUPILS
+    unusual = admin.post("/predict", json={**EXAMPLE, "absences": 365})
+    assert unusual.json()["unusual"] == ["absences"]
     for number in range(10):
         assert admin.post("/predict", json=EXAMPLE).status_code == 200
         assert admin.post("/predict", json={"age": number}).status_code == 422
