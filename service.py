@@ -44,6 +44,7 @@ from student_success.domain.schemas.prediction import (
 )
 from student_success.domain.students import StudentFeatures
 from student_success.server.bentoml_app import (
+    allow_origins,
     bound_host,
     freeze_heap,
     lean,
@@ -186,6 +187,8 @@ class StudentSuccess:
         return await application().health.report()
 
 
+# Before the middleware that refuses OPTIONS.
+allow_origins(StudentSuccess, settings.cors_origins)
 StudentSuccess.add_asgi_middleware(
     ApiMiddleware,
     settings=settings,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 
 from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import Settings, check_port, setting_problems
+from student_success.core.settings import Settings, check_port, http_url, setting_problems
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 KEEP_ALIVE_SECONDS = 65
@@ -56,18 +57,22 @@ def _serve(settings: Settings, host: str) -> None:
 
     from gradio_ui.web.app import create_app
 
-    shown_host = f"[{host}]" if ":" in host else host
-    print(f"Web interface http://{shown_host}:{settings.ui_port}", flush=True)
-    uvicorn.run(
+    print(f"Web interface {http_url(host, settings.ui_port)}", flush=True)
+    config = uvicorn.Config(
         create_app(settings),
-        host=host,
-        port=settings.ui_port,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
+    # Uvicorn itself would listen on `::` without IPv4.
+    both = host == "::" and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server(
+        (host, settings.ui_port), family=family, backlog=2048, dualstack_ipv6=both
+    ) as listener:
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from gradio_ui.visitor_state import COOKIE, SessionCodes, Visits
 from gradio_ui.web.access_control import AccessControl
 from gradio_ui.web.gradio_internals import refuse_file_paths
 from gradio_ui.web.page import Page
-from gradio_ui.web.page_middleware import PageMiddleware
+from gradio_ui.web.page_middleware import BehindProxy, PageMiddleware
 from student_success.core.settings import Settings
 
 FOLDER = Path(__file__).parent
@@ -42,7 +42,9 @@ def create_app(settings: Settings) -> ASGIApp:
     @app.get("/")
     def home(request: HttpRequest) -> RedirectResponse:
         language = preferred_language(request.headers.get("accept-language", ""))
-        return RedirectResponse(f"./{language}/", headers={"Vary": "Accept-Language"})
+        return RedirectResponse(
+            f"{settings.root_path or '.'}/{language}/", headers={"Vary": "Accept-Language"}
+        )
 
     @app.get("/livez")
     def alive() -> PlainTextResponse:
@@ -60,11 +62,14 @@ def create_app(settings: Settings) -> ASGIApp:
     for language in LANGUAGES:
         _mount(app, Context(Texts(language), api, visits, settings))
     upload_bytes = settings.ui_max_upload_mb << 20
-    return AccessControl(
-        PageMiddleware(app),
-        visits=visits,
-        upload_bytes=upload_bytes,
-        allows_host=partial(settings.allows_host, address=settings.ui_address),
+    return BehindProxy(
+        AccessControl(
+            PageMiddleware(app, settings.root_path),
+            visits=visits,
+            upload_bytes=upload_bytes,
+            allows_host=partial(settings.allows_host, address=settings.ui_address),
+        ),
+        settings.strip_root,
     )
 
 

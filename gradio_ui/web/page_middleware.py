@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
@@ -14,11 +15,26 @@ from gradio_ui.web.gradio_internals import prepare_page
 SCRIPT = Path(__file__).with_name("page.js")
 
 
+class BehindProxy:
+    """ASGI middleware that removes `ROOT_PATH` from paths, and answers HEAD as GET."""
+
+    def __init__(self, app: ASGIApp, strip_root: Callable[[str], str]) -> None:
+        self._app, self._strip_root = app, strip_root
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; the server sends no body to HEAD."""
+        if scope["type"] == "http":
+            path = self._strip_root(scope["path"])
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            scope = {**scope, "path": path, "raw_path": path.encode(), "method": method}
+        await self._app(scope, receive, send)
+
+
 class PageMiddleware:
     """ASGI middleware that changes the page of each language and passes on all other answers."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
+        self._app, self._root_path = app, root_path
         self._pages: dict[str, Language] = {f"/{language}": language for language in LANGUAGES}
         self._script = SCRIPT.read_text("utf-8")
 
@@ -27,6 +43,11 @@ class PageMiddleware:
         language = None
         if scope["type"] == "http" and scope["method"] == "GET":
             language = self._pages.get(str(scope["path"]).rstrip("/"))
+        if self._root_path and scope["type"] == "http":
+            # Gradio makes the addresses in its page from these.
+            path = self._root_path + scope["path"]
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+            scope["root_path"] = self._root_path
         if language is None:
             await self._app(scope, receive, send)
             return

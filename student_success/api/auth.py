@@ -102,8 +102,10 @@ class AccessControl:
                 "This token is not valid. Send ADMIN_TOKEN or API_TOKEN of the server in the "
                 "header 'Authorization: Bearer <token>'."
             )
+        name = "ADMIN_TOKEN" if needed is Role.ADMIN or self.api_is_open else "API_TOKEN"
         raise UnauthenticatedError(
-            "This needs a token: send the header 'Authorization: Bearer <token>'."
+            f"This needs a token: send the header 'Authorization: Bearer <token>' with {name} of "
+            "the server, which is in its .env file or its environment."
         )
 
     def _role(self, authorization: bytes | None) -> Role:

@@ -7,6 +7,7 @@ its API methods call the same functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -88,16 +89,25 @@ def make_handlers(application: LazyApplication) -> dict[Route, Handler]:
         return _json(await application().health.report())
 
     async def description(_request: RequestContext) -> Response:
-        return JSONResponse(openapi.description())
+        root = application.settings.root_path
+        servers = {"servers": [{"url": root}]} if root else {}
+        return JSONResponse(openapi.description() | servers)
 
     async def docs(_request: RequestContext) -> Response:
-        return HTMLResponse(openapi.DOCS_PAGE)
+        return HTMLResponse(openapi.docs_page(application.settings.root_path))
 
     async def docs_script(_request: RequestContext) -> Response:
-        return PlainTextResponse(openapi.DOCS_SCRIPT, media_type="text/javascript")
+        return PlainTextResponse(
+            openapi.docs_script(application.settings.root_path), media_type="text/javascript"
+        )
 
-    async def home(_request: RequestContext) -> Response:
-        return RedirectResponse(application.settings.ui_url or "/docs")
+    async def home(request: RequestContext) -> Response:
+        settings = application.settings
+        url = settings.ui_url or f"{settings.root_path}/docs"
+        if url.startswith("http://*:"):
+            host = request.headers.get(b"host", b"localhost").decode("latin-1")
+            url = url.replace("*", re.sub(r":\d*$", "", host), 1)
+        return RedirectResponse(url)
 
     return {
         ("POST", "/predict"): predict,

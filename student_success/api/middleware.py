@@ -100,7 +100,8 @@ class ApiMiddleware:
         request = RequestContext(request_id(headers.get(b"x-request-id")), headers)
         sender = ResponseSender(request, send, self._closing)
         token = current.set(request)
-        method, path = scope["method"], scope["path"]
+        method, path = scope["method"], self._settings.strip_root(scope["path"])
+        scope = {**scope, "path": path} if path != scope["path"] else scope
         route = ("GET" if method == "HEAD" else method, path)
         try:
             await self._check(self._find_endpoint(route), request, scope, receive)

@@ -215,28 +215,33 @@ def _model(response: type[BaseModel] | tuple[type[BaseModel]]) -> type[BaseModel
     return response[0] if isinstance(response, tuple) else response
 
 
-DOCS_PAGE = f"""<!doctype html>
+def docs_page(root: str) -> str:
+    """Return the documentation page; `root` is `ROOT_PATH`."""
+    return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Student success: the API</title>
-<link rel="stylesheet" href="{STATIC_FILES}swagger-ui.css">
+<link rel="stylesheet" href="{root}{STATIC_FILES}swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="{STATIC_FILES}swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
+<script src="{root}{STATIC_FILES}swagger-ui-bundle.js"></script>
+<script src="{root}/docs/start.js"></script>
 </body>
 </html>
 """
 
-DOCS_SCRIPT = """\
-SwaggerUIBundle({
-  url: "/openapi.json",
+
+def docs_script(root: str) -> str:
+    """Return the script that starts the documentation page."""
+    return f"""\
+SwaggerUIBundle({{
+  url: "{root}/openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null,
   persistAuthorization: false,
-});
+}});
 """

@@ -13,7 +13,15 @@ import typer
 
 from student_success.cli import context, dotenv
 from student_success.cli.context import open_settings, require_extra
-from student_success.core.settings import REMOVED, RENAMED, Settings, env_files, use_bento_store
+from student_success.core.settings import (
+    ANY_ADDRESS,
+    REMOVED,
+    RENAMED,
+    Settings,
+    env_files,
+    http_url,
+    use_bento_store,
+)
 from student_success.core.state_files import private_folder
 
 GRACEFUL_SECONDS = 25
@@ -30,7 +38,7 @@ def serve() -> None:
     """Serve the API, and the web interface beside it, with the settings of the environment."""
     settings = open_settings()
     _warn_of_names()
-    base = f"http://{settings.bind_address}:{settings.port}"
+    base = http_url(settings.bind_address, settings.port)
     # In this process: signals reach the server, and nothing is imported twice.
     from student_success.server import supervisor
 
@@ -144,8 +152,11 @@ def _start_interface(settings: Settings) -> None:
     if find_spec("gradio") is None:
         typer.echo("Web      not installed: pip install 'student-success[ui]'")
         return
-    url = f"http://{settings.ui_address}:{settings.ui_port}"
-    os.environ.setdefault("UI_URL", url)
+    url = http_url(settings.ui_address, settings.ui_port)
+    if not settings.ui_url:
+        # A browser cannot open the address of all interfaces: "*" is the host that it asked for.
+        shown = "*" if settings.ui_address in ANY_ADDRESS else settings.ui_address
+        os.environ["UI_URL"] = http_url(shown, settings.ui_port) + settings.root_path
     # `preexec_fn` is safe here: this process has one thread.
     subprocess.Popen([sys.executable, "-m", "gradio_ui"], preexec_fn=die_with_parent)
     typer.echo(f"Web      {url}")

@@ -79,6 +79,8 @@ _ENV_ENCODING = "utf-8-sig"
 """UTF-8 with or without the byte order mark that editors on Windows write."""
 _PICKLES = {".joblib", ".pkl", ".pickle"}
 _SQLITE = "sqlite:///"
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+"""Addresses that stand for all of the machine, to which no client can connect; and one that can."""
 
 
 def start_folder() -> Path:
@@ -158,6 +160,11 @@ def setting_problems(error: ValidationError) -> Iterator[str]:
         yield f"{name}: {problem['msg']}"
 
 
+def http_url(host: str, port: int) -> str:
+    """Return the URL of an address; an IPv6 one needs brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def check_port(setting: str, host: str, port: int) -> None:
     """Check that this process can listen on a port.
 
@@ -214,6 +221,17 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias=_renamed("MLFLOW_PORT"),
         description="Port on which `make mlflow` opens MLflow's own interface.",
+    )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path below which a reverse proxy shows this process, for example `/school`: "
+        "pages and redirects lead there. Requests may come with the path or without it.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins, separated by commas, whose pages may call the API from a browser, "
+        "for example `https://portal.example.org`; no other page may.",
     )
     ui_url: str | None = Field(
         None, description="URL to which `GET /` redirects a browser; `/docs` if empty."
@@ -514,10 +532,7 @@ class Settings(BaseSettings):
         """URL of the API for the web interface."""
         if self.ui_api_url is not None:
             return self.ui_api_url.rstrip("/")
-        # Clients cannot connect to the address that stands for all interfaces.
-        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
-        host = everywhere.get(self.bind_address, self.bind_address)
-        return f"http://{host}:{self.port}"
+        return http_url(ANY_ADDRESS.get(self.bind_address, self.bind_address), self.port)
 
     @property
     def database(self) -> str:
@@ -544,6 +559,12 @@ class Settings(BaseSettings):
         """Folder of the prepared data: ``data`` of the source tree, else in the state folder."""
         folder = ROOT / "data"
         return folder if (folder / "sample.csv").is_file() else self.state_dir / "data"
+
+    def strip_root(self, path: str) -> str:
+        """Return the path of a request without `root_path`, if it begins with that."""
+        if self.root_path and f"{path}/".startswith(f"{self.root_path}/"):
+            return path[len(self.root_path) :] or "/"
+        return path
 
     def allows_host(self, header: str, *, address: str) -> bool:
         """Tell whether a request may be addressed to this host, to prevent DNS rebinding.

@@ -34,6 +34,7 @@ from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from pydantic import BaseModel
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from student_success.api.endpoints import ENDPOINTS
@@ -76,6 +77,7 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
 
     def __init__(self, app: ASGIApp, *, paths: Container[str], **options: Any) -> None:
         super().__init__(app, **options)
+        self._strip_root = Settings().strip_root
         self._paths = paths
         self._endpoints: dict[str, EndpointMetrics] = {}
 
@@ -84,12 +86,13 @@ class BoundedTrafficMiddleware(RunnerTrafficMetricsMiddleware):  # type: ignore[
         if not self._is_setup:
             # When the worker starts: no request then needs a new file.
             self._setup()
-        if scope["type"] != "http" or scope["path"] == "/metrics":
+        path = self._strip_root(scope["path"]) if scope["type"] == "http" else ""
+        if path in ("", "/metrics"):
             restore_lost_files()
             metrics_buffer.flush()
             await self.app(scope, receive, send)
             return
-        path = scope["path"] if scope["path"] in self._paths else UNKNOWN_PATH
+        path = path if path in self._paths else UNKNOWN_PATH
         endpoint = self._endpoints.get(path) or self._add_endpoint(path)
         metrics_buffer.set(endpoint.last_request, time())
         started = perf_counter()
@@ -171,6 +174,18 @@ def _bounded(middleware: Middleware) -> Middleware:
         return middleware
     paths = {endpoint.path for endpoint in ENDPOINTS}
     return Middleware(BoundedTrafficMiddleware, paths=paths, **middleware.kwargs)  # type: ignore[arg-type]
+
+
+def allow_origins(service: Service[Any], origins: str) -> None:
+    """Let pages of these origins, separated by commas, call the service; none if empty."""
+    if origins:
+        service.add_asgi_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.strip() for origin in origins.split(",")],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Session-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
 
 
 class ValidatedInput(bentoml.IODescriptor):  # type: ignore[misc]

@@ -21,7 +21,7 @@ import click
 from student_success.core.errors import ConfigurationError
 from student_success.core.logging import configure
 from student_success.core.memory import garbage_collection_paused
-from student_success.core.settings import ROOT, Settings, check_port, use_bento_store
+from student_success.core.settings import ROOT, Settings, check_port, http_url, use_bento_store
 from student_success.core.state_files import check_state_dir, private_folder, served_alone
 from student_success.domain.recorded_profile import claim_state_dir
 from student_success.storage.migrate import check_database
@@ -73,7 +73,7 @@ def checked_start(
     claim_state_dir(settings.state_dir)
     private_folder(use_bento_store(settings))
     with served_alone(
-        settings.state_dir, f"the server http://{host}:{port} (process {os.getpid()})"
+        settings.state_dir, f"the server {http_url(host, port)} (process {os.getpid()})"
     ):
         check_database(settings.database)
         check_port("PORT", host, port)

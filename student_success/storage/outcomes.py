@@ -36,7 +36,7 @@ _MAX_VALUES = 1000
 
 CONFIRMING_ROLE = "admin"
 """Trainings use the outcomes that this role recorded, or confirmed by recording them again."""
-UNKNOWN = "not_found", "There is no such prediction."
+UNKNOWN = "not_found", "No such prediction: send a prediction_id, or session_id and reference."
 REPEATED = "repeated", "This outcome is recorded already."
 CONFLICT = "conflict", "Another grade is recorded for this pupil."
 NOT_ALLOWED = "conflict", "Another grade is recorded: only an administrator can correct it."

@@ -86,6 +86,13 @@ def prepare(
     if source_dir is None:
         files = unpack(download(url, timeout_seconds=timeout_seconds))
     else:
+        missing = [name for name in ROWS if not (source_dir / name).is_file()]
+        if missing:
+            raise DatasetError(
+                f"Nothing was changed: {' and '.join(missing)} cannot be found in {source_dir}. "
+                "Give the folder with both files of the UCI archive: make prepare FROM=DIR, or "
+                "--from DIR."
+            )
         files = {name: read_bytes(source_dir / name) for name in ROWS}
     merged = merge(files).to_csv(index=False, lineterminator="\n").encode()
     try:

@@ -73,6 +73,11 @@ def test_setting_reaches_a_container(name: str) -> None:
     assert name.upper() in READ
 
 
+@pytest.mark.parametrize("name", ["UI_URL", "API_PUBLIC_URL", "GRAFANA_URL", "MLFLOW_URL"])
+def test_link_of_the_stack_can_be_set(name: str) -> None:
+    assert f"{name}: ${{{name}:-http://localhost:" in COMPOSE
+
+
 def test_old_name_is_read_where_the_new_one_is() -> None:
     for old, new in RENAMED.items():
         assert re.search(rf"\$\{{{new}:-\$\{{{old}:-\d+\}}\}}", COMPOSE)

@@ -1,0 +1,205 @@
+"""The API and the web interface behind the stack's reverse proxy, with TLS and below a path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from student_success.core.settings import ROOT
+from student_success.domain.students import EXAMPLE
+from tests.server import Server, free_port, serving
+from tests.ui_server import UiServer, interface
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+CADDY = shutil.which("caddy")
+needs_caddy = pytest.mark.skipif(
+    CADDY is None, reason="NO REVERSE PROXY TESTED: caddy is not installed (apt-get install caddy)"
+)
+PORTAL = "https://portal.example.org"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    settings = {"ROOT_PATH": "/school/api", "CORS_ORIGINS": f"{PORTAL}, https://other.example.org"}
+    with serving(tmp_path_factory.mktemp("api"), **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ui(api: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UiServer]:
+    with interface(tmp_path_factory.mktemp("ui"), api.url, ROOT_PATH="/school") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def site(
+    api: Server, ui: UiServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    """Return a client that trusts the authority of the proxy."""
+    folder, port = tmp_path_factory.mktemp("caddy"), free_port()
+    text = (ROOT / "docker" / "Caddyfile").read_text("utf-8")
+    options = f"admin off\n\tdefault_bind 127.0.0.1\n\thttp_port {free_port()}"
+    (folder / "Caddyfile").write_text(text.replace("admin off", options, 1))
+    assert CADDY is not None
+    environment = {
+        **os.environ,
+        "XDG_DATA_HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder),
+        "SITE_ADDRESS": f"https://localhost:{port}",
+        "ROOT_PATH": "/school",
+        "API_UPSTREAM": f"127.0.0.1:{api.port}",
+        "UI_UPSTREAM": f"127.0.0.1:{ui.port}",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [CADDY, "run", "--config", str(folder / "Caddyfile")],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        authority = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        end = time.monotonic() + 30
+        while not (authority.exists() and _listens(port)):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < end, (folder / "log").read_text()
+            time.sleep(0.1)
+        trust = ssl.create_default_context(cafile=str(authority))
+        with httpx.Client(base_url=f"https://localhost:{port}", verify=trust, timeout=30) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@needs_caddy
+def test_api_predicts_through_tls_below_a_path(site: httpx.Client) -> None:
+    answer = site.post("/school/api/predict", json=EXAMPLE)
+    assert answer.status_code == 200, answer.text
+    assert site.get("/school/api/health").json()["model_loaded"]
+    assert site.get("/school/api/metrics").status_code == 404
+
+
+@needs_caddy
+def test_documentation_page_loads_its_files_below_the_path(site: httpx.Client) -> None:
+    page = site.get("/school/api/docs").text
+    for name in ("static_content/swagger-ui-bundle.js", "docs/start.js", "openapi.json"):
+        assert site.get(f"/school/api/{name}").status_code == 200
+    assert "/school/api/static_content/swagger-ui.css" in page
+    assert '"/school/api/openapi.json"' in site.get("/school/api/docs/start.js").text
+    assert site.get("/school/api/openapi.json").json()["servers"] == [{"url": "/school/api"}]
+    assert site.get("/school/api/").headers["location"] == "/school/api/docs"
+
+
+@needs_caddy
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_interface_leads_to_pages_below_the_path(site: httpx.Client, language: str) -> None:
+    moved = site.get("/school", headers={"Accept-Language": language})
+    assert moved.headers["location"] == f"/school/{language}/"
+    page = site.get(f"/school/{language}/")
+    assert page.status_code == 200
+    assert f"{site.base_url}/school/{language}".replace("//school", "/school") in page.text
+
+
+@needs_caddy
+@pytest.mark.browser
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_browser_shows_the_interface_through_tls_below_the_path(
+    site: httpx.Client, language: str
+) -> None:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    failed: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_context(ignore_https_errors=True).new_page()
+        page.on(
+            "response",
+            lambda got: failed.append(f"{got.status} {got.url}") if got.status >= 400 else None,
+        )
+        page.goto(f"{site.base_url}/school/{language}/".replace("//school", "/school"))
+        page.wait_for_selector("[role=tab]", timeout=60_000)
+        page.wait_for_timeout(1000)
+        browser.close()
+    assert failed == []
+
+
+def test_paths_without_the_root_path_are_answered_too(api: Server, ui: UiServer) -> None:
+    """Health checks and Prometheus reach the containers without the proxy."""
+    assert httpx.get(f"{api.url}/readyz").status_code == 200
+    assert httpx.get(f"{ui.url}/fr/").status_code == 200
+    httpx.get(f"{api.url}/school/api/model")
+    metrics = httpx.get(f"{api.url}/metrics").text
+    assert 'endpoint="/model"' in metrics
+    assert httpx.get(f"{api.url}/schoolx/api/model").status_code == 404
+
+
+def test_only_listed_origins_may_call_the_api_from_a_page(api: Server) -> None:
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    for origin, allowed in ((PORTAL, True), ("https://evil.example.org", False)):
+        preflight = httpx.options(f"{api.url}/predict", headers={**asked, "Origin": origin})
+        answer = httpx.post(f"{api.url}/predict", json=EXAMPLE, headers={"Origin": origin})
+        for response in (preflight, answer):
+            named = response.headers.get("access-control-allow-origin") == origin
+            assert named == allowed, response.headers
+        assert answer.status_code == 200
+
+
+def test_head_of_the_interface_is_answered_without_a_body(ui: UiServer) -> None:
+    for path, status in (("/", 307), ("/fr/", 200), ("/livez", 200), ("/nowhere", 404)):
+        answer = httpx.head(f"{ui.url}{path}")
+        assert (answer.status_code, answer.content) == (status, b"")
+
+
+@pytest.mark.parametrize(("host", "reached"), [("::1", ["::1"]), ("::", ["::1", "127.0.0.1"])])
+def test_server_and_interface_listen_on_ipv6(tmp_path: Path, host: str, reached: list[str]) -> None:
+    server = Server(
+        tmp_path,
+        HOST=host,
+        UI_ENABLED="true",
+        UI_PORT=str(free_port()),
+        ALLOW_ANONYMOUS="true",
+    )
+    server.start(wait=False)
+    try:
+        for port, path in ((server.port, "/readyz"), (int(server.settings["UI_PORT"]), "/livez")):
+            for name in reached:
+                url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+                end = time.monotonic() + 90
+                while not _answers(url + path):
+                    assert time.monotonic() < end, server.tail()
+                    time.sleep(0.2)
+                if path == "/readyz":
+                    moved = httpx.get(url).headers["location"]
+                    assert moved.startswith(url.rsplit(":", 1)[0] + ":"), moved
+    finally:
+        server.stop()
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=5).status_code == 200
+    return False
