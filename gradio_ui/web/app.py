@@ -18,7 +18,7 @@ from gradio_ui.texts import LANGUAGES, Texts, preferred_language
 from gradio_ui.theme import theme
 from gradio_ui.visitor_state import COOKIE, SessionCodes, Visits
 from gradio_ui.web.access_control import AccessControl
-from gradio_ui.web.gradio_internals import refuse_file_paths
+from gradio_ui.web.gradio_internals import poll_queue_less_often, refuse_file_paths
 from gradio_ui.web.page import Page
 from gradio_ui.web.page_middleware import BehindProxy, PageMiddleware
 from student_success.core.settings import Settings
@@ -92,3 +92,4 @@ def _mount(app: FastAPI, context: Context) -> None:
         css=(FOLDER / "style.css").read_text("utf-8"),
     )
     refuse_file_paths(blocks)
+    poll_queue_less_often(blocks)

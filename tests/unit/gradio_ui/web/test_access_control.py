@@ -6,11 +6,13 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from gradio_ui.visitor_state import COOKIE
@@ -244,3 +246,14 @@ def test_main_names_the_port_in_use_before_anything_is_printed() -> None:
     assert done.stdout == ""
     assert f"UI_PORT {port} on 127.0.0.1 cannot be used" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_idle_interface_uses_next_to_no_processor_time(ui: UiServer) -> None:
+    """Of a core, while nobody is there; it was 4 %."""
+    assert httpx.get(f"{ui.url}/fr/").status_code == 200
+    assert ui.process is not None
+    process = psutil.Process(ui.process.pid)
+    time.sleep(2)
+    began = sum(process.cpu_times()[:2])
+    time.sleep(10)
+    assert (sum(process.cpu_times()[:2]) - began) / 10 < 0.015

@@ -15,9 +15,11 @@ import gradio_ui
 from gradio_ui.web import gradio_internals
 from gradio_ui.web.gradio_internals import (
     CSS_NAMES,
+    QUEUE_SECONDS,
     READ_ROUTES,
     TEST_IDS,
     WRITE_ROUTES,
+    poll_queue_less_often,
     prepare_page,
     refuse_file_paths,
     session_of_heartbeat,
@@ -96,6 +98,12 @@ def test_gradio_has_the_flag_that_refuses_file_paths(blocks: Any) -> None:
     assert blocks.has_launched is False
     refuse_file_paths(blocks)
     assert blocks.has_launched is True
+
+
+def test_gradio_has_the_pause_of_its_queue(blocks: Any) -> None:
+    assert 0 < blocks._queue.sleep_when_free < QUEUE_SECONDS
+    poll_queue_less_often(blocks)
+    assert blocks._queue.sleep_when_free == QUEUE_SECONDS
 
 
 def test_names_of_the_page_exist_in_gradio(frontend: Path) -> None:
