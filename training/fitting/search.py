@@ -31,7 +31,9 @@ SMALL = {"n_estimators": 25, "max_iter": 40}
 SECONDS_A_CANDIDATE = 5.0
 """Budget of one more candidate in each family, for six searches on two cores."""
 SECONDS_A_SEARCH = 20.0
-"""Below this budget nothing is searched, because the evaluation alone takes most of it."""
+"""Below this budget only the families are compared: the evaluation takes most of it."""
+CLEARLY = 0.02
+"""By how much the score of another family must then be better than that of the first."""
 PUPILS = 700
 """Number of pupils up to which these times hold; they grow in proportion to it."""
 FINALISTS = 3
@@ -65,16 +67,26 @@ def choose(
         The only family to try; all if None.
     budget_seconds
         For a whole training, its evaluation included: a larger budget tries more candidates, more
-        pupils allow fewer. If it is too short for a search, the default recipe is taken.
+        pupils allow fewer. If it is too short for a search, the defaults of the families are
+        compared on one fold of at most `PUPILS` of the pupils.
     """
     budget_seconds /= max(1.0, len(frame) / PUPILS)
     candidates = _candidates([family] if family else list(FAMILIES), budget_seconds, seed)
     if len(candidates) == 1:
         return Choice(candidates[0], (_entry(candidates[0], None, full=False),))
+    if not (searched := budget_seconds >= SECONDS_A_SEARCH):
+        frame, target = _sample(frame, target, seed)
     splits = list(folds(target, splits=SPLITS, seed=seed))
     run = Parallel(n_jobs=jobs)
     first = run(task(_score, frame, target, _small(r), *splits[0]) for r in candidates)
-    order = sorted(range(len(candidates)), key=lambda i: float(np.mean(first[i])))
+    means = [float(np.mean(ratios)) for ratios in first]
+    order = sorted(range(len(candidates)), key=means.__getitem__)
+    if not searched:
+        winner = order[0] if means[order[0]] <= means[0] - CLEARLY else 0
+        return Choice(
+            candidates[winner],
+            tuple(_entry(candidates[i], means[i], full=False) for i in order),
+        )
     # The default candidate is always a finalist: the others must beat it.
     finalists = list(dict.fromkeys([0, *order]))[:FINALISTS]
     full = run(
@@ -89,23 +101,27 @@ def choose(
     ranked = sorted(finalists, key=lambda i: float(per[i].mean()))
     winner = _simplest(ranked, per)
     tried = [_entry(candidates[i], float(per[i].mean()), full=True) for i in ranked]
-    tried += [
-        _entry(candidates[i], float(np.mean(first[i])), full=False)
-        for i in order
-        if i not in finalists
-    ]
+    tried += [_entry(candidates[i], means[i], full=False) for i in order if i not in finalists]
     return Choice(candidates[winner], tuple(tried))
 
 
 def _candidates(families: Sequence[str], budget_seconds: float, seed: int) -> list[Recipe]:
+    more = math.floor(budget_seconds / SECONDS_A_CANDIDATE / len(families))
     if budget_seconds < SECONDS_A_SEARCH:
-        return [Recipe(families[0], dict(FAMILIES[families[0]].default), seed)]
-    more = max(0, math.floor(budget_seconds / SECONDS_A_CANDIDATE / len(families)))
+        more = 0
     recipes = []
     for number, name in enumerate(families):
         drawn = ParameterSampler(FAMILIES[name].space, n_iter=more, random_state=seed + number)
         recipes += [Recipe(name, dict(p), seed) for p in (FAMILIES[name].default, *drawn)]
     return recipes
+
+
+def _sample(frame: pd.DataFrame, target: Floats, seed: int) -> tuple[pd.DataFrame, Floats]:
+    """Return at most `PUPILS` of the pupils, chosen at random."""
+    if len(frame) <= PUPILS:
+        return frame, target
+    chosen = np.random.default_rng(seed).choice(len(frame), PUPILS, replace=False)
+    return frame.iloc[chosen], target[chosen]
 
 
 def _small(recipe: Recipe) -> Recipe:
