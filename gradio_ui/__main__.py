@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
 from student_success.core.settings import Settings, check_port, http_url, setting_problems
+from student_success.core.subprocesses import bind_to_parent
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 KEEP_ALIVE_SECONDS = 65
@@ -19,6 +20,7 @@ KEEP_ALIVE_SECONDS = 65
 
 def main() -> int:
     """Serve until the process is stopped; return 2 if it cannot start."""
+    bind_to_parent()
     try:
         settings = Settings()
         host = settings.ui_address

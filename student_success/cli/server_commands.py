@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -15,6 +18,7 @@ from student_success.cli import context, dotenv
 from student_success.cli.context import open_settings, require_extra
 from student_success.core.settings import (
     ANY_ADDRESS,
+    INTERFACE_STARTED,
     REMOVED,
     RENAMED,
     Settings,
@@ -25,6 +29,9 @@ from student_success.core.settings import (
 from student_success.core.state_files import private_folder
 
 GRACEFUL_SECONDS = 25
+LONGEST_PAUSE_SECONDS = 60.0
+INTERFACE_STOPPED = (0, 2, -signal.SIGINT, -signal.SIGTERM)
+"""Exit statuses of an interface that was stopped, or that cannot start and said why."""
 KEEP_ALIVE_SECONDS = 65
 """Longer than the minute that reverse proxies keep idle connections, so that they close first."""
 MISSPELT_SIMILARITY = 0.85
@@ -146,9 +153,10 @@ def _name_warnings() -> Iterator[str]:
 
 
 def _start_interface(settings: Settings) -> None:
-    """Start the web interface as a child process that ends with this one."""
-    from student_success.core.subprocesses import die_with_parent
+    """Start the web interface as a child process that ends with this one.
 
+    It is started again when it dies, and the API's `/health` says while it does not answer.
+    """
     if find_spec("gradio") is None:
         typer.echo("Web      not installed: pip install 'student-success[ui]'")
         return
@@ -157,9 +165,25 @@ def _start_interface(settings: Settings) -> None:
         # A browser cannot open the address of all interfaces: "*" is the host that it asked for.
         shown = "*" if settings.ui_address in ANY_ADDRESS else settings.ui_address
         os.environ["UI_URL"] = http_url(shown, settings.ui_port) + settings.root_path
-    # `preexec_fn` is safe here: this process has one thread.
-    subprocess.Popen([sys.executable, "-m", "gradio_ui"], preexec_fn=die_with_parent)
+    os.environ[INTERFACE_STARTED] = "true"
+    threading.Thread(target=_keep_interface, name="interface", daemon=True).start()
     typer.echo(f"Web      {url}")
+
+
+def _keep_interface() -> None:
+    from student_success.core.subprocesses import bound_environment
+
+    pause = 1.0
+    while True:
+        began = time.monotonic()
+        # The kernel ends the child with the thread that started it: this one, which never ends.
+        status = subprocess.call([sys.executable, "-m", "gradio_ui"], env=bound_environment())
+        if status in INTERFACE_STOPPED:
+            return
+        pause = 1.0 if time.monotonic() - began > LONGEST_PAUSE_SECONDS else pause
+        typer.echo(f"The web interface ended ({status}); it starts again in {pause:g} s.", err=True)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def _ensure_token(settings: Settings) -> str:

@@ -79,6 +79,8 @@ _ENV_ENCODING = "utf-8-sig"
 """UTF-8 with or without the byte order mark that editors on Windows write."""
 _PICKLES = {".joblib", ".pkl", ".pickle"}
 _SQLITE = "sqlite:///"
+INTERFACE_STARTED = "STUDENT_SUCCESS_INTERFACE"
+"""Environment variable that tells the workers that a web interface was started beside them."""
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 """Addresses that stand for all of the machine, to which no client can connect; and one that can."""
 

@@ -72,6 +72,11 @@ def bind_to_parent() -> None:
         die_with_parent(int(parent))
 
 
+def bound_environment() -> dict[str, str]:
+    """Return this process's environment for a child that calls `bind_to_parent`."""
+    return {**os.environ, _PARENT: str(os.getpid())}
+
+
 @contextlib.contextmanager
 def report_to_parent(*, background: bool = False) -> Iterator[TextIO]:
     """Set this process up as a child: reserve standard output for JSON lines, limit resources.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from student_success.core.errors import DatabaseUnavailableError
-from student_success.core.settings import Settings
+from student_success.core.settings import ANY_ADDRESS, INTERFACE_STARTED, Settings
 from student_success.domain.schemas.monitoring import HealthAnswer
 from student_success.lifecycle.champion import Champion
 from student_success.services.registry_watch import RegistryWatch
@@ -19,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+INTERFACE_SECONDS = 0.5
+INTERFACE_START_SECONDS = 60.0
+
 
 class Health:
     """Report the state of the database, the model and the registry."""
@@ -27,7 +32,7 @@ class Health:
         self, *, settings: Settings, champion: Champion, history: History, registry: RegistryWatch
     ) -> None:
         self._started_at = time.monotonic()
-        self._answer_unlogged = settings.answer_unlogged
+        self._settings = settings
         self._champion = champion
         self._history = history
         self._registry = registry
@@ -50,6 +55,9 @@ class Health:
             problems.append(f"{behind} workers do not serve the newest deployment.")
         if lost is not None:
             problems.append(lost)
+        ui_ok = await self._try(self._interface_ok, problems)
+        if ui_ok is False:
+            problems.append("The web interface does not answer; it is started again.")
         if not self._registry.registry_ok:
             problems.append("MLflow does not answer.")
         problems += self._registry.problems
@@ -65,6 +73,7 @@ class Health:
                 "model_source": None if served is None else served.source,
                 "registry_ok": self._registry.registry_ok,
                 "workers_behind": behind,
+                "ui_ok": ui_ok,
                 "uptime_seconds": round(time.monotonic() - self._started_at, 3),
                 "problems": problems,
                 "synthetic_data": None
@@ -84,6 +93,17 @@ class Health:
             problems.append("A check of the service's state failed; the log says why.")
             return None
 
+    def _interface_ok(self) -> bool | None:
+        if INTERFACE_STARTED not in os.environ:
+            return None
+        host = ANY_ADDRESS.get(self._settings.ui_address, self._settings.ui_address)
+        try:
+            socket.create_connection((host, self._settings.ui_port), INTERFACE_SECONDS).close()
+        except OSError:
+            starting = time.monotonic() - self._started_at < INTERFACE_START_SECONDS
+            return None if starting else False
+        return True
+
     async def check_ready(self) -> None:
         """Check that predictions can be answered now.
 
@@ -93,7 +113,7 @@ class Health:
             If they cannot.
         """
         self._champion.serving()
-        if not self._answer_unlogged:
+        if not self._settings.answer_unlogged:
             await self._check_history()
 
     async def _check_history(self) -> None:

@@ -60,6 +60,27 @@ def test_children_exit_when_supervisor_is_killed(tmp_path: Path) -> None:
                 process.kill()
 
 
+def test_interface_starts_again_after_it_died(tmp_path: Path) -> None:
+    """`/health` says while it does not answer; the API goes on meanwhile."""
+    ui_port = free_port()
+    server = Server(tmp_path, UI_ENABLED="true", UI_PORT=str(ui_port))
+    server.start()
+    try:
+        listening(ui_port)
+        assert httpx.get(f"{server.url}/health", timeout=10).json().get("ui_ok") is True
+        [interface] = [p for p in server.processes() if "gradio_ui" in " ".join(p.cmdline())]
+        interface.kill()
+        interface.wait(10)
+        free(ui_port)
+        assert httpx.get(f"{server.url}/health", timeout=10).json().get("ui_ok") is not True
+        listening(ui_port)
+        assert httpx.get(f"{server.url}/health", timeout=10).json().get("ui_ok") is True
+        counts.add(promise="the web interface starts again", faults=1, requests=3, acknowledged=3)
+    finally:
+        server.stop()
+    free(ui_port)
+
+
 def living(processes: list[psutil.Process]) -> list[str]:
     """Return the commands of those that still run; one that only waits to be noticed does not."""
     commands = []

@@ -58,6 +58,12 @@ class HealthAnswer(ResponseBody):
         description="Workers of this machine that do not serve the newest deployment; null while "
         "the database does not say which that is."
     )
+    ui_ok: bool | None = Field(
+        None,
+        exclude_if=lambda answers: answers is None,
+        description="Whether the web interface answers; absent if `serve` did not start one, and "
+        "while it may still be starting.",
+    )
     uptime_seconds: float
     problems: list[str] = Field(
         description="Why the status is not `ok`, one sentence each; for people, not for programs."
