@@ -61,7 +61,7 @@ class HistoryTab(Tab):
         self.bind(
             upload.zone.click,
             self.record_file,
-            [upload.content, self.outcomes.reason],
+            [upload.content],
             None,
             "outcomes_file",
             js=send,
@@ -137,10 +137,10 @@ class HistoryTab(Tab):
         return self._load(visit) | {self.notice: result}
 
     @report_errors
-    def record_file(self, request: gr.Request, upload: Any, reason: str) -> Updates:
+    def record_file(self, request: gr.Request, upload: Any) -> Updates:
         """Record the grades of a file."""
         visit = self.visits.of(request)
-        result = self.outcomes.record_file(visit, upload, reason or "", self.visits.codes.may_open)
+        result = self.outcomes.record_file(visit, upload, self.visits.codes.may_open)
         return self._load(visit) | {self.notice: result}
 
     def history_file(self, request: gr.Request, file_format: Format) -> dict[str, str]:

@@ -75,7 +75,7 @@ class OutcomeForm:
                 texts, "outcome", "outcome.upload", "outcome.limits", megabytes=megabytes
             )
         self.inputs = [self._prediction, grade, lines, self.reason]
-        self.outputs = [self._prediction]
+        self.outputs = [self._prediction, self.reason]
 
     def offer(self, rows: Sequence[Mapping[str, Any]]) -> Updates:
         """Offer the predictions shown that have no outcome yet."""
@@ -89,7 +89,11 @@ class OutcomeForm:
             for row in rows
             if row[ACTUAL] is None
         ]
-        return {self._prediction: gr.update(choices=choices, value=None)}
+        # The reason of one correction must not replace grades that are saved later.
+        return {
+            self._prediction: gr.update(choices=choices, value=None),
+            self.reason: gr.update(value=""),
+        }
 
     def record(
         self, visit: Visit, prediction_id: str | None, grade: str, lines: str, reason: str
@@ -128,10 +132,10 @@ class OutcomeForm:
             return note("bad", texts("outcome.nothing"))
         return self._send(visit, outcomes, names, reason)
 
-    def record_file(
-        self, visit: Visit, upload: Any, reason: str, may_open: Callable[[str], bool]
-    ) -> str:
+    def record_file(self, visit: Visit, upload: Any, may_open: Callable[[str], bool]) -> str:
         """Send the grades of an uploaded file; return what became of each row in words.
+
+        A file never corrects recorded grades: it is sent as soon as it is dropped.
 
         Parameters
         ----------
@@ -154,7 +158,7 @@ class OutcomeForm:
                 names.append(place)
             else:
                 problems.append(f"{place}: {texts('history.foreign_code')}")
-        html = self._send(visit, outcomes, names, reason) if outcomes else ""
+        html = self._send(visit, outcomes, names, "") if outcomes else ""
         if problems:
             who = "; ".join(problems[:_MAX_MESSAGES])
             html += note("warn", texts("outcome.rejected", count=len(problems), who=who))

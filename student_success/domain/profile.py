@@ -105,12 +105,14 @@ class GradeSpec(_Part):
     def existing(self, grade: float) -> float | int | None:
         """Return the grade that exists for a final grade as written; None if there is none.
 
-        With `rounded` that is the nearest, half to the better, within the bounds of the scale.
+        With `rounded` that is the nearest, half to the better, within the bounds of the scale; but
+        a pupil who finished gets no grade that stands for having left.
         """
         if not self.scale.has(grade):
             if not (self.rounded and self.minimum <= grade <= self.maximum):
                 return None
-            grade = self.scale.grade(math.floor(self.scale.level(grade) + 0.5))
+            lowest = 0 if self.not_finished is None else 1
+            grade = self.scale.grade(max(lowest, math.floor(self.scale.level(grade) + 0.5)))
         return self.scale.grade(round(self.scale.level(grade)))
 
     @property

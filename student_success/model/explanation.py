@@ -222,7 +222,8 @@ def _is_burden_of_the_best(item: Contribution) -> bool:
     feature = FEATURES[_FEATURE_AT[item.feature]]
     change = feature.change
     if feature.kind == "category":
-        return change is not None and item.value in change.to
+        # Of several choices another one might be better.
+        return change is not None and tuple(change.to) == (item.value,)
     if feature.monotone is not None:
         # Where lower grades are better, the best grade of a period is its lowest.
         larger = (feature.monotone == "raises") != (feature.is_period and SCALE.sign < 0)

@@ -57,7 +57,7 @@ class Health:
             problems.append(lost)
         ui_ok = await self._try(self._interface_ok, problems)
         if ui_ok is False:
-            problems.append("The web interface does not answer; it is started again.")
+            problems.append("The web interface does not answer; the log says why.")
         if not self._registry.registry_ok:
             problems.append("MLflow does not answer.")
         problems += self._registry.problems

@@ -148,7 +148,7 @@ def _vanishing(
         if common.share < SUSPECT or common.share < TIMES * common.others:
             continue
         groups = values
-        if values.nunique() > LEAK_GROUPS:
+        if values.nunique() > LEAK_GROUPS and pd.api.types.is_numeric_dtype(values):
             groups = pd.qcut(values, LEAK_GROUPS // 2, labels=False, duplicates="drop")
         # The suspect value is a group of its own.
         codes = np.where(common.inside, -2, pd.factorize(groups)[0])

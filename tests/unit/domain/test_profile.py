@@ -180,7 +180,17 @@ def test_profiles_differ_by_facts_and_not_by_texts() -> None:
 
 @pytest.mark.parametrize(
     ("written", "existing"),
-    [(9.5, 10), (9.49, 9), (20, 20), (20.4, None), (-0.1, None), (9.0000001, 9), (math.nan, None)],
+    [
+        (9.5, 10),
+        (9.49, 9),
+        (0.3, 1),
+        (0, 0),
+        (20, 20),
+        (20.4, None),
+        (-0.1, None),
+        (9.0000001, 9),
+        (math.nan, None),
+    ],
 )
 def test_final_grade_between_two_is_rounded_only_if_the_profile_says_so(
     written: float, existing: int | None

@@ -313,16 +313,16 @@ def test_outcomes_of_a_file_are_recorded_and_each_refused_row_has_its_reason(
     path = tmp_path / "grades.csv"
     path.write_text("repère;G3\nF-1;12\nF-2;21\nF-3;\nF-9;8\n", encoding="utf-8")
     client.predict(ADMIN_TOKEN, api_name="/unlock")
-    shown = _texts(client.predict(_upload(path), "", api_name="/outcomes_file"))
+    shown = _texts(client.predict(_upload(path), api_name="/outcomes_file"))
     assert EN("outcome.accepted", count=1) in shown
     assert EN("outcome.without_grade", count=1) in shown
     assert f"line 3: {EN('problem.outcome', low='0', high='20').rstrip('.')}" in shown
     assert f"line 5: {EN('outcome.not_found')}" in shown
     path.write_text("repère;note\nF-1;12\n", encoding="utf-8")
-    shown = _texts(client.predict(_upload(path), "", api_name="/outcomes_file"))
+    shown = _texts(client.predict(_upload(path), api_name="/outcomes_file"))
     assert f"G3: {EN('problem.no_column').rstrip('.')}" in shown
     path.write_bytes(b"PK\x03\x04")
-    shown = _texts(client.predict(_upload(path), "", api_name="/outcomes_file"))
+    shown = _texts(client.predict(_upload(path), api_name="/outcomes_file"))
     assert EN("problem.not_a_table") in shown
 
 

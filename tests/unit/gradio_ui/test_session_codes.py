@@ -80,6 +80,27 @@ def test_file_of_outcomes_names_no_session_that_the_visitor_may_not_open() -> No
         form = OutcomeForm(EN, api, megabytes=1)
     table = f"session;reference;{TARGET}\ntheirs;A-01;{SCALE.grade(1)}\n"
     upload = {"name": "a.csv", "data": base64.b64encode(table.encode()).decode()}
-    shown = form.record_file(Visit("browser", "mine"), upload, "", lambda _: False)
+    shown = form.record_file(Visit("browser", "mine"), upload, lambda _: False)
     assert EN("history.foreign_code") in html.unescape(shown)
     assert sent == []
+
+
+def test_reason_of_a_correction_counts_for_one_save_and_for_no_file() -> None:
+    sent: list[Any] = []
+
+    def call(*_: Any, body: Any, **__: Any) -> Any:
+        sent.append(body)
+        return {"accepted": 1, "rejected": []}
+
+    api: Any = SimpleNamespace(call=call)
+    with gr.Blocks():
+        form = OutcomeForm(EN, api, megabytes=1)
+    visit = Visit("browser", "mine")
+    grade = SCALE.grade(1)
+    form.record(visit, None, "", f"A-01;{grade}", "typo")
+    assert form.offer([])[form.reason]["value"] == ""
+    assert form.reason in form.outputs
+    table = f"reference;{TARGET}\nA-01;{grade}\n"
+    upload = {"name": "a.csv", "data": base64.b64encode(table.encode()).decode()}
+    form.record_file(visit, upload, lambda _: False)
+    assert ["correct" in body["outcomes"][0] for body in sent] == [True, False]

@@ -53,6 +53,12 @@ LEAKY: dict[str, tuple[Change, str, str, bool]] = {
             False,
         ),
     ),
+    "one of many categories of those who left": (
+        lambda t: t.assign(reason="r" + (t.index % 30).astype(str)).assign(
+            reason=lambda p: p["reason"].where(~left(t) | (left(t).cumsum() % 3 == 0), "none")
+        ),
+        *("reason", "none: 67% of those who did not finish, 0% of the others", False),
+    ),
     "nearly the final grade": (
         lambda t: t.assign(absences=t["G3"] + t.index % 3),
         *("absences", "says nearly the same as G3", False),
