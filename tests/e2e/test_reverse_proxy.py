@@ -27,6 +27,7 @@ needs_caddy = pytest.mark.skipif(
     CADDY is None, reason="NO REVERSE PROXY TESTED: caddy is not installed (apt-get install caddy)"
 )
 PORTAL = "https://portal.example.org"
+LOGIN = ("school", "a password")
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,17 @@ def ui(api: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UiServ
 
 
 @pytest.fixture(scope="module")
+def password_hash() -> str:
+    assert CADDY is not None
+    command = [CADDY, "hash-password", "--plaintext", LOGIN[1]]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
 def site(
-    api: Server, ui: UiServer, tmp_path_factory: pytest.TempPathFactory
+    api: Server, ui: UiServer, password_hash: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    """Return a client that trusts the authority of the proxy."""
+    """Return a client that trusts the authority of the proxy; it has no login."""
     folder, port = tmp_path_factory.mktemp("caddy"), free_port()
     text = (ROOT / "docker" / "Caddyfile").read_text("utf-8")
     options = f"admin off\n\tdefault_bind 127.0.0.1\n\thttp_port {free_port()}"
@@ -57,6 +65,7 @@ def site(
         "XDG_DATA_HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder),
         "SITE_ADDRESS": f"https://localhost:{port}",
+        "SITE_PASSWORD_HASH": password_hash,
         "ROOT_PATH": "/school",
         "API_UPSTREAM": f"127.0.0.1:{api.port}",
         "UI_UPSTREAM": f"127.0.0.1:{ui.port}",
@@ -98,6 +107,33 @@ def test_api_predicts_through_tls_below_a_path(site: httpx.Client) -> None:
 
 
 @needs_caddy
+@pytest.mark.parametrize("path", ["/school/fr/", "/school", "/", "/school/gradio_api/queue/join"])
+def test_interface_is_refused_without_the_login(site: httpx.Client, path: str) -> None:
+    for login in (None, (LOGIN[0], "another password"), ("", "")):
+        answer = site.get(path, auth=login)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Basic")
+
+
+@needs_caddy
+def test_login_of_the_interface_is_not_sent_to_the_api(site: httpx.Client) -> None:
+    """A browser sends it to every path; the API would count a wrong token."""
+    answer = site.post("/school/api/train", json={}, auth=LOGIN)
+    assert answer.status_code == 401
+    assert "This needs a token" in answer.text
+
+
+@needs_caddy
+def test_proxy_does_not_start_without_a_password() -> None:
+    assert CADDY is not None
+    command = [CADDY, "adapt", "--config", str(ROOT / "docker" / "Caddyfile")]
+    for changed in ({}, {"SITE_PASSWORD_HASH": ""}):
+        done = subprocess.run(command, env=os.environ | changed, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert "password cannot be empty" in done.stderr
+
+
+@needs_caddy
 def test_documentation_page_loads_its_files_below_the_path(site: httpx.Client) -> None:
     page = site.get("/school/api/docs").text
     for name in ("static_content/swagger-ui-bundle.js", "docs/start.js", "openapi.json"):
@@ -111,9 +147,9 @@ def test_documentation_page_loads_its_files_below_the_path(site: httpx.Client) -
 @needs_caddy
 @pytest.mark.parametrize("language", ["fr", "en"])
 def test_interface_leads_to_pages_below_the_path(site: httpx.Client, language: str) -> None:
-    moved = site.get("/school", headers={"Accept-Language": language})
+    moved = site.get("/school", headers={"Accept-Language": language}, auth=LOGIN)
     assert moved.headers["location"] == f"/school/{language}/"
-    page = site.get(f"/school/{language}/")
+    page = site.get(f"/school/{language}/", auth=LOGIN)
     assert page.status_code == 200
     assert f"{site.base_url}/school/{language}".replace("//school", "/school") in page.text
 
@@ -124,7 +160,7 @@ def test_interface_leads_to_pages_below_the_path(site: httpx.Client, language: s
 def test_browser_shows_the_interface_through_tls_below_the_path(
     site: httpx.Client, language: str
 ) -> None:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import HttpCredentials, sync_playwright
 
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -132,7 +168,8 @@ def test_browser_shows_the_interface_through_tls_below_the_path(
     failed: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_context(ignore_https_errors=True).new_page()
+        login: HttpCredentials = {"username": LOGIN[0], "password": LOGIN[1]}
+        page = browser.new_context(ignore_https_errors=True, http_credentials=login).new_page()
         page.on(
             "response",
             lambda got: failed.append(f"{got.status} {got.url}") if got.status >= 400 else None,
