@@ -11,15 +11,18 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import IO
 
 from student_success.core.clock import iso, now_us
 from student_success.domain.students import GRADE, PERIODS
 from student_success.domain.tables.cells import feature_of, parse_number
 from student_success.domain.tables.columns import REFERENCE
-from student_success.domain.tables.grid import MAX_CELL_CHARACTERS, Grid
+from student_success.domain.tables.grid import MAX_CELL_CHARACTERS
 from student_success.domain.tables.problems import refuse
 
-MAX_UNPACKED_BYTES = 64 << 20
+Lines = list[tuple[int, list[str]]]
+_Pupil = tuple[int, dict[str, list[str]]]
+"""Line of the first grade, and the grades of each line item."""
 GRADED = "fully graded"
 PREDICTED_STATUS = "partially graded"
 """Status of a prediction: it is no grade, and is not read as one."""
@@ -44,56 +47,56 @@ _OTHER_FILES = (
 )
 
 
-def read_oneroster(data: bytes) -> list[Grid] | None:
-    """Return the grades of each class as a sheet; None if it is not a OneRoster data set.
+def read_oneroster(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Lines]:
+    """Return the header and the pupils of each class that has grades, with their line numbers.
+
+    Tables are read row by row. A damaged archive raises the exceptions of `zipfile`.
 
     Raises
     ------
     TableError
-        If the data set is not complete, is too large, or has a table that cannot be read.
+        If the data set is not complete, a class has more than `max_rows` pupils, or a table
+        cannot be read.
     """
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-    except zipfile.BadZipFile:
-        return None
-    with archive:
-        members = {PurePosixPath(m.filename).name: m for m in archive.infolist()}
-        if not {"results.csv", "lineItems.csv"} <= members.keys():
-            return None
-        used = [members[name] for name in _NEEDED if name in members]
-        if sum(member.file_size for member in used) > MAX_UNPACKED_BYTES:
-            raise refuse("too_large")
-        if len(used) < len(_NEEDED):
-            raise refuse("oneroster", what="users.csv")
-        try:
-            texts = {PurePosixPath(m.filename).name: archive.read(m) for m in used}
-        except (zipfile.BadZipFile, RuntimeError, EOFError, NotImplementedError):
-            raise refuse("not_a_table") from None
-    items, results, users = ([*_rows(name, texts[name])] for name in _NEEDED)
-    left = {user["sourcedId"] for _, user in users if user.get("status") == _DELETED}
-    known = {user["sourcedId"] for _, user in users} - left
-    titles = {item["sourcedId"]: _title(item) for _, item in items}
-    classes: dict[str, list[str]] = {}
-    for _, item in items:
-        if item.get("status") != _DELETED:
-            classes.setdefault(item["classSourcedId"], []).append(item["sourcedId"])
-    scores: dict[tuple[str, str], list[str]] = {}
-    lines: dict[str, int] = {}
-    for line, result in results:
+    members = {PurePosixPath(member.filename).name: member for member in archive.infolist()}
+    if "users.csv" not in members:
+        raise refuse("oneroster", what="users.csv")
+
+    def rows(name: str) -> Iterator[tuple[int, dict[str, str]]]:
+        with archive.open(members[name]) as file:
+            yield from _rows(name, file)
+
+    left: set[str] = set()
+    known: set[str] = set()
+    for _, user in rows("users.csv"):
+        (left if user.get("status") == _DELETED else known).add(user["sourcedId"])
+    classes: dict[str, dict[str, str]] = {}
+    class_of: dict[str, str | None] = {}
+    for _, item in rows("lineItems.csv"):
+        item_id, class_id = item["sourcedId"], item["classSourcedId"]
+        is_deleted = item.get("status") == _DELETED
+        class_of[item_id] = None if is_deleted else class_id
+        if not is_deleted:
+            classes.setdefault(class_id, {})[item_id] = _title(item)
+    pupils: dict[str, dict[str, _Pupil]] = {}
+    for line, result in rows("results.csv"):
         student, item_id = result["studentSourcedId"], result["lineItemSourcedId"]
         if result.get("status") == _DELETED or student in left:
             continue
-        if student not in known or item_id not in titles:
+        if student not in known or item_id not in class_of:
             raise refuse("oneroster", what=f"results.csv, {line}")
-        lines.setdefault(student, line)
-        if _is_grade(result):
-            scores.setdefault((student, item_id), []).append(result["score"])
-    grids = [
-        Grid([(1, [REFERENCE, *(titles[item] for item in found)]), *_pupils(found, lines, scores)])
-        for found in classes.values()
-    ]
-    named = zip(grids, classes, strict=True)
-    return [Grid(grid.lines, sheet=name) for grid, name in named if len(grid.lines) > 1]
+        of_class = class_of[item_id]
+        if of_class is not None and _is_grade(result):
+            in_class = pupils.setdefault(of_class, {})
+            _, scores = in_class.setdefault(student, (line, {}))
+            scores.setdefault(item_id, []).append(result["score"])
+            if len(in_class) > max_rows:
+                raise refuse("too_long", limit=f"{max_rows:,}")
+    return {
+        name: [(1, [REFERENCE, *items.values()]), *_lines(items, pupils[name])]
+        for name, items in classes.items()
+        if name in pupils
+    }
 
 
 def _is_grade(result: Mapping[str, str]) -> bool:
@@ -102,20 +105,16 @@ def _is_grade(result: Mapping[str, str]) -> bool:
     return graded and not unfinished and result["score"] != ""
 
 
-def _pupils(
-    items: list[str], lines: Mapping[str, int], scores: Mapping[tuple[str, str], list[str]]
-) -> Iterator[tuple[int, list[str]]]:
-    for student, line in lines.items():
+def _lines(items: Iterable[str], pupils: Mapping[str, _Pupil]) -> Iterator[tuple[int, list[str]]]:
+    for student, (line, scores) in pupils.items():
         # Several results of one line item stand beside each other, so that the cell is refused.
-        cells = [" / ".join(scores.get((student, item), ())) for item in items]
-        if any(cells):
-            yield line, [student, *cells]
+        yield line, [student, *(" / ".join(scores.get(item, ())) for item in items)]
 
 
-def _rows(name: str, content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(name: str, file: IO[bytes]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield line and fields of each row of a table."""
     try:
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
         missing = set(_NEEDED[name]) - set(reader.fieldnames or ())
         if missing:
             raise refuse("oneroster", what=f"{name}, {', '.join(sorted(missing))}")

@@ -18,7 +18,6 @@ from student_success.domain.tables.columns import (
     find_columns,
 )
 from student_success.domain.tables.grid import HEADER_LINES, Grid
-from student_success.domain.tables.oneroster import read_oneroster
 from student_success.domain.tables.problems import Problem, TableError, refuse
 from student_success.domain.tables.spreadsheet import OLE_START, ZIP_START, read_sheets
 from student_success.domain.tables.text import read_text
@@ -104,11 +103,7 @@ def read_table(
     recognise = partial(count_titles, columns=columns)
     others: tuple[str, ...] = ()
     if data.startswith((ZIP_START, OLE_START)):
-        grids = read_oneroster(data)
-        if grids is None:
-            grids, sheets = read_sheets(data, max_rows=max_rows)
-        else:
-            sheets = [grid.sheet for grid in grids]
+        grids, sheets = read_sheets(data, max_rows=max_rows)
         grid = _choose_sheet(grids, columns, choices.sheet)
         others = tuple(name for name in sheets if name != grid.sheet)
     else:

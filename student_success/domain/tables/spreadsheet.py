@@ -1,4 +1,4 @@
-"""Read XLSX, ODS and XLS files in a child process with limits on memory and time.
+"""Read XLSX, ODS, XLS and OneRoster files in a child process with limits on memory and time.
 
 A spreadsheet is a compressed archive: a file of a few kilobytes can need gigabytes and hours.
 """
@@ -13,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Any
 
 from student_success.core.subprocesses import (
@@ -33,6 +34,8 @@ MAX_UNPACKED_BYTES = 64 << 20
 MAX_SHEETS = 50
 MAX_CHARACTERS = 8 << 20
 """Of all cells; the result of the child is one line of JSON."""
+_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+"""Others are unpacked without a limit, however few bytes are read."""
 _MEMORY_MB = 768
 _SECONDS = 20.0
 _MAX_COVERED = 10_000
@@ -99,7 +102,7 @@ def _sheets(data: bytes, max_rows: int) -> Iterator[dict[str, Any]]:
     left = MAX_CHARACTERS
     books = _xls_sheets(data) if data.startswith(OLE_START) else _zip_sheets(data, max_rows)
     for name, rows, marks in books:
-        texts = ((number, _texts(number, row, marks)) for number, row in enumerate(rows, 1))
+        texts = ((number, _texts(number, row, marks)) for number, row in rows)
         lines = collect_lines(texts, max_rows=max_rows)
         left -= sum(len(cell) for _, cells in lines for cell in cells)
         if left < 0:
@@ -115,6 +118,15 @@ def _zip_sheets(data: bytes, max_rows: int) -> Iterator[tuple[str, Any, Marks]]:
         names = archive.namelist()
         if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
             raise refuse("too_large")
+        if any(member.compress_type not in _COMPRESSIONS for member in archive.infolist()):
+            raise refuse("not_a_table")
+        if {"results.csv", "lineItems.csv"} <= {PurePosixPath(name).name for name in names}:
+            # Its imports take longer than the rest of this process.
+            from student_success.domain.tables.oneroster import read_oneroster
+
+            for name, lines in read_oneroster(archive, max_rows=max_rows).items():
+                yield name, lines, Marks()
+            return
         if "xl/workbook.bin" in names:
             # Its percentages and errors cannot be told from other values.
             raise refuse("format")
@@ -126,7 +138,7 @@ def _zip_sheets(data: bytes, max_rows: int) -> Iterator[tuple[str, Any, Marks]]:
             rows: list[Any] = []
             if sheet.visible == SheetVisibleEnum.Visible:
                 rows = book.get_sheet_by_name(sheet.name).to_python(skip_empty_area=False)
-            yield sheet.name, rows, marks[sheet.name]
+            yield sheet.name, enumerate(rows, 1), marks[sheet.name]
 
 
 def _xls_sheets(data: bytes) -> Iterator[tuple[str, Any, Marks]]:
@@ -165,7 +177,7 @@ def _xls_sheets(data: bytes) -> Iterator[tuple[str, Any, Marks]]:
             # The first cell of a range has the value of all of them.
             for row, column in islice(covered, 1, _MAX_COVERED):
                 marks.problems[row + 1, column] = "merged"
-        yield sheet.name, rows, marks
+        yield sheet.name, enumerate(rows, 1), marks
 
 
 def _texts(row: int, cells: Sequence[object], marks: Marks) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import pytest
 from gradio_ui.files.class_file import read_class_list
 from student_success.cli.main import main
 from student_success.domain.students import GRADE, PERIODS, TARGET
+from student_success.domain.tables import spreadsheet
 from student_success.domain.tables.columns import Choices, Column, reference_column
-from student_success.domain.tables.oneroster import GRADED, read_oneroster, write_oneroster
+from student_success.domain.tables.oneroster import GRADED, write_oneroster
 from student_success.domain.tables.outcomes import read_outcomes
 from student_success.domain.tables.problems import TableError
-from student_success.domain.tables.reader import read_bytes, read_table
+from student_success.domain.tables.reader import MAX_ROWS, read_bytes, read_table
 
 FIELDS = {
     "1.1": {
@@ -166,8 +168,45 @@ def test_folder_is_read_as_a_zip_file(tmp_path: Path) -> None:
     assert cells(read_bytes(tmp_path / "export")) == cells(data_set())
 
 
-def test_other_zip_files_are_no_data_sets() -> None:
-    assert read_oneroster(b"PK\x03\x04 damaged") is None
+def test_data_set_is_read_in_the_child_with_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spreadsheet, "_SECONDS", 0.01)
+    with pytest.raises(TableError) as caught:
+        cells(data_set())
+    assert caught.value.problem.code == "too_large"
+
+
+def _large(method: int = zipfile.ZIP_DEFLATED, *, stated: int | None = None) -> bytes:
+    """Return a data set with too many pupils in 50 MB, perhaps with a false size stated."""
+    out, pupils = io.BytesIO(), range(MAX_ROWS + 1)
+    users = "sourcedId\n" + "".join(f"p{n}\n" for n in pupils)
+    results = "".join(f"i1,p{n},10\n" for n in pupils) + "\n" * (50 << 20)
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.writestr("users.csv", users)
+        archive.writestr("lineItems.csv", f"sourcedId,title,classSourcedId\ni1,{FIRST},c1\n")
+        archive.writestr("results.csv", f"lineItemSourcedId,studentSourcedId,score\n{results}")
+        if stated is not None:
+            archive.getinfo("results.csv").file_size = stated
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (_large(), "too_long"),
+        (_large(stated=100), "not_a_table"),
+        (_large(zipfile.ZIP_LZMA), "not_a_table"),
+        (_large(stated=1 << 30), "too_large"),
+    ],
+    ids=["rows", "size stated too small", "compression", "size stated too large"],
+)
+def test_large_data_set_is_refused_before_it_is_unpacked(data: bytes, code: str) -> None:
+    spreadsheet.parse(data_set(), MAX_ROWS)
+    tracemalloc.start()
+    found = spreadsheet.parse(data, MAX_ROWS)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found["problem"] == code
+    assert most < 20 << 20
 
 
 def test_predictions_are_written_with_the_published_fields_and_not_read_as_grades() -> None:
