@@ -82,7 +82,7 @@ _SQLITE = "sqlite:///"
 INTERFACE_STARTED = "STUDENT_SUCCESS_INTERFACE"
 """Environment variable that tells the workers that a web interface was started beside them."""
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-"""Addresses that stand for all of the machine, to which no client can connect; and one that can."""
+"""For each address that means "every address of the machine", one that a client can connect to."""
 
 
 def start_folder() -> Path:

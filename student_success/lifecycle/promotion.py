@@ -203,7 +203,7 @@ async def roll_back(
     row, warnings = await asyncio.to_thread(record)
     if warnings:
         extra = {"model_version": version, "warnings": warnings}
-        logger.warning("rolled_back_to_a_leak", extra=extra)
+        logger.warning("rolled_back_with_warnings", extra=extra)
     return {
         "status": "rolled_back",
         "version": version,

@@ -42,9 +42,9 @@ MAX_OTHERS = 100
 MINIMUM_GAIN = 0.0025 * HIGHEST * SCALE.step
 """In grades, 0.05 on a scale from 0 to 20; a smaller contribution is not mentioned."""
 NOISE = 0.02 * HIGHEST * SCALE.step
-"""In grades, 0.4 on a scale from 0 to 20; a change that promises less is not shown. By so much
-differ predictions of models fitted on different four fifths of the shipped profile's pupils: by
-0.35 with no grade known, 0.41 with the first (standard deviation)."""
+"""In grades, 0.4 on a scale from 0 to 20; a change that promises less is not shown. Predictions of
+models fitted on different four fifths of the shipped profile's pupils differ as much: by 0.35 with
+no grade known, by 0.41 with the first (standard deviation)."""
 CHANGEABLE = tuple(feature for feature in FEATURES if feature.change is not None)
 """What a pupil, a family or a school can change."""
 _FEATURE_AT = {feature.name: i for i, feature in enumerate(FEATURES)}

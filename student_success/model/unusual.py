@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from student_success.domain.students import FEATURES, NUMERIC, Feature, StudentFeatures
+from student_success.domain.students import FEATURES, Feature, StudentFeatures
 
 Floats = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class TrainingRange:
                     self._numbers.append((feature.name, low, high))
         self._related: list[tuple[str, str, float, float, float]] = []
         for pair in reference.get("related", ()):
-            first, second = (NUMERIC[NUMERIC.index(name)] for name in pair["features"])
+            first, second = pair["features"]
             slope, low, high, deviation = (
                 float(pair[key]) for key in ("slope", "low", "high", "deviation")
             )

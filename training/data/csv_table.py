@@ -110,7 +110,7 @@ def read_text_columns(name: str, content: bytes) -> pd.DataFrame:
     Raises
     ------
     DatasetError
-        If it cannot be read with certainty, or a row is as wide as no other.
+        If it cannot be read with certainty, or a row has more or fewer cells than the others.
     """
     table = _read(name, content, ())
     if table.invalid:

@@ -71,10 +71,13 @@ def choose(
         compared on one fold of at most `PUPILS` of the pupils.
     """
     budget_seconds /= max(1.0, len(frame) / PUPILS)
-    candidates = _candidates([family] if family else list(FAMILIES), budget_seconds, seed)
+    families = [family] if family else list(FAMILIES)
+    searched = budget_seconds >= SECONDS_A_SEARCH
+    more = math.floor(budget_seconds / SECONDS_A_CANDIDATE / len(families)) if searched else 0
+    candidates = _candidates(families, more, seed)
     if len(candidates) == 1:
         return Choice(candidates[0], (_entry(candidates[0], None, full=False),))
-    if not (searched := budget_seconds >= SECONDS_A_SEARCH):
+    if not searched:
         frame, target = _sample(frame, target, seed)
     splits = list(folds(target, splits=SPLITS, seed=seed))
     run = Parallel(n_jobs=jobs)
@@ -105,10 +108,8 @@ def choose(
     return Choice(candidates[winner], tuple(tried))
 
 
-def _candidates(families: Sequence[str], budget_seconds: float, seed: int) -> list[Recipe]:
-    more = math.floor(budget_seconds / SECONDS_A_CANDIDATE / len(families))
-    if budget_seconds < SECONDS_A_SEARCH:
-        more = 0
+def _candidates(families: Sequence[str], more: int, seed: int) -> list[Recipe]:
+    """Return the default of each family, and some others of each."""
     recipes = []
     for number, name in enumerate(families):
         drawn = ParameterSampler(FAMILIES[name].space, n_iter=more, random_state=seed + number)

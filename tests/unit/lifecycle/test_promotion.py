@@ -252,5 +252,5 @@ def test_rollback_says_that_a_version_holds_a_leak(
     assert answer.version == "1"
     assert ("warnings" in answer.model_dump()) == (expected is not None)
     assert all(expected and expected in warning for warning in answer.warnings)
-    logged = [r for r in caplog.records if r.getMessage() == "rolled_back_to_a_leak"]
+    logged = [r for r in caplog.records if r.getMessage() == "rolled_back_with_warnings"]
     assert len(logged) == (expected is not None)
