@@ -74,6 +74,9 @@ _FOLDER = "STUDENT_SUCCESS_FOLDER"
 _MODEL_NAME = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)
+_ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:\d{1,5})?"
+)
 _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:\d{0,5})?")
 _ENV_ENCODING = "utf-8-sig"
 """UTF-8 with or without the byte order mark that editors on Windows write."""
@@ -233,7 +236,7 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         "",
         description="Origins, separated by commas, whose pages may call the API from a browser, "
-        "for example `https://portal.example.org`; no other page may.",
+        "for example `https://portal.example.org`; no other page may. `*` is refused.",
     )
     ui_url: str | None = Field(
         None, description="URL to which `GET /` redirects a browser; `/docs` if empty."
@@ -473,6 +476,17 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and (start_folder() / path.expanduser()).resolve()
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_as_browsers_send_them(cls, origins: str) -> str:
+        if origins and not all(_ORIGIN.fullmatch(part.strip()) for part in origins.split(",")):
+            raise ValueError(
+                "must be origins as browsers send them, separated by commas: http:// or https://, "
+                "the host in small letters, and the port unless it is the scheme's own; no path, "
+                "no final slash, no '*'"
+            )
+        return origins
 
     @field_validator("model_name")
     @classmethod

@@ -324,3 +324,30 @@ def test_budget_above_the_time_limit_is_refused(
         settings(TRAIN_BUDGET_SECONDS="61", TRAIN_TIMEOUT_SECONDS="60")
     monkeypatch.delenv("TRAIN_BUDGET_SECONDS")
     assert settings(TRAIN_TIMEOUT_SECONDS="20").train_timeout_seconds == 20
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "*",
+        "https://portal.example.org/",
+        "https://portal.example.org/page",
+        "https://portal.example.org, *",
+        "https://Portal.example.org",
+        "https://portal.example.org:443",
+        "http://portal.example.org:80",
+        "portal.example.org",
+        "null",
+        "https://a.example.org https://b.example.org",
+    ],
+)
+def test_origin_that_no_browser_sends_or_that_opens_every_page_is_refused(
+    settings: Callable[..., Settings], origins: str
+) -> None:
+    with pytest.raises(ValidationError, match="origins as browsers send them"):
+        settings(CORS_ORIGINS=origins)
+
+
+def test_origins_as_browsers_send_them_are_accepted(settings: Callable[..., Settings]) -> None:
+    origins = "https://portal.example.org, http://localhost:5173,http://[::1]:8080"
+    assert settings(CORS_ORIGINS=origins).cors_origins == origins
