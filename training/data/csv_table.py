@@ -135,7 +135,7 @@ def _training_columns() -> list[Column]:
     titles = (TARGET, GRADE.label.fr, GRADE.label.en, *GRADE.also)
     return [
         *(feature_column(feature, required=True) for feature in FEATURES),
-        Column(TARGET, titles, required=True),
+        Column(TARGET, titles, required=True, grades=(GRADE.minimum, GRADE.maximum)),
         *(Column(name, (name,)) for name in PROFILE.audit.columns),
     ]
 

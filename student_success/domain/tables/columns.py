@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from student_success.core.errors import InvalidInputError
-from student_success.domain.students import FEATURES, PROFILE, Feature, StudentFeatures
+from student_success.domain.students import FEATURES, PERIODS, PROFILE, Feature, StudentFeatures
 from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
 from student_success.domain.tables.problems import SHOWN, Problem
 
@@ -43,7 +43,7 @@ class Column:
     required
         Whether the table is refused without it.
     grades
-        Lowest and highest grade, if it holds the grades known so far.
+        Lowest and highest grade, if it holds grades.
     """
 
     name: str
@@ -264,7 +264,7 @@ def _questions(
     unused: Sequence[int],
 ) -> list[Problem]:
     """Return what must be asked about grades that would not be used."""
-    grades = [column for column in columns if column.grades is not None]
+    grades = [column for column in columns if column.grades and column.name in PERIODS]
     absent = [
         column
         for column in grades

@@ -27,6 +27,7 @@ COLUMNS = (
             *(TARGET, GRADE.label.fr, GRADE.label.en, *GRADE.also),
         ),
         required=True,
+        grades=(GRADE.minimum, GRADE.maximum),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""A profile that rounds final grades does so wherever they come in."""
+"""Final grades of any profile are rounded, or refused as a whole, wherever they come in."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from student_success.core.settings import ROOT
 from tests.schools import SCHOOLS
 
+ROUNDED = SCHOOLS["points"].replace("step = 0.5", "step = 0.5\nrounded = true")
 _READ = """
 import json, sys
 from pathlib import Path
@@ -31,20 +35,67 @@ print(json.dumps([
 
 def test_grades_between_two_steps_are_rounded_in_requests_and_tables(tmp_path: Path) -> None:
     profile = tmp_path / "school.toml"
-    profile.write_text(
-        SCHOOLS["points"].replace("step = 0.5", "step = 0.5\nrounded = true"), "utf-8"
-    )
+    profile.write_text(ROUNDED, "utf-8")
     table = tmp_path / "pupils.csv"
     table.write_text(
         "n0,n1,n2,n3,n4,n5,final\n1,0.5,2,0.5,3,0.5,84.43\n2,0.5,2,0.5,3,0.5,12.3\n", "utf-8"
     )
+    assert _run(_READ, profile, str(table)) == [84.5, 85.0, [84.5, 12.5]]
+
+
+_REFUSE = """
+import json, sys
+from student_success.core.errors import DatasetError
+from student_success.domain.students import TARGET
+from student_success.domain.tables.outcomes import read_outcomes
+from training.data.csv_table import read_pupil_table
+
+found = []
+for grades in sys.argv[1:]:
+    rows = [f"P-{n};{grade}" for n, grade in enumerate(grades.split())]
+    data = "\\n".join([f"reference;{TARGET}", *rows]).encode()
+    table = read_outcomes(data, session="s")
+    try:
+        read_pupil_table("pupils.csv", data)
+    except DatasetError as error:
+        columns = {detail["column"]: detail["problem"] for detail in error.details}
+    codes = [problem.code for problem in table.invalid]
+    found.append([len(table.outcomes), codes, "seems to have another" in columns.get(TARGET, "")])
+print(json.dumps(found))
+"""
+FINE = SCHOOLS["many-schools"].replace("maximum = 10", "maximum = 10\nstep = 0.01")
+
+
+@pytest.mark.parametrize(
+    ("school", "right", "others"),
+    [
+        (None, "1 0 20 12", ["0.5 1 0 1", "60 12 45 80"]),
+        (ROUNDED, "0.5 1 84.43 50", ["0.5 1 0 1", "0.85 0.6", "60 120 450 80"]),
+        (FINE, "0.5 1 9.99 0", ["0.5 1 0 1", "60 12 4.5 80"]),
+        (SCHOOLS["lower-is-better"], "1 1.5 6 2", ["0.5 1 0 1", "12 15 3 2"]),
+    ],
+    ids=["shipped", "rounded", "hundredths", "lower is better"],
+)
+def test_final_grades_on_another_scale_are_refused_as_a_whole(
+    school: str | None, right: str, others: list[str], tmp_path: Path
+) -> None:
+    profile = None
+    if school is not None:
+        profile = tmp_path / "school.toml"
+        profile.write_text(school, "utf-8")
+    refused = [0, ["other_scale"], True]
+    assert _run(_REFUSE, profile, right, *others) == [[4, [], False], *[refused] * len(others)]
+
+
+def _run(script: str, profile: Path | None, *arguments: str) -> Any:
+    """Run a script with a profile, or with the shipped one; return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-c", _READ, str(table)],
+        [sys.executable, "-c", script, *arguments],
         cwd=ROOT,
-        env=dict(os.environ, PROFILE_PATH=str(profile)),
+        env=os.environ | ({} if profile is None else {"PROFILE_PATH": str(profile)}),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [84.5, 85.0, [84.5, 12.5]]
+    return json.loads(done.stdout)
