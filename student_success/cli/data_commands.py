@@ -138,14 +138,19 @@ def oneroster(
     table = read_table(read_bytes(source), columns, max_rows=_MOST_ROWS)
     if problems := (*table.columns.problems, *table.invalid):
         raise DatasetError(f"{source.name} cannot be used: {' '.join(map(str, problems))}")
-    rows = [table.texts(cells) for _, cells in table.rows]
-    named = [
-        (reference, row[PREDICTED].replace(",", "."))
-        for row in rows
-        if (reference := parse_reference(row[REFERENCE]))
-    ]
+    named: dict[str, str] = {}
+    for line, cells in table.rows:
+        row = table.texts(cells)
+        reference = parse_reference(row[REFERENCE])
+        if reference in named:
+            raise DatasetError(
+                f"{target.name} was not written: line {line} of {source.name} has the reference of "
+                "a row above it. Keep one row of each pupil."
+            )
+        if reference:
+            named[reference] = row[PREDICTED].replace(",", ".")
     content = write_oneroster(
-        named,
+        named.items(),
         line_item=line_item,
         title=title,
         class_id=class_id,
@@ -157,7 +162,7 @@ def oneroster(
             file.write(content)
     except FileExistsError:
         raise ConflictError(f"{target.name} exists already and was not changed.") from None
-    left = len(rows) - len(named)
+    left = len(table.rows) - len(named)
     typer.echo(f"{target.name}: {len(named)} results; {left} rows have no reference.")
 
 

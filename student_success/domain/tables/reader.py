@@ -122,7 +122,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         if (path / "lineItems.csv").is_file():
             packed = io.BytesIO()
-            with zipfile.ZipFile(packed, "w") as archive:
+            with zipfile.ZipFile(packed, "w", strict_timestamps=False) as archive:
                 for table in path.glob("*.csv"):
                     archive.write(table, table.name)
             return packed.getvalue()
