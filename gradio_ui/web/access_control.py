@@ -55,6 +55,8 @@ class AccessControl:
         Size of the largest file that a callback accepts.
     allows_host
         Whether a request may be addressed to this host.
+    root_path
+        Path below which browsers see the interface.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class AccessControl:
         visits: Visits,
         upload_bytes: int,
         allows_host: Callable[[str], bool],
+        root_path: str = "",
     ) -> None:
         self._app, self._visits, self._allows_host = app, visits, allows_host
+        self._cookie_path = root_path or "/"
         # A file is sent as base64: four characters for three bytes.
         self._max_body_bytes = upload_bytes * 4 // 3 + _FORM_BYTES
 
@@ -78,7 +82,7 @@ class AccessControl:
         request = Request(scope)
         # Gradio reads cookies in the same way, so that both see the same visitor.
         cookie = request.cookies.get(COOKIE, "")
-        send = _with_headers(request, send, cookie)
+        send = _with_headers(request, send, None if cookie else self._cookie_path)
         status = self._refusal(request, cookie)
         if status is None:
             await self._app(scope, _limit_body(receive, self._max_body_bytes), send)
@@ -114,8 +118,8 @@ def _limit_body(receive: Receive, max_bytes: int) -> Receive:
     return limited
 
 
-def _with_headers(request: Request, send: Send, cookie: str) -> Send:
-    """Add the security headers, and a cookie for a browser that has none."""
+def _with_headers(request: Request, send: Send, cookie_path: str | None) -> Send:
+    """Add the security headers, and a cookie with this path for a browser that has none."""
     is_page = request.scope["path"].rstrip("/") in _PAGES
 
     async def sender(message: Message) -> None:
@@ -123,8 +127,11 @@ def _with_headers(request: Request, send: Send, cookie: str) -> Send:
             headers = [*message.get("headers", ()), *_HEADERS]
             if is_page:
                 headers.append((b"cache-control", b"no-store"))
-            if is_page and not cookie:
-                value = f"{COOKIE}={secrets.token_urlsafe(24)}; Path=/; HttpOnly; SameSite=Lax"
+            if is_page and cookie_path:
+                value = f"{COOKIE}={secrets.token_urlsafe(24)}; Path={cookie_path}; HttpOnly"
+                # A proxy may end TLS; a false header concerns only the client that sends it.
+                https = request.headers.get("x-forwarded-proto", "").startswith("https")
+                value += "; SameSite=Lax" + ("; Secure" if https else "")
                 headers.append((b"set-cookie", value.encode()))
             message = {**message, "headers": headers}
         await send(message)

@@ -68,6 +68,7 @@ def create_app(settings: Settings) -> ASGIApp:
             visits=visits,
             upload_bytes=upload_bytes,
             allows_host=partial(settings.allows_host, address=settings.ui_address),
+            root_path=settings.root_path,
         ),
         settings.strip_root,
     )

@@ -55,7 +55,19 @@ def site(
     api: Server, ui: UiServer, password_hash: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
     """Return a client that trusts the authority of the proxy; it has no login."""
-    folder, port = tmp_path_factory.mktemp("caddy"), free_port()
+    folder = tmp_path_factory.mktemp("caddy")
+    upstreams = {"API_UPSTREAM": f"127.0.0.1:{api.port}", "UI_UPSTREAM": f"127.0.0.1:{ui.port}"}
+    with _proxy(folder, SITE_PASSWORD_HASH=password_hash, **upstreams) as port:
+        authority = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+        trust = ssl.create_default_context(cafile=str(authority))
+        with httpx.Client(base_url=f"https://localhost:{port}", verify=trust, timeout=30) as client:
+            yield client
+
+
+@contextlib.contextmanager
+def _proxy(folder: Path, **settings: str) -> Iterator[int]:
+    """Run the proxy of the stack on a port of loopback."""
+    port = free_port()
     text = (ROOT / "docker" / "Caddyfile").read_text("utf-8")
     options = f"admin off\n\tdefault_bind 127.0.0.1\n\thttp_port {free_port()}"
     (folder / "Caddyfile").write_text(text.replace("admin off", options, 1))
@@ -65,10 +77,8 @@ def site(
         "XDG_DATA_HOME": str(folder),
         "XDG_CONFIG_HOME": str(folder),
         "SITE_ADDRESS": f"https://localhost:{port}",
-        "SITE_PASSWORD_HASH": password_hash,
         "ROOT_PATH": "/school",
-        "API_UPSTREAM": f"127.0.0.1:{api.port}",
-        "UI_UPSTREAM": f"127.0.0.1:{ui.port}",
+        **settings,
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -78,15 +88,12 @@ def site(
             stderr=log,
         )
     try:
-        authority = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
         end = time.monotonic() + 30
-        while not (authority.exists() and _listens(port)):
+        while not _listens(port):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < end, (folder / "log").read_text()
             time.sleep(0.1)
-        trust = ssl.create_default_context(cafile=str(authority))
-        with httpx.Client(base_url=f"https://localhost:{port}", verify=trust, timeout=30) as client:
-            yield client
+        yield port
     finally:
         process.terminate()
         process.wait(20)
@@ -124,6 +131,22 @@ def test_login_of_the_interface_is_not_sent_to_the_api(site: httpx.Client) -> No
 
 
 @needs_caddy
+def test_browsers_are_held_to_https_only_with_a_certificate_they_know(
+    site: httpx.Client, password_hash: str, tmp_path: Path
+) -> None:
+    header = "strict-transport-security"
+    assert header not in site.get("/school/api/health").headers
+    files = [str(tmp_path / "site.pem"), str(tmp_path / "site.key")]
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost"
+    options = ["-addext", "subjectAltName=DNS:localhost", "-out", files[0], "-keyout", files[1]]
+    subprocess.run([*command.split(), *options], check=True)
+    with _proxy(tmp_path, SITE_TLS=" ".join(files), SITE_PASSWORD_HASH=password_hash) as port:
+        trust = ssl.create_default_context(cafile=files[0])
+        answer = httpx.get(f"https://localhost:{port}/", verify=trust)
+    assert answer.headers[header] == "max-age=31536000"
+
+
+@needs_caddy
 def test_proxy_does_not_start_without_a_password() -> None:
     assert CADDY is not None
     command = [CADDY, "adapt", "--config", str(ROOT / "docker" / "Caddyfile")]
@@ -149,7 +172,10 @@ def test_documentation_page_loads_its_files_below_the_path(site: httpx.Client) -
 def test_interface_leads_to_pages_below_the_path(site: httpx.Client, language: str) -> None:
     moved = site.get("/school", headers={"Accept-Language": language}, auth=LOGIN)
     assert moved.headers["location"] == f"/school/{language}/"
+    site.cookies.clear()
     page = site.get(f"/school/{language}/", auth=LOGIN)
+    cookie = page.headers["set-cookie"].split("; ")
+    assert {"Path=/school", "Secure"} <= set(cookie)
     assert page.status_code == 200
     assert f"{site.base_url}/school/{language}".replace("//school", "/school") in page.text
 

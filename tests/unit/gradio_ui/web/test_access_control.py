@@ -109,6 +109,8 @@ def test_cookie_is_http_only_and_ends_with_browser(http: httpx.Client) -> None:
     assert "SameSite=Lax" in cookie
     assert "expires" not in cookie.lower()
     assert "max-age" not in cookie.lower()
+    assert "Path=/;" in cookie
+    assert "Secure" not in cookie
     assert "set-cookie" not in http.get("/fr/").headers
 
 
