@@ -217,7 +217,9 @@ def pupils_with_outcomes(
     ----------
     since_us, until_us
         Only outcomes recorded after the first time and up to the second, if there is one, so that
-        a repeated call returns the same pupils, except those erased since.
+        a repeated call returns the same pupils, except those erased since. A grade that was
+        corrected after the second time counts as it was; one that was recorded before the first
+        time does not count, whether it was corrected or not.
     year_starts
         Month and day on which a school year starts.
 
@@ -235,23 +237,43 @@ def pupils_with_outcomes(
             log.horizon,
             log.created_us,
             outcomes.c.actual_grade,
+            outcomes.c.created_us.label("recorded_us"),
+            outcomes.c.replaced_json,
         )
         .join(outcomes, outcomes.c.prediction_id == log.prediction_id)
         .where(outcomes.c.created_us > since_us, outcomes.c.recorded_by == CONFIRMING_ROLE)
         .order_by(log.id)
     )
     if until_us is not None:
-        query = query.where(outcomes.c.created_us <= until_us)
+        corrected = outcomes.c.replaced_json.is_not(None)
+        query = query.where((outcomes.c.created_us <= until_us) | corrected)
     order = list(Horizon)
     best: dict[tuple[str, str, int], tuple[int, PupilWithOutcome]] = {}
     with reading(engine) as connection:
         for row in connection.execute(query):
+            grade = _confirmed_grade(row, since_us, until_us)
+            if grade is None:
+                continue
             named = normalise_reference(row.reference) if row.reference else row.inputs_json
             pupil = row.session_id, named, school_year(row.created_us, year_starts)
             known = order.index(Horizon(row.horizon))
             if pupil not in best or known >= best[pupil][0]:
-                best[pupil] = known, PupilWithOutcome(row.inputs_json, row.actual_grade)
+                best[pupil] = known, PupilWithOutcome(row.inputs_json, grade)
     return [pupil for _, pupil in best.values()]
+
+
+def _confirmed_grade(row: Any, since_us: int, until_us: int | None) -> float | None:
+    """Return the last grade of an administrator up to a time; None if one was before another."""
+    grades = [
+        # Older entries do not have their time: they count as recorded long ago.
+        (entry.get("recorded_us", 1), entry["actual"])
+        for entry in json.loads(row.replaced_json or "[]")
+        if entry["recorded_by"] == CONFIRMING_ROLE
+    ]
+    grades.append((row.recorded_us, row.actual_grade))
+    if grades[0][0] <= since_us:
+        return None
+    return next((g for at, g in reversed(grades) if until_us is None or at <= until_us), None)
 
 
 def unconfirmed_outcomes(engine: Engine, *, until_us: int) -> int:

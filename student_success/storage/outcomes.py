@@ -210,6 +210,7 @@ def _replace(
             replaced = {
                 "actual": row.actual_grade,
                 "recorded_by": row.recorded_by,
+                "recorded_us": row.created_us,
                 "replaced_us": now,
                 "reason": item.reason,
             }

@@ -119,6 +119,51 @@ def test_same_data_is_found_again_after_more_outcomes(
     assert outcomes.load_again(settings, load(settings).describe()).sha256 == load(settings).sha256
 
 
+def test_same_data_is_found_again_after_corrections(
+    engine: Engine, database_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(database_url=database_url, state_dir=tmp_path, data_path=SAMPLE)
+    predict(engine, "a")
+    predict(engine, "b", inputs_json=json.dumps({**EXAMPLE, "age": 15}))
+
+    def correct(name: str, grade: int) -> None:
+        body = {"prediction_id": name, "actual_G3": grade, "correct": True, "reason": "typo"}
+        assert Outcomes(engine).record([Outcome.model_validate(body)]).accepted == 1
+
+    Outcomes(engine).record([Outcome(prediction_id="a", actual_G3=12)])
+    described = [outcomes.load_with_outcomes(settings).describe()]
+    for name, grade in (("a", 13), ("b", 9), ("a", 14), ("b", 10)):
+        correct(name, grade)
+        described.append(outcomes.load_with_outcomes(settings).describe())
+    assert len({found["sha256"] for found in described}) == len(described)
+    for found in described:
+        assert outcomes.load_again(settings, found).sha256 == found["sha256"]
+
+
+def test_corrected_outcome_is_as_old_as_the_first_that_an_administrator_recorded(
+    engine: Engine,
+) -> None:
+    def since(at: int) -> list[float]:
+        found = observations.pupils_with_outcomes(engine, since_us=at, year_starts="08-01")
+        return [pupil.actual_grade for pupil in found]
+
+    history = Outcomes(engine)
+    for name in ("a", "b"):
+        predict(engine, name, reference=name)
+    history.record([Outcome(prediction_id="a", actual_G3=12)])
+    history.record([Outcome(prediction_id="b", actual_G3=12)], recorded_by="api")
+    trained = now_us()
+    for grade in (13, 14):
+        history.record(
+            [
+                Outcome(prediction_id=name, actual_G3=grade, correct=True, reason="typo")
+                for name in ("a", "b")
+            ]
+        )
+    # No training used the grade of another role.
+    assert (since(trained), since(0), since(now_us())) == ([14], [14, 14], [])
+
+
 def test_empty_history_adds_nobody_and_says_so(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path, database_url=None, data_path=SAMPLE)
     found = outcomes.load_with_outcomes(settings)
