@@ -94,12 +94,10 @@ def make_handlers(application: LazyApplication) -> dict[Route, Handler]:
         return JSONResponse(openapi.description() | servers)
 
     async def docs(_request: RequestContext) -> Response:
-        return HTMLResponse(openapi.docs_page(application.settings.root_path))
+        return HTMLResponse(openapi.DOCS_PAGE)
 
     async def docs_script(_request: RequestContext) -> Response:
-        return PlainTextResponse(
-            openapi.docs_script(application.settings.root_path), media_type="text/javascript"
-        )
+        return PlainTextResponse(openapi.DOCS_SCRIPT, media_type="text/javascript")
 
     async def home(request: RequestContext) -> Response:
         settings = application.settings

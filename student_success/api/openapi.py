@@ -215,33 +215,28 @@ def _model(response: type[BaseModel] | tuple[type[BaseModel]]) -> type[BaseModel
     return response[0] if isinstance(response, tuple) else response
 
 
-def docs_page(root: str) -> str:
-    """Return the documentation page; `root` is `ROOT_PATH`."""
-    return f"""<!doctype html>
+# With relative addresses, so that the page works below any path of a proxy.
+DOCS_PAGE = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Student success: the API</title>
-<link rel="stylesheet" href="{root}{STATIC_FILES}swagger-ui.css">
+<link rel="stylesheet" href=".{STATIC_FILES}swagger-ui.css">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="{root}{STATIC_FILES}swagger-ui-bundle.js"></script>
-<script src="{root}/docs/start.js"></script>
+<script src=".{STATIC_FILES}swagger-ui-bundle.js"></script>
+<script src="./docs/start.js"></script>
 </body>
 </html>
 """
-
-
-def docs_script(root: str) -> str:
-    """Return the script that starts the documentation page."""
-    return f"""\
-SwaggerUIBundle({{
-  url: "{root}/openapi.json",
+DOCS_SCRIPT = """\
+SwaggerUIBundle({
+  url: "./openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null,
   persistAuthorization: false,
-}});
+});
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import jsonschema
@@ -46,7 +47,7 @@ def test_docs_page_loads_files_from_this_server_only(http: httpx.Client) -> None
     parser.feed(page.text)
     assert parser.links
     assert not parser.inline, "the content security policy allows no script in the page"
-    for link in parser.links:
+    for link in (urljoin("/docs", link) for link in parser.links):
         assert re.match(r"/[^/]", link), f"{link} is not on this server"
         loaded = http.get(link)
         assert loaded.status_code == 200

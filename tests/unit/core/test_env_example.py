@@ -78,6 +78,11 @@ def test_link_of_the_stack_can_be_set(name: str) -> None:
     assert f"{name}: ${{{name}:-http://localhost:" in COMPOSE
 
 
+def test_api_of_the_stack_knows_the_path_below_which_the_proxy_shows_it() -> None:
+    assert "ROOT_PATH: ${ROOT_PATH:-}/api\n" in COMPOSE
+    assert "path {$ROOT_PATH}/api " in (ROOT / "docker" / "Caddyfile").read_text("utf-8")
+
+
 def test_old_name_is_read_where_the_new_one_is() -> None:
     for old, new in RENAMED.items():
         assert re.search(rf"\$\{{{new}:-\$\{{{old}:-\d+\}}\}}", COMPOSE)
