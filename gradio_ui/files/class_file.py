@@ -21,11 +21,6 @@ def read_class_table(data: bytes, choices: Choices | None = None) -> Table:
     return read_table(data, pupil_columns(), choices, own_titles=_own_titles())
 
 
-def read_class_list(data: bytes, choices: Choices | None = None) -> PupilList:
-    """Read a class list; raises `TableError` if it is not a readable table."""
-    return pupils_of(read_class_table(data, choices))
-
-
 def pupils_of(rows: Table) -> PupilList:
     """Return the pupils of a class list."""
     return read_pupils(rows, max_problems=MAX_KEPT_PROBLEMS)

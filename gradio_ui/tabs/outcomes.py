@@ -16,6 +16,7 @@ from gradio_ui.tabs.upload import Upload, uploaded_file
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import Visit
 from student_success.domain.students import ACTUAL, GRADE, PREDICTED
+from student_success.domain.tables.cells import parse_number
 from student_success.domain.tables.outcomes import read_outcomes
 from student_success.domain.tables.problems import Problem, TableError
 
@@ -211,11 +212,8 @@ class OutcomeForm:
 
 def _parse_grade(text: str) -> float | int | None:
     """Read a grade that exists; the comma is a decimal comma."""
-    try:
-        value = float(text.strip().replace(",", "."))
-    except ValueError:
-        return None
-    return GRADE.existing(value)
+    number = parse_number(text.strip())
+    return None if number is None else GRADE.existing(number)
 
 
 def _parse_line(line: str) -> tuple[str, float | int | None]:

@@ -104,3 +104,15 @@ def test_reason_of_a_correction_counts_for_one_save_and_for_no_file() -> None:
     upload = {"name": "a.csv", "data": base64.b64encode(table.encode()).decode()}
     form.record_file(visit, upload, lambda _: False)
     assert ["correct" in body["outcomes"][0] for body in sent] == [True, False]
+
+
+@pytest.mark.parametrize("written", ["1_0", "1 0", "０", "nan", "0x1", "1e400", ""])
+def test_typed_text_that_is_no_plain_number_is_not_recorded_as_a_grade(written: str) -> None:
+    sent: list[Any] = []
+    api: Any = SimpleNamespace(call=lambda *_, body, **__: sent.append(body))
+    with gr.Blocks():
+        form = OutcomeForm(EN, api, megabytes=1)
+    for fields in (("the-prediction", written, ""), (None, "", f"A-01;{written}")):
+        shown = form.record(Visit("browser", "mine"), *fields, "")
+        assert EN("outcome.nothing_saved") in html.unescape(shown)
+    assert sent == []

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gradio_ui import visitor_state
-from gradio_ui.files.class_file import MAX_KEPT_PROBLEMS, read_class_list
+from gradio_ui.files.class_file import MAX_KEPT_PROBLEMS
 from gradio_ui.visitor_state import COOKIE, SessionCodes, Visits
-from tests.unit.domain.tables.files import HEADER, row, text
+from tests.unit.domain.tables.files import HEADER, read_class_list, row, text
 
 
 def _request(number: int) -> Any:

@@ -13,11 +13,19 @@ import xlwt
 from openpyxl import Workbook
 from openpyxl.worksheet.worksheet import Worksheet
 
+from gradio_ui.files.class_file import pupils_of, read_class_table
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, PERIODS
+from student_success.domain.tables.columns import Choices
+from student_success.domain.tables.pupils import PupilList
 
 Rows = Sequence[Sequence[Any]]
 HEADER = ["reference", *FEATURE_NAMES]
 FIRST_GRADE = HEADER.index(PERIODS[0])
+
+
+def read_class_list(data: bytes, choices: Choices | None = None) -> PupilList:
+    """Read a class list as the interface does."""
+    return pupils_of(read_class_table(data, choices))
 
 
 def row(reference: str, *grades: Any, **changes: Any) -> list[Any]:

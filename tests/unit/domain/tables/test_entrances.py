@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from gradio_ui.files.class_file import read_class_list
 from student_success.bulk.reader import OUTPUT_COLUMNS, read_layout
 from student_success.core.errors import DatasetError
 from student_success.domain.students import GRADE_MAX, PERIODS, TARGET
 from student_success.domain.tables import spreadsheet
 from student_success.domain.tables.problems import TableError
 from tests.unit.bulk.test_reader import parts_of
-from tests.unit.domain.tables.files import HEADER, row, text, xlsx
+from tests.unit.domain.tables.files import HEADER, read_class_list, row, text, xlsx
 from tests.unit.domain.tables.test_reader import (
     CLASS,
     PUPILS,

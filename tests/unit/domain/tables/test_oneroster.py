@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from gradio_ui.files.class_file import read_class_list
 from student_success.cli.main import main
 from student_success.domain.students import GRADE, PERIODS, TARGET
 from student_success.domain.tables import spreadsheet
@@ -21,6 +20,7 @@ from student_success.domain.tables.oneroster import GRADED, write_oneroster
 from student_success.domain.tables.outcomes import read_outcomes
 from student_success.domain.tables.problems import TableError
 from student_success.domain.tables.reader import MAX_ROWS, read_bytes, read_table
+from tests.unit.domain.tables.files import read_class_list
 
 FIELDS = {
     "1.1": {

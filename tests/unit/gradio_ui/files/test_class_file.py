@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openpyxl import Workbook, load_workbook
 
-from gradio_ui.files.class_file import read_class_list, template
+from gradio_ui.files.class_file import template
 from gradio_ui.files.export import build_file
 from gradio_ui.texts import LANGUAGES, Language, Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
@@ -18,6 +18,7 @@ from student_success.domain.tables.cells import escape_formula, unescape_formula
 from student_success.domain.tables.columns import Choices
 from student_success.domain.tables.problems import TableError
 from student_success.domain.tables.reader import MAX_ROWS
+from tests.unit.domain.tables.files import read_class_list
 
 
 def _csv(rows: list[list[Any]], delimiter: str = ",", encoding: str = "utf-8") -> bytes:
