@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pydantic import SecretStr
 
 from student_success.core.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
+from student_success.core.metrics import wrong_tokens_total
 
 FREE_ATTEMPTS = 5
 MAX_DELAY_SECONDS = 60
@@ -118,6 +119,7 @@ class AccessControl:
         return Role.ADMIN if is_admin else Role.API if is_api else Role.ANYONE
 
     def _count_wrong_token(self, client: str) -> None:
+        wrong_tokens_total.inc()
         now = self._clock()
         attempts = self._attempts.pop(client, _Attempts(0, now))
         if now - attempts.blocked_until > FORGET_SECONDS:

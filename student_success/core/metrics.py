@@ -66,6 +66,10 @@ prediction_errors_total = Counter(
     "Prediction requests that were not answered, by error code.",
     ["reason"],
 )
+wrong_tokens_total = Counter(
+    f"{_PREFIX}_wrong_tokens_total",
+    "Requests with a token that is not valid, those that are delayed included.",
+)
 inference_duration_seconds = Histogram(
     f"{_PREFIX}_inference_duration_seconds",
     "Time of one model call, features in to prediction out.",

@@ -27,6 +27,7 @@ VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$__interval": "15s"}
 # What is measured and shown on no dashboard, and why.
 NOT_SHOWN: dict[str, str] = {
     "student_success_access_log_lines_dropped": "Read when lines are missing from the access log.",
+    "student_success_wrong_tokens": "Read by the alert WrongTokens.",
 }
 
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from student_success.api import auth
 from student_success.api.auth import FREE_ATTEMPTS, MAX_DELAY_SECONDS, AccessControl, Role
 from student_success.core.errors import ForbiddenError, TooManyRequestsError, UnauthenticatedError
+from student_success.core.metrics import wrong_tokens_total
 
 ADMIN, API = b"Bearer the-admin", b"Bearer the-api"
 
@@ -144,6 +145,16 @@ def test_missing_token_and_token_of_lower_role_are_not_counted_as_wrong(
         assert rejection(access, API) is ForbiddenError
         assert rejection(access, None) is UnauthenticatedError
     assert rejection(access) is UnauthenticatedError
+
+
+def test_metric_counts_wrong_tokens_only(access: AccessControl) -> None:
+    before = wrong_tokens_total._value.get()
+    for sent in (API, None):
+        rejection(access, sent)
+    assert wrong_tokens_total._value.get() == before
+    for _ in range(FREE_ATTEMPTS + 2):
+        rejection(access)
+    assert wrong_tokens_total._value.get() == before + FREE_ATTEMPTS + 2
 
 
 def test_wrong_tokens_are_counted_by_address(access: AccessControl) -> None:
