@@ -1,5 +1,7 @@
 """Compare two models on the same folds: the skill of one against the other, and its tests.
 
+A condition of the gate has a value, for example the p of such a test, and a limit.
+
 Skill is 1 − loss / loss of the other model. It is tested one-sided with the corrected resampled
 t-test, see `statistics.corrected_t`.
 """
@@ -17,11 +19,6 @@ from student_success.lifecycle.evidence import Evidence
 Against = Literal["baseline", "champion", "without_outcomes"]
 MEAN = "mean"
 """Stands for the mean of the horizons that the data has."""
-_AT_MOST = {
-    *("mae", "skill_over_baselines", "no_leak", "feature_leaks", "synthetic_data", "horizons"),
-    *("population", "fairness"),
-}
-"""First parts of the names of conditions whose value must be at most the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,21 @@ class Comparison:
     t: float
     p_better: float
     p_worse: float
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition with its value and its limit; `detail` explains it in words.
+
+    `compared` says how the value must lie to the limit; None where that does not decide.
+    """
+
+    name: str
+    passed: bool
+    value: float | None
+    limit: float | None
+    detail: str
+    compared: Literal["at_most", "at_least"] | None = None
 
 
 def compare(evidence: Evidence, against: Against) -> list[Comparison]:
@@ -79,10 +91,3 @@ def _skill(candidate: float, other: float) -> float:
     if candidate == other:
         return 0.0  # Also if both losses are zero.
     return 1 - candidate / other if other > 0 else math.nan
-
-
-def direction(condition: str, limit: float | None) -> Literal["at_most", "at_least"] | None:
-    """Return how the value of a condition of the gate must lie to its limit; None without one."""
-    if limit is None:
-        return None
-    return "at_most" if condition.split(".")[0] in _AT_MOST else "at_least"

@@ -14,7 +14,7 @@ from student_success.core.errors import InvalidInputError
 from student_success.core.settings import Settings
 from student_success.core.statistics import holm
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PROFILE
-from student_success.lifecycle.comparison import MEAN, Against, Comparison, compare, direction
+from student_success.lifecycle.comparison import MEAN, Against, Comparison, Condition, compare
 from student_success.lifecycle.evidence import Evidence, FairnessGap
 from student_success.model.artefact import finite_json
 
@@ -86,17 +86,6 @@ def gate_limits(settings: Settings) -> GateLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One condition with its value and its limit; `detail` explains it in words."""
-
-    name: str
-    passed: bool
-    value: float | None
-    limit: float | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """The decision, with every condition and the comparisons behind them."""
 
@@ -111,10 +100,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict for the audit log and the response; NaN and infinity become None."""
-        verdict = {"passed": self.passed, **finite_json(asdict(self))}
-        for condition in verdict["conditions"]:
-            condition["compared"] = direction(condition["name"], condition["limit"])
-        return verdict
+        return {"passed": self.passed, **finite_json(asdict(self))}
 
 
 def decide(
@@ -155,6 +141,7 @@ def decide(
             float(MINIMUM_PUPILS),
             "fewest held-out pupils who fail, or who pass, at a time of the year; at least the "
             "limit: otherwise errors on them cannot be measured",
+            "at_least",
         ),
         *_baseline_conditions(comparisons, evidence.loss, limits.significance),
         Condition(
@@ -164,6 +151,7 @@ def decide(
             0.0,
             "out-of-fold predictions by a fit that saw the pupil, of "
             f"{evidence.leaks_checked:.0f} checked; at least one must have been checked",
+            "at_most",
         ),
         Condition(
             "feature_leaks",
@@ -172,6 +160,7 @@ def decide(
             0.0,
             "features that give the outcome away and that the profile does not declare: "
             f"{'; '.join(evidence.feature_leaks or ()) or 'none was found'}",
+            "at_most",
         ),
         *further,
     ]
@@ -207,6 +196,7 @@ def _baseline_conditions(compared: list[Comparison], loss: str, level: float) ->
             level,
             f"{loss.upper()} skill {mean.skill:+.4f}, t = {mean.t:.2f}; "
             "p that it is no better, at most the limit",
+            "at_most",
         )
         for mean in compared
         if mean.horizon == MEAN
@@ -239,6 +229,7 @@ def _not_worse(
             comparison.p_worse,
             level,
             f"skill {comparison.skill:+.4f}, t = {comparison.t:.2f}; {meaning}",
+            "at_least",
         )
         for comparison in comparisons
     ]
@@ -257,7 +248,7 @@ def _fairness_conditions(
         "missed_failures": limits.max_rate_gap,
     }
     conditions = []
-    # With many groups, one gap looks large by chance.
+    # With many groups, one gap looks large by chance. The test decides, so nothing is `compared`.
     p_values = holm([_p_within(gap, allowed.get(gap.measure)) for gap in gaps])
     for gap, p in zip(gaps, p_values, strict=True):
         name = f"fairness.{gap.attribute}={gap.group}.{gap.measure}.{gap.horizon}"
@@ -291,10 +282,12 @@ def _p_within(gap: FairnessGap, limit: float | None) -> float:
 def _at_most(name: str, value: float, limit: float | None) -> Condition:
     if limit is None:
         return Condition(name, 0 <= value < math.inf, value, None, _NO_LIMIT)
-    return Condition(name, value <= limit and value >= 0, value, limit, "at most the limit")
+    return Condition(
+        name, value <= limit and value >= 0, value, limit, "at most the limit", "at_most"
+    )
 
 
 def _at_least(name: str, value: float, limit: float | None) -> Condition:
     if limit is None:
         return Condition(name, -math.inf < value <= 1, value, None, _NO_LIMIT)
-    return Condition(name, limit <= value <= 1, value, limit, "at least the limit")
+    return Condition(name, limit <= value <= 1, value, limit, "at least the limit", "at_least")

@@ -22,6 +22,7 @@ from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import gate, recorded_outcomes, training_data
 from student_success.lifecycle.audit_file import AuditFile
+from student_success.lifecycle.comparison import Condition
 from student_success.lifecycle.evidence import Evidence, leak_warnings, read_evaluation
 from student_success.model.artefact import Artefact, finite_json
 from student_success.registry import bento_store, checksums, mlflow_client, versions
@@ -268,7 +269,7 @@ def _decide(
     evidence = Evidence.from_json(evaluation)
     if (candidate.dataset.get("outcomes") or {}).get("rows") and not evidence.file_pupils:
         detail = "the evidence does not say what the recorded final grades change: train again"
-        further.append(gate.Condition("file_pupils", False, None, None, detail))
+        further.append(Condition("file_pupils", False, None, None, detail))
     verdict = gate.decide(
         evidence,
         limits.tightened(max_mae=request.max_mae, min_r2=request.min_r2),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from student_success.domain.students import PERIODS, SCALE, StudentFeatures
-from student_success.lifecycle.gate import Condition
+from student_success.lifecycle.comparison import Condition
 from student_success.model.predictor import Predictor
 from student_success.storage.observations import PupilWithOutcome
 
@@ -46,7 +46,7 @@ def condition(
     ]
     if len(known) < MINIMUM_PUPILS:
         detail = f"{len(known)} final grades recorded since both were made; {MINIMUM_PUPILS} needed"
-        return Condition(NAME, passed=True, value=None, limit=significance, detail=detail)
+        return Condition(NAME, True, None, significance, detail, "at_least")
     errors = [_errors(folder, known) for folder in (candidate, champion)]
     difference = errors[0] - errors[1]
     error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
@@ -57,7 +57,7 @@ def condition(
         f"{len(known)} final grades recorded since both were made: mean error {means[0]:.3f}, of "
         f"the served version {means[1]:.3f}; p that it is no larger, at least the limit"
     )
-    return Condition(NAME, p >= significance, p, significance, detail)
+    return Condition(NAME, p >= significance, p, significance, detail, "at_least")
 
 
 def _errors(folder: Path, known: Sequence[tuple[StudentFeatures, float]]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from student_success.core.errors import ArtefactError
 from student_success.core.statistics import (
@@ -13,7 +13,7 @@ from student_success.core.statistics import (
     holm,
 )
 from student_success.domain.students import FEATURES
-from student_success.lifecycle.gate import Condition
+from student_success.lifecycle.comparison import Condition
 from student_success.model.artefact import Artefact
 
 FAR = 0.2
@@ -70,7 +70,8 @@ def _synthetic(candidate: Artefact, champion: Artefact, *, allow: bool) -> Condi
     if replaces_real:
         detail += "; allowed by allow_synthetic" if allow else "; allow_synthetic accepts it"
     passed = allow or not replaces_real
-    return Condition("synthetic_data", passed, float(replaces_real), 0.0, detail)
+    compared: Literal["at_most"] | None = None if allow and replaces_real else "at_most"
+    return Condition("synthetic_data", passed, float(replaces_real), 0.0, detail, compared)
 
 
 def _horizons(candidate: Artefact, champion: Artefact) -> Condition:
@@ -79,7 +80,7 @@ def _horizons(candidate: Artefact, champion: Artefact) -> Condition:
     detail = "times of the year at which only the served version was measured"
     if missing:
         detail += f": {', '.join(missing)}; no pupil of the file has these grades"
-    return Condition("horizons", not missing, float(len(missing)), 0.0, detail)
+    return Condition("horizons", not missing, float(len(missing)), 0.0, detail, "at_most")
 
 
 def _population(
@@ -97,6 +98,7 @@ def _population(
         detail += f"; too far: {', '.join(far)}; "
         detail += f"overridden: {reason}" if reason else "population_override accepts it"
     largest = max((found.distance for _, found in measured), default=None)
+    # No `compared`: a distance above the limit passes by a reason, or if it is not significant.
     return Condition("population", not far or bool(reason), largest, FAR, detail)
 
 

@@ -122,8 +122,8 @@ class GateCondition(ResponseBody):
     limit: float | None = Field(description="The limit; null if the value has none.")
     compared: Literal["at_most", "at_least"] | None = Field(
         None,
-        description="How `value` must lie to `limit`; null without a limit, and for promotions "
-        "that were recorded before this field existed.",
+        description="How `value` must lie to `limit`; null without a limit, where a test or a "
+        "recorded reason decides, and for promotions recorded before this field existed.",
     )
     detail: str = Field(description="The condition in words.")
 

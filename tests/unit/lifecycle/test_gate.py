@@ -108,14 +108,31 @@ def test_refusal_lists_every_condition_with_value_and_limit() -> None:
 
 
 def test_verdict_says_which_way_each_value_is_compared() -> None:
-    verdict = decide(with_champion(good(mae=1.4, r2=0.5), 0.05), LIMITS).to_json()
-    for condition in verdict["conditions"]:
-        value, limit = condition["value"], condition["limit"]
-        if limit is None:
-            assert condition["compared"] is None
-        elif condition["name"].split(".")[0] != "fairness":
-            met = {"at_most": value <= limit, "at_least": value >= limit}[condition["compared"]]
-            assert met == condition["passed"], condition
+    by_chance = FairnessGap("sex", "F", "G1+G2", "mae", 0.55, 0.2)
+    measured_too = FairnessGap("sex", "M", "G1+G2", "mae", 0.95, 0.01)
+    evidence = with_champion(good(mae=1.4, r2=0.5, fairness=(by_chance, measured_too)), 0.05)
+    evidence = with_outcomes(evidence, -0.05)
+    without_limits = replace(LIMITS, max_mae=None, min_r2=None)
+    for limits, reason in ((LIMITS, None), (LIMITS, "a reason"), (without_limits, None)):
+        verdict = decide(evidence, limits, champion="a" * 64, fairness_override=reason)
+        names = set()
+        for condition in verdict.to_json()["conditions"]:
+            names.add(condition["name"].split(".")[0])
+            check_compared(condition)
+        assert names == {
+            *("mae", "r2", "enough_pupils", "skill_over_baselines", "not_below_baseline"),
+            *("no_leak", "feature_leaks", "not_below_champion", "file_pupils"),
+            *("champion_is_the_one_compared", "fairness"),
+        }
+
+
+def check_compared(condition: dict[str, Any]) -> None:
+    value, limit, compared = condition["value"], condition["limit"], condition["compared"]
+    if limit is None or condition["name"].startswith("fairness."):
+        assert compared is None, condition
+    else:
+        met = {"at_most": value <= limit, "at_least": value >= limit}[compared]
+        assert met == condition["passed"], condition
 
 
 def test_baseline_itself_is_refused_when_mae_and_r2_are_good() -> None:

@@ -42,3 +42,23 @@ def test_synthetic_data_condition_passes_where_no_real_model_is_replaced(
     candidate: Trained, champion: Trained | None
 ) -> None:
     assert failed(candidate, champion) == set()
+
+
+@pytest.mark.parametrize("candidate", [REAL, SYNTHETIC])
+@pytest.mark.parametrize("allow", [True, False])
+def test_condition_says_how_its_value_is_compared_only_where_that_decides(
+    candidate: Trained, allow: bool
+) -> None:
+    compared = cast(Artefact, candidate), cast(Artefact, REAL)
+    judged = {c.name: c for c in conditions(*compared, allow_synthetic=allow)}
+    assert judged.pop("population").compared is None
+    assert set(judged) == {"synthetic_data", "horizons"}
+    for condition in judged.values():
+        assert condition.value is not None
+        assert condition.limit is not None
+        if condition.compared is None:
+            assert condition.passed
+            assert condition.value > condition.limit
+        else:
+            assert condition.compared == "at_most"
+            assert condition.passed == (condition.value <= condition.limit)
