@@ -106,7 +106,7 @@ def visit(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Open]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(12_000)
+        page.set_default_timeout(20_000)
         watch(page, home)
         page.goto(f"{home}/#{tab}" if tab else f"{home}/")
         ready(page)
@@ -185,9 +185,9 @@ def in_window(page: Any, selector: str) -> bool:
 
 
 def see(page: Any, selector: str) -> None:
-    """Wait until an element is in the window, for at most 5 s; fail if it is not."""
+    """Wait until an element is in the window, for at most 15 s; fail if it is not."""
     page.wait_for_selector(selector)
-    for _ in range(50):
+    for _ in range(150):
         if in_window(page, selector):
             return
         page.wait_for_timeout(100)
