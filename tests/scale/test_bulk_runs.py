@@ -360,6 +360,7 @@ def test_score_returns_predictions_of_the_running_service(run: Any, tmp_path: Pa
             "horizon": told["horizon"],
             "at_risk": str(told["at_risk"]).lower(),
             "model_version": told["model_version"],
+            "unusual": " ".join(told.get("unusual", [])),
         } == {name: row[name] for name in row if name not in ("line", "reference")}
 
 
