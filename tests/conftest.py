@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ settings.load_profile("project")
 # The tests fit many small models on few cores, where more threads are slower.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-
-
-@pytest.fixture(autouse=True)
-def _own_start_folder() -> Iterator[None]:
-    """Forget where a command run in this process was started: later programs start elsewhere."""
-    yield
-    os.environ.pop("STUDENT_SUCCESS_FOLDER", None)
 
 
 @pytest.fixture(scope="session")

@@ -250,6 +250,7 @@ def test_predictions_are_written_with_the_published_fields_and_not_read_as_grade
     assert read_outcomes(whole, session="class").outcomes == ()
 
 
+@pytest.mark.usefixtures("own_process_state")
 def test_command_writes_predictions_of_a_scored_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +267,7 @@ def test_command_writes_predictions_of_a_scored_file(
     assert out.read_bytes() == before
 
 
+@pytest.mark.usefixtures("own_process_state")
 def test_command_refuses_two_predictions_of_a_reference(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
