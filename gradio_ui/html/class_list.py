@@ -22,7 +22,7 @@ from gradio_ui.html.labels import (
 )
 from gradio_ui.html.markup import Content, Html, Tone, element, facts, figure, note, table
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURE_NAMES, GRADE_MAX, GRADE_MIN, HORIZONS, SCALE
+from student_success.domain.students import FEATURE_NAMES, HORIZONS, SCALE, SMALLEST_SHARE
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
@@ -37,8 +37,6 @@ SORTS: dict[str, Callable[[ScoredPupil], Any]] = {
 """The columns that the list can be sorted by, and what orders them."""
 _COLUMNS = ("pupil", "priority", "probability", "grade", "change", "reason")
 ROWS_PER_PAGE = 50
-_SMALLEST_SHARE = (GRADE_MAX - GRADE_MIN) / 400
-"""In grades; a smaller share is not named as what lowers a grade."""
 _MAX_INVALID_SHOWN = 200
 
 
@@ -138,9 +136,9 @@ def strongest_reason(texts: Texts, explanation: Mapping[str, Any]) -> str:
     """Name what lowers a pupil's grade most; what raises it most if nothing lowers it."""
     ranked = sorted(explanation["contributions"], key=lambda c: float(c["share"]) * SCALE.sign)
     lowest, highest = ranked[0], ranked[-1]
-    chosen = lowest if float(lowest["share"]) * SCALE.sign <= -_SMALLEST_SHARE else highest
+    chosen = lowest if float(lowest["share"]) * SCALE.sign <= -SMALLEST_SHARE else highest
     share = float(chosen["share"])
-    if abs(share) < _SMALLEST_SHARE:
+    if abs(share) < SMALLEST_SHARE:
         return texts("rank.no_reason")
     sign = "+" if share > 0 else "−"
     value = value_in_words(texts, chosen["feature"], chosen["value"])

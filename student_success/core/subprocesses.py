@@ -230,9 +230,8 @@ async def run(
         stdout=asyncio.subprocess.PIPE,
         limit=_LINE_LIMIT,
         env={
-            **os.environ,
+            **bound_environment(),
             **(environment or {}),
-            _PARENT: str(os.getpid()),
             _MEMORY: str(memory_mb),
             # The child must not write into the server's metrics.
             "PROMETHEUS_MULTIPROC_DIR": "",

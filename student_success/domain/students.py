@@ -37,6 +37,8 @@ GRADE = PROFILE.grade
 SCALE = GRADE.scale
 TARGET = GRADE.column
 GRADE_MIN, GRADE_MAX = GRADE.minimum, GRADE.maximum
+SMALLEST_SHARE = (GRADE_MAX - GRADE_MIN) / 400
+"""In grades, 0.05 on a scale from 0 to 20; what adds or takes away less is no reason."""
 PASS_GRADE, PASS_LEVEL = GRADE.pass_mark, GRADE.pass_level
 PREDICTED, BASELINE, ACTUAL = f"predicted_{TARGET}", f"baseline_{TARGET}", f"actual_{TARGET}"
 """Names of the grade in requests and answers: predicted, of the average pupil, obtained."""

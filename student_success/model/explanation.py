@@ -21,6 +21,7 @@ from student_success.domain.students import (
     HORIZONS,
     PERIODS,
     SCALE,
+    SMALLEST_SHARE,
     Feature,
     StudentFeatures,
 )
@@ -39,8 +40,6 @@ REASONS = 3
 WHAT_IFS = 4
 MAX_OTHERS = 100
 """At most so many values of one feature are tried."""
-MINIMUM_GAIN = 0.0025 * HIGHEST * SCALE.step
-"""In grades, 0.05 on a scale from 0 to 20; a smaller contribution is not mentioned."""
 NOISE = 0.02 * HIGHEST * SCALE.step
 """In grades, 0.4 on a scale from 0 to 20; a change that promises less is not shown. Predictions of
 models fitted on different four fifths of the shipped profile's pupils differ as much: by 0.35 with
@@ -141,7 +140,7 @@ class Explainer:
             ),
             key=lambda item: -abs(item.share),
         )
-        strong = (item for item in contributions if abs(item.share) >= MINIMUM_GAIN)
+        strong = (item for item in contributions if abs(item.share) >= SMALLEST_SHARE)
         reasons = [item for item in strong if not _is_burden_of_the_best(item)][:REASONS]
         return Explanation(
             grade=predicted.grade,
