@@ -163,7 +163,7 @@ def live_figures(texts: Texts, live: LiveFigures) -> str:
 
 
 def drift(texts: Texts, answer: Mapping[str, Any]) -> str:
-    """Show the drift of the predictions and of each feature; folded where there is none."""
+    """Show the drift of the predictions and of each feature; features without drift are folded."""
     if answer["verdict"] == "insufficient_data":
         # Every row would say so.
         return ""

@@ -23,7 +23,7 @@ from student_success.domain.students import FEATURES, PASS_GRADE, PASS_LEVEL, PR
 
 _CHANCES = ((0.95, "sure"), (0.80, "likely"), (0.60, "rather"), (0.40, "open"), (0.20, "doubtful"))
 _IF_OPEN = {"sure": "likely", "unlikely": "doubtful"}
-"""What is said in place of the word for a chance if the interval holds passes and fails."""
+"""The sentence if the interval holds grades that pass and others that fail."""
 _IF_DECIDED = {True: {"open": "rather"}, False: {"open": "doubtful"}}
 """The same if the interval holds passes alone, or fails alone."""
 

@@ -103,7 +103,7 @@ class GradeSpec(_Part):
         return Scale(self.minimum, self.maximum, self.step, self.better)
 
     def existing(self, grade: float) -> float | int | None:
-        """Return the grade that exists for a final grade as written; None if there is none.
+        """Return a final grade as the scale has it; None if the scale does not have it.
 
         With `rounded` that is the nearest, half to the better, within the bounds of the scale; but
         a pupil who finished gets no grade that stands for having left.

@@ -118,7 +118,7 @@ class GateCondition(ResponseBody):
 
     name: str = Field(description="What is measured, and where: a horizon, or a group.")
     passed: bool = Field(description="Whether the condition is met.")
-    value: float | None = Field(description="The measured value; null if there is none.")
+    value: float | None = Field(description="The measured value; null if it was not measured.")
     limit: float | None = Field(description="The limit; null if the value has none.")
     compared: Literal["at_most", "at_least"] | None = Field(
         None,

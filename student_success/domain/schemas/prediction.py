@@ -143,7 +143,7 @@ class ExplainAnswer(ResponseBody):
 
 
 class BatchWarning(ResponseBody):
-    """What should be known of one pupil of a batch, who is predicted all the same."""
+    """A warning about one pupil of a batch. The pupil is predicted."""
 
     index: int = Field(description="Its place in the request, from 0.")
     code: Literal["reference_repeated"]
