@@ -81,7 +81,7 @@ def claim_state_dir(state_dir: Path) -> None:
     Raises
     ------
     ConfigurationError
-        If it belongs to another one; texts may differ.
+        If it belongs to another one; texts may differ, and what had to be known may be unknown now.
     """
     path = state_dir / PROFILE_FILE
     try:
@@ -91,7 +91,7 @@ def claim_state_dir(state_dir: Path) -> None:
             f"Nothing was started or changed: {path} cannot be read. Restore it from a backup."
         ) from error
     used = path.exists() or any(_is_used(state_dir / name) for name in _STATE)
-    if used and (found := differences(PROFILE, recorded)):
+    if used and (found := differences(PROFILE, _allowing_unknown(recorded))):
         raise ConfigurationError(
             f"Nothing was started or changed: STATE_DIR {state_dir} belongs to the profile "
             f"{recorded.name}, which differs from {PROFILE.name}: {_named(found)}. Set "
@@ -112,6 +112,20 @@ def claim_state_dir(state_dir: Path) -> None:
             f"Nothing was started: {path} cannot be written ({error.strerror}). Make STATE_DIR "
             "writable, or set it to another folder."
         ) from error
+
+
+def _allowing_unknown(recorded: Profile) -> Profile:
+    """Return a profile in which every feature may be unknown that may be in this process's.
+
+    What was recorded under the stricter profile is valid under this one. A model is not: it has not
+    learnt what an unknown value means.
+    """
+    nullable = {feature.column for feature in PROFILE.feature if feature.nullable}
+    features = tuple(
+        feature.model_copy(update={"nullable": feature.nullable or feature.column in nullable})
+        for feature in recorded.feature
+    )
+    return recorded.model_copy(update={"feature": features})
 
 
 def _is_used(path: Path) -> bool:

@@ -46,6 +46,29 @@ def test_claim_of_a_state_directory_of_another_profile_names_the_difference(
     assert Profile.model_validate_json((tmp_path / PROFILE_FILE).read_bytes()) != PROFILE
 
 
+def stricter() -> Profile:
+    """Return the profile of this process without values that may be unknown."""
+    data = PROFILE.model_dump(mode="json")
+    return Profile.model_validate(
+        {**data, "feature": [{**feature, "nullable": False} for feature in data["feature"]]}
+    )
+
+
+def test_state_directory_from_before_values_could_be_unknown_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert any(feature.nullable for feature in PROFILE.feature)
+    record(tmp_path, stricter())
+    # A version of that profile knows no unknown values, so it is not served.
+    with pytest.raises(ProfileMismatchError, match="nullable of reason is False, not True"):
+        check_version(tmp_path, "7")
+    claim_state_dir(tmp_path)
+    assert Profile.model_validate_json((tmp_path / PROFILE_FILE).read_bytes()) == PROFILE
+    monkeypatch.setattr("student_success.domain.recorded_profile.PROFILE", stricter())
+    with pytest.raises(ConfigurationError, match="nullable of reason is True, not False"):
+        claim_state_dir(tmp_path)
+
+
 def test_state_directory_from_before_profiles_belongs_to_the_shipped_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
