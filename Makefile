@@ -98,7 +98,7 @@ bench-bulk: $(VENV)/.dev ## Measure bulk scoring, up to ten million rows (3 GB o
 	@$(BIN)/python -m benchmarks.bulk
 
 # The container and the stack around it.
-.PHONY: image up down test-stack test-faults test-scale test-monitoring
+.PHONY: image up down manifests test-stack test-faults test-scale test-monitoring
 # SCALE=1: PostgreSQL, an S3-compatible store and API_REPLICAS replicas behind a proxy.
 COMPOSE := docker compose $(if $(SCALE),-f docker-compose.yml -f docker-compose.scale.yml --profile scale)
 
@@ -121,6 +121,9 @@ test-faults: $(VENV)/.dev ## Break things on purpose, and count what was lost (F
 
 test-scale: $(VENV)/.dev ## Test PostgreSQL, several processes, a Dask cluster, bulk scoring
 	@$(BIN)/python -m pytest tests/scale
+
+manifests: $(VENV)/.dev ## Write the alerts of the Kubernetes manifests from monitoring/prometheus
+	@$(BIN)/python .ci/prometheus-rule
 
 test-monitoring: $(VENV)/.dev ## Test alerts and dashboards against a real Prometheus
 	@$(BIN)/python -m pytest tests/monitoring

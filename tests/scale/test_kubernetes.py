@@ -1,125 +1,288 @@
-"""The Kubernetes manifests are valid, name what there is, and ask for no more than they need."""
+"""The Kubernetes manifests are valid, name what exists, and ask for no more than they need."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
+from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, STATIC_FILES
 from student_success.cli.server_commands import GRACEFUL_SECONDS
 from student_success.core.settings import ROOT, Settings
+from tests.scale.kustomize import build, pod_spec
 
 FOLDER = ROOT / "deploy" / "kubernetes"
+OVERLAYS = sorted((FOLDER / "overlays").iterdir())
 VERSIONS = ("1.27", "1.31", kubernetes_validate.latest_version())
 INTERNAL = {"/metrics", "/livez", "/readyz"}
 SECRETS = {"DATABASE_URL", "ADMIN_TOKEN", "API_TOKEN"}
+# What we use of the Prometheus operator's resources, which are not in the schemas of Kubernetes.
+OPERATOR = {
+    "PodMonitor": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["selector", "podMetricsEndpoints"],
+        "properties": {
+            "selector": {"type": "object"},
+            "sampleLimit": {"type": "integer"},
+            "podMetricsEndpoints": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {
+                        "port": {"type": "string"},
+                        "path": {"type": "string"},
+                        "interval": {"type": "string", "pattern": "^[0-9]+s$"},
+                        "relabelings": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "properties": {
+                                    "targetLabel": {"type": "string"},
+                                    "replacement": {"type": "string"},
+                                },
+                            },
+                        },
+                    },
+                },
+            },
+        },
+    },
+    "PrometheusRule": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["groups"],
+        "properties": {
+            "groups": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["name", "rules"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "interval": {"type": "string"},
+                        "rules": {
+                            "type": "array",
+                            "items": {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "required": ["expr"],
+                                "oneOf": [{"required": ["alert"]}, {"required": ["record"]}],
+                                "properties": {
+                                    "alert": {"type": "string"},
+                                    "record": {"type": "string"},
+                                    "expr": {"type": "string"},
+                                    "for": {"type": "string"},
+                                    "keep_firing_for": {"type": "string"},
+                                    "labels": {"additionalProperties": {"type": "string"}},
+                                    "annotations": {"additionalProperties": {"type": "string"}},
+                                },
+                            },
+                        },
+                    },
+                },
+            }
+        },
+    },
+}
 
 
-def documents() -> Iterator[tuple[str, dict[str, Any]]]:
-    for path in sorted(FOLDER.glob("*.yaml")):
-        for document in yaml.safe_load_all(path.read_text("utf-8")):
-            yield path.name, document
-
-
-def one(kind: str, name: str = "") -> dict[str, Any]:
-    found = [
-        document
-        for _, document in documents()
-        if document["kind"] == kind and name in ("", document.get("metadata", {}).get("name"))
-    ]
-    assert len(found) == 1, kind
-    return found[0]
+@pytest.fixture(params=OVERLAYS, ids=lambda path: path.name)
+def overlay(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
 
 
 @pytest.fixture
-def pod() -> dict[str, Any]:
-    spec: dict[str, Any] = one("Deployment")["spec"]["template"]["spec"]
-    return spec
+def manifests(overlay: Path) -> list[dict[str, Any]]:
+    return build(overlay)
 
 
-@pytest.fixture
-def container(pod: dict[str, Any]) -> dict[str, Any]:
-    (found,) = pod["containers"]
-    return dict(found)
+def one(manifests: list[dict[str, Any]], kind: str, name: str = "api") -> dict[str, Any]:
+    (found,) = (
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == kind and manifest["metadata"]["name"] == name
+    )
+    return found
+
+
+def settings_of(manifests: list[dict[str, Any]]) -> dict[str, str]:
+    (source,) = container_of(manifests)["envFrom"]
+    data: dict[str, str] = one(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+    return data
+
+
+def container_of(manifests: list[dict[str, Any]], name: str = "api") -> dict[str, Any]:
+    (container,) = pod_spec(one(manifests, "Deployment", name))["containers"]
+    return dict(container)
+
+
+def pods(manifests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for manifest in [*manifests, *single("load-data.yaml")]:
+        if spec := pod_spec(manifest):
+            yield spec
+
+
+def single(name: str) -> list[dict[str, Any]]:
+    """Return the manifests of a file that belongs to no overlay."""
+    return list(yaml.safe_load_all((FOLDER / name).read_text("utf-8")))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_manifests_match_kubernetes_schema(version: str) -> None:
-    seen = [document for _, document in documents() if document["kind"] != "Kustomization"]
-    assert len(seen) == 10
-    for document in seen:
-        kubernetes_validate.validate(document, version, strict=True)
+def test_manifests_match_the_schemas(manifests: list[dict[str, Any]], version: str) -> None:
+    for manifest in [*manifests, *single("load-data.yaml"), *single("prometheus-adapter.yaml")]:
+        if manifest["kind"] in OPERATOR:
+            jsonschema.validate(manifest["spec"], OPERATOR[manifest["kind"]])
+        else:
+            kubernetes_validate.validate(manifest, version, strict=True)
 
 
-def test_schema_check_finds_misspelt_field() -> None:
-    slip = one("Deployment")
+def test_schema_check_finds_misspelt_field(manifests: list[dict[str, Any]]) -> None:
+    slip = one(manifests, "Deployment")
     slip["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(slip, VERSIONS[-1], strict=True)
 
 
-def test_kustomization_lists_every_file_except_cluster_wide_ones() -> None:
-    listed = set(one("Kustomization")["resources"])
-    files = {path.name for path in FOLDER.glob("*.yaml")}
-    assert files - listed == {"kustomization.yaml", "prometheus-adapter.yaml"}
-    assert listed <= files
+def test_kustomize_itself_builds_the_same(overlay: Path, manifests: list[dict[str, Any]]) -> None:
+    program = next(filter(shutil.which, ("kustomize", "kubectl")), None)
+    if program is None:
+        pytest.skip("neither kustomize nor kubectl is installed: only our own reading was tested")
+    command = [program, "build"] if program == "kustomize" else [program, "kustomize"]
+    built = subprocess.run(
+        [*command, str(overlay)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert built.returncode == 0, built.stderr
+
+    def named(documents: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(entry["kind"], entry["metadata"]["name"]): entry for entry in documents}
+
+    theirs = named(list(yaml.safe_load_all(built.stdout)))
+    ours = named(manifests)
+    assert ours.keys() == theirs.keys()
+    for key, manifest in ours.items():
+        assert manifest == theirs[key], key
 
 
-def test_every_setting_in_manifests_exists_and_is_valid(container: dict[str, Any]) -> None:
-    said = one("ConfigMap", "student-success")["data"]
-    names = {name.lower() for name in said} | {entry["name"].lower() for entry in container["env"]}
+def test_every_file_belongs_to_an_overlay_or_is_named_as_apart() -> None:
+    listed = {"load-data.yaml", "prometheus-adapter.yaml"}
+    for path in FOLDER.rglob("kustomization.yaml"):
+        folder = path.parent.relative_to(FOLDER)
+        content = yaml.safe_load(path.read_text("utf-8"))
+        listed |= {str(folder / "kustomization.yaml")}
+        listed |= {str(folder / name) for name in content.get("resources", [])}
+    files = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.yaml")}
+    assert files <= listed
+
+
+def test_every_setting_in_manifests_exists_and_is_valid(manifests: list[dict[str, Any]]) -> None:
+    given = settings_of(manifests)
+    container = container_of(manifests)
+    names = {name.lower() for name in given} | {entry["name"].lower() for entry in container["env"]}
     assert names <= set(Settings.model_fields)
     # Pydantic reads them as it will in the pod.
-    settings = Settings(**{name.lower(): value for name, value in said.items()})
+    settings = Settings(**{name.lower(): value for name, value in given.items()})
     assert settings.workers == 1
-    drained = settings.drain_seconds + GRACEFUL_SECONDS
-    assert pod_grace() >= drained + 10
+    grace = pod_spec(one(manifests, "Deployment"))["terminationGracePeriodSeconds"]
+    assert grace >= settings.drain_seconds + GRACEFUL_SECONDS + 10
     limit = container["resources"]["limits"]["memory"]
     assert settings.train_memory_mb + 512 <= int(limit.removesuffix("Gi")) * 1024
 
 
-def pod_grace() -> int:
-    seconds: int = one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    return seconds
+def test_changed_setting_restarts_the_pods(overlay: Path, tmp_path: Path) -> None:
+    before = build(overlay)
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    settings = tmp_path / "kubernetes" / "base" / "settings.env"
+    settings.write_text(settings.read_text("utf-8") + "LOG_LEVEL=DEBUG\n", "utf-8")
+    after = build(tmp_path / "kubernetes" / "overlays" / overlay.name)
+    for name in ("api", "ui"):
+        (old,) = container_of(before, name)["envFrom"]
+        (new,) = container_of(after, name)["envFrom"]
+        assert old != new
+    assert settings_of(after)["LOG_LEVEL"] == "DEBUG"
 
 
-def test_secrets_are_given_by_reference_only(container: dict[str, Any]) -> None:
-    assert {entry["name"] for entry in container["env"]} == SECRETS
-    for entry in container["env"]:
-        assert entry["valueFrom"]["secretKeyRef"] == {
-            "name": "student-success",
-            "key": entry["name"],
-        }
-    assert not any(document["kind"] == "Secret" for _, document in documents())
-    for name in one("ConfigMap", "student-success")["data"]:
-        assert "TOKEN" not in name
-        assert "PASSWORD" not in name
+def test_secrets_are_given_by_reference_only(manifests: list[dict[str, Any]]) -> None:
+    assert {entry["name"] for entry in container_of(manifests)["env"]} == SECRETS
+    assert {entry["name"] for entry in container_of(manifests, "ui")["env"]} == {"API_TOKEN"}
+    assert not any(manifest["kind"] == "Secret" for manifest in manifests)
+    documented = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    for spec in pods(manifests):
+        for container in spec["containers"]:
+            for entry in container.get("env", []):
+                if "valueFrom" in entry:
+                    reference = entry["valueFrom"]["secretKeyRef"]
+                    assert reference["key"] == entry["name"]
+                    assert f"secret generic {reference['name']}" in documented
+                    assert f"--from-literal={entry['name']}=" in documented
+                else:
+                    assert "TOKEN" not in entry["name"]
+                    assert "PASSWORD" not in entry["name"]
+    assert not [name for name in settings_of(manifests) if "TOKEN" in name or "PASSWORD" in name]
 
 
-def test_pod_runs_without_privileges(pod: dict[str, Any], container: dict[str, Any]) -> None:
-    assert pod["automountServiceAccountToken"] is False
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] == 1034
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
-    # What the image writes to, and nothing else.
-    template = (ROOT / "docker" / "api.Dockerfile").read_text("utf-8")
+def test_every_pod_runs_without_privileges(manifests: list[dict[str, Any]]) -> None:
+    for spec in pods(manifests):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert container["resources"]["limits"]["memory"]
+    namespace = one(manifests, "Namespace", "student-success")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("name", ["api", "ui", "mlflow"])
+def test_pod_matches_its_image(manifests: list[dict[str, Any]], name: str) -> None:
+    if not any(manifest["metadata"]["name"] == name for manifest in manifests):
+        return
+    spec, container = pod_spec(one(manifests, "Deployment", name)), container_of(manifests, name)
+    dockerfile = (ROOT / "docker" / f"{name}.Dockerfile").read_text("utf-8")
+    (port,) = container["ports"]
+    assert f"EXPOSE {port['containerPort']}" in dockerfile
+    assert f"useradd --uid {spec['securityContext']['runAsUser']}" in dockerfile
+    # Everything that the image writes to is a volume.
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounted == {"/var/lib/student-success", "/tmp"}
-    assert "VOLUME /var/lib/student-success" in template
-    enforced = one("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
-    assert enforced == "restricted"
+    volumes = {line.split()[1] for line in dockerfile.splitlines() if line.startswith("VOLUME")}
+    assert volumes | {"/tmp"} | ({"/data"} if name != "mlflow" else set()) == mounted
 
 
-def test_probes_and_ports_match_the_service(container: dict[str, Any]) -> None:
+def test_training_data_are_read_from_the_volume_that_is_loaded(
+    manifests: list[dict[str, Any]],
+) -> None:
+    assert settings_of(manifests)["DATA_PATH"] == "/data/final.csv"
+    one(manifests, "PersistentVolumeClaim", "training-data")
+    (loader,) = single("load-data.yaml")
+    (volume,) = loader["spec"]["volumes"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "training-data"}
+    for name in ("api", "ui"):
+        mounts = container_of(manifests, name)["volumeMounts"]
+        assert {"name": "training-data", "mountPath": "/data", "readOnly": True} in mounts
+    assert loader["metadata"]["namespace"] == "student-success"
+    assert loader["spec"]["containers"][0]["image"] == container_of(manifests)["image"]
+
+
+def test_probes_match_the_service(manifests: list[dict[str, Any]]) -> None:
     paths = {endpoint.path for endpoint in ENDPOINTS}
+    container = container_of(manifests)
     for probe, path in (
         ("startupProbe", "/readyz"),
         ("readinessProbe", "/readyz"),
@@ -127,33 +290,115 @@ def test_probes_and_ports_match_the_service(container: dict[str, Any]) -> None:
     ):
         assert container[probe]["httpGet"] == {"path": path, "port": "http"}
         assert path in paths
-    assert container["ports"] == [{"name": "http", "containerPort": 8000, "protocol": "TCP"}]
-    assert "EXPOSE 8000" in (ROOT / "docker" / "api.Dockerfile").read_text("utf-8")
-    assert one("Service")["spec"]["ports"][0]["targetPort"] == "http"
 
 
-def test_ingress_exposes_contract_routes_except_internal_ones() -> None:
-    (rule,) = one("Ingress")["spec"]["rules"]
+def test_every_service_selects_a_pod_and_its_port(manifests: list[dict[str, Any]]) -> None:
+    workloads = [entry for entry in manifests if entry["kind"] in ("Deployment", "StatefulSet")]
+    services = [entry for entry in manifests if entry["kind"] == "Service"]
+    assert {entry["metadata"]["name"] for entry in services} == {
+        entry["metadata"]["name"] for entry in workloads
+    }
+    for service in services:
+        (workload,) = (
+            entry
+            for entry in workloads
+            if service["spec"]["selector"].items()
+            <= entry["spec"]["template"]["metadata"]["labels"].items()
+        )
+        assert workload["metadata"]["name"] == service["metadata"]["name"]
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        assert workload["spec"]["selector"]["matchLabels"] == labels
+        (port,) = service["spec"]["ports"]
+        (listened,) = pod_spec(workload)["containers"][0]["ports"]
+        assert (port["targetPort"], port["port"]) == (listened["name"], listened["containerPort"])
+
+
+def test_ingress_exposes_neither_internal_routes_nor_those_of_administrators(
+    manifests: list[dict[str, Any]],
+) -> None:
+    (rule,) = one(manifests, "Ingress")["spec"]["rules"]
     shown = {path["path"] for path in rule["http"]["paths"]}
-    assert shown == {endpoint.path for endpoint in ENDPOINTS} - INTERNAL | {STATIC_FILES}
+    open_to_others = {
+        endpoint.path for endpoint in ENDPOINTS if endpoint.role is not Role.ADMIN
+    } - INTERNAL
+    assert shown == open_to_others | {STATIC_FILES}
+    assert not shown & {"/train", "/promote", "/rollback", "/deployments", "/versions", "/evidence"}
+    assert all(
+        path["pathType"] == ("Prefix" if path["path"] == STATIC_FILES else "Exact")
+        for path in rule["http"]["paths"]
+    )
 
 
-def test_all_manifests_select_the_same_pods() -> None:
-    labels = one("Deployment")["spec"]["template"]["metadata"]["labels"]
-    assert one("Deployment")["spec"]["selector"]["matchLabels"] == labels
-    assert one("Service")["spec"]["selector"] == labels
-    assert one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == labels
-    assert one("NetworkPolicy", "api")["spec"]["podSelector"]["matchLabels"] == labels
-    target = one("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
-    assert target["name"] == one("Deployment")["metadata"]["name"]
+def test_ingress_leads_to_services_by_names_that_the_application_accepts(
+    manifests: list[dict[str, Any]],
+) -> None:
+    given = settings_of(manifests)
+    hosts = {}
+    for name in ("api", "ui"):
+        ingress = one(manifests, "Ingress", name)
+        assert ingress["spec"]["ingressClassName"] == "nginx"
+        (rule,) = ingress["spec"]["rules"]
+        (tls,) = ingress["spec"]["tls"]
+        assert tls["hosts"] == [rule["host"]]
+        hosts[name] = rule["host"]
+        for path in rule["http"]["paths"]:
+            backend = path["backend"]["service"]
+            assert backend["name"] == name
+            (port,) = one(manifests, "Service", name)["spec"]["ports"]
+            assert backend["port"]["name"] == port["name"]
+    assert set(given["ALLOWED_HOSTS"].split(",")) == set(hosts.values())
+    assert given["UI_URL"] == f"https://{hosts['ui']}"
+    assert given["API_PUBLIC_URL"] == f"https://{hosts['api']}"
 
 
-def test_autoscaler_uses_existing_metric() -> None:
-    scaler = one("HorizontalPodAutoscaler")["spec"]
-    asked = scaler["metrics"][0]["pods"]["metric"]["name"]
-    (rule,) = yaml.safe_load(one("ConfigMap", "adapter-config")["data"]["config.yaml"])["rules"]
-    assert rule["name"]["as"] == asked
+def test_interface_asks_for_a_login(manifests: list[dict[str, Any]]) -> None:
+    annotations = one(manifests, "Ingress", "ui")["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/auth-type"] == "basic"
+    secret = annotations["nginx.ingress.kubernetes.io/auth-secret"]
+    assert f"secret generic {secret}" in (ROOT / "docs" / "scaling.md").read_text("utf-8")
+
+
+def test_autoscaler_and_disruption_budget_belong_to_the_api(
+    manifests: list[dict[str, Any]],
+) -> None:
+    labels = one(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    budget = one(manifests, "PodDisruptionBudget")["spec"]
+    assert budget["selector"]["matchLabels"] == labels
+    scaler = one(manifests, "HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == "api"
+    metric = scaler["metrics"][0]["pods"]["metric"]["name"]
+    (adapter,) = single("prometheus-adapter.yaml")
+    (rule,) = yaml.safe_load(adapter["data"]["config.yaml"])["rules"]
+    assert rule["name"]["as"] == metric
     assert rule["seriesQuery"].startswith("bentoml_service_request_total{")
     # It owns the number of replicas, and can give one up at any time.
-    assert "replicas" not in one("Deployment")["spec"]
-    assert scaler["minReplicas"] > one("PodDisruptionBudget")["spec"]["maxUnavailable"]
+    assert "replicas" not in one(manifests, "Deployment")["spec"]
+    assert scaler["minReplicas"] > budget["maxUnavailable"]
+
+
+def test_pod_monitor_scrapes_as_the_stack_does(manifests: list[dict[str, Any]]) -> None:
+    monitor = one(manifests, "PodMonitor")["spec"]
+    labels = one(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"] == labels
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("http", "/metrics")
+    config = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text("utf-8"))
+    (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "api")
+    assert monitor["sampleLimit"] == job["sample_limit"]
+    assert endpoint["interval"] == config["global"]["scrape_interval"]
+    assert {"targetLabel": "job", "replacement": job["job_name"]} in endpoint["relabelings"]
+
+
+def test_alerts_are_those_of_the_stack() -> None:
+    written = (FOLDER / "components" / "prometheus-operator" / "rules.yaml").read_text("utf-8")
+    command = [sys.executable, str(ROOT / ".ci" / "prometheus-rule"), "--print"]
+    derived = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert written == derived.stdout, "the rules of monitoring/ changed: run `make manifests`"
+    alerts = {
+        rule["alert"]
+        for group in yaml.safe_load(written)["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert {"ApiDown", "ApiNotReady", "ApiFailing", "HistoryWriteErrors"} <= alerts
+    assert not alerts & {"DiskFillingUp", "MemoryLow"}
