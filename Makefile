@@ -59,8 +59,8 @@ BESIDE := $(LOCK) -c requirements/dev.txt
 lock: $(VENV)/.dev ## Lock the requirements anew, with hashes and without addresses (UPGRADE=1: newest)
 	@$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
 	@$(BESIDE) pyproject.toml --extra train --extra ui -o requirements/serve.txt
-	@$(BESIDE) pyproject.toml --extra train --extra ui --extra scale --extra mlflow -o requirements/full.txt
-	@$(BESIDE) pyproject.toml --extra train -o requirements/image.txt
+	@$(BESIDE) pyproject.toml --extra train --extra ui --extra scale --extra otel --extra mlflow -o requirements/full.txt
+	@$(BESIDE) pyproject.toml --extra train --extra otel -o requirements/image.txt
 	@$(BESIDE) --group ui-image -o requirements/ui.txt
 	@$(LOCK) --group mlflow-image -o requirements/mlflow.txt
 

@@ -55,12 +55,13 @@ from student_success.server.bentoml_app import (
 )
 from student_success.server.graceful_shutdown import GracefulShutdown
 from student_success.server.supervisor import check_start_by_bentoml, service_options
+from student_success.server.tracing import start_tracing, tracer
 from student_success.services.lazy_application import LazyApplication
 
 logger = logging.getLogger("student_success.service")
 # `bentoml serve` does not set it.
 use_bento_store(settings)
-application = LazyApplication(settings)
+application = LazyApplication(settings, tracer(settings))
 handlers = make_handlers(application)
 shutdown = GracefulShutdown(settings.drain_seconds)
 
@@ -105,6 +106,7 @@ class StudentSuccess:
             logger.critical(error.message)
             stop_server()
             raise
+        self._stop_tracing = start_tracing(settings)
         application.open(leader=worker_index() == 1)
         shutdown.install(listening_socket())
         freeze_heap()
@@ -114,6 +116,7 @@ class StudentSuccess:
         """Commit the predictions that wait for it, and publish the last metrics."""
         await application().close()
         metrics_buffer.flush()
+        self._stop_tracing()
 
     async def __is_ready__(self) -> bool:
         try:
@@ -195,4 +198,5 @@ StudentSuccess.add_asgi_middleware(
     endpoints=ENDPOINTS,
     closing=lambda: shutdown.started,
     handlers=handlers,
+    tracer=tracer(settings),
 )

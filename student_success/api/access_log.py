@@ -45,6 +45,7 @@ class AccessLog:
         seconds: float,
         request_id: str,
         model_version: str | None,
+        trace_id: str | None = None,
     ) -> None:
         """Log one request.
 
@@ -57,20 +58,21 @@ class AccessLog:
             return
         if not self._entries:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self._entries.append(
-            {
-                "event": "request",
-                "logger": "student_success.access",
-                "level": "info",
-                "timestamp": now_us(),
-                "method": method,
-                "path": path,
-                "status": status,
-                "duration_ms": round(seconds * 1000, 3),
-                "request_id": request_id,
-                "model_version": model_version,
-            }
-        )
+        entry = {
+            "event": "request",
+            "logger": "student_success.access",
+            "level": "info",
+            "timestamp": now_us(),
+            "method": method,
+            "path": path,
+            "status": status,
+            "duration_ms": round(seconds * 1000, 3),
+            "request_id": request_id,
+            "model_version": model_version,
+        }
+        if trace_id is not None:
+            entry["trace_id"] = trace_id
+        self._entries.append(entry)
 
     def flush(self) -> None:
         """Write the entries in a thread, because the reader of standard error may be slow.

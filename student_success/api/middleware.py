@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+from opentelemetry.trace import Tracer
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,6 +25,7 @@ from student_success.api.request import (
 )
 from student_success.api.request_body import BodyReader, ClientDisconnectedError, replay
 from student_success.api.responses import ResponseSender, log_server_error, unexpected_error
+from student_success.api.tracing import NOT_TRACED, end_request, request_span, sent_trace_id
 from student_success.core import metrics
 from student_success.core.errors import (
     HeadersTooLargeError,
@@ -62,6 +64,8 @@ class ApiMiddleware:
         Whether the server is shutting down: each response then closes its connection.
     handlers
         Routes that are answered here. This skips BentoML's wrapper; the response is identical.
+    tracer
+        Records a span for each request; None if traces are not sent.
     """
 
     def __init__(
@@ -72,12 +76,14 @@ class ApiMiddleware:
         endpoints: Iterable[Endpoint],
         closing: Callable[[], bool],
         handlers: Mapping[Route, Handler],
+        tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
         self._allowed_hosts: set[bytes | None] = set()
         self._closing = closing
         self._handlers = handlers
+        self._tracer = tracer
         self._endpoints = {(endpoint.method, endpoint.path): endpoint for endpoint in endpoints}
         self._paths = {path for _, path in self._endpoints}
         self._access = AccessControl(admin_token=settings.admin_token, api_token=settings.api_token)
@@ -102,6 +108,36 @@ class ApiMiddleware:
         token = current.set(request)
         method, path = scope["method"], self._settings.strip_root(scope["path"])
         scope = {**scope, "path": path} if path != scope["path"] else scope
+        known = method if method in _METHODS else "(other)", self._loggable(path)
+        try:
+            if self._tracer is None or path in NOT_TRACED:
+                request.trace_id = sent_trace_id(headers)
+                await self._handle(request, scope, receive, sender)
+            else:
+                with request_span(self._tracer, *known, request) as span:
+                    await self._handle(request, scope, receive, sender)
+                    end_request(span, sender.status, request.model_version)
+        finally:
+            current.reset(token)
+            if request.buffered_bytes:
+                self._bodies.release(request)
+            self._access_log.write(
+                method=known[0],
+                path=known[1],
+                status=sender.status,
+                seconds=time.perf_counter() - started,
+                request_id=request.request_id,
+                model_version=request.model_version,
+                trace_id=request.trace_id,
+            )
+            if sender.status >= 400 and path in _PREDICTION_PATHS:
+                metrics.prediction_errors_total.labels(str(sender.status)).inc()
+
+    async def _handle(
+        self, request: RequestContext, scope: Scope, receive: Receive, sender: ResponseSender
+    ) -> None:
+        """Check a request and answer it, with the envelope if anything fails."""
+        method, path = scope["method"], scope["path"]
         route = ("GET" if method == "HEAD" else method, path)
         try:
             await self._check(self._find_endpoint(route), request, scope, receive)
@@ -121,20 +157,6 @@ class ApiMiddleware:
             sender.status = CLIENT_CLOSED_REQUEST
         except Exception:
             await sender.error(unexpected_error())
-        finally:
-            current.reset(token)
-            if request.buffered_bytes:
-                self._bodies.release(request)
-            self._access_log.write(
-                method=method if method in _METHODS else "(other)",
-                path=self._loggable(path),
-                status=sender.status,
-                seconds=time.perf_counter() - started,
-                request_id=request.request_id,
-                model_version=request.model_version,
-            )
-            if sender.status >= 400 and path in _PREDICTION_PATHS:
-                metrics.prediction_errors_total.labels(str(sender.status)).inc()
 
     def _loggable(self, path: str) -> str:
         """Return a known route or a placeholder: clients must not write into the log."""

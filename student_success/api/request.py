@@ -50,6 +50,8 @@ class RequestContext:
         Why BentoML answers 503, if our readiness check failed.
     model_version
         Version that computed the response, for the access log.
+    trace_id
+        Trace that the request belongs to, for the access log.
     """
 
     request_id: str
@@ -62,6 +64,7 @@ class RequestContext:
     has_error_envelope: bool = False
     not_ready_error: StudentSuccessError | None = None
     model_version: str | None = None
+    trace_id: str | None = None
 
     @property
     def named_session(self) -> str | None:

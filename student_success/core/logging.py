@@ -26,6 +26,16 @@ def console_renderer() -> structlog.dev.ConsoleRenderer:
     )
 
 
+def _add_trace_id(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Add the id of the trace in which a line was logged."""
+    from opentelemetry.trace import format_trace_id, get_current_span
+
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = format_trace_id(context.trace_id)
+    return event
+
+
 def configure(settings: Settings) -> None:
     """Set up logging for this process; call once, at the start of a program."""
     shared: list[Any] = [
@@ -33,6 +43,7 @@ def configure(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        *([_add_trace_id] if settings.otel_exporter_otlp_endpoint else []),
     ]
     renderer: list[Any] = (
         # No local variables in tracebacks: they may hold pupils' values.

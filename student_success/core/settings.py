@@ -63,7 +63,7 @@ GROUPS = {
     "Training": "profile_path",
     "Promotion": "gate_max_mae",
     "Requests": "max_body_bytes",
-    "Logging": "log_level",
+    "Logging and traces": "log_level",
 }
 """Title of each group in the documentation, and the setting it begins with."""
 
@@ -440,6 +440,12 @@ class Settings(BaseSettings):
     )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`auto`: text in a terminal, JSON lines elsewhere."
+    )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]",
+        description="URL of an OpenTelemetry collector (OTLP over HTTP), for example "
+        "`http://collector:4318`; no traces if empty.",
     )
 
     @classmethod

@@ -24,6 +24,7 @@ from student_success.core.memory import garbage_collection_paused
 from student_success.core.settings import ROOT, Settings, check_port, http_url, use_bento_store
 from student_success.core.state_files import check_state_dir, private_folder, served_alone
 from student_success.domain.recorded_profile import claim_state_dir
+from student_success.server.tracing import check_exporter
 from student_success.storage.migrate import check_database
 
 _checked = False
@@ -69,6 +70,7 @@ def checked_start(
     """
     global _checked
     settings.check_exposure(host)
+    check_exporter(settings)
     check_state_dir(settings.state_dir)
     claim_state_dir(settings.state_dir)
     private_folder(use_bento_store(settings))

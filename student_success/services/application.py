@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
+from functools import partial
+
+from opentelemetry.trace import Tracer
 
 from student_success.core.errors import StudentSuccessError
 from student_success.core.settings import Settings
@@ -42,9 +46,11 @@ class Application:
     leader
         Whether this worker keeps MLflow's alias in line and monitors the served model; one worker
         of a server is enough.
+    tracer
+        Records the steps of predictions; None if traces are not sent.
     """
 
-    def __init__(self, settings: Settings, *, leader: bool) -> None:
+    def __init__(self, settings: Settings, *, leader: bool, tracer: Tracer | None = None) -> None:
         self._settings = settings
         self._leader = leader
         self._tasks: list[asyncio.Task[None]] = []
@@ -59,7 +65,15 @@ class Application:
             settings=settings, deployments=deployments, champion=champion
         )
         self.prediction = PredictionService(
-            champion=champion, history=self._history, answer_unlogged=settings.answer_unlogged
+            champion=champion,
+            history=self._history,
+            answer_unlogged=settings.answer_unlogged,
+            # The message of an exception may contain values of a pupil.
+            span=partial(
+                tracer.start_as_current_span, record_exception=False, set_status_on_exception=False
+            )
+            if tracer
+            else nullcontext,
         )
         self.explanation = ExplanationService(champion)
         self.history = HistoryService(

@@ -13,14 +13,17 @@ from student_success.core.memory import garbage_collection_paused
 from student_success.core.settings import Settings
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from student_success.services.application import Application
 
 
 class LazyApplication:
     """Call an instance to get the application of this worker."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracer: Tracer | None = None) -> None:
         self.settings = settings
+        self._tracer = tracer
         self._application: Application | None = None
 
     def open(self, *, leader: bool) -> None:
@@ -28,7 +31,7 @@ class LazyApplication:
         with garbage_collection_paused():
             from student_success.services.application import Application
 
-            application = Application(self.settings, leader=leader)
+            application = Application(self.settings, leader=leader, tracer=self._tracer)
             application.open()
         self._application = application
 

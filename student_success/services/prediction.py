@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,14 +63,22 @@ class PredictionService:
     ----------
     answer_unlogged
         Whether to answer, marked as unlogged, if the history is unavailable.
+    span
+        Makes a context that records a step of a prediction in a trace; by default none does.
     """
 
     def __init__(
-        self, *, champion: Champion, history: History, answer_unlogged: bool = False
+        self,
+        *,
+        champion: Champion,
+        history: History,
+        answer_unlogged: bool = False,
+        span: Callable[[str], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._champion = champion
         self._history = history
         self._answer_unlogged = answer_unlogged
+        self._span = span
 
     async def predict(
         self,
@@ -94,7 +103,8 @@ class PredictionService:
         """
         predictor = self._champion.serving().predictor
         started = time.perf_counter()
-        prediction = predictor.predict(student)
+        with self._span("model.predict"):
+            prediction = predictor.predict(student)
         metrics_buffer.observe(metrics.inference_duration_seconds, time.perf_counter() - started)
         now = now_us()
         answer, row = make_answer(student, prediction, predictor, session_id=session_id, now=now)
@@ -136,7 +146,8 @@ class PredictionService:
 
         # Computing a small batch takes less time than a switch to a thread and back.
         small = len(students) <= MAX_ROWS_ON_LOOP
-        body, rows, answers = compute() if small else await asyncio.to_thread(compute)
+        with self._span("model.predict"):
+            body, rows, answers = compute() if small else await asyncio.to_thread(compute)
         key = _key("predict_batch", idempotency, session_id, body)
         try:
             answered = await self._commit(rows, Answered(body, version), key=key)
@@ -153,7 +164,8 @@ class PredictionService:
     ) -> Answered:
         """Commit rows; return `answer`, the earlier answer of the key, or `answer` as unlogged."""
         try:
-            earlier = await self._history.append(rows, key=key)
+            with self._span("history.commit"):
+                earlier = await self._history.append(rows, key=key)
         except DatabaseUnavailableError:
             if not self._answer_unlogged or key is not None:
                 raise

@@ -67,3 +67,36 @@ def test_traceback_omits_local_variables(form: str) -> None:
 def test_log_level_follows_setting() -> None:
     lines = [json.loads(line)["event"] for line in speak(LOG_LEVEL="ERROR").splitlines()]
     assert lines == ["seen once", "failed"]
+
+
+SPEAK_IN_A_SPAN = """
+import logging
+from opentelemetry.sdk.trace import TracerProvider
+from student_success.core.logging import configure
+from student_success.core.settings import Settings
+configure(Settings())
+log = logging.getLogger("student_success.test")
+with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("request"):
+    log.info("inside")
+log.info("outside")
+"""
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:4318", ""])
+def test_line_inside_a_span_names_its_trace_if_traces_are_sent(endpoint: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SPEAK_IN_A_SPAN],
+        cwd=ROOT,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "LOG_FORMAT": "json",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    inside, outside = map(json.loads, done.stderr.splitlines())
+    assert len(inside.get("trace_id", "")) == (32 if endpoint else 0)
+    assert "trace_id" not in outside
