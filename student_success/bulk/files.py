@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +30,7 @@ from student_success.core.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from student_success.core.state_files import flush
+from student_success.core.state_files import flush, lock
 from student_success.domain.tables.columns import Choices
 
 JOURNAL = ".scored.jsonl"
@@ -227,7 +226,7 @@ def open_journal(output: Path, *, is_folder: bool) -> Iterator[IO[str]]:
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except BlockingIOError:
             raise BusyError(f"Another run is writing {output.name}. Nothing was changed.") from None
         yield file

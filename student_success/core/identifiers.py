@@ -25,5 +25,6 @@ def random_hex() -> str:
             )
 
 
-# A forked child must not return the identifiers of its parent.
-os.register_at_fork(after_in_child=_pool.clear)
+# A forked child must not return the identifiers of its parent. Native Windows has no forks.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.clear)

@@ -7,7 +7,6 @@ umask of the process that first creates it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from student_success.core.errors import ConfigurationError
 from student_success.core.settings import ROOT
@@ -144,6 +144,34 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def lock(file: IO[Any] | int, *, wait: bool = False, shared: bool = False) -> None:
+    """Lock an open file until it is closed or its process ends.
+
+    Parameters
+    ----------
+    wait
+        Whether to wait for another process that holds the lock.
+    shared
+        Whether others may hold the lock in the same way.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds the lock and `wait` is false.
+    ConfigurationError
+        On native Windows, which has no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        raise ConfigurationError(
+            "Nothing was started or changed: native Windows is not supported. Use the Windows "
+            "Subsystem for Linux (WSL), a container, macOS or Linux."
+        ) from None
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+
+
 @contextlib.contextmanager
 def served_alone(state_dir: Path, server: str) -> Iterator[None]:
     """Hold the lock of a served state directory during the block.
@@ -170,7 +198,7 @@ def served_alone(state_dir: Path, server: str) -> Iterator[None]:
         ) from error
     with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except BlockingIOError:
             raise ConfigurationError(
                 f"The service was not started: STATE_DIR {state_dir} is served by "
@@ -187,8 +215,8 @@ def served_alone(state_dir: Path, server: str) -> Iterator[None]:
 def scratch_folder(state_dir: Path) -> Iterator[Path]:
     """Create a temporary directory for the block, and remove those of killed processes."""
     parent = private_folder(state_dir / "tmp")
-    with (state_dir / "tmp.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (state_dir / "tmp.lock").open("w") as file:
+        lock(file, wait=True)
         for folder in parent.iterdir():
             with contextlib.suppress(BlockingIOError), _locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -206,7 +234,7 @@ def scratch_folder(state_dir: Path) -> Iterator[Path]:
 def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -14,7 +14,6 @@ import ctypes
 import json
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -172,6 +171,8 @@ def _end_group_on_exit() -> None:
 
 
 def _limit_memory(size: int) -> None:
+    import resource  # not on native Windows
+
     # A child cannot have a higher limit than its parent.
     _, allowed = resource.getrlimit(resource.RLIMIT_DATA)
     if allowed != resource.RLIM_INFINITY:

@@ -11,13 +11,12 @@ that is only to be checked.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from student_success.core.state_files import private_folder
+from student_success.core.state_files import lock, private_folder
 
 _BYTES = 32
 """Length of a file, so that a shorter number overwrites a longer one."""
@@ -57,7 +56,7 @@ class WorkerStatus:
         name = uuid.uuid4().hex
         hidden = self._folder / f".{name}"
         descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, wait=True)
         # Renamed after it is locked: an unlocked file belongs to a worker that has exited.
         hidden.rename(self._folder / name)
         return descriptor
@@ -70,7 +69,7 @@ class WorkerStatus:
                 continue
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    lock(file, shared=True)
                 except BlockingIOError:
                     # An empty file belongs to a worker that serves nothing yet.
                     content = file.read(_BYTES).strip()

@@ -9,7 +9,6 @@ closed after a timeout. Headers are limited, and errors are answered in the cont
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -270,6 +269,8 @@ class Connection(HttpToolsProtocol):
 
 def install(timeout_seconds: float) -> None:
     """Make uvicorn use these connections in this process; call before it starts."""
+    import resource  # not on native Windows
+
     wanted = Connection.max_connections + RESERVED_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import sqlite3
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from sqlalchemy import Engine, inspect, make_url, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.state_files import private_folder
+from student_success.core.state_files import lock, private_folder
 from student_success.storage.engine import connect, unavailable_on_failure
-from student_success.storage.sqlite_file import allow_creation
+from student_success.storage.sqlite_file import allow_creation, network_file_system
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +50,8 @@ def check_database(url: str) -> None:
     Raises
     ------
     ConfigurationError
-        If the URL is not valid, no driver for it is installed, the file is not a database, or a
-        newer version of this program made the schema.
+        If the URL is not valid, no driver for it is installed, the file is not a database or on a
+        network file system, or a newer version of this program made the schema.
     """
     try:
         name = make_url(url).get_backend_name()
@@ -71,6 +70,12 @@ def check_database(url: str) -> None:
         if engine.dialect.name == "sqlite":
             if path.is_dir():
                 raise ConfigurationError(_not_started(f"{path} is a folder, not a file"))
+            if (kind := network_file_system(path)) is not None:
+                raise ConfigurationError(
+                    f"The service was not started: {path} is on a network file system ({kind}), "
+                    "where SQLite can lose predictions. Set STATE_DIR to a folder on a local disk, "
+                    "or DATABASE_URL to a PostgreSQL server."
+                )
             if not path.exists():
                 return
         if (schema_revision(engine) or "") > SCHEMA_REVISION:
@@ -121,8 +126,8 @@ def _migration_lock(engine: Engine, state_dir: Path) -> Iterator[None]:
                 connection.exec_driver_sql(f"SELECT pg_advisory_unlock({MIGRATION_LOCK_KEY})")
         return
     private_folder(state_dir)
-    with (state_dir / "migration.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (state_dir / "migration.lock").open("w") as file:
+        lock(file, wait=True)
         yield
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 from sqlalchemy import Engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 
@@ -23,6 +24,15 @@ logger = logging.getLogger(__name__)
 
 _INFO = "database_file"
 """Key of a pooled connection's information: the path and the file that the connection opened."""
+
+
+_NETWORK = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "webdav", "davfs", "afs", "coda", "ceph"),
+    *("glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "moosefs", "drvfs"),
+    *("fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse"),
+    *("fuse.gcsfuse", "fuse.blobfuse2", "fuse.davfs", "fuse.mfs", "fuse.juicefs"),
+}
+"""File systems whose files other machines may write at the same time."""
 
 
 class FileId(NamedTuple):
@@ -55,6 +65,27 @@ def database_file(url: str) -> FileId | None:
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     return file_id(parsed.database) if sqlite and parsed.database else None
+
+
+def network_file_system(path: Path) -> str | None:
+    """Return the type of the file system of a path if it belongs to a network, else None.
+
+    SQLite's write-ahead log is shared memory of one machine: on such a file system a commit may be
+    lost, or the file damaged. Drives of Windows count too if they are mounted in WSL.
+    """
+    resolved = path.resolve()
+    # The last of several mounts on one folder is the one in use.
+    mounts = {
+        Path(mount.mountpoint): mount
+        for mount in psutil.disk_partitions(all=True)
+        if resolved.is_relative_to(mount.mountpoint)
+    }
+    if not mounts:
+        return None
+    mount = mounts[max(mounts, key=lambda folder: len(folder.parts))]
+    # WSL mounts them as `9p`, which other virtual machines use for local files.
+    drive = mount.fstype == "9p" and "aname=drvfs" in mount.opts
+    return mount.fstype if drive or mount.fstype in _NETWORK else None
 
 
 def allow_creation(url: str) -> None:

@@ -154,3 +154,55 @@ def test_serving_imports_none_of_what_training_needs(tmp_path: Path) -> None:
     heavy = {"mlflow", "sklearn", "pandas", "scipy", "alembic", "skops", "onnx", "matplotlib"}
     assert not heavy & loaded
     assert not {"training", "gradio", "gradio_ui", "joblib", "requests"} & loaded
+
+
+_WITHOUT_POSIX = """
+import builtins, importlib, os, sys
+import bentoml, filelock, gradio, joblib, pandas, scipy, sklearn  # have ways of their own
+
+ours = ("student_success", "training", "gradio_ui", "service", "grade_models")
+their_import = builtins.__import__
+
+def without_posix(name, globals=None, *rest, **options):
+    if name in ("fcntl", "resource", "pwd", "grp", "termios"):
+        if (globals or {}).get("__name__", "").partition(".")[0] in ours:
+            raise ModuleNotFoundError(name)
+    return their_import(name, globals, *rest, **options)
+
+builtins.__import__ = without_posix
+for name in ("sched_getaffinity", "register_at_fork", "getuid", "sched_setscheduler"):
+    delattr(os, name)
+"""
+
+_IMPORT_ALL = """
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print("imported")
+"""
+
+_LOCK_A_FOLDER = """
+from pathlib import Path
+from student_success.core.errors import ConfigurationError
+from student_success.core.state_files import served_alone
+try:
+    with served_alone(Path(sys.argv[1]), "a server"):
+        print("started")
+except ConfigurationError as error:
+    print(error.message)
+"""
+
+
+def test_every_module_can_be_imported_without_what_windows_lacks(tmp_path: Path) -> None:
+    names = sorted(
+        path.removesuffix("/__init__").replace("/", ".")
+        for path in sources()
+        if not path.startswith("student_success/storage/migrations")
+        and not path.endswith("__main__")
+    )
+    assert {"service", "grade_models", "training.train", "student_success.bulk.run"} <= set(names)
+    assert run(_WITHOUT_POSIX + _IMPORT_ALL, *names, folder=tmp_path) == "imported"
+
+
+def test_start_is_refused_in_words_on_native_windows(tmp_path: Path) -> None:
+    said = run(_WITHOUT_POSIX + _LOCK_A_FOLDER, str(tmp_path), folder=tmp_path)
+    assert said.startswith("Nothing was started or changed: native Windows is not supported.")
