@@ -13,7 +13,6 @@ import uvicorn.config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from student_success.server import uvicorn_connection
 from student_success.server.uvicorn_connection import (
     RESERVED_DESCRIPTORS,
     Connection,
@@ -47,10 +46,8 @@ def test_connection_limit_reserves_file_descriptors(
     max_connections: int,
 ) -> None:
     set_to: list[tuple[int, int]] = []
-    monkeypatch.setattr(uvicorn_connection.resource, "getrlimit", lambda _: limits)
-    monkeypatch.setattr(
-        uvicorn_connection.resource, "setrlimit", lambda _, pair: set_to.append(pair)
-    )
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: set_to.append(pair))
     install(3.5)
     protocol = protocols["auto"]
     assert issubclass(protocol, Connection)
