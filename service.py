@@ -107,7 +107,7 @@ class StudentSuccess:
             stop_server()
             raise
         self._stop_tracing = start_tracing(settings)
-        application.open(leader=worker_index() == 1)
+        application.open(worker=worker_index())
         shutdown.install(listening_socket())
         freeze_heap()
 

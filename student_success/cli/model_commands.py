@@ -241,13 +241,12 @@ def deployments(
 
 def verify(*, as_json: Json = False) -> None:
     """Check that nobody changed the record of deployments; exit code 1 if somebody did."""
-    from student_success.lifecycle.audit_file import AuditFile
+    from student_success.lifecycle.audit_file import audit_log_problems
     from student_success.storage.deployments import Deployments
 
     settings = open_settings()
     with open_database(settings) as engine:
-        record = Deployments(engine)
-        problems = record.verify() + AuditFile(settings.state_dir).check(record.hashes())
+        problems = audit_log_problems(Deployments(engine), settings.state_dir)
     if as_json:
         print_json({"problems": problems})
     else:

@@ -1,4 +1,4 @@
-"""Return freed memory to the operating system, and pause garbage collection."""
+"""Measure memory, return freed memory to the operating system, and pause garbage collection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 DELAY_SECONDS = 1.0
 _scheduled = False
@@ -34,6 +36,15 @@ def _release_in_thread() -> None:
     global _scheduled
     _scheduled = False
     asyncio.get_running_loop().run_in_executor(None, release_memory)
+
+
+def resident_bytes() -> int | None:
+    """Return the resident memory of this process; None on systems other than Linux."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except OSError:
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager

@@ -44,6 +44,27 @@ def restore_lost_files() -> None:
     logger.warning("metrics_files_restored")
 
 
+def remove_files_of_dead_workers() -> None:
+    """Remove the `live` gauges of workers that were killed; call when a worker starts.
+
+    Otherwise a killed worker would seem to serve its version for ever.
+    """
+    for path in Path(_FOLDER).glob("gauge_live*_*.db") if _FOLDER else ():
+        number = path.stem.rpartition("_")[2].partition("-")[0]
+        if number.isdigit() and not _is_alive(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 # Before the first metric is made. The values open new files when the name of the files changes.
 values.ValueClass = (
     values.MultiProcessValue(lambda: _files_name)  # type: ignore[no-untyped-call]
@@ -161,4 +182,50 @@ promotions_total = Counter(
 access_log_lines_dropped_total = Counter(
     f"{_PREFIX}_access_log_lines_dropped_total",
     "Access log lines dropped because standard error was read too slowly.",
+)
+build_info = Gauge(
+    f"{_PREFIX}_build_info",
+    "1; the version of the application is in the label.",
+    ["version"],
+    multiprocess_mode="mostrecent",
+)
+worker_start_time_seconds = Gauge(
+    f"{_PREFIX}_worker_start_time_seconds",
+    "When a worker process started.",
+    ["worker"],
+    multiprocess_mode="max",
+)
+worker_memory_bytes = Gauge(
+    f"{_PREFIX}_worker_memory_bytes",
+    "Resident memory of a worker process, without trainings.",
+    ["worker"],
+    multiprocess_mode="mostrecent",
+)
+workers_behind = Gauge(
+    f"{_PREFIX}_workers_behind",
+    "Workers of this server that do not serve the newest deployment.",
+    multiprocess_mode="mostrecent",
+)
+model_synthetic = Gauge(
+    f"{_PREFIX}_model_synthetic",
+    "1 if the served version was trained on made-up data.",
+    multiprocess_mode="mostrecent",
+)
+registry_up = Gauge(
+    f"{_PREFIX}_registry_up", "1 if MLflow answers this server.", multiprocess_mode="mostrecent"
+)
+database_up = Gauge(
+    f"{_PREFIX}_database_up",
+    "1 if the database answers this server.",
+    multiprocess_mode="mostrecent",
+)
+database_bytes = Gauge(
+    f"{_PREFIX}_database_bytes",
+    "Size of the database: the SQLite file and its log, or what PostgreSQL says.",
+    multiprocess_mode="mostrecent",
+)
+audit_log_problems = Gauge(
+    f"{_PREFIX}_audit_log_problems",
+    "What `verify` finds wrong in the audit log of deployments.",
+    multiprocess_mode="mostrecent",
 )

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from student_success.storage.deployments import Deployment
+from student_success.storage.deployments import Deployment, Deployments
 
 logger = logging.getLogger(__name__)
 
@@ -90,3 +90,14 @@ class AuditFile:
             elif stored != digest:
                 problems[number] = f"row {number} is not the one that was seen on this machine"
         return list(problems.values())
+
+
+def audit_log_problems(deployments: Deployments, state_dir: Path) -> list[str]:
+    """Return what is wrong in the audit log of deployments and with its file, in words.
+
+    Raises
+    ------
+    DatabaseUnavailableError
+        If the database does not answer.
+    """
+    return deployments.verify() + AuditFile(state_dir).check(deployments.hashes())

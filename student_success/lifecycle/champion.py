@@ -226,7 +226,9 @@ class Champion:
         metrics.model_info.labels(version, served.source).set(1)
         extra = {"model_version": version, "source": served.source}
         logger.info("serving", extra=extra)
-        if served.predictor.artefact.dataset.get("synthetic"):
+        synthetic = bool(served.predictor.artefact.dataset.get("synthetic"))
+        metrics.model_synthetic.set(synthetic)
+        if synthetic:
             logger.warning("serving_model_of_synthetic_data", extra=extra)
 
 

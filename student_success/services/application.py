@@ -17,6 +17,7 @@ from student_success.core.settings import Settings
 from student_success.lifecycle.champion import Champion
 from student_success.lifecycle.training_jobs import TrainingJobs
 from student_success.monitoring.monitor import Monitor
+from student_success.monitoring.service_state import ServiceState
 from student_success.services.explanation import ExplanationService
 from student_success.services.health import Health
 from student_success.services.history import HistoryService
@@ -43,16 +44,16 @@ class Application:
     ----------
     settings
         Settings of the server.
-    leader
-        Whether this worker keeps MLflow's alias in line and monitors the served model; one worker
-        of a server is enough.
+    worker
+        Number of this worker, from 1. The first one keeps MLflow's alias in line and monitors the
+        served model and the server; one worker of a server is enough.
     tracer
         Records the steps of predictions; None if traces are not sent.
     """
 
-    def __init__(self, settings: Settings, *, leader: bool, tracer: Tracer | None = None) -> None:
+    def __init__(self, settings: Settings, *, worker: int, tracer: Tracer | None = None) -> None:
         self._settings = settings
-        self._leader = leader
+        self._worker = worker
         self._tasks: list[asyncio.Task[None]] = []
         self._database_problem = ""
         self._control = connect(settings.database, synchronous="FULL")
@@ -81,6 +82,7 @@ class Application:
             outcomes=Outcomes(self._control, year_starts=settings.school_year_starts),
         )
         self.monitor = Monitor(settings, self._monitoring, champion)
+        self._service_state = ServiceState(settings, deployments, champion)
         self.lifecycle = ModelLifecycle(
             settings=settings, deployments=deployments, jobs=self._jobs, champion=champion
         )
@@ -97,12 +99,14 @@ class Application:
         database_ready = self._prepare_database()
         self._champion.load_first()
         self._history.start()
+        leader = self._worker == 1
         background = {
             "follow": self._champion.follow(),
-            "registry": self._registry.run(leader=self._leader),
+            "registry": self._registry.run(leader=leader),
             "database": self._keep_database_ready(database_ready),
+            "service_state": self._service_state.run(self._worker),
         }
-        if self._leader:
+        if leader:
             background["monitor"] = self.monitor.run()
         self._tasks = [asyncio.create_task(task, name=name) for name, task in background.items()]
 

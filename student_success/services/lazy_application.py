@@ -26,12 +26,12 @@ class LazyApplication:
         self._tracer = tracer
         self._application: Application | None = None
 
-    def open(self, *, leader: bool) -> None:
+    def open(self, *, worker: int) -> None:
         """Create and open the application, see `Application`."""
         with garbage_collection_paused():
             from student_success.services.application import Application
 
-            application = Application(self.settings, leader=leader, tracer=self._tracer)
+            application = Application(self.settings, worker=worker, tracer=self._tracer)
             application.open()
         self._application = application
 

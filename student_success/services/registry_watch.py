@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from student_success.core import metrics
 from student_success.core.errors import StudentSuccessError
 from student_success.core.settings import Settings
 from student_success.lifecycle.alias_sync import wanted_alias
@@ -58,6 +59,7 @@ class RegistryWatch:
         try:
             while True:
                 self.registry_ok, alias = await asyncio.to_thread(mlflow_http.peek, self._settings)
+                metrics.registry_up.set(self.registry_ok)
                 if leader and self.registry_ok and (aligning is None or aligning.done()):
                     # In a task: the comparison of two versions may take as long as a training.
                     aligning = asyncio.create_task(self._align(alias))

@@ -149,6 +149,24 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def database_bytes(engine: Engine) -> int:
+    """Return the size of the database; of SQLite the file and its write-ahead log.
+
+    Raises
+    ------
+    DatabaseUnavailableError
+        If the database does not answer.
+    """
+    with reading(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            size = "SELECT pg_database_size(current_database())"
+            return int(connection.exec_driver_sql(size).scalar_one())
+        connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").close()
+        path = engine.url.database or ""
+        files = [Path(path + suffix) for suffix in ("", "-wal") if path]
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def one_writer(connection: Connection, table: Table) -> None:
     """Let nobody else change the table until the transaction ends; reading goes on.
 

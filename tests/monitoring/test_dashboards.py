@@ -17,17 +17,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from student_success.core import metrics
 from student_success.services.prediction import predicted_grade
-from tests.monitoring.conftest import MONITORING, Prometheus
+from tests.monitoring.conftest import MONITORING, RUNBOOK, Prometheus
 from tests.server import Server
 
 pytestmark = pytest.mark.e2e
 
 DASHBOARDS = sorted((MONITORING / "grafana" / "dashboards").glob("*.json"))
-VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$__interval": "15s"}
+VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$__interval": "15s", "$instance": ".*"}
 # What is measured and shown on no dashboard, and why.
 NOT_SHOWN: dict[str, str] = {
     "student_success_access_log_lines_dropped": "Read when lines are missing from the access log.",
     "student_success_wrong_tokens": "Read by the alert WrongTokens.",
+    "student_success_audit_log_problems": "Read by the alert AuditLogBroken.",
+    "student_success_model_synthetic": "Read by the alert SyntheticModelServed.",
+    "student_success_workers_behind": "Read by the alert WorkersBehind.",
 }
 
 
@@ -134,3 +137,30 @@ def test_recording_rules_have_values(prometheus: Prometheus) -> None:
     for group in rules["groups"]:
         for rule in group["rules"]:
             prometheus.await_data(rule["record"], seconds=30)
+
+
+def test_serving_dashboard_can_be_limited_to_one_process(prometheus: Prometheus) -> None:
+    found = dashboard(MONITORING / "grafana" / "dashboards" / "serving.json")
+    (variable,) = found["templating"]["list"]
+    selector = variable["query"]["query"].removeprefix("label_values(").removesuffix(", instance)")
+    assert prometheus.query(selector)
+    for panel in found["panels"]:
+        for target in panel.get("targets", ()):
+            # What recording rules have summed over all processes cannot be told apart any more.
+            metrics_named = re.findall(r"(?<![\w:])(?:bentoml|student_success)_\w+", target["expr"])
+            backups = sum("_backup_" in name for name in metrics_named)
+            limited = target["expr"].count('instance=~"$instance"')
+            assert limited >= len(metrics_named) - backups, panel["title"]
+
+
+def test_firing_alerts_are_listed_with_their_link(prometheus: Prometheus) -> None:
+    found = dashboard(MONITORING / "grafana" / "dashboards" / "serving.json")
+    (panel,) = [panel for panel in found["panels"] if panel["type"] == "table"]
+    (target,) = panel["targets"]
+    prometheus.await_data(target["expr"])
+    (override,) = panel["fieldConfig"]["overrides"]
+    label = override["matcher"]["options"]
+    assert f"${{__data.fields.{label}:raw}}" in json.dumps(override["properties"])
+    for series in prometheus.query(target["expr"]):
+        section = series["metric"]["alertname"].lower()
+        assert series["metric"][label] == f"{RUNBOOK}#{section}"

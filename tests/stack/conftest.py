@@ -25,6 +25,7 @@ STANDINS = ROOT / "tests" / "stack" / "standins"
 STANDIN_OF = {
     "prometheus": "PROMETHEUS_IMAGE",
     "alertmanager": "ALERTMANAGER_IMAGE",
+    "blackbox-exporter": "BLACKBOX_EXPORTER_IMAGE",
     "node-exporter": "NODE_EXPORTER_IMAGE",
     "postgres": "POSTGRES_IMAGE",
     "proxy": "PROXY_IMAGE",

@@ -17,7 +17,10 @@ from tests.stack.conftest import Stack, awaited, get, run
 pytestmark = pytest.mark.timeout(900)
 
 # What has a source on a machine without an image registry; Grafana and Uptime Kuma have none.
-SERVICES = ("api", "ui", "mlflow", "prometheus", "alertmanager", "node-exporter")
+SERVICES = (
+    *("api", "ui", "mlflow", "prometheus", "alertmanager", "node-exporter"),
+    "blackbox-exporter",
+)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,11 @@ def test_prometheus_measures_all_of_it(stack: Stack) -> None:
         answer = httpx.get(f"{stack.url('prometheus')}/api/v1/query", params={"query": "up == 1"})
         return {series["metric"]["job"] for series in answer.json()["data"]["result"]}
 
-    awaited(lambda: up() == {"api", "node", "prometheus", "alertmanager"}, 60, f"only {up()}")
+    awaited(
+        lambda: up() == {"api", "node", "prometheus", "alertmanager", "interface"},
+        60,
+        f"only {up()}",
+    )
     rules = httpx.get(f"{stack.url('prometheus')}/api/v1/rules").json()["data"]["groups"]
     assert {rule["health"] for group in rules for rule in group["rules"]} <= {"ok", "unknown"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
+from student_success.core import metrics
 from student_success.core.errors import (
     ArtefactError,
     DatabaseUnavailableError,
@@ -88,6 +89,18 @@ def test_load_first_serves_the_seed_before_any_promotion(champion: Champion) -> 
     assert champion.served is not None
     assert champion.served.source == "seed"
     assert not champion.is_fallback
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_served_version_of_made_up_data_is_measured(
+    champion: Champion, store: Store, record: Deployments, *, synthetic: bool
+) -> None:
+    champion.load_first()
+    assert champion.served is not None
+    dataset = champion.served.predictor.artefact.dataset
+    dataset["synthetic"] = synthetic
+    champion._install(champion.served)
+    assert [sample.value for sample in metrics.model_synthetic.collect()[0].samples] == [synthetic]
 
 
 def test_load_first_serves_the_newest_deployment(

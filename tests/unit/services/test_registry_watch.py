@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from student_success.core import metrics
 from student_success.core.errors import RegistryUnavailableError
 from student_success.core.settings import Settings
 from student_success.services import registry_watch
@@ -63,6 +64,7 @@ def run(
 def test_leader_aligns_the_alias_when_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     watch, commands = run(monkeypatch, peeks=[(True, "2"), (True, "3")])
     assert watch.registry_ok
+    assert [sample.value for sample in metrics.registry_up.collect()[0].samples] == [1]
     assert commands == ["align-alias", "catch up"]
 
 
@@ -76,6 +78,7 @@ def test_registry_is_reported_missing_and_nothing_is_aligned(
 ) -> None:
     watch, commands = run(monkeypatch, peeks=[(True, "3"), (False, None)])
     assert not watch.registry_ok
+    assert [sample.value for sample in metrics.registry_up.collect()[0].samples] == [0]
     assert commands == []
 
 
