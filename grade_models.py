@@ -86,6 +86,8 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         `X` has one row a pupil, with the columns of `features` and `periods`; `y` the final grades.
         """
+        self.sign_ = 1 if self.scale["better"] == "higher" else -1
+        self.worst_ = self.scale["minimum" if self.sign_ > 0 else "maximum"]
         levels = self._level(np.asarray(y, dtype=np.float64))
         self.fills_ = {
             name: _middle(X[name].to_numpy(dtype=np.float64))
@@ -93,11 +95,13 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             if about["categories"] is None
         }
         self._name_inputs()
+        # No leaf holds so few rows: without these inputs the trees are the same, and sooner fitted.
+        self.rare_ = (self.inputs(self._seen(X)) != 0).sum(axis=0) < self.min_samples_leaf
         self.base_ = float(np.floor(np.median(levels)))
         self.changes_: list[HistGradientBoostingRegressor] = []
         self.leaving_: list[HistGradientBoostingClassifier | None] = []
         self.last_: list[str | None] = []
-        self.residuals_: list[list[float]] = []
+        self.residuals_ = [[-0.5, 0.5]] * (len(self.periods) + 1)
         self.widening_ = [0.0] * (len(self.periods) + 1)
         known = self._known(X)
         for number in range(len(self.periods) + 1):
@@ -107,7 +111,6 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                     fitted.append(fitted[-1])
             else:
                 self._fit_one(X[rows], levels[rows], number)
-            self.residuals_.append([-0.5, 0.5])
         self.n_features_in_ = X.shape[1]
         return self
 
@@ -115,7 +118,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         shown = list(self.periods)[:number]
         same = [name for name in shown if self.periods[name]["same_scale"]]
         self.last_.append(same[-1] if same and self.learns == "change" else None)
-        seen = pd.concat([table, self.hide(table, self.hidden)]) if self.hidden else table
+        seen = self._seen(table)
         levels = np.tile(levels, len(seen) // len(table))
         inputs = self.inputs(seen)
         left = (levels == 0) & bool(self.scale["not_finished"])
@@ -163,11 +166,9 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             share = (0.5 - leaves[rows]) / (1.0 - leaves[rows])
             errors = np.interp(share, np.linspace(0.0, 1.0, len(quantiles)), quantiles)
             levels[rows] = centre[rows] + (1.0 + self.widening_[number] * unknown[rows]) * errors
-        sign = 1.0 if self.scale["better"] == "higher" else -1.0
-        worst = self.scale["minimum" if sign > 0 else "maximum"]
+        step = self.sign_ * self.scale["step"]
         highest = (self.scale["maximum"] - self.scale["minimum"]) / self.scale["step"]
-        grades: Floats = worst + sign * self.scale["step"] * np.clip(levels, 0.0, highest)
-        return grades
+        return np.asarray(self.worst_ + step * np.clip(levels, 0.0, highest))
 
     def parts(self, X: pd.DataFrame) -> tuple[Floats, Floats]:
         """Return the expected level of those who finish, and the probability of leaving."""
@@ -215,8 +216,7 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         names += self.fills_
         directions += [self.features[name]["monotone"] for name in self.fills_]
         marks = [f"{name}={UNKNOWN}" for name in self._nullable()]
-        sign = 1 if self.scale["better"] == "higher" else -1
-        grades = [sign * bool(about["same_scale"]) for about in self.periods.values()]
+        grades = [self.sign_ * bool(about["same_scale"]) for about in self.periods.values()]
         self.input_names_ = [*names, *marks, *self.periods]
         self.directions_ = [*directions, *[0] * len(marks), *grades]
 
@@ -237,8 +237,12 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         # Counted since the start of the year, such a value says nothing while no grade is known.
         if leaving or (self.periods and not number):
             hidden |= {name for name, about in self.features.items() if about["unrecorded"]}
-        owners = [name.split("=")[0] for name in self.input_names_]
-        return np.flatnonzero([owner not in hidden for owner in owners])
+        shown = np.array([name.split("=")[0] not in hidden for name in self.input_names_])
+        # scikit-learn asks for at least one.
+        return np.flatnonzero(shown & ~self.rare_ if (shown & ~self.rare_).any() else shown)
+
+    def _seen(self, table: pd.DataFrame) -> pd.DataFrame:
+        return pd.concat([table, self.hide(table, self.hidden)]) if self.hidden else table
 
     def hide(self, table: pd.DataFrame, share: float) -> pd.DataFrame:
         """Return a copy of the rows in which a share of the nullable values is not known."""
@@ -251,13 +255,11 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def unknown(self, table: pd.DataFrame) -> NDArray[np.int64]:
         """Return how many values of each row, other than period grades, are not known."""
-        return np.asarray(table[list(self.features)].isna().to_numpy().sum(axis=1))
+        return np.asarray(table[list(self.features)].isna().sum(axis=1))
 
     def _known(self, table: pd.DataFrame) -> NDArray[np.int64]:
-        known = np.zeros(len(table), dtype=np.int64)
-        for number, name in enumerate(self.periods, start=1):
-            known[table[name].notna().to_numpy()] = number
-        return known
+        has = table[list(self.periods)].notna().to_numpy()
+        return np.asarray((has * np.arange(1, 1 + has.shape[1])).max(axis=1, initial=0))
 
     def _last(self, table: pd.DataFrame, number: int) -> Floats:
         name = self.last_[number]
@@ -266,10 +268,8 @@ class GradeModel(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self._level(table[name].to_numpy(dtype=np.float64))
 
     def _level(self, grades: Floats) -> Floats:
-        step = float(self.scale["step"])
-        if self.scale["better"] == "higher":
-            return (grades - float(self.scale["minimum"])) / step
-        return (float(self.scale["maximum"]) - grades) / step
+        levels: Floats = self.sign_ * (grades - self.worst_) / self.scale["step"]
+        return levels
 
 
 def _keep_directions(nodes: NDArray[Any], directions: list[int], at: int = 0) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from student_success.domain.tables.problems import refuse
 
-MAX_COLUMNS = 200
+MAX_COLUMNS = 250
 MAX_CELL_CHARACTERS = 1_000
 
 
