@@ -6,12 +6,20 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import (
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from importlib.abc import MetaPathFinder
 
-from student_success.bulk.arrow import leave_pandas_out
+import pyarrow as pa
+
 from student_success.bulk.model_choice import Model
 from student_success.bulk.reader import Part
 from student_success.bulk.scoring import Scored, Task, score
@@ -20,46 +28,61 @@ from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.subprocesses import die_with_parent
 
 Submit = Callable[[Part, Task], "Future[Scored]"]
+_AGAIN = "Finished files are kept: run the same command again for the others"
 
 
 def default_workers() -> int:
     """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
     # macOS and Windows have no processor affinity.
-    return os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
-def in_process(model: Model) -> Submit:
-    """Score in this process: for a small file, starting another one takes longer."""
+class _WithoutPandas(MetaPathFinder):
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ImportError(name)
 
-    def submit(part: Part, task: Task) -> Future[Scored]:
-        future: Future[Scored] = Future()
-        future.set_result(score(part, task, model))
-        return future
 
-    return submit
+def leave_pandas_out() -> None:
+    """Keep pyarrow from importing pandas, which takes a second and is not used in scoring.
+
+    Call it only in a process that never gives pyarrow and pandas the same data.
+    """
+    finder = _WithoutPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        # pyarrow tries to import it once, with the first list.
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 @contextlib.contextmanager
-def local(model: Model, workers: int) -> Iterator[Submit]:
-    """Start processes on this machine."""
+def local(model: Model, workers: int) -> Iterator[tuple[int, Submit]]:
+    """Start processes; yield their number and what gives them a part.
+
+    A single worker is a thread of this process.
+
+    Raises
+    ------
+    UnavailableError
+        If a process was killed.
+    """
     # Spawn new processes: a fork would copy locks that other threads hold.
-    pool: Executor = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_initialise_worker,
-        initargs=(os.getpid(),),
-    )
+    spawn = multiprocessing.get_context("spawn")
+    pool: Executor = ThreadPoolExecutor(1)
+    if workers > 1:
+        pool = ProcessPoolExecutor(workers, spawn, _initialise_worker, (os.getpid(),))
     try:
-        yield lambda part, task: pool.submit(score, part, task, model)
+        yield workers, lambda part, task: pool.submit(score, part, task, model)
     except BrokenProcessPool:
         raise UnavailableError(
-            "A worker process was killed, perhaps because memory ran out. Finished files are kept: "
-            "run the same command again for the others, with --workers 1 to use less memory."
+            f"A worker process was killed, perhaps because memory ran out. {_AGAIN}, with "
+            "--workers 1 to use less memory."
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _initialise_worker(parent: int) -> None:
@@ -71,12 +94,7 @@ def _initialise_worker(parent: int) -> None:
 
 @contextlib.contextmanager
 def dask(model: Model, address: str | None) -> Iterator[tuple[int, Submit]]:
-    """Connect to a Dask cluster; yield its number of workers too.
-
-    Parameters
-    ----------
-    address
-        Of its scheduler, e.g. ``tcp://scheduler:8786``.
+    """Connect to the scheduler of a Dask cluster, e.g. ``tcp://scheduler:8786``.
 
     Raises
     ------
@@ -94,18 +112,14 @@ def dask(model: Model, address: str | None) -> Iterator[tuple[int, Submit]]:
         if not workers:
             raise UnavailableError(f"The Dask scheduler at {address} has no workers.")
         # The model is the result of a task, so that Dask recreates it if a worker is lost.
-        remote_model = client.submit(_identity, model.packed(), key=f"model-{model.fingerprint}")
+        remote = client.submit(_identity, model.packed(), key=f"model-{model.fingerprint}")
         try:
-            yield (
-                workers,
-                lambda part, task: client.submit(score, part, task, remote_model, pure=False),
-            )
+            yield workers, lambda part, task: client.submit(score, part, task, remote, pure=False)
         except (KilledWorker, CancelledError, OSError) as error:
             raise UnavailableError(
-                "The cluster lost the same part too often. Finished files are kept: run the same "
-                "command again for the others."
+                f"The cluster lost the same part too often. {_AGAIN}."
             ) from error
 
 
-def _identity(model: Model) -> Any:
+def _identity(model: Model) -> Model:
     return model

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from student_success.core.errors import ArtefactError, NotFoundError
 from student_success.core.settings import Settings
@@ -15,19 +16,15 @@ from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.model.predictor import Predictor
 
+if TYPE_CHECKING:
+    from student_success.storage.deployments import Deployment
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A verified version.
+    """A verified version: the SHA-256 of its manifest, and its serving folder on this machine.
 
-    Attributes
-    ----------
-    fingerprint
-        SHA-256 of its manifest.
-    folder
-        Its serving folder on this machine.
-    files
-        Its files, for workers on another machine; None for workers on this machine.
+    `files` is their content, for workers on another machine.
     """
 
     version: str
@@ -64,7 +61,7 @@ def choose(settings: Settings, name: str | None) -> Model:
     recorded_profile.check_version(folder, version or name or SEED)
     predictor = Predictor.load(folder, version=version, alarm_recall=settings.alarm_recall)
     predictor.check_smoke()
-    if fingerprint is not None and predictor.fingerprint != fingerprint:
+    if fingerprint not in (None, predictor.fingerprint):
         raise ArtefactError(f"The stored version {version} is not the one that was deployed.")
     label = version or f"folder:{predictor.fingerprint[:12]}"
     return Model(label, predictor.fingerprint, settings.alarm_recall, folder.resolve())
@@ -79,16 +76,11 @@ def load(model: Model) -> Predictor:
     ArtefactError
         If its files are not those that were chosen.
     """
-    if model.files is None:
-        return _load_folder(model, model.folder)
-    with tempfile.TemporaryDirectory(prefix="student-success-model-") as folder:
-        for name, content in model.files.items():
-            (Path(folder) / name).write_bytes(content)
-        return _load_folder(model, Path(folder))
-
-
-def _load_folder(model: Model, folder: Path) -> Predictor:
-    predictor = Predictor.load(folder, version=model.version, alarm_recall=model.alarm_recall)
+    with tempfile.TemporaryDirectory(prefix="student-success-model-") as unpacked:
+        folder = model.folder if model.files is None else Path(unpacked)
+        for name, content in (model.files or {}).items():
+            (folder / name).write_bytes(content)
+        predictor = Predictor.load(folder, version=model.version, alarm_recall=model.alarm_recall)
     if predictor.fingerprint != model.fingerprint:
         raise ArtefactError("The model is not the one that this run started with.")
     return predictor
@@ -96,24 +88,27 @@ def _load_folder(model: Model, folder: Path) -> Predictor:
 
 def _find(settings: Settings, name: str | None) -> tuple[str, Path, str | None]:
     """Return version (empty for a folder), folder, and the fingerprint of a deployed version."""
-    seed = SEED, settings.seed_model_path, None
-    if name == SEED:
-        return seed
-    if name is not None and not name.isdecimal():
+    if name is not None and name != SEED and not name.isdecimal():
         folder = Path(name)
         # In a complete MLflow model, the serving files are in a subfolder.
         return "", folder / "serving" if (folder / "serving").is_dir() else folder, None
     database = Path(settings.database.removeprefix("sqlite:///"))
-    if settings.database.startswith("sqlite:///") and not database.exists():
-        if name is not None:
-            raise NotFoundError(f"Version {name} was never deployed here.")
-        return seed
-    return _find_deployed(settings, name) or seed
-
-
-def _find_deployed(settings: Settings, name: str | None) -> tuple[str, Path, str | None] | None:
-    """Return the same for a deployed version; None if that is the seed model."""
+    is_new = settings.database.startswith("sqlite:///") and not database.exists()
+    deployment = None if is_new or name == SEED else _find_deployment(settings, name)
+    if deployment is None and name not in (None, SEED):
+        raise NotFoundError(f"Version {name} was never deployed here.")
+    if deployment is None or deployment.to_version == SEED:
+        return SEED, settings.seed_model_path, None
     from student_success.registry import bento_store, versions
+
+    version, fingerprint = deployment.to_version, deployment.fingerprint
+    # A stored copy that is damaged is reported by `choose`, not fetched again.
+    if bento_store.stored(settings, version) is None:
+        asyncio.run(versions.ensure_stored(settings, version, fingerprint=fingerprint))
+    return version, versions.folder_of(settings, version), fingerprint
+
+
+def _find_deployment(settings: Settings, name: str | None) -> Deployment | None:
     from student_success.storage.deployments import Deployments
     from student_success.storage.engine import connect
     from student_success.storage.migrate import migrate
@@ -121,16 +116,5 @@ def _find_deployed(settings: Settings, name: str | None) -> tuple[str, Path, str
     migrate(settings.database, state_dir=settings.state_dir)
     deployments = Deployments(connect(settings.database))
     if name is None:
-        deployment = deployments.current()
-    else:
-        rows = (row for row in deployments.page() if row.to_version == name)
-        deployment = next(rows, None)
-        if deployment is None:
-            raise NotFoundError(f"Version {name} was never deployed here.")
-    if deployment is None or deployment.to_version == SEED:
-        return None
-    version, fingerprint = deployment.to_version, deployment.fingerprint
-    # A stored copy that is damaged is reported by `choose`, not fetched again.
-    if bento_store.stored(settings, version) is None:
-        asyncio.run(versions.ensure_stored(settings, version, fingerprint=fingerprint))
-    return version, versions.folder_of(settings, version), fingerprint
+        return deployments.current()
+    return next((row for row in deployments.page() if row.to_version == name), None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,50 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from student_success.bulk.arrow import unpack
-from student_success.bulk.reader import COMPRESSIONS, OUTPUT_COLUMNS, PARQUET, Reject
 from student_success.domain.decision import Decision
-from student_success.domain.students import HORIZONS, SCALE
+from student_success.domain.students import HORIZONS, PREDICTED, SCALE
+from student_success.domain.tables.cells import normalise, text_of
+from student_success.domain.tables.columns import REFERENCE
+from student_success.domain.tables.outcomes import PREDICTION, SESSION
+from student_success.domain.tables.reader import Table
+from student_success.model.grading import GRADES, SHOWN
 from student_success.model.prediction import Predictions
+
+PARQUET = (".parquet", ".pq")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+OUTPUT_COLUMNS = (
+    *("line", REFERENCE, PREDICTED, "decision", "pass_probability"),
+    *("interval_low", "interval_high", "horizon", "at_risk", "model_version", "unusual"),
+)
+"""Columns of the output: the line of the pupil in the input, then the fields of `/predict`."""
+RECORDED_COLUMNS = (SESSION, PREDICTION)
+"""Further columns of predictions that are recorded in the history."""
+REJECT_COLUMNS = ("line", "column", "problem")
+"""Columns of rejected rows; the cells of the row follow."""
+OWN_TITLES = frozenset(map(normalise, (*OUTPUT_COLUMNS, *RECORDED_COLUMNS, *REJECT_COLUMNS)))
+
+_SHOWN = np.array(SHOWN)
+# The smallest type of whole numbers that holds them all.
+_WHOLE = np.min_scalar_type(-round(max(map(abs, GRADES))))
+_GRADES = np.array(GRADES, dtype=_WHOLE if SCALE.is_whole else np.float64)
+
+
+def input_titles(layout: Table) -> dict[str, int]:
+    """Return the output name and the index of the columns that `--with-inputs` repeats."""
+    own = (*OUTPUT_COLUMNS, *RECORDED_COLUMNS)
+    return {
+        f"{title}_input" if title in own else title: index
+        for index, title in enumerate(layout.titles)
+        if title and index != layout.columns.positions.get(REFERENCE)
+    }
 
 
 def table_of(
     lines: NDArray[np.int64],
     references: Any,
     predictions: Predictions,
-    *,
     version: str,
+    *,
     unusual: Mapping[str, NDArray[np.bool_]],
     others: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -40,12 +70,11 @@ def table_of(
     references, others
         Arrow arrays: of the references, and of further columns by name.
     """
-    shown, grades = _grades()
-    ends = grades[predictions.low], grades[predictions.high]
+    ends = _GRADES[predictions.low], _GRADES[predictions.high]
     columns = [
         lines,
         pc.if_else(pc.equal(references, ""), None, references),
-        shown[predictions.hundredths],
+        _SHOWN[predictions.hundredths],
         _named(predictions.passes, [Decision.FAIL.value, Decision.PASS.value]),
         predictions.pass_probability,
         # A lower level may be a higher grade.
@@ -56,8 +85,7 @@ def table_of(
         pa.repeat(version, len(lines)),
         _unusual(unusual, len(lines)),
     ]
-    named = dict(zip(OUTPUT_COLUMNS, map(_array, columns), strict=True)) | dict(others or {})
-    return pa.table(list(named.values()), names=list(named))
+    return pa.table(dict(zip(OUTPUT_COLUMNS, columns, strict=True)) | dict(others or {}))
 
 
 def _unusual(features: Mapping[str, NDArray[np.bool_]], count: int) -> Any:
@@ -69,22 +97,8 @@ def _unusual(features: Mapping[str, NDArray[np.bool_]], count: int) -> Any:
     return pc.if_else(pc.equal(joined, ""), None, joined)
 
 
-def _array(column: Any) -> Any:
-    return pa.array(column) if isinstance(column, np.ndarray) else column
-
-
 def _named(numbers: NDArray[Any], names: Sequence[str]) -> Any:
     return pa.DictionaryArray.from_arrays(numbers.astype(np.int8), names).dictionary_decode()
-
-
-@cache
-def _grades() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return each grade by hundredths above the worst one, and each that exists by its level."""
-    shown = [SCALE.displayed(part) for part in range(SCALE.highest * SCALE.parts + 1)]
-    grades = [SCALE.grade(level) for level in range(SCALE.highest + 1)]
-    # The smallest type of whole numbers that holds them all.
-    kind = np.min_scalar_type(-round(max(map(abs, grades))))
-    return np.array(shown), np.array(grades, dtype=kind if SCALE.is_whole else np.float64)
 
 
 def csv_lines(table: Any) -> bytes:
@@ -96,6 +110,15 @@ def csv_lines(table: Any) -> bytes:
     lines = pc.binary_join_element_wise(*cells, ",")
     joined = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "")
     return bytes(joined[0].as_buffer())
+
+
+def texts_of(column: Any) -> Any:
+    """Return an Arrow array as text; what is missing is empty."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type):
+        return pc.fill_null(column, "")
+    return pa.array(list(map(text_of, column.to_pylist())), pa.string())
 
 
 def _cells(column: Any) -> Any:
@@ -111,13 +134,7 @@ def _cells(column: Any) -> Any:
     return cells
 
 
-def reject_lines(rejects: Iterable[Reject]) -> bytes:
-    """Return one line a rejected row, in the order of the input."""
-    ordered = sorted(rejects, key=lambda row: row.line)
-    return lines_of((str(row.line), row.column, row.problem, *row.cells) for row in ordered)
-
-
-def lines_of(rows: Iterable[Sequence[str]]) -> bytes:
+def lines_of(rows: Iterable[Sequence[Any]]) -> bytes:
     """Return rows as lines of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
@@ -136,18 +153,16 @@ def open_output(path: Path, name: str, titles: Sequence[str]) -> Any:
 
 
 class _ParquetOutput:
-    """A Parquet file of Arrow streams, each one row group."""
+    """A Parquet file of Arrow tables, each one row group."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+        self._path = path
         self._writer: Any = None
 
-    def write(self, content: bytes) -> None:
-        table = unpack(content)
-        self._writer = self._writer or pq.ParquetWriter(self._file, table.schema)
+    def write(self, table: Any) -> None:
+        self._writer = self._writer or pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._file.close()

@@ -6,34 +6,32 @@ so that a run that is repeated skips it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from itertools import groupby
+from operator import itemgetter
+from typing import IO, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from student_success.bulk.executors import Submit, dask, default_workers, in_process, local
+from student_success.bulk.executors import Submit, dask, default_workers, local
 from student_success.bulk.files import (
-    Output,
     ScoreOptions,
     Source,
     finished,
     open_journal,
+    open_outputs,
     open_sources,
-    protect_inputs,
     refuse_to_replace,
 )
 from student_success.bulk.model_choice import Model, choose
-from student_success.bulk.reader import PARQUET, PART_CHARACTERS, ending_of, read_parts
+from student_success.bulk.output import PARQUET
+from student_success.bulk.reader import PART_CHARACTERS, read_parts
 from student_success.bulk.scoring import Recording, Scored, Task
 from student_success.core.clock import now_us
 from student_success.core.errors import InvalidInputError, NotFoundError
@@ -45,8 +43,7 @@ READ_AHEAD = 2
 """Parts a worker that are read in advance: bounds the memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """Number of rows that were scored and rejected, and a summary for people."""
 
     scored: int
@@ -68,104 +65,46 @@ def score(settings: Settings, options: ScoreOptions) -> Result:
     if options.workers is not None and options.workers < 1:
         raise InvalidInputError("--workers must be 1 or more.")
     sources = open_sources(options)
-    protect_inputs(options, sources)
     model = choose(settings, options.model)
     record = None if options.record is None else _recorder(settings, options.record, model)
-    plan = _plan(options, model)
-    with open_journal(options.output, is_folder=options.input.is_dir()) as journal:
-
-        def note(entry: Mapping[str, Any]) -> None:
-            # A kill may have left an incomplete line.
-            journal.write(f"\n{json.dumps({**entry, 'plan': plan})}\n")
-            journal.flush()
-            os.fsync(journal.fileno())
-
+    plan, is_folder = _plan(options, model), options.input.is_dir()
+    with open_journal(options.output, is_folder=is_folder) as journal:
         done = finished(journal, sources, plan)
-        waiting = [source for source in sources if source.output not in done]
-        refuse_to_replace(waiting, overwrite=options.overwrite)
-        before = sum(done.values(), Counter[str]())
-        totals = before + _score_sources(options, model, waiting, record, note)
+        waiting = [source for source in sources if source.path not in done]
+        if not options.overwrite:
+            refuse_to_replace(waiting)
+        totals = _score_files(options, model, waiting, journal, plan, record)
     seconds = time.monotonic() - started
-    rate = sum((totals - before).values()) / seconds
-    text = _summary(options, model, sources, totals, len(done), seconds, rate)
-    return Result(totals["scored"], totals["rejected"], text)
-
-
-def _score_sources(
-    options: ScoreOptions,
-    model: Model,
-    sources: list[Source],
-    record: Callable[[Scored], None] | None,
-    note: Callable[[Mapping[str, Any]], None],
-) -> Counter[str]:
-    """Score files in order; return the numbers of rows."""
-    queue: deque[tuple[Output, Any, int]] = deque()
-    total = sum(source.stamp[0] for source in sources)
-    totals: Counter[str] = Counter()
-    bar = tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
-    with _executor(options, model, total) as (workers, submit), bar, ExitStack() as cleanup:
-
-        def collect(most: int) -> None:
-            while len(queue) > most:
-                output, future, size = queue.popleft()
-                if future is None:
-                    output.finish(note)
-                    totals.update(output.counts)
-                    continue
-                scored = future.result()
-                if record is not None:
-                    record(scored)
-                output.write(scored)
-                bar.update(size)
-
-        for source in sources:
-            output, at = Output(source, options), 0
-            cleanup.callback(output.abandon)
-            task = _task(options, model, source)
-            for part in read_parts(source.path, source.layout, options.choices):
-                queue.append((output, submit(part, task), part.done - at))
-                at = part.done
-                collect(READ_AHEAD * workers)
-            queue.append((output, None, 0))
-        collect(0)
-    return totals
-
-
-@contextlib.contextmanager
-def _executor(options: ScoreOptions, model: Model, size: int) -> Iterator[tuple[int, Submit]]:
-    workers = options.workers or default_workers()
-    if options.engine == "dask":
-        with dask(model, options.scheduler) as cluster:
-            yield cluster
-    elif workers == 1 or size <= PART_CHARACTERS:
-        yield 1, in_process(model)
-    else:
-        with local(model, workers) as submit:
-            yield workers, submit
+    rate = totals.total() / seconds
+    totals = sum(done.values(), totals)
+    lines = [
+        f"{options.output}: {totals['scored']:,} pupils, model {model.version}, "
+        f"in {seconds:.1f} s ({rate:,.0f} rows/s)"
+    ]
+    if done:
+        lines.append(
+            f"{len(done):,} of {len(sources):,} files were scored before and are unchanged"
+        )
+    if totals["rejected"]:
+        place = "*.bad.csv in it" if is_folder else sources[0].rejects.name
+        lines.append(f"{totals['rejected']:,} rows could not be scored: {place}")
+    if totals["blank"]:
+        lines.append(f"{totals['blank']:,} empty lines were skipped")
+    if options.record is not None:
+        lines.append(f"Recorded in the history, session {options.record}")
+    notes = Counter(str(note) for source in sources for note in source.layout.notes)
+    for note, number in notes.most_common(MAX_NOTES):
+        lines.append(note if len(sources) == 1 else f"{note} ({number:,} files)")
+    return Result(totals["scored"], totals["rejected"], "\n".join(lines))
 
 
 def _plan(options: ScoreOptions, model: Model) -> str:
     """Return a hash of what an output depends on beside its input."""
     parts = (
-        model.version,
-        model.fingerprint,
-        model.alarm_recall,
-        options.with_inputs,
-        options.record,
-        repr(options.choices),
+        *(model.version, model.fingerprint, model.alarm_recall),
+        *(options.with_inputs, options.record, repr(options.choices)),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _task(options: ScoreOptions, model: Model, source: Source) -> Task:
-    recording = None
-    if options.record is not None:
-        name = source.path.relative_to(options.input.parent)
-        now, changed = now_us(), source.stamp[1] // 1000
-        identity = f"{model.fingerprint} {name} {source.stamp}"
-        recording = Recording(options.record, identity, min(now, changed), now)
-    to_parquet = ending_of(source.output) in PARQUET
-    return Task(source.layout, to_parquet, options.with_inputs, recording)
 
 
 def _recorder(settings: Settings, session: str, model: Model) -> Callable[[Scored], None]:
@@ -187,29 +126,59 @@ def _recorder(settings: Settings, session: str, model: Model) -> Callable[[Score
     return lambda scored: commit_missing(engine, scored.history)
 
 
-def _summary(
+def _score_files(
     options: ScoreOptions,
     model: Model,
-    sources: list[Source],
-    totals: Counter[str],
-    skipped: int,
-    seconds: float,
-    rate: float,
-) -> str:
-    lines = [
-        f"{options.output}: {totals['scored']:,} pupils, model {model.version}, "
-        f"in {seconds:.1f} s ({rate:,.0f} rows/s)"
-    ]
-    if skipped:
-        lines.append(f"{skipped:,} of {len(sources):,} files were scored before and are unchanged")
-    if totals["rejected"]:
-        place = "*.bad.csv in it" if options.input.is_dir() else sources[0].rejects.name
-        lines.append(f"{totals['rejected']:,} rows could not be scored: {place}")
-    if totals["blank"]:
-        lines.append(f"{totals['blank']:,} empty lines were skipped")
+    sources: Sequence[Source],
+    journal: IO[str],
+    plan: str,
+    record: Callable[[Scored], None] | None,
+) -> Counter[str]:
+    """Score files in order; return the numbers of rows."""
+    totals = Counter[str]()
+    total = sum(source.stamp[0] for source in sources)
+    # A small file is scored here: another process takes longer to start.
+    number = 1 if total <= PART_CHARACTERS else options.workers or default_workers()
+    workers = dask(model, options.scheduler) if options.engine == "dask" else local(model, number)
+    bar = tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+    with workers as (number, submit), bar:
+        results = _in_order(options, model, sources, submit, READ_AHEAD * number)
+        for source, parts in groupby(results, itemgetter(0)):
+            with open_outputs(source, options, journal, plan, totals) as write:
+                for _, scored, size in parts:
+                    if record is not None:
+                        record(scored)
+                    write(scored)
+                    bar.update(size)
+    return totals
+
+
+def _in_order(
+    options: ScoreOptions, model: Model, sources: Sequence[Source], submit: Submit, ahead: int
+) -> Iterator[tuple[Source, Scored, int]]:
+    """Yield the result of each part, and its size in bytes; read some parts in advance."""
+    waiting: deque[tuple[Source, Future[Scored], int]] = deque()
+
+    def results(most: int) -> Iterator[tuple[Source, Scored, int]]:
+        while len(waiting) > most:
+            source, future, size = waiting.popleft()
+            yield source, future.result(), size
+
+    for source in sources:
+        task, at = _task(options, model, source), 0
+        for part in read_parts(source.path, source.layout, options.choices):
+            waiting.append((source, submit(part, task), part.done - at))
+            at = part.done
+            yield from results(ahead)
+    yield from results(0)
+
+
+def _task(options: ScoreOptions, model: Model, source: Source) -> Task:
+    recording = None
     if options.record is not None:
-        lines.append(f"Recorded in the history, session {options.record}")
-    notes = Counter(note for source in sources for note in source.layout.notes)
-    for note, files in notes.most_common(MAX_NOTES):
-        lines.append(note if len(sources) == 1 else f"{note} ({files:,} files)")
-    return "\n".join(lines)
+        name = source.path.relative_to(options.input.parent)
+        now, changed = now_us(), source.stamp[1] // 1000
+        identity = f"{model.fingerprint} {name} {source.stamp}"
+        recording = Recording(options.record, identity, min(now, changed), now)
+    to_parquet = source.output.suffix.lower() in PARQUET
+    return Task(source.layout, to_parquet, options.with_inputs, recording)

@@ -69,7 +69,7 @@ def score(
     In a folder, files that were finished before are skipped.
     """
     require_extra("scale", "pyarrow", "tqdm")
-    from student_success.bulk.arrow import leave_pandas_out
+    from student_success.bulk.executors import leave_pandas_out
     from student_success.bulk.files import ScoreOptions
     from student_success.bulk.run import score as score_files
     from student_success.domain.tables.reader import read_choices

@@ -32,6 +32,15 @@ def normalise(word: str) -> str:
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
 
 
+def text_of(value: object) -> str:
+    """Return a value of a spreadsheet or a Parquet file as a person would write it."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def parse_reference(text: str) -> str:
     """Return the reference that a cell holds, or "".
 

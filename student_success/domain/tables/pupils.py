@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
 
 from student_success.domain.students import Feature, StudentFeatures
-from student_success.domain.tables.cells import feature_of, parse_cell, parse_reference
+from student_success.domain.tables.cells import (
+    feature_of,
+    parse_cell,
+    parse_reference,
+    text_of,
+)
 from student_success.domain.tables.columns import REFERENCE
 from student_success.domain.tables.problems import SHOWN, Problem
 from student_success.domain.tables.reader import Table
@@ -136,16 +142,27 @@ def read_pupil(
     return list(problems.values())
 
 
-def request_body_of(texts: Mapping[str, str]) -> dict[str, Any]:
-    """Return the body of ``POST /predict`` for a row of cells; it is not validated."""
+def request_body_of(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of ``POST /predict`` for a row of cells; it is not validated.
+
+    Text is read as people write it. A number of a Parquet file is certain, and stays.
+    """
     body: dict[str, Any] = {}
-    for name, text in texts.items():
+    for name, cell in cells.items():
+        text = text_of(cell).strip()
         if name == REFERENCE:
             if reference := parse_reference(text):
                 body[REFERENCE] = reference
+        elif _is_number(cell) and feature_of(name).kind != "category":
+            body[name] = cell if isinstance(cell, int) else float(cell)
         elif text or feature_of(name).nullable:
             body[name] = parse_cell(feature_of(name), text)
     return body
+
+
+def _is_number(cell: object) -> bool:
+    is_number = isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
+    return is_number and cell == cell
 
 
 def explain_errors(error: ValidationError) -> dict[str, tuple[str, dict[str, Any]]]:

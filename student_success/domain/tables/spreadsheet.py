@@ -23,6 +23,7 @@ from student_success.core.subprocesses import (
     run,
     write_event,
 )
+from student_success.domain.tables.cells import text_of
 from student_success.domain.tables.grid import MAX_CELL_CHARACTERS, Grid, collect_lines
 from student_success.domain.tables.ods_marks import scan_ods
 from student_success.domain.tables.problems import TableError, refuse
@@ -188,7 +189,7 @@ def _texts(row: int, cells: Sequence[object], marks: Marks) -> list[str]:
             marks.problems[place] = "date"
         elif isinstance(cell, float) and abs(cell) >= _MAX_EXACT:
             marks.problems[place] = "shown_otherwise"
-        text = marks.shown.get(place) or _text(cell)
+        text = marks.shown.get(place) or text_of(cell).strip()[:MAX_CELL_CHARACTERS]
         # A cell that is marked is not blank, so that its line is read and its problem named. Of a
         # merged range, the first cell tells whether the line is blank.
         is_blank = marks.problems.get(place, "merged") == "merged"
@@ -196,16 +197,6 @@ def _texts(row: int, cells: Sequence[object], marks: Marks) -> list[str]:
     while texts and not texts[-1]:
         texts.pop()
     return texts
-
-
-def _text(cell: object) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))
-    return str(cell).strip()[:MAX_CELL_CHARACTERS]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from student_success.domain.tables.grid import (
@@ -29,7 +29,6 @@ _TYPOGRAPHY = set("’‘“”«»–—…€°º\u00a0\u202f")
 _WORDS_SHOWN = 5
 _MIN_UTF16_LETTERS = 8
 _SAMPLE_CHARACTERS = 1 << 16
-_SENTINEL = "\0end"
 
 Recognise = Callable[[Sequence[str]], int]
 """Count the titles in a line that name a column."""
@@ -186,41 +185,28 @@ def _most_frequent(line: str) -> str:
 
 
 def _records(text: str, delimiter: str, line: int) -> Iterator[tuple[int, list[str]]]:
-    # Strict: otherwise a quote that is never closed swallows all lines after it.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    first = line + 1
-    try:
-        for cells in reader:
-            yield first, [cell.strip()[:MAX_CELL_CHARACTERS] for cell in cells]
-            first = line + reader.line_num + 1
-    except csv.Error:
-        raise refuse("broken_quotes", at=first) from None
+    for before, cells in records(io.StringIO(text, newline=""), delimiter):
+        first = line + before + 1
+        if isinstance(cells, csv.Error):
+            raise refuse("broken_quotes", at=first)
+        yield first, [cell.strip()[:MAX_CELL_CHARACTERS] for cell in cells]
 
 
-def complete_records(text: str, delimiter: str) -> int:
-    """Return the length of the records at the beginning of a text that are certainly complete.
+def records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Yield how many lines are above each record, and its cells.
 
-    The text is the next part of a file with line feeds; a quoted cell may go on in the part after.
+    In place of the cells of lines that are not CSV, yield the error; the next record begins below
+    the lines that were read. No line is read before it is needed.
     """
-    end = text.rfind("\n") + 1
-    if not end or '"' not in text:
-        return end
-    # A line is appended: an incomplete last record takes it for a part of its quoted cell.
-    lines = io.StringIO(text[:end] + _SENTINEL, newline="\n")
+    # Strict: otherwise a quote that is never closed swallows all lines after it.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    start, last = 0, [""]
     while True:
         before = reader.line_num
+        cells: list[str] | csv.Error
         try:
-            row = next(reader)
+            cells = next(reader)
         except StopIteration:
-            break
-        except csv.Error:
-            row = []
-        start, last = before, row
-    if last == [_SENTINEL]:
-        return end
-    length = 0
-    for _ in range(start):
-        length = text.find("\n", length) + 1
-    return length
+            return
+        except csv.Error as error:
+            cells = error
+        yield before, cells

@@ -24,7 +24,7 @@ predictions = Predictions(
     np.array([0, highest - 2]), np.array([2, highest]), np.array([0, 0]), np.array([True, False]),
 )
 unusual = {{"a": np.array([True, False]), "b": np.array([True, False])}}
-table = table_of(np.array([2, 3]), pa.array(["a", "b"]), predictions, version="4", unusual=unusual)
+table = table_of(np.array([2, 3]), pa.array(["a", "b"]), predictions, "4", unusual=unusual)
 print(csv_lines(table).decode(), end="")
 print(table.column("interval_low").type)
 """

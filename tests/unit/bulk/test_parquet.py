@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from student_success.bulk.model_choice import load
-from student_success.bulk.output import open_output
-from student_success.bulk.reader import OUTPUT_COLUMNS
+from student_success.bulk.output import OUTPUT_COLUMNS, open_output
 from student_success.bulk.scoring import Scored
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
 from tests.unit.bulk.test_reader import parts_of

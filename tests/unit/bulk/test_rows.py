@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,21 +15,17 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from student_success.bulk import rows as bulk_rows
+from student_success.bulk import reader as bulk_reader
+from student_success.bulk import scoring
 from student_success.bulk.model_choice import Model, load
-from student_success.bulk.reader import (
-    OUTPUT_COLUMNS,
-    REJECT_COLUMNS,
-    Layout,
-    Part,
-    read_layout,
-    read_parts,
-)
+from student_success.bulk.output import OUTPUT_COLUMNS, REJECT_COLUMNS, input_titles
+from student_success.bulk.reader import read_layout, read_parts
 from student_success.bulk.scoring import Scored, Task, score
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
 from student_success.domain.tables.columns import find_columns, pupil_columns
 from student_success.domain.tables.pupils import request_body_of
+from student_success.domain.tables.reader import Table
 from student_success.model.artefact import verify
 from training.export.artefact import random_students
 
@@ -36,24 +34,30 @@ MODEL = Model("seed", verify(SEED), 0.9, SEED)
 TITLES = ("reference", *FEATURE_NAMES)
 
 
-def layout(titles: Sequence[str] = TITLES, **options: Any) -> Layout:
-    return Layout(tuple(titles), find_columns(titles, pupil_columns()).positions, **options)
+def layout(titles: Sequence[str] = TITLES, delimiter: str = ",") -> Table:
+    found = find_columns(titles, pupil_columns())
+    return Table(
+        tuple(titles), found, (), (), {}, (), "utf-8", "", 1, len(titles), delimiter=delimiter
+    )
 
 
 def scored(
     text: str | bytes,
-    how: Layout | None = None,
+    how: Table | None = None,
     *,
     reader: str = "arrow",
     with_inputs: bool = False,
 ) -> Scored:
-    """Score text with the reader of simple text, or with the one that reads all text."""
+    """Score text with the reader of plain text, or with the one that reads all text."""
     data = text.encode() if isinstance(text, str) else text
-    task = Task(how or layout(), with_inputs=with_inputs)
-    with pytest.MonkeyPatch.context() as patch:
+    how = how or layout()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         if reader == "python":
-            patch.setattr(bulk_rows, "_read_with_arrow", lambda *_: None)
-        return score(Part(data, 2, 0), task, MODEL)
+            patch.setattr(bulk_reader, "_read_plain", lambda *_: None)
+        path = Path(folder) / "pupils.csv"
+        path.write_bytes(how.delimiter.join(how.titles).encode() + b"\n" + data)
+        (part,) = read_parts(path, how)
+    return score(part, Task(how, with_inputs=with_inputs), MODEL)
 
 
 def rows_of(content: bytes, titles: Sequence[str]) -> list[dict[str, str]]:
@@ -217,6 +221,15 @@ def test_csv_rejects_rows_of_another_width() -> None:
     assert b"B,GP,17" in part.rejects
 
 
+@pytest.mark.parametrize("reader", ["arrow", "python"])
+def test_csv_empty_line_is_no_pupil_where_every_value_may_be_unknown(
+    monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    monkeypatch.setattr(scoring, "_feature", lambda *_: None)
+    part = scored("," * 17 + "\n\n" + " ," * 17 + "\n", reader=reader)
+    assert (part.scored, part.rejected, part.blank) == (0, 0, 3)
+
+
 def test_csv_rejects_and_keeps_undecodable_bytes() -> None:
     good = line_of(EXAMPLE, "A").encode()
     odd = line_of(EXAMPLE, "M").encode().replace(b"M,", b"M\xfcller,", 1)
@@ -239,7 +252,7 @@ def test_csv_repeats_input_columns_when_with_inputs_is_set() -> None:
     titles = [*TITLES, "teacher", "decision"]
     how = layout(titles)
     part = scored(line_of(EXAMPLE, "A")[:-1] + ',"Ann, B",keep\n', how, with_inputs=True)
-    names = list(how.inputs)
+    names = list(input_titles(how))
     assert names == [*FEATURE_NAMES, "teacher", "decision_input"]
     (row,) = rows_of(part.predictions, [*OUTPUT_COLUMNS, *names])
     assert (row["reference"], row["teacher"], row["decision_input"]) == ("A", "Ann, B", "keep")

@@ -15,7 +15,7 @@ import pytest
 from student_success.bulk import run as bulk_run
 from student_success.bulk.executors import default_workers
 from student_success.bulk.files import JOURNAL, ScoreOptions
-from student_success.bulk.reader import OUTPUT_COLUMNS
+from student_success.bulk.output import OUTPUT_COLUMNS
 from student_success.bulk.run import Result, score
 from student_success.cli.main import main
 from student_success.cli.output import ExitCode

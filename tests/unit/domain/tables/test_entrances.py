@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from student_success.bulk.reader import OUTPUT_COLUMNS, read_layout
+from student_success.bulk.output import OUTPUT_COLUMNS
+from student_success.bulk.reader import read_layout
 from student_success.core.errors import DatasetError
 from student_success.domain.students import GRADE_MAX, PERIODS, TARGET
 from student_success.domain.tables import spreadsheet
@@ -185,4 +186,4 @@ def test_what_a_person_should_know_is_noted_by_each_entrance(kind: str, saved: P
     found = read_class_list(data)
     assert code in codes(found.notes)
     saved.write_bytes(data)
-    assert list(map(str, found.notes)) == list(read_layout(saved).notes)
+    assert found.notes == read_layout(saved).notes
