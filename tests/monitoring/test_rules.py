@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,3 +175,20 @@ def awaited(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing was sent"
         time.sleep(0.5)
+
+
+def test_alerts_of_kubernetes_are_those_of_the_stack() -> None:
+    components = ROOT / "deploy" / "kubernetes" / "components"
+    written = (components / "prometheus-operator" / "rules.yaml").read_text("utf-8")
+    command = [sys.executable, str(ROOT / ".ci" / "prometheus-rule"), "--print"]
+    derived = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert written == derived.stdout, "the rules changed: run `.ci/prometheus-rule`"
+    alerts = {
+        rule["alert"]
+        for group in yaml.safe_load(written)["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert {"ApiDown", "ApiNotReady", "ApiFailing", "HistoryWriteErrors"} <= alerts
+    # The cluster's own alerts look at its nodes.
+    assert not alerts & {"DiskFillingUp", "MemoryLow"}
