@@ -26,6 +26,7 @@ from student_success.core.state_files import check_state_dir, private_folder, se
 from student_success.domain.recorded_profile import claim_state_dir
 from student_success.server.tracing import check_exporter
 from student_success.storage.migrate import check_database
+from student_success.storage.sqlite_file import check_local_disk
 
 _checked = False
 """Whether `checked_start` checked the start of the server in this process."""
@@ -78,6 +79,7 @@ def checked_start(
         settings.state_dir, f"the server {http_url(host, port)} (process {os.getpid()})"
     ):
         check_database(settings.database)
+        check_local_disk(settings.tracking_uri)
         check_port("PORT", host, port)
         if interface:
             check_port("UI_PORT", settings.ui_address, settings.ui_port)

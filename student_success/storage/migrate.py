@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from student_success.core.errors import ConfigurationError
 from student_success.core.state_files import lock, private_folder
 from student_success.storage.engine import connect, unavailable_on_failure
-from student_success.storage.sqlite_file import allow_creation, network_file_system
+from student_success.storage.sqlite_file import allow_creation, check_local_disk
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +70,7 @@ def check_database(url: str) -> None:
         if engine.dialect.name == "sqlite":
             if path.is_dir():
                 raise ConfigurationError(_not_started(f"{path} is a folder, not a file"))
-            if (kind := network_file_system(path)) is not None:
-                raise ConfigurationError(
-                    f"The service was not started: {path} is on a network file system ({kind}), "
-                    "where SQLite can lose predictions. Set STATE_DIR to a folder on a local disk, "
-                    "or DATABASE_URL to a PostgreSQL server."
-                )
+            check_local_disk(url)
             if not path.exists():
                 return
         if (schema_revision(engine) or "") > SCHEMA_REVISION:

@@ -20,6 +20,8 @@ import psutil
 from sqlalchemy import Engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 
+from student_success.core.errors import ConfigurationError
+
 logger = logging.getLogger(__name__)
 
 _INFO = "database_file"
@@ -86,6 +88,25 @@ def network_file_system(path: Path) -> str | None:
     # WSL mounts them as `9p`, which other virtual machines use for local files.
     drive = mount.fstype == "9p" and "aname=drvfs" in mount.opts
     return mount.fstype if drive or mount.fstype in _NETWORK else None
+
+
+def check_local_disk(url: str) -> None:
+    """Refuse the URL of an SQLite file on a network file system; other URLs pass.
+
+    Raises
+    ------
+    ConfigurationError
+        With the settings that can change.
+    """
+    if not url.startswith("sqlite"):
+        return
+    path = Path(make_url(url).database or "")
+    if (kind := network_file_system(path)) is not None:
+        raise ConfigurationError(
+            f"The service was not started: {path} is on a network file system ({kind}), where "
+            "SQLite can lose what it has committed. Set STATE_DIR to a folder on a local disk, or "
+            "DATABASE_URL to a PostgreSQL server and MLFLOW_TRACKING_URI to an MLflow server."
+        )
 
 
 def allow_creation(url: str) -> None:

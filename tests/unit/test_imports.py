@@ -158,7 +158,9 @@ def test_serving_imports_none_of_what_training_needs(tmp_path: Path) -> None:
 
 _WITHOUT_POSIX = """
 import builtins, importlib, os, sys
-import bentoml, filelock, gradio, joblib, pandas, scipy, sklearn  # have ways of their own
+# These have ways of their own.
+import _bentoml_sdk, bentoml, filelock, gradio, joblib, onnxruntime, pandas, pyarrow, scipy, sklearn
+import sqlalchemy, uvicorn
 
 ours = ("student_success", "training", "gradio_ui", "service", "grade_models")
 their_import = builtins.__import__

@@ -1,13 +1,18 @@
-"""The supervisor: the service it starts, and its folder of metrics."""
+"""The supervisor: starts that it refuses, and its folder of metrics."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from student_success.core.errors import ConfigurationError
+from student_success.core.settings import Settings
 from student_success.server import supervisor
-from student_success.server.supervisor import metrics_folder
+from student_success.server.supervisor import checked_start, metrics_folder
+from tests.server import free_port
 
 
 @pytest.fixture
@@ -60,3 +65,24 @@ def test_metrics_folder_is_on_disk_without_shared_memory(
         assert folder == tmp_path / "state" / "metrics"
         assert folder.is_dir()
     assert not folder.exists()
+
+
+@pytest.mark.usefixtures("own_process_state")
+@pytest.mark.parametrize("database_elsewhere", [False, True])
+def test_start_is_refused_if_history_or_registry_is_on_a_network_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_elsewhere: bool
+) -> None:
+    state_dir, local = tmp_path / "share", tmp_path / "disk"
+    mounts = [
+        SimpleNamespace(mountpoint="/", fstype="ext4", opts="rw"),
+        SimpleNamespace(mountpoint=str(state_dir), fstype="nfs4", opts="rw"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    database = f"sqlite:///{local}/history.db" if database_elsewhere else None
+    settings = Settings(state_dir=state_dir, database_url=database, mlflow_tracking_uri=None)
+    refused = "mlflow.db" if database_elsewhere else "student_success.db"
+    with (
+        pytest.raises(ConfigurationError, match=rf"{refused} is on a network file system \(nfs4\)"),
+        checked_start(settings, "127.0.0.1", free_port()),
+    ):
+        pass

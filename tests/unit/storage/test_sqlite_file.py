@@ -17,7 +17,12 @@ from sqlalchemy import Engine
 from student_success.core.errors import ConfigurationError, DatabaseUnavailableError
 from student_success.storage.engine import connect, reading, writing
 from student_success.storage.migrate import check_database
-from student_success.storage.sqlite_file import allow_creation, database_file, network_file_system
+from student_success.storage.sqlite_file import (
+    allow_creation,
+    check_local_disk,
+    database_file,
+    network_file_system,
+)
 
 
 @pytest.fixture
@@ -175,6 +180,14 @@ def test_start_with_sqlite_on_a_network_file_system_is_refused_in_words(
     with pytest.raises(ConfigurationError, match=rf"network file system \({kind}\).*STATE_DIR"):
         check_database(f"sqlite:///{path}")
     assert not path.exists()
+    with pytest.raises(ConfigurationError, match="MLFLOW_TRACKING_URI"):
+        check_local_disk(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("url", ["http://mlflow:5000", "postgresql+psycopg://u:p@host/name"])
+def test_server_is_accepted_whatever_the_file_system(mounts: list[Mount], url: str) -> None:
+    mounts.append(Mount("/", "nfs4"))
+    check_local_disk(url)
 
 
 def test_network_file_system_behind_a_link_is_found(mounts: list[Mount], path: Path) -> None:
