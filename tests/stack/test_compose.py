@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,31 +141,160 @@ def test_predictions_and_rollback_need_no_registry(stack: Stack, admin: httpx.Cl
         awaited(lambda: healthy(stack, "mlflow"), 90, "MLflow did not come back")
 
 
-def test_backup_is_restored_on_empty_volumes(
+def backup_metrics(folder: Path) -> dict[str, float]:
+    lines = (folder / "student_success_backup.prom").read_text("utf-8").splitlines()
+    pairs = [line.split() for line in lines if line and not line.startswith("#")]
+    return {name.removeprefix("student_success_backup_"): float(value) for name, value in pairs}
+
+
+def test_backup_is_restored_on_an_empty_host(
     stack: Stack, admin: httpx.Client, tmp_path: Path
 ) -> None:
     session = {"X-Session-Id": "backed-up"}
     assert admin.post("/predict", json=EXAMPLE, headers=session).status_code == 200
     before = admin.get("/history?limit=1000").json()
     deployments = admin.get("/deployments").json()
-    environment = {**stack.environment, "COMPOSE_ENV_FILES": str(stack.env_file)}
-    run("docker/backup", tmp_path / "backup", env=environment)
+    (tmp_path / "passphrase").write_text("a passphrase\n")
+    environment = {
+        **stack.environment,
+        "COMPOSE_ENV_FILES": str(stack.env_file),
+        "BACKUP_METRICS_FOLDER": str(tmp_path / "metrics"),
+        "BACKUP_PASSPHRASE_FILE": str(tmp_path / "passphrase"),
+    }
+    backup = tmp_path / "backup"
+    run("docker/backup", backup, env=environment)
+    assert backup_metrics(tmp_path / "metrics")["failed"] == 0
+    assert backup_metrics(tmp_path / "metrics")["bytes"] > 10_000
+    manifest = (backup / "MANIFEST").read_text("utf-8")
+    assert "\nstack single\n" in manifest
+    assert f"\nimage api {stack.environment['API_IMAGE']} sha256:" in manifest
+    token = stack.admin["Authorization"].removeprefix("Bearer ")
+    assert all(token.encode() not in path.read_bytes() for path in backup.iterdir())
 
-    # Later than the backup, so it must be gone afterwards; and then everything is lost.
+    # Later than the backup, so it must be gone afterwards. A damaged backup changes nothing.
     assert admin.post("/predict", json=EXAMPLE).status_code == 200
+    later = admin.get("/history?limit=1000").json()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(backup, damaged)
+    with (damaged / "api.tar.gz").open("r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) // 2)
+    refused = run("docker/restore", damaged, env=environment, check=False)
+    assert refused.returncode != 0
+    # Nor does one whose checksums are right.
+    run("sh", "-c", "sha256sum *.gz MANIFEST >SHA256SUMS", cwd=damaged)
+    refused = run("docker/restore", damaged, env=environment, check=False, seconds=300)
+    assert "before anything was replaced" in refused.stderr
+    assert admin.get("/history?limit=1000").json() == later
+
+    # Then everything is lost, `.env` too.
     stack.compose("rm", "--stop", "--force", "api", "mlflow")
     for volume in ("api-state", "mlflow"):
         run("docker", "volume", "rm", f"{stack.environment['COMPOSE_PROJECT_NAME']}_{volume}")
-    stack.up("api", "mlflow")
-    assert admin.get("/history?limit=1000").json() == []
-
-    run("docker/restore", tmp_path / "backup", env=environment, seconds=300)
+    new_host = {**environment, "COMPOSE_ENV_FILES": str(tmp_path / "new" / ".env")}
+    (tmp_path / "new").mkdir()
+    run("docker/restore", backup, env=new_host, seconds=300)
+    assert (tmp_path / "new" / ".env").read_text("utf-8") == stack.env_file.read_text("utf-8")
+    assert (tmp_path / "new" / ".env").stat().st_mode & 0o077 == 0
     assert admin.get("/history?limit=1000").json() == before
     assert admin.get("/deployments").json() == deployments
     answer = httpx.get(
         f"{stack.url('mlflow')}/api/2.0/mlflow/model-versions/search", timeout=10
     ).json()
     assert len(answer["model_versions"]) >= 1
+
+
+def test_backup_that_fails_keeps_the_last_one_and_is_measured(stack: Stack, tmp_path: Path) -> None:
+    environment = {
+        **stack.environment,
+        "COMPOSE_ENV_FILES": str(stack.env_file),
+        "BACKUP_METRICS_FOLDER": str(tmp_path / "metrics"),
+    }
+    run("docker/backup", tmp_path / "backup", env=environment)
+    complete = backup_metrics(tmp_path / "metrics")
+    files = sorted(path.name for path in (tmp_path / "backup").iterdir())
+    stack.compose("stop", "mlflow")
+    try:
+        failed = run("docker/backup", tmp_path / "backup", env=environment, check=False)
+    finally:
+        stack.compose("start", "mlflow")
+        awaited(lambda: healthy(stack, "mlflow"), 90, "MLflow did not come back")
+    assert failed.returncode != 0
+    assert backup_metrics(tmp_path / "metrics") == {**complete, "failed": 1}
+    assert sorted(path.name for path in (tmp_path / "backup").iterdir()) == files
+    assert "env.enc" not in files
+    assert not (tmp_path / "backup.part").exists()
+
+
+NOT_HERE = ("--profile tls", "postgres", "job_id=...")
+"""What parts of commands of the runbook need that this stack does not have."""
+
+
+def runbook_commands() -> list[str]:
+    text = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+    found = re.findall(r"`((?:docker|curl) [^`]+)`", text)
+    return [command for command in dict.fromkeys(found) if not any(n in command for n in NOT_HERE)]
+
+
+def test_commands_of_the_runbook_run(stack: Stack, admin: httpx.Client) -> None:
+    commands = [command for command in runbook_commands() if not command.endswith(" prune --force")]
+    assert len(commands) > 15
+    admin.get("/history")
+    environment = {
+        **stack.environment,
+        "COMPOSE_ENV_FILES": str(stack.env_file),
+        "ADMIN_TOKEN": stack.admin["Authorization"].removeprefix("Bearer "),
+    }
+    for command in commands:
+        here = command.replace("localhost:8000", stack.url("api").removeprefix("http://"))
+        done = run("bash", "-o", "pipefail", "-c", here, env=environment, check=False)
+        # Without a match `grep` exits with 1.
+        expected = (0, 1) if "| grep" in command else (0,)
+        assert done.returncode in expected, f"{command}: {done.stdout} {done.stderr}"
+        if command.startswith("curl"):
+            answer = json.loads(done.stdout)
+            code = answer.get("error", {}).get("code") if isinstance(answer, dict) else None
+            # After a rollback in an earlier test nothing may be left to roll back.
+            assert code in (None, "conflict"), f"{command}: {answer}"
+        if "history_commit_failed" in command:
+            assert done.stdout == "", "the access log names a route that contains the word"
+        awaited(lambda: ready(stack), 60, f"the API does not answer after {command}")
+
+
+def test_mlflow_gc_of_the_runbook_erases_deleted_runs(stack: Stack) -> None:
+    (command,) = [command for command in runbook_commands() if "mlflow gc" in command]
+    api = f"{stack.url('mlflow')}/api/2.0/mlflow"
+    with httpx.Client(timeout=30) as client:
+        body = {"name": "to be erased"}
+        experiment = client.post(f"{api}/experiments/create", json=body).json()["experiment_id"]
+        body = {"experiment_id": experiment}
+        created = client.post(f"{api}/runs/create", json=body).json()["run"]["info"]
+        found = {"run_id": created["run_id"]}
+        assert client.get(f"{api}/runs/get", params=found).status_code == 200
+        client.post(f"{api}/runs/delete", json=found)
+        environment = {**stack.environment, "COMPOSE_ENV_FILES": str(stack.env_file)}
+        run("bash", "-c", command, env=environment)
+        assert client.get(f"{api}/runs/get", params=found).status_code == 404
+
+
+def test_pruning_of_the_runbook_keeps_the_image_for_a_way_back(stack: Stack) -> None:
+    commands = [command for command in runbook_commands() if " prune " in command]
+    assert len(commands) == 2
+    before = f"student-success-before:{os.getpid()}"
+    content = "FROM scratch\nLABEL student-success-test=before\n"
+    # fmt: off
+    run("docker", "build", "--tag", before, "-", input=content)
+    # fmt: on
+    try:
+        for command in commands:
+            # Limited, so that nothing else on this machine is deleted.
+            if command.startswith("docker image"):
+                command += " --filter label=student-success-test=before"
+                run("bash", "-c", command)
+            else:
+                assert command == "docker builder prune --force"
+        run("docker", "image", "inspect", before)
+    finally:
+        run("docker", "image", "rm", before, check=False)
 
 
 def test_stopping_keeps_the_volumes(stack: Stack) -> None:

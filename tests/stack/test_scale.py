@@ -6,6 +6,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -62,6 +64,45 @@ def test_history_is_in_postgres_and_the_artefact_in_the_store(stack: Stack) -> N
     )
     listed = stack.compose("exec", "-T", "mlflow", "python", "-c", count).stdout
     assert int(listed) > 5
+
+
+def test_backup_of_databases_and_artefacts_is_restored_on_an_empty_host(
+    stack: Stack, tmp_path: Path
+) -> None:
+    environment = {
+        **stack.environment,
+        "SCALE": "1",
+        "COMPOSE_ENV_FILES": str(stack.env_file),
+        "BACKUP_METRICS_FOLDER": str(tmp_path / "metrics"),
+    }
+    with httpx.Client(base_url=stack.url("api"), headers=stack.admin, timeout=300) as admin:
+        before = admin.get("/history?limit=1000").json()
+        deployments = admin.get("/deployments").json()
+        run("docker/backup", tmp_path / "backup", env=environment)
+        assert admin.post("/predict", json=EXAMPLE).status_code == 200
+        rolled_back = admin.post("/rollback", json={"reason": "later than the backup"})
+        assert rolled_back.status_code == 200, rolled_back.text
+    wrong = {name: value for name, value in environment.items() if name != "SCALE"}
+    refused = run("docker/restore", tmp_path / "backup", env=wrong, check=False)
+    assert refused.returncode == 2
+    assert "set SCALE" in refused.stderr
+
+    # On the host that lost its database only; then on one that lost everything.
+    run("docker/restore", tmp_path / "backup", env=environment, seconds=300)
+    check_restored(stack, before, deployments)
+    stack.compose("down", "--volumes", "--timeout", "40")
+    run("docker/restore", tmp_path / "backup", env=environment, seconds=400)
+    stack.up(*SERVICES)
+    check_restored(stack, before, deployments)
+
+
+def check_restored(stack: Stack, history: list[Any], deployments: list[Any]) -> None:
+    """Compare what the API answers; its version comes from the restored artefact store."""
+    with httpx.Client(base_url=stack.url("api"), headers=stack.admin, timeout=60) as admin:
+        assert admin.get("/history?limit=1000").json() == history
+        assert admin.get("/deployments").json() == deployments
+    served = deployments[0]["to_version"]
+    awaited(lambda: set(versions(stack)) == {served}, FOLLOW_SECONDS, "the version is not served")
 
 
 def test_losing_a_replica_loses_no_prediction(stack: Stack) -> None:

@@ -133,3 +133,17 @@ def test_architecture_names_every_package() -> None:
     packages = {path.parent.name for path in (ROOT / "student_success").glob("*/__init__.py")}
     assert packages
     assert not {name for name in packages if name not in text}
+
+
+def test_events_searched_for_in_the_runbook_are_logged() -> None:
+    text = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+    patterns = re.findall(r"grep (?:-E )?'\"event\": \"\(?([a-z_|]+)", text)
+    names = {name for pattern in patterns for name in pattern.split("|")}
+    assert len(names) > 4
+    sources = (ROOT / "student_success").rglob("*.py")
+    logged = set(
+        re.findall(
+            r"logger\.\w+\(\s*\"(\w+)\"", "".join(path.read_text("utf-8") for path in sources)
+        )
+    )
+    assert not [name for name in names if not any(event.startswith(name) for event in logged)]
