@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import csv as arrow_csv
 
 from student_success.domain.decision import Decision
 from student_success.domain.students import HORIZONS, PREDICTED, SCALE
@@ -102,14 +103,26 @@ def _named(numbers: NDArray[Any], names: Sequence[str]) -> Any:
 
 
 def csv_lines(table: Any) -> bytes:
-    """Return one line a row."""
-    if not table.num_rows:
-        return b""
-    cells = [_cells(column.combine_chunks()) for column in table.columns]
-    cells[-1] = pc.binary_join_element_wise(cells[-1], "\n", "")
-    lines = pc.binary_join_element_wise(*cells, ",")
-    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "")
-    return bytes(joined[0].as_buffer())
+    """Return one line a row, with the digits of the API."""
+    columns = [_exact(column.combine_chunks()) for column in table.columns]
+    sink = pa.BufferOutputStream()
+    options = arrow_csv.WriteOptions(include_header=False, quoting_style="none")
+    try:
+        arrow_csv.write_csv(pa.table(columns, names=table.column_names), sink, options)
+    except pa.ArrowInvalid:
+        # A cell needs quotes. pyarrow would put them around every text.
+        texts = [column.cast(pa.string()).to_pylist() for column in columns]
+        return lines_of(zip(*texts, strict=True))
+    return bytes(sink.getvalue())
+
+
+def _exact(column: Any) -> Any:
+    """Return floating-point numbers as Python writes them; pyarrow writes 5.0 as 5."""
+    if not pa.types.is_floating(column.type):
+        return column
+    distinct = column.dictionary_encode()
+    texts = [repr(number) for number in distinct.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(distinct.indices, texts).dictionary_decode()
 
 
 def texts_of(column: Any) -> Any:
@@ -119,19 +132,6 @@ def texts_of(column: Any) -> Any:
     if pa.types.is_string(column.type):
         return pc.fill_null(column, "")
     return pa.array(list(map(text_of, column.to_pylist())), pa.string())
-
-
-def _cells(column: Any) -> Any:
-    if pa.types.is_floating(column.type):
-        distinct = column.dictionary_encode()
-        texts = [repr(number) for number in distinct.dictionary.to_pylist()]
-        return pa.DictionaryArray.from_arrays(distinct.indices, texts).dictionary_decode()
-    cells = pc.fill_null(column.cast(pa.string()), "")
-    special = pc.match_substring_regex(cells, '[,"\r\n]')
-    if pc.any(special).as_py():
-        quoted = pc.binary_join_element_wise('"', pc.replace_substring(cells, '"', '""'), '"', "")
-        cells = pc.if_else(special, quoted, cells)
-    return cells
 
 
 def lines_of(rows: Iterable[Sequence[Any]]) -> bytes:
