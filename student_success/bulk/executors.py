@@ -107,6 +107,7 @@ def dask(model: Model, address: str | None) -> Iterator[tuple[int, Submit]]:
         raise ConfigurationError("--engine dask needs --scheduler, e.g. tcp://scheduler:8786.")
     with connect(address) as client:
         from distributed import KilledWorker
+        from distributed.comm import CommClosedError
 
         workers = sum(client.nthreads().values())
         if not workers:
@@ -115,10 +116,9 @@ def dask(model: Model, address: str | None) -> Iterator[tuple[int, Submit]]:
         remote = client.submit(_identity, model.packed(), key=f"model-{model.fingerprint}")
         try:
             yield workers, lambda part, task: client.submit(score, part, task, remote, pure=False)
-        except (KilledWorker, CancelledError, OSError) as error:
-            raise UnavailableError(
-                f"The cluster lost the same part too often. {_AGAIN}."
-            ) from error
+        except (KilledWorker, CancelledError, CommClosedError) as error:
+            lost = "The cluster lost the same part too often, or its scheduler ended."
+            raise UnavailableError(f"{lost} {_AGAIN}.") from error
 
 
 def _identity(model: Model) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import pty
@@ -25,13 +26,16 @@ from benchmarks.bulk import write_pupils
 from student_success.bulk import executors
 from student_success.bulk.files import JOURNAL
 from student_success.bulk.model_choice import Model
+from student_success.bulk.scoring import Task
 from student_success.cli.output import ExitCode
 from student_success.core import dask_client
 from student_success.core.errors import UnavailableError
 from student_success.core.settings import ROOT
 from student_success.domain.students import FEATURE_NAMES
-from tests.scale.dask_cluster import dask_cluster
+from tests.scale.dask_cluster import DaskCluster, dask_cluster
 from tests.server import serving
+from tests.unit.bulk.test_rows import MODEL as SEED_MODEL
+from tests.unit.bulk.test_rows import layout as bulk_layout
 
 ROWS = 200_000
 KILLS = 5
@@ -291,6 +295,47 @@ def test_train_command_names_unreachable_scheduler(monkeypatch: pytest.MonkeyPat
         executors.dask(model, "tcp://127.0.0.1:1"),
     ):
         pass
+
+
+class _Ending:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (1,)
+
+
+def test_local_run_says_what_to_do_when_a_worker_is_killed() -> None:
+    with (
+        pytest.raises(UnavailableError, match=r"killed.*run the same command again"),
+        executors.local(SEED_MODEL, 2) as (_, submit),
+    ):
+        submit(_Ending(), Task(bulk_layout())).result(60)  # type: ignore[arg-type]
+
+
+def test_run_on_dask_says_what_to_do_when_the_scheduler_is_lost(tmp_path: Path) -> None:
+    def lose_scheduler(cluster: DaskCluster) -> None:
+        with executors.dask(SEED_MODEL, cluster.address) as (_, submit):
+            cluster.scheduler.kill()
+            cluster.scheduler.wait(10)
+            submit(_Ending(), Task(bulk_layout())).result(120)  # type: ignore[arg-type]
+
+    with (
+        dask_cluster(tmp_path, workers=1) as cluster,
+        pytest.raises(UnavailableError, match="run the same command again"),
+    ):
+        lose_scheduler(cluster)
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_full_disk_is_not_taken_for_a_lost_worker(tmp_path: Path, engine: str) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.raises(OSError, match="No space left"))
+        if engine == "dask":
+            cluster = stack.enter_context(dask_cluster(tmp_path, workers=1))
+            stack.enter_context(executors.dask(SEED_MODEL, cluster.address))
+        else:
+            stack.enter_context(executors.local(SEED_MODEL, 1))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_score_says_what_to_install_where_pyarrow_is_missing(tmp_path: Path) -> None:
