@@ -170,22 +170,22 @@ class ModelsTab(Tab):
     def show_evidence(self, request: gr.Request, version: str | None) -> Updates:
         """Show the conditions of the gate for a version, without promoting it."""
         visit, token = self._admin(request)
-        number = html.version_number(version)
-        if number is None:
-            return {self.layout.evidence: ""}
-        try:
-            evidence = self.api.call(
-                "GET",
-                "/evidence",
-                token=token,
-                params={"version": number},
-                timeout=_GATE_TIMEOUT_SECONDS,
-            )
-        except ApiError as error:
-            return {self.layout.evidence: self.describe_error(error)}
-        warning = html.synthetic_warning(self.texts, visit.versions, number)
-        conditions = html.gate_conditions(self.texts, number, evidence)
-        return {self.layout.evidence: warning + conditions}
+        number, shown = html.version_number(version), ""
+        if number is not None:
+            try:
+                evidence = self.api.call(
+                    "GET",
+                    "/evidence",
+                    token=token,
+                    params={"version": number},
+                    timeout=_GATE_TIMEOUT_SECONDS,
+                )
+                shown = html.synthetic_warning(self.texts, visit.versions, number)
+                shown += html.gate_conditions(self.texts, number, evidence)
+            except ApiError as error:
+                shown = self.describe_error(error)
+        # This may come after the answer of a promotion, whose message stays.
+        return {self.notice: gr.skip(), self.layout.evidence: shown}
 
     @report_errors
     def promote(

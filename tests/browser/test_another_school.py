@@ -78,17 +78,7 @@ def test_school_comes_from_no_model_to_a_ranked_class(
 
     open_models(page)
     page.wait_for_selector(f"text={texts('models.none_served', school=f'School {SCHOOL}')}")
-    start_training(page)
-    page.wait_for_selector("#job .note.good", timeout=200_000)
-    page.fill("#version input", "1")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("#evidence table", timeout=120_000)
-    page.fill("#reason textarea, #reason input", "the first model")
-    page.click("#promote")
-    page.wait_for_selector("#promote:disabled")
-    page.wait_for_selector("#promote:enabled", timeout=120_000)
-    notice = page.locator("#tab-models .block.notice").inner_text()
-    assert texts("models.promoted", version=1) in notice, page.locator("#evidence").inner_text()
+    _train_and_promote(page, texts, 1)
     page.wait_for_selector(f"text={texts('banner.unavailable')}", state="detached")
 
     open_tab(page, 0)
@@ -122,6 +112,32 @@ def test_school_comes_from_no_model_to_a_ranked_class(
     page.fill("#outcome-many textarea", f"{pupil};1,5")
     page.click("#outcome-save")
     page.wait_for_selector(f"text={texts('outcome.accepted', count=1)}")
+
+    open_tab(page, 4)
+    # So few predictions are no drift.
+    see(page, "#conclusion .note.good")
+
+    open_tab(page, 3)
+    _train_and_promote(page, texts, 2)
+    page.fill("#reason textarea, #reason input", "not as good as it seemed")
+    page.click("#roll-back")
+    served = texts("models.rolled_back", version=texts("model.version", version=1))
+    page.wait_for_selector(f"#tab-models .block.notice >> text={served}", timeout=60_000)
+
+
+def _train_and_promote(page: Any, texts: Texts, version: int) -> None:
+    start_training(page)
+    page.wait_for_selector("#job .note.good", timeout=200_000)
+    page.fill("#version input", str(version))
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#evidence table", timeout=120_000)
+    page.fill("#reason textarea, #reason input", "looked at")
+    page.click("#promote")
+    page.wait_for_selector("#promote:disabled")
+    page.wait_for_selector("#promote:enabled", timeout=120_000)
+    notice = page.locator("#tab-models .block.notice").inner_text()
+    promoted = texts("models.promoted", version=version)
+    assert promoted in notice, page.locator("#evidence").inner_text()
 
 
 def _check_unknown_answers(page: Any, texts: Texts) -> None:

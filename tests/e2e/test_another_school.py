@@ -159,6 +159,43 @@ def test_life_of_a_model_of_another_school(school: School) -> None:
     assert back["version"] == str(versions[0])
     wait_for(school, str(versions[0]))
     assert answered(school.http.post("/predict", json=students[0]))[grade] == one[grade]
+    check_life_by_command_line(school)
+
+
+def check_life_by_command_line(school: School) -> None:
+    """Train, judge, promote, score, record outcomes and roll back, beside the running server."""
+    served = school.http.get("/health").json()["model_version"]
+    table = school.server.state_dir.parent / "by-command.csv"
+    pupils = school.pupils.head(CLASS).assign(reference=[f"C-{n}" for n in range(CLASS)])
+    pupils.to_csv(table, index=False)
+    trained = commanded(school, "train", "--budget-seconds", "1")
+    version = str(trained["version"])
+    assert commanded(school, "evidence", version)["passed"]
+    commanded(school, "promote", version, "--reason", "by command")
+    wait_for(school, version)
+    grade = f"predicted_{school.profile.grade.column}"
+    students = [
+        {**student, "reference": f"C-{n}"} for n, student in enumerate(school.students(pupils))
+    ]
+    answers = school.http.post(
+        "/predict_batch", json={"students": students}, headers={"X-Session-Id": "by-command"}
+    )
+    scored = table.with_name("by-command-scores.csv")
+    done = school.run("score", str(table), str(scored))
+    assert done.returncode == 0, done.stderr
+    expected = [row[grade] for row in answered(answers)["predictions"]]
+    assert list(pd.read_csv(scored)[grade]) == pytest.approx(expected)
+    grades = commanded(school, "outcomes", "import", str(table), "--session", "by-command")
+    assert grades["accepted"] == CLASS
+    assert commanded(school, "rollback", "--reason", "by command")["version"] == served
+    wait_for(school, served)
+
+
+def commanded(school: School, *arguments: str) -> Any:
+    """Run a command and return its JSON document."""
+    done = school.run(*arguments, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
 
 
 def check_figures(school: School) -> None:

@@ -247,6 +247,10 @@ def test_unlock_opens_models_tab_only_for_its_visitor(
         admin.predict("999", "y", *no_exceptions, api_name="/promote")
     )
     assert EN("error.conflict") in _texts(admin.predict("why", api_name="/rollback"))
+    # Conditions are read without a click: the message of the last action stays.
+    judged = admin.predict("999", api_name="/judge")
+    assert EN("error.not_found") in _texts(judged)
+    assert "" not in judged
     admin.predict(api_name="/lock")
     assert EN("models.locked") in _texts(admin.predict("why", api_name="/rollback"))
 
