@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -17,6 +18,7 @@ import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE
+from tests.monitoring.conftest import probes, running, tool
 from tests.server import Server, free_port, serving
 from tests.ui_server import UiServer, interface
 
@@ -111,6 +113,31 @@ def test_api_predicts_through_tls_below_a_path(site: httpx.Client) -> None:
     assert answer.status_code == 200, answer.text
     assert site.get("/school/api/health").json()["model_loaded"]
     assert site.get("/school/api/metrics").status_code == 404
+
+
+@needs_caddy
+def test_expiry_of_the_certificate_is_measured_by_the_name_of_the_site(
+    site: httpx.Client, tmp_path: Path
+) -> None:
+    port = free_port()
+    exporter = tool("prometheus-blackbox-exporter")
+    command = [
+        exporter,
+        f"--config.file={probes(tmp_path)}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running(*command, log=tmp_path / "log", environment=dict(os.environ)):
+        end = time.monotonic() + 30
+        while not _listens(port):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        # Prometheus knows the container by its address; the certificate has the name of the site.
+        query = {"module": "certificate", "target": f"127.0.0.1:{site.base_url.port}"}
+        text = httpx.get(f"http://127.0.0.1:{port}/probe", params=query, timeout=30).text
+    values = dict(re.findall(r"^(probe_\w+) ([\d.e+]+)$", text, re.MULTILINE))
+    assert float(values["probe_success"]) == 1
+    # Caddy's own authority gives certificates for twelve hours.
+    assert 3600 < float(values["probe_ssl_earliest_cert_expiry"]) - time.time() < 13 * 3600
 
 
 @needs_caddy

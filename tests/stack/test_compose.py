@@ -96,6 +96,20 @@ def test_prometheus_measures_all_of_it(stack: Stack) -> None:
     assert {rule["health"] for group in rules for rule in group["rules"]} <= {"ok", "unknown"}
 
 
+def test_interface_that_is_down_is_measured(stack: Stack) -> None:
+    def answers() -> list[str]:
+        query = {"query": 'probe_success{job="interface"}'}
+        found = httpx.get(f"{stack.url('prometheus')}/api/v1/query", params=query).json()
+        return [series["value"][1] for series in found["data"]["result"]]
+
+    awaited(lambda: answers() == ["1"], 60, "the interface seems to be down")
+    stack.compose("stop", "ui")
+    try:
+        awaited(lambda: answers() == ["0"], 60, "the interface seems to answer")
+    finally:
+        stack.compose("start", "ui")
+
+
 def test_candidate_is_trained_promoted_and_outlives_a_crash(
     stack: Stack, admin: httpx.Client
 ) -> None:
@@ -133,6 +147,9 @@ def test_predictions_and_rollback_need_no_registry(stack: Stack, admin: httpx.Cl
         stack.compose("restart", "api")
         awaited(lambda: ready(stack), 60, "does not start without MLflow")
         assert served(stack) == before
+        registry = "student_success_registry_up 0.0"
+        metrics = f"{stack.url('api')}/metrics"
+        awaited(lambda: registry in httpx.get(metrics).text, 60, "the registry seems to answer")
         rolled = admin.post("/rollback", json={"reason": "test"})
         assert rolled.status_code == 200, rolled.text
         assert served(stack) == "seed"
@@ -252,12 +269,21 @@ def test_commands_of_the_runbook_run(stack: Stack, admin: httpx.Client) -> None:
         assert done.returncode in expected, f"{command}: {done.stdout} {done.stderr}"
         if command.startswith("curl"):
             answer = json.loads(done.stdout)
-            code = answer.get("error", {}).get("code") if isinstance(answer, dict) else None
+            code = answer.get("error") if isinstance(answer, dict) else None
             # After a rollback in an earlier test nothing may be left to roll back.
             assert code in (None, "conflict"), f"{command}: {answer}"
         if "history_commit_failed" in command:
             assert done.stdout == "", "the access log names a route that contains the word"
         awaited(lambda: ready(stack), 60, f"the API does not answer after {command}")
+
+
+def test_alert_made_by_hand_reaches_alertmanager(stack: Stack) -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    (command,) = re.findall(r"`(docker compose exec alertmanager amtool [^`]+)`", operations)
+    environment = {**stack.environment, "COMPOSE_ENV_FILES": str(stack.env_file)}
+    run("bash", "-c", command, env=environment)
+    alerts = httpx.get(f"{stack.url('alertmanager')}/api/v2/alerts", timeout=10).json()
+    assert "Test" in [alert["labels"]["alertname"] for alert in alerts]
 
 
 def test_mlflow_gc_of_the_runbook_erases_deleted_runs(stack: Stack) -> None:
