@@ -34,7 +34,7 @@ from student_success.bulk.output import PARQUET
 from student_success.bulk.reader import PART_CHARACTERS, read_parts
 from student_success.bulk.scoring import Recording, Scored, Task
 from student_success.core.clock import now_us
-from student_success.core.errors import InvalidInputError, NotFoundError
+from student_success.core.errors import DatasetError, InvalidInputError, NotFoundError
 from student_success.core.settings import Settings
 from student_success.domain.schemas.base import SessionId
 
@@ -145,7 +145,8 @@ def _score_files(
         results = _in_order(options, model, sources, submit, READ_AHEAD * number)
         for source, parts in groupby(results, itemgetter(0)):
             with open_outputs(source, options, journal, plan, totals) as write:
-                for _, scored, size in parts:
+                for _, future, size in parts:
+                    scored = future.result()
                     if record is not None:
                         record(scored)
                     write(scored)
@@ -155,22 +156,24 @@ def _score_files(
 
 def _in_order(
     options: ScoreOptions, model: Model, sources: Sequence[Source], submit: Submit, ahead: int
-) -> Iterator[tuple[Source, Scored, int]]:
+) -> Iterator[tuple[Source, Future[Scored], int]]:
     """Yield the result of each part, and its size in bytes; read some parts in advance."""
     waiting: deque[tuple[Source, Future[Scored], int]] = deque()
-
-    def results(most: int) -> Iterator[tuple[Source, Scored, int]]:
-        while len(waiting) > most:
-            source, future, size = waiting.popleft()
-            yield source, future.result(), size
-
     for source in sources:
         task, at = _task(options, model, source), 0
-        for part in read_parts(source.path, source.layout, options.choices):
-            waiting.append((source, submit(part, task), part.done - at))
-            at = part.done
-            yield from results(ahead)
-    yield from results(0)
+        try:
+            for part in read_parts(source.path, source.layout, options.choices):
+                waiting.append((source, submit(part, task), part.done - at))
+                at = part.done
+                while len(waiting) > ahead:
+                    yield waiting.popleft()
+        except DatasetError as error:
+            # The files before it are finished first.
+            failed: Future[Scored] = Future()
+            failed.set_exception(error)
+            waiting.append((source, failed, 0))
+            break
+    yield from waiting
 
 
 def _task(options: ScoreOptions, model: Model, source: Source) -> Task:

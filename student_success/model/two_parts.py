@@ -87,8 +87,10 @@ class TwoParts:
 
     def many(self, raw: Floats, last: Floats, unknown: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return `one` of each row."""
+        logits = raw[:, 1]
         # The function of the standard library: numpy's may differ in the last bit.
-        leaves = np.array([_probability(logit) for logit in raw[:, 1].tolist()])
+        powers = np.array(list(map(math.exp, (-np.maximum(logits, -700.0)).tolist())))
+        leaves = np.where(logits < -700.0, 0.0, 1.0 / (1.0 + powers))
         return self.distributions(last + raw[:, 0], leaves, unknown)
 
     def distributions(
@@ -106,8 +108,7 @@ class TwoParts:
             How many values other than period grades are not known.
         """
         wider = 1.0 + self._widening * unknown.astype(np.float64)
-        levels = list(map(self._level, centre.tolist(), leaves.tolist(), wider.tolist()))
-        return np.array(levels), self._cdf(centre, leaves, wider)
+        return self._levels(centre, leaves, wider), self._cdf(centre, leaves, wider)
 
     def divide(
         self, by_feature: Floats, start: Floats, *, average_last: float, last: float, unknown: int
@@ -143,6 +144,15 @@ class TwoParts:
         at = min(int(share / self._step), len(self._rise) - 1)
         error = self._errors[at] + (share - at * self._step) / self._rise[at]
         return centre + wider * error
+
+    def _levels(self, centre: Floats, leaves: Floats, wider: Floats) -> Floats:
+        """Return `_level` of each row, by the same operations in the same order."""
+        errors, rise = self._many
+        finishes = leaves < 0.5
+        share = np.where(finishes, 0.5 - leaves, 0.0) / np.where(finishes, 1.0 - leaves, 1.0)
+        at = np.minimum((share / self._step).astype(np.int64), len(rise) - 1)
+        error = errors[at] + (share - at * self._step) / rise[at]
+        return np.where(finishes, centre + wider * error, 0.0)
 
     def _cdf(self, centre: Floats, leaves: Floats, wider: Floats) -> Floats:
         errors, rise = self._many

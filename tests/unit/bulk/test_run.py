@@ -246,6 +246,22 @@ def test_score_leaves_nothing_of_a_file_that_cannot_be_finished(
     assert run(district, out, overwrite=False).scored == 7
 
 
+def test_score_finishes_the_files_before_one_that_cannot_be_read(
+    district: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_parts = bulk_run.read_parts
+
+    def damaged(path: Path, *arguments: Any) -> Any:
+        if path.name == "b.csv":
+            raise DatasetError("b.csv cannot be read.")
+        yield from read_parts(path, *arguments)
+
+    monkeypatch.setattr(bulk_run, "read_parts", damaged)
+    with pytest.raises(DatasetError, match=r"b\.csv"):
+        run(district, tmp_path / "out")
+    assert set(content_of(tmp_path / "out")) == {"a.csv"}
+
+
 def test_score_refuses_output_that_another_run_writes(district: Path, tmp_path: Path) -> None:
     for source, target, journal in (
         (district, tmp_path / "out", tmp_path / "out" / JOURNAL),

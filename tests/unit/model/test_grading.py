@@ -122,7 +122,8 @@ rising = (
 raw_pairs = st.tuples(st.floats(-25, 25), st.floats(-20, 20))
 
 
-pupils = st.tuples(raw_pairs, grades, st.integers(0, 15))
+logits = st.one_of(st.floats(-20, 20), st.sampled_from([-2000.0, -700.5, -700.0, 30.0, 2000.0]))
+pupils = st.tuples(st.tuples(st.floats(-25, 25), logits), grades, st.integers(0, 15))
 
 
 @given(rising, st.floats(0, 0.1), st.lists(pupils, min_size=1, max_size=5), masses)
