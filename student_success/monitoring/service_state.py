@@ -18,6 +18,8 @@ from student_success.storage.engine import database_bytes
 
 logger = logging.getLogger(__name__)
 
+LONGEST_INTERVAL_SECONDS = 60.0
+"""Alerts read these gauges, so they are set this often at least."""
 AUDIT_SECONDS = 600.0
 """Interval at which the whole audit log is read and verified."""
 
@@ -32,7 +34,7 @@ class ServiceState:
         self._audit_at = 0.0
 
     async def run(self, worker: int) -> None:
-        """Measure every `monitor_seconds`, for ever.
+        """Measure every `monitor_seconds`, and at least once a minute, for ever.
 
         Parameters
         ----------
@@ -49,7 +51,7 @@ class ServiceState:
                 memory.set(resident)
             if worker == 1:
                 await asyncio.to_thread(self.measure)
-            await asyncio.sleep(self._settings.monitor_seconds)
+            await asyncio.sleep(min(self._settings.monitor_seconds, LONGEST_INTERVAL_SECONDS))
 
     def measure(self) -> None:
         """Set the gauges of the server; a failure is logged, not raised."""

@@ -71,6 +71,8 @@ def _proxy(folder: Path, **settings: str) -> Iterator[int]:
     """Run the proxy of the stack on a port of loopback."""
     port = free_port()
     text = (ROOT / "docker" / "Caddyfile").read_text("utf-8")
+    shutil.copy(ROOT / "docker" / "runbook.html", folder)
+    shutil.copy(ROOT / "docs" / "runbook.md", folder)
     options = f"admin off\n\tdefault_bind 127.0.0.1\n\thttp_port {free_port()}"
     (folder / "Caddyfile").write_text(text.replace("admin off", options, 1))
     assert CADDY is not None
@@ -80,6 +82,7 @@ def _proxy(folder: Path, **settings: str) -> Iterator[int]:
         "XDG_CONFIG_HOME": str(folder),
         "SITE_ADDRESS": f"https://localhost:{port}",
         "ROOT_PATH": "/school",
+        "RUNBOOK_FOLDER": str(folder),
         **settings,
     }
     with (folder / "log").open("wb") as log:
@@ -113,6 +116,21 @@ def test_api_predicts_through_tls_below_a_path(site: httpx.Client) -> None:
     assert answer.status_code == 200, answer.text
     assert site.get("/school/api/health").json()["model_loaded"]
     assert site.get("/school/api/metrics").status_code == 404
+
+
+@needs_caddy
+def test_runbook_is_a_page_with_a_section_for_each_alert(site: httpx.Client) -> None:
+    assert site.get("/school/runbook").status_code == 401
+    answer = site.get("/school/runbook", auth=LOGIN)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+    alerts = re.findall(r"^## (\w+)$", runbook, re.MULTILINE)
+    assert alerts
+    for alert in alerts:
+        assert f'<h2 id="{alert.lower()}">{alert}</h2>' in answer.text
+    for path in ("/school/runbook.md", "/school/runbook/runbook.md", "/school/runbook.html"):
+        assert site.get(path, auth=LOGIN).status_code == 404
 
 
 @needs_caddy
