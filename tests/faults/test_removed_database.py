@@ -23,7 +23,7 @@ SECONDS = 10.0
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path / "state", WORKERS="2") as running:
+    with serving(tmp_path / "state", WORKERS="2", MONITOR_SECONDS="0.5") as running:
         yield running
 
 
@@ -61,6 +61,10 @@ def health(server: Server) -> dict[str, object]:
     return body
 
 
+def metrics(server: Server) -> str:
+    return httpx.get(f"{server.url}/metrics", timeout=10).text
+
+
 def test_predictions_are_refused_while_the_database_file_is_missing(server: Server) -> None:
     file, moved = database(server), server.state_dir / "moved.db"
     before = predict(server)
@@ -70,9 +74,12 @@ def test_predictions_are_refused_while_the_database_file_is_missing(server: Serv
     # Each worker keeps the result of its last check for a second.
     until(lambda: health(server)["db_ok"] is False)
     until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503)
+    # The alert DatabaseDown reads it.
+    until(lambda: "student_success_database_up 0.0" in metrics(server))
     assert not file.exists()
     moved.rename(file)
     until(lambda: None not in predict(server))
+    until(lambda: "student_success_database_up 1.0" in metrics(server))
     after = predict(server)
     until(lambda: health(server)["status"] == "ok")
     rows = count_predictions(server.state_dir)
