@@ -24,11 +24,22 @@ from tests.unit.domain.tables.test_reader import set_format
 
 HEADER = (",".join(TITLES) + "\n").encode()
 GOOD = line_of(EXAMPLE, "A").encode()
+QUOTED = b'"' + GOOD[:-1].replace(b",", b'","') + b'"\n'
 PIECES = st.sampled_from(
     [
         GOOD,
         GOOD,
         GOOD[:-1] + b"\r\n",
+        QUOTED,
+        QUOTED,
+        QUOTED[:-1] + b"\r\n",
+        QUOTED.replace(b'"A"', b'""'),
+        QUOTED.replace(b'"A"', b'"A, ""B"""'),
+        QUOTED.replace(b'"A"', b'"A'),
+        QUOTED.replace(b'"17"', b'"1"7'),
+        QUOTED.replace(b'"17"', b' "17"'),
+        QUOTED.replace(b'"A","', b'"A,"'),
+        QUOTED.replace(b'"17"', b'"1,"7"'),
         line_of(EXAMPLE, 'two\nlines, and "quotes"\n\n').encode(),
         line_of({**EXAMPLE, "age": 99}, "too old").encode(),
         b"\n",
@@ -71,6 +82,20 @@ def test_score_returns_same_rows_for_any_part_size(
         patch.setattr(bulk_reader, "_read_plain", lambda *_: None)
         assert whole(path, size=size) == expected
     assert expected[2] + expected[3] > 0
+
+
+def test_quoted_cells_are_read_by_pyarrow_and_irregular_ones_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "pupils.csv"
+    path.write_bytes(HEADER + QUOTED)
+    layout = read_layout(path)
+    text = QUOTED.decode()
+    assert bulk_reader._read_plain(text * 3, layout) is not None
+    assert bulk_reader._read_plain(text[:-1], layout) is not None
+    for irregular in ('"1"7', '"1,"7"', ' "17"', '"17" ', '"1""7"', '"17\n"', '17"', '"17'):
+        assert bulk_reader._read_plain(text.replace('"17"', irregular) + text, layout) is None
+    part = parts_of(path)
+    path.write_bytes(HEADER + QUOTED.replace(b'"17"', b'"1"7'))
+    assert [(each.scored, each.rejected) for each in (*part, *parts_of(path))] == [(1, 0), (0, 1)]
 
 
 def test_parts_are_numbered_by_the_lines_of_the_file(tmp_path: Path) -> None:
