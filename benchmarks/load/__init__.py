@@ -12,6 +12,7 @@ from benchmarks.load.clients import (
     Load,
     LoadRequest,
     LoadResult,
+    mixed_predictions,
     prediction_ids,
     single_predictions,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "LoadResult",
     "WrkReport",
     "http_request",
+    "mixed_predictions",
     "parse_wrk_report",
     "prediction_ids",
     "random_pupils",

@@ -273,7 +273,8 @@ class Load:
         result.longest_seconds = max(result.longest_seconds, ended - started)
         result.statuses[response.status] += 1
         if response.status == 200:
-            result.acknowledged += prediction_ids(response)
+            if request.path.startswith("/predict"):
+                result.acknowledged += prediction_ids(response)
             result.last_success[port] = ended
             if key := request.headers.get("Idempotency-Key"):
                 result.by_key[key] = response.body
