@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -43,7 +43,7 @@ class Texts:
     def __call__(self, key: str, /, **values: object) -> str:
         """Return a text with its placeholders filled in; raises KeyError for an unknown key."""
         text = table()[key][self.language]
-        return self._spaced(text.format_map(values) if values else text)
+        return self.spaced(text.format_map(values) if values else text)
 
     def count(self, key: str, number: int, /, **values: object) -> str:
         """Return a text with ``{count}``; of one thing, the text of the same key with ``_one``."""
@@ -69,7 +69,11 @@ class Texts:
 
     def choose(self, text: Text) -> str:
         """Return a bilingual text of the profile in this language."""
-        return self._spaced({"fr": text.fr, "en": text.en}[self.language])
+        return self.spaced({"fr": text.fr, "en": text.en}[self.language])
+
+    def listed(self, parts: Iterable[str]) -> str:
+        """Join parts of a sentence that may hold commas themselves."""
+        return self.spaced((" ; " if self.language == "fr" else "; ").join(parts))
 
     def number(self, value: float, digits: int = 1, *, short: bool = False) -> str:
         """Write a number with `digits` decimals; if `short`, without trailing zeros."""
@@ -94,7 +98,7 @@ class Texts:
         pattern = "%d/%m/%Y %H:%M" if self.language == "fr" else "%d %b %Y %H:%M"
         return f"{at.strftime(pattern)} UTC"
 
-    def _spaced(self, text: str) -> str:
+    def spaced(self, text: str) -> str:
         """Keep French punctuation on the line of the word before it."""
         if self.language != "fr":
             return text

@@ -46,7 +46,9 @@ def summary(texts: Texts, class_list: PupilList) -> str:
     sentences = [texts.count("class.read", class_list.rows)]
     if class_list.problems:
         sentences.append(texts.count("class.to_fix", class_list.problems))
-        sentences.append(texts.count("class.usable", len(class_list.pupils)))
+        usable = len(class_list.pupils)
+        none = texts("class.usable_none")
+        sentences.append(texts.count("class.usable", usable) if usable else none)
     elif not questions:
         sentences.append(texts("class.all_good"))
     sentences += [explain(texts, problem) for problem in class_list.notes]
@@ -65,7 +67,7 @@ def summary(texts: Texts, class_list: PupilList) -> str:
 
 def explain(texts: Texts, problem: Problem) -> str:
     """Return a problem of a table in words."""
-    return texts(f"problem.{problem.code}", **problem.values)
+    return texts.choose(problem.text)
 
 
 def invalid_cell_titles(texts: Texts) -> list[str]:

@@ -18,7 +18,7 @@ _FEATURES = {feature.name: feature for feature in FEATURES}
 
 def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
     """Return the three strongest reasons, and the changes that would help most."""
-    sentences = explanation["reasons"][texts.language][:MAX_ITEMS]
+    sentences = list(map(texts.spaced, explanation["reasons"][texts.language][:MAX_ITEMS]))
     if not sentences:
         return ""
     return element(

@@ -173,7 +173,7 @@ def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
         bars.append(
             f'<rect class="{"good" if place >= 0 else "low"}" x="{round(left + 1.5, 1)}" '
             f'y="{round(108 - height, 1)}" width="{round(step - 3, 1)}" height="{height}" rx="2">'
-            f"<title>{named} : {count}</title></rect>"
+            f"<title>{escape(texts('explain.set', name=named, value=count))}</title></rect>"
         )
         middle = round(left + step / 2, 1)
         # A number wider than its bar would cover the next one.

@@ -73,7 +73,7 @@ def _calibration(texts: Texts, bins: list[Mapping[str, Any]]) -> str:
     )
     diagonal = f'<line class="pass" x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}"/>'
     return svg(
-        "calibration", _BOTTOM + 40, "; ".join(sentences), numbers + titles + diagonal + dots
+        "calibration", _BOTTOM + 40, texts.listed(sentences), numbers + titles + diagonal + dots
     )
 
 
@@ -93,7 +93,7 @@ def _errors(texts: Texts, groups: list[Mapping[str, Any]]) -> str:
             f'<rect class="bar" x="{_BAR_LEFT}" y="{top}" width="{width}" height="15" rx="2"/>'
             f'<text class="start" x="{_BAR_LEFT + width + 6}" y="{top + 12}">{escape(value)}</text>'
         )
-    return svg("errors", len(groups) * _ROW + 6, "; ".join(sentences), rows)
+    return svg("errors", len(groups) * _ROW + 6, texts.listed(sentences), rows)
 
 
 def _group_name(texts: Texts, attribute: str, group: str) -> str:

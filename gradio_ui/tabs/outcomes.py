@@ -158,10 +158,11 @@ class OutcomeForm:
                 outcomes.append(outcome.model_dump(exclude_defaults=True))
                 names.append(place)
             else:
-                problems.append(f"{place}: {texts('history.foreign_code')}")
+                why = texts("history.foreign_code").rstrip(".")
+                problems.append(texts("explain.set", name=place, value=why))
         html = self._send(visit, outcomes, names, "") if outcomes else ""
         if problems:
-            who = "; ".join(problems[:_MAX_MESSAGES])
+            who = texts.listed(problems[:_MAX_MESSAGES])
             html += note("warn", texts("outcome.rejected", count=len(problems), who=who))
         if found.without_grade:
             html += note("info", texts("outcome.without_grade", count=found.without_grade))
@@ -171,7 +172,8 @@ class OutcomeForm:
         texts = self._texts
         place = [] if problem.line is None else [texts("outcome.line", number=problem.line)]
         place += [problem.column] if problem.column else []
-        return f"{', '.join(place)}: {explain(texts, problem).rstrip('.')}"
+        why = explain(texts, problem).rstrip(".")
+        return texts("explain.set", name=", ".join(place), value=why)
 
     def _send(
         self,
@@ -202,8 +204,12 @@ class OutcomeForm:
         if answer["accepted"]:
             html = note("good", texts("outcome.accepted", count=answer["accepted"]))
         if rejected:
-            reasons = "; ".join(
-                f"{names[entry['index']]}: {texts('outcome.' + entry['error'])}"
+            reasons = texts.listed(
+                texts(
+                    "explain.set",
+                    name=names[entry["index"]],
+                    value=texts("outcome." + entry["error"]),
+                )
                 for entry in rejected[:_MAX_MESSAGES]
             )
             html += note("warn", texts("outcome.rejected", count=len(rejected), who=reasons))

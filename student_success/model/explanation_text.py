@@ -6,7 +6,7 @@ from student_success.domain.students import FEATURES, SCALE
 
 NOTE = {
     "fr": "Ce que le modèle observe chez des élèves comparables, sans promesse de cause à effet.",
-    "en": "What the model sees in pupils alike, not a promise of cause and effect.",
+    "en": "What the model sees in similar pupils, not a promise of cause and effect.",
 }
 _BY_NAME = {feature.name: feature for feature in FEATURES}
 # "Raises the grade" is read as "makes it better", which is wrong where 1 is the best grade.
@@ -43,11 +43,12 @@ def sentence_fr(name: str, value: str | float | None, share: float) -> str:
     way = _way(share, "fr")
     if value is None:
         return (
-            f"{label} : pas encore connue, ce qui {way} la note prévue d'environ {size} {points}."
+            f"{label} : non connu. Par rapport à la moyenne des élèves, cela {way} la note estimée "
+            f"d'environ {size} {points}."
         )
     return (
-        f"{label} : {_value_text(name, value, 'fr')}. Par rapport à l'élève moyen, cela {way} "
-        f"la note prévue d'environ {size} {points}."
+        f"{label} : {_value_text(name, value, 'fr')}. Par rapport à la moyenne des élèves, "
+        f"cela {way} la note estimée d'environ {size} {points}."
     )
 
 
@@ -58,8 +59,11 @@ def sentence_en(name: str, value: str | float | None, share: float) -> str:
     points = "point" if size == "1" else "points"
     way = _way(share, "en")
     if value is None:
-        return f"{label}: not known yet, which {way} the predicted grade by about {size} {points}."
+        return (
+            f"{label}: not known. Compared with pupils on average, this {way} the estimated grade "
+            f"by about {size} {points}."
+        )
     return (
-        f"{label}: {_value_text(name, value, 'en')}. Compared with the average pupil, this {way} "
-        f"the predicted grade by about {size} {points}."
+        f"{label}: {_value_text(name, value, 'en')}. Compared with pupils on average, this "
+        f"{way} the estimated grade by about {size} {points}."
     )

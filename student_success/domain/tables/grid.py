@@ -58,7 +58,7 @@ def collect_lines(
             raise refuse("too_wide", limit=MAX_COLUMNS)
         # The header, and lines above it, do not count.
         if len(lines) > max_rows + HEADER_LINES:
-            raise refuse("too_long", limit=f"{max_rows:,}")
+            raise refuse("too_long", limit=max_rows)
         lines.append((number, cells))
     return lines
 

@@ -91,7 +91,7 @@ def read_oneroster(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Line
             _, scores = in_class.setdefault(student, (line, {}))
             scores.setdefault(item_id, []).append(result["score"])
             if len(in_class) > max_rows:
-                raise refuse("too_long", limit=f"{max_rows:,}")
+                raise refuse("too_long", limit=max_rows)
     return {
         name: [(1, [REFERENCE, *items.values()]), *_lines(items, pupils[name])]
         for name, items in classes.items()

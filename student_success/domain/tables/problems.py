@@ -33,12 +33,16 @@ TEXTS: Mapping[str, Text] = {
         "The file is protected by a password, or damaged. Save it without a password.",
     ),
     "not_a_table": _both(
-        "Ce fichier n'est pas un tableau CSV, Excel ou OpenDocument lisible.",
-        "This file is not a readable CSV, Excel or OpenDocument table.",
+        "Ce fichier n'est pas un tableau CSV, Excel ou OpenDocument lisible. Enregistrez la liste "
+        "en .xlsx, .ods ou CSV.",
+        "This file is not a readable CSV, Excel or OpenDocument table. Save the list as .xlsx, "
+        ".ods or CSV.",
     ),
     "broken_quotes": _both(
-        "Le fichier n'est pas un CSV correct : les guillemets ne se ferment pas (ligne {at}).",
-        "The file is not well-formed CSV: quotes are not closed properly (line {at}).",
+        "Le fichier n'est pas un CSV correct : les guillemets ne se ferment pas (ligne {at}). "
+        "Corrigez cette ligne, ou enregistrez de nouveau la liste en CSV.",
+        "The file is not correct CSV: quotes are not closed properly (line {at}). Correct this "
+        "line, or save the list as CSV again.",
     ),
     "quoted_lines": _both(
         "Chaque ligne entière est entre guillemets. Enregistrez le fichier à nouveau en CSV, sans "
@@ -51,11 +55,11 @@ TEXTS: Mapping[str, Text] = {
         "need.",
     ),
     "too_long": _both(
-        "Le fichier a plus de {limit} lignes et n'a pas été lu. Partagez-le en plusieurs fichiers.",
+        "Le fichier a plus de {limit} lignes et n'a pas été lu. Divisez-le en plusieurs fichiers.",
         "The file has more than {limit} rows and was not read. Split it into several files.",
     ),
     "too_large": _both(
-        "Le fichier est trop volumineux et n'a pas été lu. Partagez-le en plusieurs fichiers.",
+        "Le fichier est trop volumineux et n'a pas été lu. Divisez-le en plusieurs fichiers.",
         "The file is too large and was not read. Split it into several files.",
     ),
     "no_rows": _both(
@@ -85,7 +89,7 @@ TEXTS: Mapping[str, Text] = {
     ),
     "choose_sheet": _both(
         "Plusieurs feuilles contiennent des élèves : {sheets}. Choisissez-en une.",
-        "Several sheets hold pupils: {sheets}. Choose one.",
+        "Several sheets contain pupils: {sheets}. Choose one.",
     ),
     # Problems of one column.
     "twice": _both(
@@ -93,38 +97,39 @@ TEXTS: Mapping[str, Text] = {
         "This column appears twice. Remove one of the two.",
     ),
     "no_column": _both(
-        "Cette colonne est absente du fichier. Ajoutez-la, ou dites quelle colonne la contient.",
-        "This column is missing from the file. Add it, or say which column holds it.",
+        "Cette colonne est absente du fichier. Ajoutez-la, ou indiquez quelle colonne la contient.",
+        "This column is missing from the file. Add it, or say which column contains it.",
     ),
     "unknown_title": _both(
-        "Le fichier n'a pas de colonne de ce titre.", "The file has no column with this title."
+        "Le fichier n'a pas de colonne de ce titre. Choisissez une de ses colonnes.",
+        "The file has no column with this title. Choose one of its columns.",
     ),
     "other_scale": _both(
-        "Les notes ne vont pas avec le barème : toute la colonne semble en avoir un autre. Rien "
-        "n'est utilisé. Convertissez les notes.",
-        "The grades do not fit the scale, so the whole column seems to have another one. Nothing "
-        "is used. Convert the grades.",
+        "Les notes de cette colonne semblent suivre un autre barème ; aucune n'est utilisée. "
+        "Convertissez-les dans le barème attendu.",
+        "The grades of this column seem to follow another scale; none is used. Convert them to the "
+        "expected scale.",
     ),
     # A yes is needed.
     "grades_left_out": _both(
-        "Ces colonnes ressemblent à des notes, et ne seraient pas utilisées : {columns}. Dites ce "
-        "qu'elles contiennent, ou confirmez qu'elles sont laissées de côté.",
-        "These columns look like grades, and would not be used: {columns}. Say what they hold, or "
-        "confirm that they are left out.",
+        "Ces colonnes ressemblent à des notes, et ne seraient pas utilisées : {columns}. Indiquez "
+        "ce qu'elles contiennent, ou confirmez qu'elles sont laissées de côté.",
+        "These columns look like grades, and would not be used: {columns}. Say what they contain, "
+        "or confirm that they are left out.",
     ),
     "no_grades": _both(
-        "Le fichier n'a aucune colonne de notes ({columns}). Confirmez que les élèves sont estimés "
-        "sans leurs notes.",
-        "The file has no grade column ({columns}). Confirm that pupils are estimated without their "
-        "grades.",
+        "Le fichier n'a aucune colonne de notes ({columns}). Ajoutez-la, ou confirmez que "
+        "l'estimation se fait sans les notes.",
+        "The file has no grade column ({columns}). Add it, or confirm that the estimate is made "
+        "without the grades.",
     ),
     # Remarks; the file is used as it is.
     "left_out": _both("Colonnes non utilisées : {columns}.", "Columns not used: {columns}."),
     "names_left_out": _both(
         "La colonne {columns} semble contenir des noms et n'est pas utilisée : le repère d'un "
         "élève est un code, jamais un nom.",
-        "The column {columns} seems to hold names and is not used: a pupil's reference is a code, "
-        "never a name.",
+        "The column {columns} seems to contain names and is not used: a pupil's reference is a "
+        "code, never a name.",
     ),
     "read_as": _both(
         "Texte lu en {encoding} : {words}. S'il est mal lu, choisissez un autre encodage.",
@@ -146,7 +151,8 @@ TEXTS: Mapping[str, Text] = {
     "width": _both(
         "La ligne a {cells} cellules, et les titres {width}. Vérifiez les séparateurs et les "
         "virgules décimales.",
-        "has {cells} cells where the header has {width}. Check delimiters and decimal commas.",
+        "The row has {cells} cells, and the titles {width}. Check the separators and the decimal "
+        "commas.",
     ),
     "missing": _both("La cellule est vide. Remplissez-la.", "The cell is empty. Fill it in."),
     "whole": _both(
@@ -166,13 +172,13 @@ TEXTS: Mapping[str, Text] = {
         "A grade is given without the one before it. Enter both, the first only, or neither.",
     ),
     "final_grade": _both(
-        "Indiquez une note finale qui existe : de {low} à {high}, par pas de {step}.",
-        "Enter a final grade that exists: from {low} to {high}, in steps of {step}.",
+        "Indiquez une note finale possible : de {low} à {high}, par pas de {step}.",
+        "Enter a possible final grade: from {low} to {high}, in steps of {step}.",
     ),
     "outcome": _both(
-        "Indiquez un repère (avec sa session) ou un identifiant d'estimation, et une note qui "
-        "existe, de {low} à {high}.",
-        "Enter a reference (with its session) or a prediction id, and a grade that exists, from "
+        "Indiquez un repère (avec sa session) ou un identifiant d'estimation, et une note "
+        "possible, de {low} à {high}.",
+        "Enter a reference (with its session) or a prediction id, and a possible grade, from "
         "{low} to {high}.",
     ),
     "reference": _both(
@@ -206,7 +212,7 @@ TEXTS: Mapping[str, Text] = {
     ),
     "error": _both(
         "La cellule contient une erreur du tableur. Corrigez-la.",
-        "The cell holds an error of the spreadsheet. Correct it.",
+        "The cell contains an error of the spreadsheet. Correct it.",
     ),
     "date": _both(
         "La cellule est une date. Indiquez la valeur elle-même.",
@@ -243,7 +249,12 @@ class Problem:
     def text(self) -> Text:
         """The problem in words."""
         text = TEXTS[self.code]
-        return Text(fr=text.fr.format_map(self.values), en=text.en.format_map(self.values))
+        english, french = dict(self.values), dict(self.values)
+        if isinstance(limit := self.values.get("limit"), int):
+            english["limit"] = f"{limit:,}"
+            # A French reader takes the comma of "10,000" for a decimal comma.
+            french["limit"] = english["limit"].replace(",", "\u202f")
+        return Text(fr=text.fr.format_map(french), en=text.en.format_map(english))
 
     def __str__(self) -> str:
         place = [f"line {self.line}"] if self.line is not None else []

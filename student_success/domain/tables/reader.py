@@ -186,7 +186,7 @@ def _table(
     if not below and rows_required:
         raise refuse("no_rows")
     if len(below) > max_rows:
-        raise refuse("too_long", limit=f"{max_rows:,}")
+        raise refuse("too_long", limit=max_rows)
     rows: list[tuple[int, list[str]]] = []
     invalid: list[Problem] = []
     for line, cells in below:

@@ -210,7 +210,7 @@ def check_place(cell: Cell, max_rows: int) -> None:
     """Refuse a sheet with a value too far down or too far right."""
     row, column = cell
     if row > max_rows + 1000:
-        raise refuse("too_long", limit=f"{max_rows:,}")
+        raise refuse("too_long", limit=max_rows)
     if column >= MAX_COLUMNS:
         raise refuse("too_wide", limit=MAX_COLUMNS)
 

@@ -222,7 +222,7 @@ def test_names_are_left_out_and_never_taken_for_references(tmp_path: Path) -> No
     path = tmp_path / "pupils.csv"
     titles = HEADER.replace(b"reference", "Élève".encode())
     path.write_bytes(titles + line_of(EXAMPLE, "Marie Durand").encode() * 3)
-    assert any("seems to hold names" in str(note) for note in read_layout(path).notes)
+    assert any("seems to contain names" in str(note) for note in read_layout(path).notes)
     (part,) = parts_of(path)
     assert b"Durand" not in part.predictions
     assert {row["reference"] for row in answers(part)} == {""}

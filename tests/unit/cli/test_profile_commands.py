@@ -77,12 +77,12 @@ def test_check_names_every_bad_cell_of_a_table(
     assert main(["profile", "check", "school.toml", "pupils.csv"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "Error: pupils.csv has 5 bad cells in 2 rows; nothing was read.",
-        "  row 2, column final: Enter a final grade that exists: from 1 to 6, in steps of 0.5.",
+        "  row 2, column final: Enter a possible final grade: from 1 to 6, in steps of 0.5.",
         "  row 2, column n0: Enter a whole number from 0 to 30.",
         "  row 2, column track: Enter one of these values: track-0, track-1, track-2.",
         "  row 3, column autumn: A grade is given without the one before it. Enter both, the first "
         "only, or neither.",
-        "  row 3, column final: Enter a final grade that exists: from 1 to 6, in steps of 0.5.",
+        "  row 3, column final: Enter a possible final grade: from 1 to 6, in steps of 0.5.",
     ]
 
 

@@ -9,6 +9,9 @@ import pytest
 
 import gradio_ui
 from gradio_ui.texts import LANGUAGES, Texts, preferred_language, table
+from student_success.domain.profile import Text
+from student_success.domain.students import PROFILE
+from student_success.domain.tables.problems import Problem
 from tests.source_code import syntax_tree
 
 FOLDER = Path(gradio_ui.__file__).parent
@@ -127,3 +130,37 @@ def test_texts_keep_french_punctuation_with_its_word() -> None:
     assert "\u00a0:" in Texts("fr")("bad.more", shown=1, total=2) + Texts("fr")(
         "problem.left_out", columns="x"
     )
+
+
+def test_limit_of_a_table_is_written_as_the_language_does() -> None:
+    problem = Problem("too_long", values={"limit": 10_000})
+    assert "10\u202f000 lignes" in Texts("fr").choose(problem.text)
+    assert "10,000 rows" in Texts("en").choose(problem.text)
+
+
+def test_texts_join_parts_with_the_punctuation_of_the_language() -> None:
+    assert Texts("fr").listed(["a, b", "c"]) == "a, b\u00a0; c"
+    assert Texts("en").listed(["a, b", "c"]) == "a, b; c"
+
+
+def _profile_texts() -> list[Text]:
+    fields = (PROFILE.grade, *PROFILE.period, *PROFILE.section, *PROFILE.feature)
+    about = [getattr(field, name, None) for field in fields for name in ("label", "help")]
+    choices = [choice for feature in PROFILE.feature for choice in feature.choices]
+    return [text for text in about if text] + [*choices]
+
+
+def test_texts_have_the_spaces_of_french_and_of_english_punctuation() -> None:
+    entered_as_shown = {"outcome.many_help"}
+    pairs = {key: (text["fr"], text["en"]) for key, text in table().items()}
+    pairs |= {text.fr: (text.fr, text.en) for text in _profile_texts()}
+    french = [
+        key for key, (text, _) in pairs.items() if re.search(r"\S[:;?!»%](\s|$)|«\S|[“”]", text)
+    ]
+    english = [
+        key
+        for key, (_, text) in pairs.items()
+        if key not in entered_as_shown and re.search(r"\s[:;?!%](\s|$)|[«»]", text)
+    ]
+    assert french == []
+    assert english == []

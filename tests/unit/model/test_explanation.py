@@ -16,7 +16,7 @@ from student_success.domain.students import (
     StudentFeatures,
 )
 from student_success.model.explanation import CHANGEABLE, NOISE, Explainer
-from student_success.model.explanation_text import sentence_en
+from student_success.model.explanation_text import sentence_en, sentence_fr
 from student_success.model.predictor import Predictor
 from student_success.services.explanation import _explain
 from training.data.dataset import read
@@ -91,6 +91,12 @@ def test_reasons_are_whole_sentences_in_both_languages(explainer: Explainer) -> 
     assert all(re.search(r"\d", sentence) for sentence in said.reasons["en"])
     assert "cause" in said.note["fr"]
     assert "cause" in said.note["en"]
+
+
+@pytest.mark.parametrize("name", FEATURE_NAMES)
+def test_sentence_of_an_unknown_value_fits_a_label_of_any_gender(name: str) -> None:
+    assert " : non connu. " in sentence_fr(name, None, 0.5)
+    assert ": not known. " in sentence_en(name, None, 0.5)
 
 
 def best_possible(name: str, value: object) -> bool:

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import zipfile
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from openpyxl import Workbook, load_workbook
 
 from gradio_ui.files.class_file import template
 from gradio_ui.files.export import build_file
+from gradio_ui.html.class_list import summary
 from gradio_ui.texts import LANGUAGES, Language, Texts
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
 from student_success.domain.tables.cells import escape_formula, unescape_formula
@@ -82,6 +84,15 @@ def test_read_class_list_recognises_xlsx_by_content() -> None:
     class_file = read_class_list(_xlsx([HEADER, ROW, [None] * 17, ROW]))
     assert class_file.invalid == ()
     assert [pupil.line for pupil in class_file.pupils] == [2, 4]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_summary_says_no_estimate_is_possible_if_every_row_is_invalid(language: Language) -> None:
+    texts = Texts(language)
+    bad = ["" if name == "school" else value for name, value in zip(HEADER, ROW, strict=True)]
+    none = escape(texts("class.usable_none"))
+    assert none in summary(texts, read_class_list(_csv([HEADER, bad])))
+    assert none not in summary(texts, read_class_list(_csv([HEADER, bad, ROW])))
 
 
 def test_read_class_list_reports_every_invalid_cell() -> None:

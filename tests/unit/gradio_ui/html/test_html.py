@@ -122,7 +122,7 @@ def test_prediction_card_shows_grade_interval_chance_and_alarm(texts: Texts) -> 
     assert texts("result.pass") in html
     assert texts("chance.open") in html
     assert escape(texts("priority.watch_why")) in html
-    assert texts("notfor.rank") in html
+    assert escape(texts("notfor.rank")) in html
     assert html.count("<svg") == 1
 
 

@@ -92,7 +92,7 @@ def test_every_bad_cell_is_reported_at_once_and_no_value_is_repeated(write: Writ
         *((6, "age"), (6, "school"), (6, "G3"), (6, "goout")),
     }
     assert found[2, "age"] == "Enter a whole number from 15 to 22."
-    assert found[2, "G3"] == "Enter a final grade that exists: from 0 to 20, in steps of 1."
+    assert found[2, "G3"] == "Enter a possible final grade: from 0 to 20, in steps of 1."
     assert found[5, "G1"].startswith("A grade is given without the one before it.")
     assert found[4, "G1"] == "Enter a grade from 0 to 20; decimals are allowed."
     assert "12 bad cells in 4 rows" in caught.value.message
@@ -154,7 +154,7 @@ def test_file_in_any_dialect_with_labels_or_missing_outcomes_is_read(
         (b"\xef\xbb\xbf", "is empty"),
         (b"PK\x03\x04\x00\x00", "not a readable"),
         (as_csv([PUPIL]).split("\n")[0], "no rows below its titles"),
-        (as_csv([PUPIL]) + '"GP', "not well-formed CSV"),
+        (as_csv([PUPIL]) + '"GP', "not correct CSV"),
         ("age,G1\n17,10\n", "school is missing from the header; reason is missing"),
         (as_csv([PUPIL]).replace("sex", "G1", 1), "G1 has more than one column"),
     ],
@@ -179,7 +179,7 @@ def test_mapping_says_what_other_titles_hold(write: Write) -> None:
 
 def test_grades_on_another_scale_are_refused_as_a_whole(write: Write) -> None:
     rows = [PUPIL | {"G1": grade, "G2": grade} for grade in ("20", "60", "65")]
-    with pytest.raises(DatasetError, match="seems to have another one"):
+    with pytest.raises(DatasetError, match="seem to follow another scale"):
         read(write(as_csv(rows)))
 
 
