@@ -17,7 +17,9 @@ from student_success.api.request import RequestContext
 
 NOT_TRACED = {"/livez", "/readyz", "/metrics"}
 """Requests of probes and of Prometheus."""
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 

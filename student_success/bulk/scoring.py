@@ -169,9 +169,11 @@ def _code_of(name: str, cell: Any) -> float:
 
 
 def _codes(name: str, column: Any) -> Floats:
-    if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
-        column = texts_of(column)
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    try:
+        encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    except pa.ArrowNotImplementedError:
+        # For example lists, and numbers of half precision.
+        encoded = texts_of(column).dictionary_encode()
     codes = [_code_of(name, cell) for cell in encoded.dictionary.to_pylist()]
     indices = pc.fill_null(encoded.indices.cast(pa.int64()), len(codes)).to_numpy()
     result: Floats = np.array([*codes, _code_of(name, None)])[indices]

@@ -49,6 +49,7 @@ def test_score_returns_same_predictions_for_parquet_and_csv(tmp_path: Path) -> N
         "plain": table,
         "categories": pa.table({n: _coded(table.column(n)) for n in table.column_names}),
         "floats": table.set_column(2, "age", table.column("age").cast(pa.float64())),
+        "half": table.set_column(2, "age", table.column("age").cast(pa.float16())),
         "bools": table.set_column(
             4, "nursery", pa.array([yes.get(student["nursery"]) for student in students])
         ),
