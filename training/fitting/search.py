@@ -26,8 +26,8 @@ from training.fitting.parallel import task
 Floats = NDArray[np.float64]
 
 SPLITS = 3
-SMALL = {"n_estimators": 25, "max_iter": 40}
-"""Size of a model in the first round, where the family has such a parameter."""
+SMALL = 40
+"""Most iterations of a model in the first round."""
 SECONDS_A_CANDIDATE = 5.0
 """Budget of one more candidate in each family, for six searches on two cores."""
 SECONDS_A_SEARCH = 20.0
@@ -126,9 +126,8 @@ def _sample(frame: pd.DataFrame, target: Floats, seed: int) -> tuple[pd.DataFram
 
 
 def _small(recipe: Recipe) -> Recipe:
-    fixed = {**FAMILIES[recipe.family].fixed, **recipe.params}
-    smaller = {key: min(size, fixed[key]) for key, size in SMALL.items() if key in fixed}
-    return Recipe(recipe.family, {**recipe.params, **smaller}, recipe.seed)
+    iterations = min(SMALL, recipe.params["max_iter"])
+    return Recipe(recipe.family, {**recipe.params, "max_iter": iterations}, recipe.seed)
 
 
 def _score(
