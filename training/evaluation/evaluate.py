@@ -104,7 +104,10 @@ def evaluate(
     """
     frame = frame.reset_index(drop=True)
     found: list[HeldOut] = []
-    planned = list(split or folds(target, splits=splits, repeats=repeats, seed=seed))
+    of_file = len(frame) - added
+    planned = list(
+        split or folds(target, splits=splits, repeats=repeats, seed=seed, of_file=of_file)
+    )
     results = Parallel(n_jobs=jobs, return_as="generator")(
         task(_one_fold, frame, target, recipe, champion, alarm_recall, added, number, train, test)
         for number, (train, test) in enumerate(planned)
@@ -116,7 +119,7 @@ def evaluate(
     evidence = _evidence(found, champion_name if champion else None)
     groups = audit_groups(found, frame, audit, candidate=CANDIDATE)
     if added:
-        evidence["file_pupils"] = file_pupils(found, len(frame) - added)
+        evidence["file_pupils"] = file_pupils(found, of_file)
     evidence["champion_as_served"] = isinstance(champion, ServedModel)
     evidence["groups"] = groups
     evidence["fairness"] = gaps(groups)

@@ -97,7 +97,7 @@ class OutOfFold:
 def out_of_fold(
     frame: pd.DataFrame, target: Floats, recipe: Recipe, *, splits: int, seed: int, jobs: int = 1
 ) -> OutOfFold:
-    """Predict every pupil, at every horizon, with a fit on the other folds."""
+    """Predict the pupils of the folds, at every horizon, with a fit on the other folds."""
     parts = Parallel(n_jobs=jobs)(
         task(_held_out, frame, target, recipe, train, test)
         for train, test in folds(target, splits=splits, seed=seed)

@@ -22,20 +22,31 @@ where a pupil has many values, as a fit takes longer then."""
 
 
 def folds(
-    target: NDArray[np.float64], *, splits: int, repeats: int = 1, seed: int
+    target: NDArray[np.float64],
+    *,
+    splits: int,
+    repeats: int = 1,
+    seed: int,
+    of_file: int | None = None,
 ) -> Iterator[tuple[Indices, Indices]]:
     """Yield positions of training and test pupils, `repeats` times `splits` folds.
 
-    Of more than `MOST_PUPILS` pupils that many are drawn at random, the others are in no fold.
+    Of more than `MOST_PUPILS` pupils that many are drawn at random, the others are in no fold. The
+    pupils of the file, which are judged alone too, are all drawn or at least half of those drawn.
 
     Parameters
     ----------
     target
         Final grade of each pupil; the folds are stratified on its band.
+    of_file
+        Pupils from this position on were added from the history; None if none were.
     """
     drawn = np.arange(len(target))
     if len(target) > MOST_PUPILS:
-        drawn = np.random.default_rng(seed).choice(drawn, MOST_PUPILS, replace=False)
+        random, end = np.random.default_rng(seed), len(target) if of_file is None else of_file
+        count = min(end, max(MOST_PUPILS // 2, MOST_PUPILS * end // len(target)))
+        added = random.choice(drawn[end:], MOST_PUPILS - count, replace=False)
+        drawn = np.concatenate([random.choice(drawn[:end], count, replace=False), added])
         drawn.sort()
     bands = np.digitize(levels_of(target[drawn]), _BANDS)
     # A band with fewer pupils than folds is merged into the failed ones.

@@ -24,3 +24,16 @@ def test_folds_take_every_pupil_or_as_many_as_a_training_has_time_for(pupils: in
         assert abs((target[test] < PASS_GRADE).mean() - (target[tested] < PASS_GRADE).mean()) < 0.07
     again = list(folds(target, splits=5, seed=3))
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(planned, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("of_file", "added"),
+    [(100, 9 * MOST_PUPILS), (MOST_PUPILS, MOST_PUPILS // 10), (MOST_PUPILS // 2, 9 * MOST_PUPILS)],
+)
+def test_folds_hold_enough_pupils_of_the_file_when_many_are_added(of_file: int, added: int) -> None:
+    target = np.full(of_file + added, float(PASS_GRADE))
+    planned = folds(target, splits=5, seed=3, of_file=of_file)
+    tested = np.concatenate([test for _, test in planned])
+    assert len(tested) == len(np.unique(tested)) == MOST_PUPILS
+    assert (tested < of_file).sum() >= min(of_file, MOST_PUPILS // 2)
+    assert (tested >= of_file).sum() >= min(added, MOST_PUPILS // 11)
