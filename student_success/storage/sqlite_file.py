@@ -76,10 +76,16 @@ def network_file_system(path: Path) -> str | None:
     lost, or the file damaged. Drives of Windows count too if they are mounted in WSL.
     """
     resolved = path.resolve()
+    try:
+        partitions = psutil.disk_partitions(all=True)
+    except (OSError, psutil.Error):
+        # Some containers hide it. That alone does not prevent a start.
+        logger.warning("file_systems_not_read", exc_info=True)
+        return None
     # The last of several mounts on one folder is the one in use.
     mounts = {
         Path(mount.mountpoint): mount
-        for mount in psutil.disk_partitions(all=True)
+        for mount in partitions
         if resolved.is_relative_to(mount.mountpoint)
     }
     if not mounts:

@@ -215,5 +215,16 @@ def test_local_file_beside_a_share_with_a_similar_name_is_accepted(
     assert network_file_system(path) is None
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, psutil.AccessDenied])
+def test_database_is_accepted_if_the_file_systems_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, path: Path, error: type[Exception]
+) -> None:
+    def fails(*, all: bool) -> list[Mount]:
+        raise error
+
+    monkeypatch.setattr(psutil, "disk_partitions", fails)
+    check_local_disk(f"sqlite:///{path}")
+
+
 def test_file_system_of_this_test_is_read() -> None:
     assert any(mount.mountpoint == "/" for mount in psutil.disk_partitions(all=True))
