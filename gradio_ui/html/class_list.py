@@ -22,7 +22,13 @@ from gradio_ui.html.labels import (
 )
 from gradio_ui.html.markup import Content, Html, Tone, element, facts, figure, note, table
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURE_NAMES, HORIZONS, SCALE, SMALLEST_SHARE
+from student_success.domain.students import (
+    FEATURE_NAMES,
+    FEATURES,
+    HORIZONS,
+    SCALE,
+    SMALLEST_SHARE,
+)
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
@@ -36,6 +42,7 @@ SORTS: dict[str, Callable[[ScoredPupil], Any]] = {
 }
 """The columns that the list can be sorted by, and what orders them."""
 _COLUMNS = ("pupil", "priority", "probability", "grade", "change", "reason")
+_FEATURES = {feature.name: feature for feature in FEATURES}
 ROWS_PER_PAGE = 50
 _MAX_INVALID_SHOWN = 200
 
@@ -85,6 +92,7 @@ def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
     mean = sum(pupil.grade for pupil in scored) / len(scored)
     figures = facts(
         [
+            (texts("class.to_help"), texts.number(Counter(map(_priority, scored))["act"], 0)),
             (texts("class.count"), texts.number(len(scored), 0)),
             (texts("class.mean"), f"{estimate_text(texts, mean)}{out_of()}"),
         ]
@@ -135,8 +143,20 @@ def page_count(rows: int) -> int:
 
 
 def strongest_reason(texts: Texts, explanation: Mapping[str, Any]) -> str:
-    """Name what lowers a pupil's grade most; what raises it most if nothing lowers it."""
-    ranked = sorted(explanation["contributions"], key=lambda c: float(c["share"]) * SCALE.sign)
+    """Name what lowers a pupil's grade most; what raises it most if nothing lowers it.
+
+    As in `/explain`, nothing is lowered by a value that cannot be better, such as help received.
+    """
+    ranked = sorted(
+        (
+            c
+            for c in explanation["contributions"]
+            if float(c["share"]) * SCALE.sign > 0 or not _FEATURES[c["feature"]].is_best(c["value"])
+        ),
+        key=lambda c: float(c["share"]) * SCALE.sign,
+    )
+    if not ranked:
+        return texts("rank.no_reason")
     lowest, highest = ranked[0], ranked[-1]
     chosen = lowest if float(lowest["share"]) * SCALE.sign <= -SMALLEST_SHARE else highest
     share = float(chosen["share"])

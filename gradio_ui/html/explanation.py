@@ -64,7 +64,9 @@ def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
         )
         change = element("span", _change_in_words(texts, suggestion["change"]), " → ")
         listed.append(Html(change.html + element("strong", effect).html))
-    return heading(texts("explain.ideas")) + items(listed).html if listed else ""
+    if not listed:
+        return paragraph(texts("explain.no_ideas"))
+    return heading(texts("explain.ideas")) + items(listed).html
 
 
 def _change_in_words(texts: Texts, change: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ class PupilAnswer:
                 visible=any(shown.body.get(f.name) is not None for f in WHAT_IF)
             )
             for feature in WHAT_IF:
-                updates[self.controls[feature.name]] = _present_value(feature, shown.body)
+                updates[self.controls[feature.name]] = self._present_value(feature, shown.body)
         return updates
 
     def explain(self, shown: ShownPupil) -> None:
@@ -102,8 +102,7 @@ class PupilAnswer:
             "elem_id": f"what-if-{elem_id}",
         }
         if about.choices is not None:
-            choices = [(self._texts.choose(text), value) for value, text in about.choices.items()]
-            return gr.Radio(choices, elem_classes=["field", "pills"], **common)
+            return gr.Radio(self._choices(feature), elem_classes=["field", "pills"], **common)
         return gr.Slider(
             feature.low or 0,
             _slider_end(feature),
@@ -113,15 +112,38 @@ class PupilAnswer:
             **common,
         )
 
+    def _present_value(self, feature: Feature, body: Mapping[str, Any]) -> Any:
+        """Return a control with the pupil's value, and none that could only be worse.
 
-def _present_value(feature: Feature, body: Mapping[str, Any]) -> Any:
-    value = body.get(feature.name)
-    if value is None:
-        # Only what is known can change; a slider has no place for an unknown value.
-        return gr.update(visible=False, value=None if feature.about.choices else feature.low)
-    if feature.about.choices is not None:
-        return gr.update(visible=True, value=value)
-    return gr.update(visible=True, value=value, maximum=max(value, _slider_end(feature)))
+        What the profile calls better is worth trying. That less help could help is no idea to give,
+        even where those who got it, because they needed it, had lower grades.
+        """
+        value = body.get(feature.name)
+        if value is None or (feature.monotone is None and feature.is_best(value)):
+            # Only what is known can change; a slider has no place for an unknown value.
+            kept = value if value is not None or feature.about.choices else feature.low
+            return gr.update(visible=False, value=kept)
+        if feature.about.choices is not None:
+            choices = [c for c in self._choices(feature) if _is_offered(feature, value, c[1])]
+            return gr.update(visible=True, value=value, choices=choices)
+        ends = feature.low or 0, max(value, _slider_end(feature))
+        low, high = (end if _is_offered(feature, value, end) else value for end in ends)
+        return gr.update(visible=True, value=value, minimum=low, maximum=high)
+
+    def _choices(self, feature: Feature) -> list[tuple[str, str]]:
+        words = feature.about.choices or {}
+        return [(self._texts.choose(text), value) for value, text in words.items()]
+
+
+def _is_offered(feature: Feature, value: Any, other: Any) -> bool:
+    """Return whether a pupil with `value` may try another one."""
+    change = feature.change
+    assert change is not None
+    if other == value or feature.monotone is not None:
+        return True
+    if change.to:
+        return other in change.to
+    return change.better is None or (other > value) == (change.better == "higher")
 
 
 def _slider_end(feature: Feature) -> float:

@@ -116,6 +116,21 @@ class Feature:
     monotone: Literal["raises", "lowers"] | None = None
     also: tuple[str, ...] = ()
 
+    def is_best(self, value: Any) -> bool:
+        """Return whether no value can be better, as far as the profile declares it."""
+        change = self.change
+        if self.kind == "category":
+            # Of several choices another one might be better.
+            return change is not None and tuple(change.to) == (value,)
+        if self.monotone is not None:
+            # Where lower grades are better, the best grade of a period is its lowest.
+            larger = (self.monotone == "raises") != (self.is_period and SCALE.sign < 0)
+        elif change is not None and change.better is not None:
+            larger = change.better == "higher"
+        else:
+            return False
+        return bool(value == (self.high if larger else self.low))
+
     def public(self) -> dict[str, Any]:
         """Return bounds, choices, labels and help as JSON-ready values."""
         about = self.about

@@ -212,25 +212,11 @@ class Explainer:
 
 
 def _is_burden_of_the_best(item: Contribution) -> bool:
-    """Return whether a prediction is worse for a value that cannot be better, as declared.
+    """Return whether a prediction is worse for a value that cannot be better.
 
     Who gets help often needs it: the help is no reason for the lower grade.
     """
-    if item.value is None or SCALE.sign * item.share > 0:
-        return False
-    feature = FEATURES[_FEATURE_AT[item.feature]]
-    change = feature.change
-    if feature.kind == "category":
-        # Of several choices another one might be better.
-        return change is not None and tuple(change.to) == (item.value,)
-    if feature.monotone is not None:
-        # Where lower grades are better, the best grade of a period is its lowest.
-        larger = (feature.monotone == "raises") != (feature.is_period and SCALE.sign < 0)
-    elif change is not None and change.better is not None:
-        larger = change.better == "higher"
-    else:
-        return False
-    return bool(item.value == (feature.high if larger else feature.low))
+    return SCALE.sign * item.share <= 0 and FEATURES[_FEATURE_AT[item.feature]].is_best(item.value)
 
 
 def _gain(item: WhatIf, predicted: float) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from gradio_ui.html.labels import PERIODS, PRIORITIES, horizon_sentence
 from gradio_ui.texts import Language, Texts
-from student_success.domain.students import PASS_GRADE
+from student_success.domain.students import EXAMPLE, PASS_GRADE
 from student_success.domain.tables.cells import feature_of
 from tests.browser.conftest import Open, predict_example, ready, see, unfold
 
@@ -153,7 +153,9 @@ def test_reasons_and_sliders_are_shown(visit: Open) -> None:
     words = feature_of("studytime").about.choices
     assert words is not None
     shown = page.locator("#what-if-pupil-studytime").inner_text()
-    assert all(texts.choose(word) in shown for word in words.values())
+    offered = {value for value, word in words.items() if texts.choose(word) in shown}
+    # Less work is no idea to give.
+    assert offered == {value for value in words if value >= EXAMPLE["studytime"]}
     page.focus("#what-if-pupil-absences input[type=range]")
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(600)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 from datetime import UTC, datetime, timedelta
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -267,6 +267,47 @@ def test_reasons_describe_suggested_changes_in_words(texts: Texts) -> None:
     studytime = next(feature for feature in FEATURES if feature.name == "studytime")
     assert studytime.about.choices is not None
     assert texts.choose(studytime.about.choices[3]) in html
+
+
+def test_reasons_say_so_if_no_change_would_move_the_estimate(texts: Texts) -> None:
+    answer = {"reasons": {"fr": ["un"], "en": ["a"]}, "what_if": []}
+    html = unescape(explanation.reasons(texts, answer))
+    assert texts("explain.no_ideas") in html
+    assert texts("explain.ideas") not in html
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [
+        # Help that was given, because it was needed, lowers no one's grade.
+        ({"schoolsup": -0.5, "failures": -0.3, "G1": 0.4}, "failures"),
+        ({"schoolsup": -0.5, "G1": 0.4}, "G1"),
+        ({"schoolsup": -0.5}, None),
+        ({"goout": -0.6, "failures": -0.3}, "failures"),
+        ({"schoolsup": 0.5, "failures": 0.3}, "schoolsup"),
+    ],
+)
+def test_main_reason_calls_no_best_value_a_burden(
+    texts: Texts, shares: dict[str, float], expected: str | None
+) -> None:
+    values = {"schoolsup": "yes", "failures": 2, "goout": 1, "G1": 12.0}
+    contributions = [
+        {"feature": name, "value": values[name], "share": share} for name, share in shares.items()
+    ]
+    said = class_list.strongest_reason(texts, {"contributions": contributions})
+    if expected is None:
+        assert said == texts("rank.no_reason")
+    else:
+        assert said.startswith(explanation.value_in_words(texts, expected, values[expected]))
+
+
+def test_overview_counts_the_pupils_to_help(texts: Texts) -> None:
+    safe = _scored("safe", pass_probability=0.9, at_risk=False)
+    failing = _scored("lost", pass_probability=0.1, decision="echec", predicted_G3=5.0)
+    html = class_list.overview(texts, [failing, safe, failing])
+    _, found, rest = html.partition(texts("class.to_help"))
+    assert found
+    assert ">2<" in rest[:60], rest[:200]
 
 
 def test_drift_shows_each_feature(texts: Texts) -> None:
