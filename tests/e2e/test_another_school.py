@@ -233,7 +233,7 @@ def check_reasons(school: School, students: list[dict[str, Any]]) -> None:
         )
         for part, sentence in zip(parts, explanation["reasons"]["en"], strict=False):
             word = up if part["share"] > 0 else down
-            assert f" {word} the predicted grade" in sentence
+            assert f" {word} the estimated grade" in sentence
             said.add(word)
     assert said == {up, down}
 

@@ -56,10 +56,19 @@ def mixed_use(session_id: str, number: int) -> LoadRequest:
     return mixed_predictions(session_id, number)
 
 
+def works(server: Server) -> bool:
+    """Tell whether a child process works for the server."""
+    for process in server.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "child" in process.cmdline():
+                return True
+    return False
+
+
 def measure(server: Server, predictions: int, requests: int) -> Held:
-    """Read what is held once the processes of a training are gone."""
-    end = time.monotonic() + 30
-    while len(server.processes()) > len(server.workers()) + 4 and time.monotonic() < end:
+    """Read what is held once the child processes of trainings and comparisons are gone."""
+    end = time.monotonic() + 120
+    while works(server) and time.monotonic() < end:
         time.sleep(0.2)
     descriptors = threads = 0
     for process in server.processes():

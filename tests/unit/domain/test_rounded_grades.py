@@ -60,7 +60,7 @@ for grades in sys.argv[1:]:
     except DatasetError as error:
         columns = {detail["column"]: detail["problem"] for detail in error.details}
     codes = [problem.code for problem in table.invalid]
-    found.append([len(table.outcomes), codes, "seems to have another" in columns.get(TARGET, "")])
+    found.append([len(table.outcomes), codes, "another scale" in columns.get(TARGET, "")])
 print(json.dumps(found))
 """
 FINE = SCHOOLS["many-schools"].replace("maximum = 10", "maximum = 10\nstep = 0.01")
