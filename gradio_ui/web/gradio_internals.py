@@ -45,10 +45,12 @@ off. Only these routes are let through. The page asks for `app_id` until a lost 
 
 CSS_NAMES = (
     "block",
+    "column",
     "container",
     "fillable",
     "form",
     "gradio-container",
+    "hide",
     "html-container",
     "info-text",
     "label-wrap",
