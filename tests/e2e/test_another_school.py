@@ -20,7 +20,7 @@ from student_success.domain.profile_file import read_profile
 from tests.schools import write_profile, write_pupils
 from tests.server import ROOT, Server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PUPILS = 800
 CLASS = 40
