@@ -110,7 +110,7 @@ def use(server: Server, ui_port: int, number: int) -> None:
             browser.get(path)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", "2"] if LONG_FORM else ["2"])
 def test_mixed_use_leaves_what_the_server_holds_as_it_was(
     workers: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
