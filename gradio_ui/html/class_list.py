@@ -24,11 +24,11 @@ from gradio_ui.html.markup import Content, Html, Tone, element, facts, figure, n
 from gradio_ui.texts import Texts
 from student_success.domain.students import (
     FEATURE_NAMES,
-    FEATURES,
     HORIZONS,
     SCALE,
     SMALLEST_SHARE,
 )
+from student_success.domain.tables.cells import feature_of
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
@@ -42,7 +42,6 @@ SORTS: dict[str, Callable[[ScoredPupil], Any]] = {
 }
 """The columns that the list can be sorted by, and what orders them."""
 _COLUMNS = ("pupil", "priority", "probability", "grade", "change", "reason")
-_FEATURES = {feature.name: feature for feature in FEATURES}
 ROWS_PER_PAGE = 50
 _MAX_INVALID_SHOWN = 200
 
@@ -151,7 +150,8 @@ def strongest_reason(texts: Texts, explanation: Mapping[str, Any]) -> str:
         (
             c
             for c in explanation["contributions"]
-            if float(c["share"]) * SCALE.sign > 0 or not _FEATURES[c["feature"]].is_best(c["value"])
+            if float(c["share"]) * SCALE.sign > 0
+            or not feature_of(c["feature"]).is_best(c["value"])
         ),
         key=lambda c: float(c["share"]) * SCALE.sign,
     )

@@ -10,10 +10,10 @@ from gradio_ui.html.grade_scale import grade_scale, round_grade, rounded_estimat
 from gradio_ui.html.labels import estimate_text, grade_text, out_of
 from gradio_ui.html.markup import Html, element, heading, items, paragraph
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURES, PASS_GRADE, PREDICTED
+from student_success.domain.students import PASS_GRADE, PREDICTED
+from student_success.domain.tables.cells import feature_of
 
 MAX_ITEMS = 3
-_FEATURES = {feature.name: feature for feature in FEATURES}
 
 
 def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
@@ -75,7 +75,7 @@ def _change_in_words(texts: Texts, change: Mapping[str, Any]) -> str:
 
 def value_in_words(texts: Texts, name: str, value: Any) -> str:
     """Name a feature and its value as the form does."""
-    about = _FEATURES[name].about
+    about = feature_of(name).about
     words = (about.choices or {}).get(value)
     if words is not None:
         shown = texts.choose(words)

@@ -22,7 +22,7 @@ RULES = MONITORING / "prometheus" / "rules"
 UNIT_TESTS = sorted((MONITORING / "prometheus" / "tests").glob("*.yml"))
 RULE_TEST_SECONDS = 300
 SEND_SECONDS = 180
-# A mail address and a password as nobody should choose them.
+# Quotes, spaces and the like in an address and a password must not break the configuration.
 MAIL = {
     "ALERT_MAIL_TO": "o'neill@example.org",
     "ALERT_SMTP_HOST": "mail.example.org:587",

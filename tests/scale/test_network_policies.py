@@ -1,4 +1,4 @@
-"""Who may talk to whom in each overlay of the Kubernetes manifests, and that nobody else may."""
+"""Each overlay of the Kubernetes manifests allows the connections listed here, and no others."""
 
 from __future__ import annotations
 
