@@ -14,6 +14,8 @@ WORKDIR /app/src
 COPY gradio_ui gradio_ui
 COPY student_success/__init__.py student_success/
 COPY student_success/core student_success/core
+COPY student_success/api student_success/api
+COPY student_success/server student_success/server
 COPY student_success/domain student_success/domain
 COPY student_success/profiles student_success/profiles
 RUN /app/.venv/bin/python -m compileall -q .

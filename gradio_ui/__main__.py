@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from student_success.core.errors import ConfigurationError
 from student_success.core.settings import Settings, check_port, http_url, setting_problems
 from student_success.core.subprocesses import bind_to_parent
+from student_success.server.uvicorn_connection import limited
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
 KEEP_ALIVE_SECONDS = 65
@@ -62,6 +63,8 @@ def _serve(settings: Settings, host: str) -> None:
     print(f"Web interface {http_url(host, settings.ui_port)}", flush=True)
     config = uvicorn.Config(
         create_app(settings),
+        # Uvicorn itself never gives a slow client up.
+        http=limited(settings.request_seconds),
         log_level="warning",
         access_log=False,
         server_header=False,

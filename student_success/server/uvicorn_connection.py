@@ -267,8 +267,8 @@ class Connection(HttpToolsProtocol):
                 return
 
 
-def install(timeout_seconds: float) -> None:
-    """Make uvicorn use these connections in this process; call before it starts."""
+def limited(timeout_seconds: float) -> type[Connection]:
+    """Return the protocol of a server with this timeout; raise the limit on open files for it."""
     import resource  # not on native Windows
 
     wanted = Connection.max_connections + RESERVED_DESCRIPTORS
@@ -281,6 +281,10 @@ def install(timeout_seconds: float) -> None:
         "timeout_seconds": timeout_seconds,
         "max_connections": max(64, min(Connection.max_connections, soft - RESERVED_DESCRIPTORS)),
     }
+    return type("LimitedConnection", (Connection,), limits)
+
+
+def install(timeout_seconds: float) -> None:
+    """Make BentoML's uvicorn use these connections in this process; call before it starts."""
     # BentoML leaves the choice of the protocol to uvicorn, which takes "auto".
-    protocol = type("LimitedConnection", (Connection,), limits)
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = protocol  # type: ignore[assignment]
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = limited(timeout_seconds)  # type: ignore[assignment]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -28,7 +29,8 @@ from student_success.api.middleware import MAX_HEADERS
 from student_success.domain.students import EXAMPLE
 from student_success.server.uvicorn_connection import Connection
 from tests.faults.promise_counts import counts, repetitions
-from tests.server import Server, serving
+from tests.server import Server, free_port, serving
+from tests.ui_server import interface
 
 pytestmark = pytest.mark.faults
 
@@ -295,6 +297,22 @@ def test_fast_client_is_not_delayed_by_thousand_slow_clients(server: Server) -> 
     assert busy[int(len(busy) * 0.99)] < max(0.25, 20 * quiet[int(len(quiet) * 0.99)])
     assert peak.bytes - before < number * 64 * 1024
     assert kept(server, before) < 24 * MIB
+
+
+def test_interface_gives_slow_clients_up_and_answers_meanwhile(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with interface(tmp_path, nobody, REQUEST_SECONDS="2") as ui, contextlib.ExitStack() as all_of:
+        slow = {}
+        for beginning, goes_on in itertools.islice(itertools.cycle(BEGINNINGS), 200):
+            connection = all_of.enter_context(socket.create_connection(("127.0.0.1", ui.port), 20))
+            connection.sendall(beginning)
+            slow[connection] = goes_on
+        end = time.monotonic() + LATEST
+        while slow and time.monotonic() < end:
+            slow = {c: goes_on for c, goes_on in slow.items() if not ended(c, goes_on)}
+            assert httpx.get(f"{ui.url}/livez", timeout=5).status_code == 200
+            time.sleep(0.2)
+    assert not slow, "a slow client is still held"
 
 
 def ended(connection: socket.socket, goes_on: Slow) -> bool:
