@@ -323,7 +323,8 @@ ENDS = [
 def test_malformed_http_gets_4xx_in_the_envelope(server: Server, statuses: Counter[int]) -> None:
     dice = random.Random(11)
     silent = 0
-    for _ in range(repetitions(800, full=8000)):
+    number = repetitions(800, full=8000)
+    for _ in range(number):
         line = b" ".join(dice.choice(part) for part in (LINES, TARGETS, VERSIONS))
         chosen = dice.sample(HEADERS, dice.randrange(4))
         sent = b"\r\n".join([line, *chosen]) + dice.choice(ENDS)
@@ -335,7 +336,7 @@ def test_malformed_http_gets_4xx_in_the_envelope(server: Server, statuses: Count
         assert connection.exchange(http_request("POST", "/predict", EXAMPLE)).status == 200
     assert not [line for line in server.log_lines() if line["event"] == "request_crashed"]
     # Some bytes are the start of a valid request: the connection ends without a response.
-    assert silent < 800
+    assert silent < number / 2
 
 
 HTTP_ERRORS = {
@@ -362,7 +363,8 @@ def send_malformed(server: Server, sent: bytes, statuses: Counter[int]) -> bool:
         connection.shutdown(socket.SHUT_WR)
         while piece := connection.recv(65536):
             received += piece
-    for head in received.split(b"HTTP/1.1 ")[1:]:
+    # A message may speak of HTTP/1.1.
+    for head in re.split(rb"HTTP/1\.1 (?=\d{3} )", received)[1:]:
         status = int(head[:3])
         if status < 200:
             continue

@@ -22,10 +22,7 @@ from tests.faults.promise_counts import LONG_FORM, counts, repetitions
 from tests.faults.test_request_limits import held
 from tests.server import Server, free_port, serving
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.timeout(4 * 3600 if LONG_FORM else 600),
-]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 PROMISE = "memory, descriptors, threads, database and log stay flat in use"
 ROUNDS = repetitions(4, full=36)
