@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 import gradio as gr
@@ -21,15 +22,27 @@ from gradio_ui.visitor_state import Visit
 from student_success.domain.tables.columns import Choices
 from student_success.domain.tables.problems import TableError
 
+_MAX_NAME_CHARACTERS = 80
 _TABLE_SCRIPT = """
+let held = "";
+const hold = (button) => {
+  held = Object.entries(button?.dataset ?? {}).map(([k, v]) => `button[data-${k}="${v}"]`).join();
+};
+element.addEventListener("focusin", (event) => hold(event.target.closest("button")));
 element.addEventListener("click", (event) => {
   const sort = event.target.closest("[data-sort]");
   const row = event.target.closest("tr[data-open]");
   if (sort) trigger("input", { by: sort.dataset.sort });
   if (row) trigger("select", { line: row.dataset.open });
+  hold(sort ?? row?.querySelector("button"));
 });
+new MutationObserver(() => {
+  if (!held || document.activeElement !== document.body) return;
+  element.querySelector(held)?.focus({ preventScroll: true });
+}).observe(element, { childList: true, subtree: true });
 """
-"""Sends the title that was pressed, or the row."""
+"""Sends the title that was pressed, or the row. The table is written anew after that: the focus
+returns to where it was."""
 _BACK_SCRIPT = """
 () => {
   const list = document.getElementById("ranking");
@@ -160,6 +173,8 @@ class ClassReading(Tab):
                 **self.layout.choice.offer(error, choices),
             }
         visit.class_file, visit.saved_estimates = pupils_of(rows), saved_estimates(rows)
+        stem = PurePath(str(upload.get("name") or "")).stem[:_MAX_NAME_CHARACTERS]
+        visit.class_name = " · ".join(filter(None, (stem, choices.sheet)))
         return cleared | self._checked(visit) | self.layout.choice.offer(visit.class_file, choices)
 
     def _checked(self, visit: Visit) -> Updates:

@@ -117,13 +117,17 @@ class Visit:
     shown_rows
         Rank and pupil of the rows on the page of the class list.
     reasons
-        The strongest reason of each pupil whose reasons have been read, by line.
+        The main reasons of each pupil whose reasons have been read, by line.
     invalid_fields
         The form fields that are marked as invalid at present.
     previous_pages
         For each page of the history turned so far, the ``before_id`` it was read with.
     banner
         The last state of the API that the page has shown.
+    class_name
+        What the class is called: the name of its file and of the sheet that was chosen.
+    scored_at
+        When the class was predicted (ISO 8601).
     saved_estimates
         The estimates that the class list holds if it is a saved result, by line.
     choices
@@ -147,6 +151,8 @@ class Visit:
     choices: dict[tuple[str, ...], Choices] = field(default_factory=dict)
     scoring: Scoring | None = None
     scored: tuple[ScoredPupil, ...] = ()
+    class_name: str = ""
+    scored_at: str = ""
     shown_rows: list[tuple[int, ScoredPupil]] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
     sorted_by: str = ""

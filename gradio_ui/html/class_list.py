@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradio_ui.files.rows import ScoredPupil
-from gradio_ui.html.explanation import value_in_words
 from gradio_ui.html.grade_scale import distribution, grade_strip, round_grade
 from gradio_ui.html.labels import (
     PRIORITIES,
@@ -20,15 +19,21 @@ from gradio_ui.html.labels import (
     priority_badge,
     priority_of,
 )
-from gradio_ui.html.markup import Content, Html, Tone, element, facts, figure, note, table
+from gradio_ui.html.markup import (
+    Content,
+    Html,
+    Tone,
+    element,
+    facts,
+    figure,
+    local_time,
+    note,
+    table,
+)
 from gradio_ui.texts import Texts
 from student_success.domain.students import (
     FEATURE_NAMES,
-    HORIZONS,
-    SCALE,
-    SMALLEST_SHARE,
 )
-from student_success.domain.tables.cells import feature_of
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
@@ -141,37 +146,13 @@ def page_count(rows: int) -> int:
     return max(1, -(-rows // ROWS_PER_PAGE))
 
 
-def strongest_reason(texts: Texts, explanation: Mapping[str, Any]) -> str:
-    """Name what lowers a pupil's grade most; what raises it most if nothing lowers it.
-
-    As in `/explain`, nothing is lowered by a value that cannot be better, such as help received.
-    """
-    ranked = sorted(
-        (
-            c
-            for c in explanation["contributions"]
-            if float(c["share"]) * SCALE.sign > 0
-            or not feature_of(c["feature"]).is_best(c["value"])
-        ),
-        key=lambda c: float(c["share"]) * SCALE.sign,
-    )
-    if not ranked:
-        return texts("rank.no_reason")
-    lowest, highest = ranked[0], ranked[-1]
-    chosen = lowest if float(lowest["share"]) * SCALE.sign <= -SMALLEST_SHARE else highest
-    share = float(chosen["share"])
-    if abs(share) < SMALLEST_SHARE:
-        return texts("rank.no_reason")
-    sign = "+" if share > 0 else "−"
-    value = value_in_words(texts, chosen["feature"], chosen["value"])
-    return f"{value} ({sign}{estimate_text(texts, abs(share))})"
-
-
 def ranking(
     texts: Texts,
     rows: Sequence[tuple[int, ScoredPupil]],
     *,
     reasons: Mapping[int, str],
+    name: str = "",
+    scored_at: str = "",
     is_compared: bool = False,
     sorted_by: str = "",
     descending: bool = False,
@@ -182,7 +163,10 @@ def ranking(
     Parameters
     ----------
     reasons
-        The strongest reason of each pupil, by line; those not read yet are left out.
+        The main reasons of each pupil, by line; those not read yet are left out.
+    name, scored_at
+        What the class is called, and the time of its estimates (ISO 8601): a printed list has both
+        on each sheet.
     is_compared
         Whether a column shows the change since an earlier estimate.
     opened
@@ -190,25 +174,30 @@ def ranking(
     """
     if not rows:
         return note("info", texts("table.empty"))
-    names = [name for name in _COLUMNS if is_compared or name != "change"]
+    columns = [column for column in _COLUMNS if is_compared or column != "change"]
     heads = []
-    for name in names:
-        title = texts(f"rank.{name}")
-        if name not in SORTS:
+    for column in columns:
+        title = texts(f"rank.{column}")
+        if column not in SORTS:
             heads.append(element("th", title, scope="col"))
             continue
-        state = ("descending" if descending else "ascending") if name == sorted_by else "none"
-        button = element("button", title, type="button", data_sort=name)
+        state = ("descending" if descending else "ascending") if column == sorted_by else "none"
+        button = element("button", title, type="button", data_sort=column)
         heads.append(element("th", button, scope="col", aria_sort=state))
     body = []
     for rank, scored in rows:
         line = scored.pupil.line
-        button = element("button", pupil_name(scored), type="button", data_open=str(line))
+        # Screen readers announce that a button is the current one, but not that a row is.
+        current = {"aria_current": "true"} if line == opened else {}
+        button = element(
+            "button", pupil_name(scored), type="button", data_open=str(line), **current
+        )
+        interval = f"{grade_text(texts, scored.low)}–{grade_text(texts, scored.high)}"
         grade = element(
             "span",
             element("strong", grade_text(texts, round_grade(scored.grade))),
             Html(grade_strip(texts, scored)),
-            element("small", f"{grade_text(texts, scored.low)}–{grade_text(texts, scored.high)}"),
+            element("small", interval, data_title=texts("rank.interval")),
             css="nowrap",
         )
         cells: dict[str, Content] = {
@@ -219,13 +208,18 @@ def ranking(
             "change": _change(texts, scored),
             "reason": reasons.get(line, "…"),
         }
-        row = (element("td", cells[name], data_cell=name) for name in names)
-        current = {"aria_current": "true"} if line == opened else {}
+        row = (
+            element("td", cells[column], data_cell=column, data_title=texts(f"card.{column}"))
+            for column in columns
+        )
         body.append(element("tr", *row, data_open=str(line), **current))
+    made = local_time(texts, scored_at) if scored_at else ""
+    printed = element("th", texts("rank.printed", name=name), " ", made, colspan=str(len(columns)))
     content = element(
         "table",
         element("caption", texts("rank.caption_sorted" if sorted_by else "rank.caption")),
-        element("thead", element("tr", *heads)),
+        # The head of a table is repeated on each sheet of paper.
+        element("thead", element("tr", printed, css="printed"), element("tr", *heads)),
         element("tbody", *body),
     )
     return element("div", content, css="sheet ranking").html
@@ -241,7 +235,7 @@ def _change(texts: Texts, scored: ScoredPupil) -> Content:
         name, sign, tone = "same", "=", ""
     else:
         name, sign, tone = ("better", "↑", "good") if scored.change > 0 else ("worse", "↓", "low")
-    known = horizon_name(texts, earlier.known) if earlier.known in HORIZONS else earlier.known
+    known = horizon_name(texts, earlier.known)
     return element(
         "span",
         element("b", sign, role="img", aria_label=texts(f"rank.{name}"), css=f"sign {tone}"),
@@ -253,11 +247,13 @@ def _change(texts: Texts, scored: ScoredPupil) -> Content:
 def result_titles(texts: Texts) -> list[str]:
     """Return the titles of `result_rows`."""
     names = ("place", "line", "reference", "grade", "low", "high", "probability", "verdict")
-    more = ("priority", "known", "version", "session", "prediction")
+    more = ("priority", "reason", "known", "version", "session", "prediction")
     return [*texts.many("file", *names, *more), *FEATURE_NAMES]
 
 
-def result_rows(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]]) -> list[list[Any]]:
+def result_rows(
+    texts: Texts, rows: Sequence[tuple[int, ScoredPupil]], reasons: Mapping[int, str]
+) -> list[list[Any]]:
     """Return ranked pupils as rows for a file: the prediction first, then the features sent."""
     return [
         [
@@ -270,6 +266,7 @@ def result_rows(texts: Texts, rows: Sequence[tuple[int, ScoredPupil]]) -> list[l
             round(scored.probability, 4),
             decision_name(texts, scored.passes),
             texts(f"priority.{_priority(scored)}"),
+            reasons.get(scored.pupil.line, ""),
             horizon_name(texts, scored.horizon),
             scored.version,
             scored.session_id,

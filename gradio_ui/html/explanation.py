@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradio_ui.files.rows import PASSES
@@ -10,7 +10,7 @@ from gradio_ui.html.grade_scale import grade_scale, round_grade, rounded_estimat
 from gradio_ui.html.labels import estimate_text, grade_text, out_of
 from gradio_ui.html.markup import Html, element, heading, items, paragraph
 from gradio_ui.texts import Texts
-from student_success.domain.students import PASS_GRADE, PREDICTED
+from student_success.domain.students import PASS_GRADE, PERIODS, PREDICTED, SCALE
 from student_success.domain.tables.cells import feature_of
 
 MAX_ITEMS = 3
@@ -30,16 +30,53 @@ def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
     ).html
 
 
+def main_reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
+    """Name the strongest reason of an estimate; beside a grade, also the strongest other one.
+
+    What counts as a reason is what does in `/explain`. The strongest is what lowers the estimate
+    most; what raises it most if nothing lowers it. Where only grades count, the text says so.
+    """
+    counting = [
+        c
+        for c in explanation["contributions"]
+        if feature_of(c["feature"]).is_reason(c["value"], float(c["share"]))
+    ]
+    if not counting:
+        return texts("rank.no_reason")
+    strongest = _strongest(counting)
+    if not feature_of(strongest["feature"]).is_period:
+        return _reason(texts, strongest)
+    values = {c["feature"]: c["value"] for c in explanation["contributions"]}
+    last = [period for period in PERIODS if values.get(period) is not None][-1:]
+    label = texts("rank.last_grade") if [strongest["feature"]] == last else ""
+    others = [c for c in counting if not feature_of(c["feature"]).is_period]
+    other = _reason(texts, _strongest(others)) if others else texts("rank.nothing_else")
+    return texts.listed([_reason(texts, strongest, label), other])
+
+
+def _strongest(contributions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    ranked = sorted(contributions, key=lambda c: SCALE.sign * float(c["share"]))
+    return ranked[0] if SCALE.sign * float(ranked[0]["share"]) < 0 else ranked[-1]
+
+
+def _reason(texts: Texts, contribution: Mapping[str, Any], label: str = "") -> str:
+    share = float(contribution["share"])
+    value = value_in_words(texts, contribution["feature"], contribution["value"], label)
+    return f"{value} ({'+' if share > 0 else '−'}{estimate_text(texts, abs(share))})"
+
+
 def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Return the prediction for the sliders beside the pupil's present prediction."""
+    """Return the prediction for the controls beside the pupil's present prediction.
+
+    The present prediction itself as `after` is what stands in the same place before any change.
+    """
     old, new = float(before[PREDICTED]), float(after[PREDICTED])
     difference = round(new - old, 2)
     sign = "+" if difference > 0 else "−"
     change = sign + estimate_text(texts, abs(difference))
     share = texts.percent(float(after["pass_probability"]))
     rounded = grade_text(texts, round_grade(new)) + out_of()
-    key = "explain.changed" if difference else "explain.same"
-    text = texts(key, grade=rounded, change=change)
+    name = "now" if after is before else "changed" if difference else "same"
     picture = grade_scale(
         texts,
         grade=new,
@@ -49,8 +86,9 @@ def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, 
         known=[(texts("explain.before"), old)],
     )
     line = grade_text(texts, PASS_GRADE)
-    sentence = paragraph(f"{text} {texts('result.probability', share=share, line=line)}")
-    return element("div", Html(sentence + picture), css="changed", role="status").html
+    sentence = paragraph(texts(f"explain.{name}", grade=rounded, change=change))
+    chance = paragraph(texts("result.probability", share=share, line=line))
+    return element("div", Html(sentence + chance + picture), css="changed", role="status").html
 
 
 def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
@@ -73,8 +111,8 @@ def _change_in_words(texts: Texts, change: Mapping[str, Any]) -> str:
     return ", ".join(value_in_words(texts, name, value) for name, value in change.items())
 
 
-def value_in_words(texts: Texts, name: str, value: Any) -> str:
-    """Name a feature and its value as the form does."""
+def value_in_words(texts: Texts, name: str, value: Any, label: str = "") -> str:
+    """Name a feature and its value as the form does, or by a shorter label."""
     about = feature_of(name).about
     words = (about.choices or {}).get(value)
     if words is not None:
@@ -84,4 +122,4 @@ def value_in_words(texts: Texts, name: str, value: Any) -> str:
     else:
         is_number = isinstance(value, int | float)
         shown = texts.number(value, 2, short=True) if is_number else str(value)
-    return texts("explain.set", name=texts.choose(about.label), value=shown)
+    return texts("explain.set", name=label or texts.choose(about.label), value=shown)

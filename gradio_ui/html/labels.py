@@ -7,11 +7,13 @@ from typing import Any, Literal, get_args
 
 from gradio_ui.html.markup import Html, badge
 from gradio_ui.texts import Texts
+from student_success.domain.profile import FeatureSpec, Group
 from student_success.domain.students import (
     FEATURES,
     GRADE_MAX,
     GRADE_MIN,
     HORIZONS,
+    PROFILE,
     SCALE,
     Feature,
     Horizon,
@@ -78,7 +80,9 @@ def known_periods(horizon: str) -> tuple[Feature, ...]:
 
 
 def horizon_name(texts: Texts, horizon: str) -> str:
-    """Name the grades that were known, in a word or two."""
+    """Name the grades that were known, in a word or two; another horizon stays as it is written."""
+    if horizon not in HORIZONS:
+        return horizon
     names = [period.name for period in known_periods(horizon)]
     return ", ".join(names) or texts("horizon.short_none")
 
@@ -87,6 +91,17 @@ def horizon_sentence(texts: Texts, horizon: str) -> str:
     """Say which grades an estimate is based on."""
     names = [texts.choose(period.about.label) for period in known_periods(horizon)]
     return texts("horizon.some", grades=", ".join(names)) if names else texts("horizon.none")
+
+
+def group_name(texts: Texts, attribute: str, group: str) -> str:
+    """Name a group of pupils as the profile does; what it has no words for, by column and value."""
+    named: tuple[FeatureSpec | Group, ...] = (*PROFILE.feature, *PROFILE.audit.group)
+    spec = next((each for each in named if each.column == attribute), None)
+    if spec is None:
+        return f"{attribute} {group}"
+    words = (choice for choice in spec.choices if str(choice.value) == group)
+    word = next(words, None)
+    return f"{texts.choose(spec.label)} {group}" if word is None else texts.choose(word)
 
 
 def version_name(texts: Texts, version: str | None) -> str:

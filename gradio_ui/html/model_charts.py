@@ -7,14 +7,16 @@ from html import escape
 from typing import Any
 
 from gradio_ui.html.grade_scale import svg
+from gradio_ui.html.labels import group_name
 from gradio_ui.html.markup import Html, element, figure
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURES, HORIZONS
+from student_success.domain.students import HORIZONS
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 380, 12, 196
-_BAR_LEFT, _BAR_RIGHT = 150, 300
+_BAR_LEFT, _BAR_RIGHT = 172, 316
+_MAX_NAME_CHARACTERS = 24
+"""A longer name of a group does not fit beside its bar."""
 _ROW = 21
-_FEATURES = {feature.name: feature for feature in FEATURES}
 
 
 def model_charts(texts: Texts, model: Mapping[str, Any]) -> str:
@@ -83,9 +85,11 @@ def _errors(texts: Texts, groups: list[Mapping[str, Any]]) -> str:
     rows, sentences = "", []
     for place, group in enumerate(groups):
         error, pupils = float(group["mae"]["value"]), texts.number(int(group["pupils"]), 0)
-        name = _group_name(texts, str(group["attribute"]), str(group["group"]))
+        name = group_name(texts, str(group["attribute"]), str(group["group"]))
         value = f"{texts.number(error, 2)} ({pupils})"
         sentences.append(f"{name} {value}")
+        if len(name) > _MAX_NAME_CHARACTERS:
+            name = f"{name[: _MAX_NAME_CHARACTERS - 1]}…"
         top = place * _ROW + 4
         width = round((_BAR_RIGHT - _BAR_LEFT) * error / largest, 1) if largest else 0
         rows += (
@@ -94,12 +98,3 @@ def _errors(texts: Texts, groups: list[Mapping[str, Any]]) -> str:
             f'<text class="start" x="{_BAR_LEFT + width + 6}" y="{top + 12}">{escape(value)}</text>'
         )
     return svg("errors", len(groups) * _ROW + 6, texts.listed(sentences), rows)
-
-
-def _group_name(texts: Texts, attribute: str, group: str) -> str:
-    """Name a group as the form does; columns that only the audit reads have no other name."""
-    feature = _FEATURES.get(attribute)
-    if feature is None:
-        return f"{attribute} {group}"
-    words = {str(value): text for value, text in (feature.about.choices or {}).items()}
-    return texts.choose(words[group]) if group in words else f"{attribute} {group}"

@@ -10,6 +10,8 @@ from typing import Any
 from gradio_ui.html.labels import (
     PERIODS,
     dataset_name,
+    group_name,
+    horizon_name,
     metric,
     number_or_dash,
     simple_rule,
@@ -217,7 +219,15 @@ def _condition_detail(texts: Texts, condition: Mapping[str, Any]) -> Content:
 def training_job(texts: Texts, job: Mapping[str, Any]) -> str:
     """Return the progress of a training, or its result."""
     if job["state"] == "failed":
-        return note("bad", texts("models.train_failed", why=str(job.get("error") or "")))
+        code, detail = (str(job.get(name) or "") for name in ("error_code", "error"))
+        why = texts.get(f"failed.{code}", texts("failed.other"))
+        folded = element(
+            "details",
+            element("summary", texts("failed.detail")),
+            element("p", detail, lang="en"),
+            css="detail",
+        )
+        return note("bad", texts("models.train_failed", why=why)) + (folded.html if detail else "")
     if job["state"] == "done":
         result = job["result"]
         text = texts(
@@ -268,7 +278,12 @@ def deployment_log(texts: Texts, deployments: Sequence[Mapping[str, Any]]) -> st
 
 
 def _condition_name(texts: Texts, name: str) -> str:
-    """Name a condition; the part after its first dot is shown as the API writes it."""
+    """Name a condition; the part after its first dot says of whom and when, such as a group."""
     first, _, rest = name.partition(".")
     known = texts.get(f"condition.{first}", first)
-    return f"{known} ({rest})" if rest else known
+    if first == "fairness" and rest.count(".") >= 2 and "=" in rest:
+        who, measure, horizon = rest.rsplit(".", 2)
+        attribute, _, group = who.partition("=")
+        what = texts.get(f"measure.{measure}", measure)
+        rest = f"{group_name(texts, attribute, group)}, {what}, {horizon_name(texts, horizon)}"
+    return f"{known} ({horizon_name(texts, rest)})" if rest else known

@@ -76,6 +76,10 @@ class PupilAnswer:
             updates[self.what_if] = gr.update(
                 visible=any(shown.body.get(f.name) is not None for f in WHAT_IF)
             )
+            # The place of the result is filled from the start: nothing moves when a result comes.
+            updates[self.changed] = html.what_if_result(
+                self._texts, shown.prediction, shown.prediction
+            )
             for feature in WHAT_IF:
                 updates[self.controls[feature.name]] = self._present_value(feature, shown.body)
         return updates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,7 @@ from gradio_ui.example_class import ExampleClass
 from gradio_ui.files.export import Format
 from gradio_ui.files.rows import ScoredPupil
 from gradio_ui.html import class_list as html
+from gradio_ui.html.explanation import main_reasons
 from gradio_ui.html.markup import note, progress
 from gradio_ui.scoring import Scoring, explain_pupils, start_scoring
 from gradio_ui.tabs.base import Updates, report_errors, reveal
@@ -21,8 +23,6 @@ from gradio_ui.tabs.upload import send_script
 from gradio_ui.visitor_state import OtherBrowserError, ShownPupil, Visit
 
 _POLL_SECONDS = 0.2
-_MAX_REASONS = 40
-"""Pupils of one page whose reasons are read; an explanation takes the API a tenth of a second."""
 _REASONS_SECONDS = 1.0
 """How often the table shows the reasons that have come meanwhile."""
 
@@ -138,10 +138,11 @@ class ClassListTab(ClassReading):
             yield {layout.progress: progress(self.texts("class.scoring"))}
             answers = self.example.answers(self.api)
             visit.class_file, visit.scoring = None, None
+            visit.class_name = self.texts("class.example_name")
             made_up = {"prediction_id": "", "session_id": ""}
             scored = [ScoredPupil.from_prediction(p, answer | made_up) for p, answer in answers]
             self._keep(visit, scored)
-            visit.reasons = {p.line: html.strongest_reason(self.texts, a) for p, a in answers}
+            visit.reasons = {p.line: main_reasons(self.texts, a) for p, a in answers}
             example = note("info", self.texts("class.is_example"))
             hidden: Updates = {layout.bar: gr.update(visible=False), layout.progress: ""}
             yield hidden | {layout.summary: example} | self._scored(visit)
@@ -181,13 +182,13 @@ class ClassListTab(ClassReading):
         return {self.answer.changed: ""} if shown is None else self.answer.imagine(shown, inputs)
 
     def add_reasons(self, request: gr.Request) -> Iterator[Updates]:
-        """Read the strongest reason of the pupils of the page, and show them as they come."""
+        """Read the main reasons of the pupils of the page, and show them as they come."""
         try:
             visit = self.visits.of(request)
             new = [s.pupil for _, s in visit.shown_rows if s.pupil.line not in visit.reasons]
             shown = time.monotonic()
-            for pupil, answer in explain_pupils(self.api, new[:_MAX_REASONS]):
-                visit.reasons[pupil.line] = html.strongest_reason(self.texts, answer)
+            for pupil, answer in explain_pupils(self.api, new):
+                visit.reasons[pupil.line] = main_reasons(self.texts, answer)
                 if time.monotonic() - shown > _REASONS_SECONDS:
                     shown = time.monotonic()
                     yield {self.table: self._table(visit)}
@@ -212,14 +213,16 @@ class ClassListTab(ClassReading):
         self, request: gr.Request, file_format: Format, filter_name: str, search: str
     ) -> dict[str, str]:
         """Make a file of the pupils that match a filter and a search."""
-        rows = html.select(self.visits.of(request).scored, filter_name, search or "")
+        visit = self.visits.of(request)
+        rows = html.select(visit.scored, filter_name, search or "")
         titles = html.result_titles(self.texts)
         return self.make_file(
-            file_format, "file.results", titles, html.result_rows(self.texts, rows)
+            file_format, "file.results", titles, html.result_rows(self.texts, rows, visit.reasons)
         )
 
     def _keep(self, visit: Visit, scored: list[ScoredPupil]) -> None:
         visit.scored, visit.reasons = html.sort_by_risk(scored), {}
+        visit.scored_at = datetime.now(UTC).isoformat()
         visit.sorted_by, visit.class_pupil, visit.opened = "", None, None
 
     def _progress(self, scoring: Scoring) -> Updates:
@@ -258,6 +261,8 @@ class ClassListTab(ClassReading):
             self.texts,
             visit.shown_rows,
             reasons=visit.reasons,
+            name=visit.class_name or self.texts("tab.class"),
+            scored_at=visit.scored_at,
             is_compared=any(scored.earlier for scored in visit.scored),
             sorted_by=visit.sorted_by,
             descending=visit.descending,

@@ -37,6 +37,7 @@ FIELDS = {
     "en": "English.",
     "erased": "Number of predictions that were erased.",
     "error": "Stable code of the error, for programs.",
+    "error_code": "Stable code of the error that ended it, for programs; null if it did not fail.",
     "evidence": "Conditions and figures of the decision.",
     "expected_features": "Names of the features of a pupil.",
     "family": "The only family of models to try; all of them if absent.",

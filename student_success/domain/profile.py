@@ -214,10 +214,19 @@ class Gate(_Part):
     min_r2: float | None = Field(None, le=1)
 
 
+class Group(_Part):
+    """What people call an audit column, and the groups of pupils that its values make."""
+
+    column: str
+    label: Words
+    choices: tuple[Annotated[Choice, BeforeValidator(_choice)], ...] = Field((), max_length=500)
+
+
 class Audit(_Part):
     """Columns that are never features: they show whether anybody is treated worse."""
 
     columns: tuple[Annotated[str, Field(min_length=1, max_length=80)], ...] = ()
+    group: tuple[Group, ...] = ()
 
 
 class Reference(_Part):
@@ -245,8 +254,7 @@ class Profile(_Part):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        names = self.columns
-        used = Counter((*names, self.grade.column, *self.audit.columns))
+        used = Counter((*self.columns, self.grade.column, *self.audit.columns))
         if twice := [name for name, count in used.items() if count > 1]:
             raise ValueError(f"the column {twice[0]} is used twice")
         if taken := sorted(RESERVED.intersection(used)):
@@ -254,13 +262,14 @@ class Profile(_Part):
         sections = Counter(section.name for section in self.section)
         if twice := [name for name, count in sections.items() if count > 1]:
             raise ValueError(f"the section {twice[0]} is given twice")
-        for feature in self.feature:
-            if feature.section not in sections:
-                raise ValueError(f"{feature.column}: there is no section {feature.section}")
-        for column in self.training.unrecorded_when_not_finished:
-            if column not in {feature.column for feature in self.feature}:
-                raise ValueError(f"unrecorded_when_not_finished: there is no feature {column}")
-        if unknown := sorted(self.example.keys() - set(names)):
+        if lost := [feature for feature in self.feature if feature.section not in sections]:
+            raise ValueError(f"{lost[0].column}: there is no section {lost[0].section}")
+        features = {feature.column for feature in self.feature}
+        if unknown := sorted(set(self.training.unrecorded_when_not_finished) - features):
+            raise ValueError(f"unrecorded_when_not_finished: there is no feature {unknown[0]}")
+        if unknown := sorted({group.column for group in self.audit.group} - {*self.audit.columns}):
+            raise ValueError(f"audit: {unknown[0]} has a name, but is not one of its columns")
+        if unknown := sorted(self.example.keys() - set(self.columns)):
             raise ValueError(f"example: there is no feature or period {unknown[0]}")
         if len("+".join(period.column for period in self.period)) > 200:
             raise ValueError("the columns of the periods are too long together: 200 characters")

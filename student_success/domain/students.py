@@ -131,6 +131,16 @@ class Feature:
             return False
         return bool(value == (self.high if larger else self.low))
 
+    def is_reason(self, value: Any, share: float) -> bool:
+        """Return whether what it adds to a prediction, in grades, is one of its reasons.
+
+        Too small a share is none, nor is a worse grade for a value that cannot be better: who gets
+        help often needs it, so the help is no reason for the lower grade.
+        """
+        if abs(share) < SMALLEST_SHARE:
+            return False
+        return SCALE.sign * share > 0 or not self.is_best(value)
+
     def public(self) -> dict[str, Any]:
         """Return bounds, choices, labels and help as JSON-ready values."""
         about = self.about

@@ -23,7 +23,7 @@ from student_success.core.errors import (
 from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import TrainRequest
-from student_success.storage.jobs import JobTable
+from student_success.storage.jobs import JobTable, failure
 from student_success.storage.locks import Operation, exclusive
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 0.5
 END_RETRY_SECONDS = 60.0
 """How long the end of a training is retried while the database is unavailable."""
-INTERRUPTED = "The server stopped during the training."
+INTERRUPTED = ("The server stopped during the training.", "interrupted")
+"""Sentence and code of a training whose server stopped."""
 
 
 class TrainingJobs:
@@ -48,7 +49,7 @@ class TrainingJobs:
             # A worker that starts while another one begins a training must not hold its lock.
             return
         with contextlib.suppress(BusyError), self._lock():
-            self._table.fail_running(INTERRUPTED)
+            self._table.fail_running(*INTERRUPTED)
 
     async def start(
         self, request: TrainRequest, *, champion: Path | None
@@ -91,7 +92,7 @@ class TrainingJobs:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._lock())
             # This process holds the lock, so no other job can still be running.
-            self._table.fail_running(INTERRUPTED)
+            self._table.fail_running(*INTERRUPTED)
             self._table.add(job_id)
             return stack.pop_all()
 
@@ -165,21 +166,16 @@ class TrainingJobs:
 
     async def _failed(self, job_id: str, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
-            reason = INTERRUPTED
+            reason, code = INTERRUPTED
         elif isinstance(error, StudentSuccessError):
-            reason = error.message
+            reason, code = error.message, error.code
         else:
-            reason = f"The training {error}."
+            reason, code = f"The training {error}.", TrainingFailedError.code
         metrics.training_runs_total.labels("failed").inc()
         logger.error("training_failed", extra={"job_id": job_id, "reason": reason})
-        retry_seconds = 0.0 if reason is INTERRUPTED else END_RETRY_SECONDS
-        await self._update(
-            job_id,
-            retry_seconds=retry_seconds,
-            state="failed",
-            error=reason,
-            finished_us=now_us(),
-        )
+        is_stopping = isinstance(error, asyncio.CancelledError)
+        retry_seconds = 0.0 if is_stopping else END_RETRY_SECONDS
+        await self._update(job_id, retry_seconds=retry_seconds, **failure(reason, code))
 
     async def _update(self, job_id: str, *, retry_seconds: float = 0.0, **values: Any) -> None:
         """Update the job; an unavailable database does not end a training.

@@ -21,7 +21,6 @@ from student_success.domain.students import (
     HORIZONS,
     PERIODS,
     SCALE,
-    SMALLEST_SHARE,
     Feature,
     StudentFeatures,
 )
@@ -140,8 +139,11 @@ class Explainer:
             ),
             key=lambda item: -abs(item.share),
         )
-        strong = (item for item in contributions if abs(item.share) >= SMALLEST_SHARE)
-        reasons = [item for item in strong if not _is_burden_of_the_best(item)][:REASONS]
+        reasons = [
+            item
+            for item in contributions
+            if FEATURES[_FEATURE_AT[item.feature]].is_reason(item.value, item.share)
+        ][:REASONS]
         return Explanation(
             grade=predicted.grade,
             baseline=baseline,
@@ -209,14 +211,6 @@ class Explainer:
             for change, prediction in zip(listed, predictions, strict=True)
             if prediction.pass_probability >= probability
         ]
-
-
-def _is_burden_of_the_best(item: Contribution) -> bool:
-    """Return whether a prediction is worse for a value that cannot be better.
-
-    Who gets help often needs it: the help is no reason for the lower grade.
-    """
-    return SCALE.sign * item.share <= 0 and FEATURES[_FEATURE_AT[item.feature]].is_best(item.value)
 
 
 def _gain(item: WhatIf, predicted: float) -> float:

@@ -30,14 +30,11 @@ class JobTable:
                 is not None
             )
 
-    def fail_running(self, error: str) -> None:
+    def fail_running(self, error: str, code: str) -> None:
         """Mark every running job as failed; the caller holds the lock of trainings."""
         with writing(self.engine) as connection:
-            connection.execute(
-                update(jobs)
-                .where(jobs.c.state == "running")
-                .values(state="failed", error=error, finished_us=now_us())
-            )
+            running = update(jobs).where(jobs.c.state == "running")
+            connection.execute(running.values(**failure(error, code)))
 
     def add(self, job_id: str) -> None:
         """Add a running training job."""
@@ -74,12 +71,21 @@ class JobTable:
             row = connection.execute(query).one_or_none()
         if row is None:
             raise NotFoundError("There is no such training job.")
+        ended = json.loads(row.result_json or "null")
+        has_failed = row.state == "failed"
         return {
             "job_id": row.id,
             "state": row.state,
             "created_at": iso(row.created_us),
             "finished_at": None if row.finished_us is None else iso(row.finished_us),
             "progress": json.loads(row.progress_json),
-            "result": None if row.result_json is None else json.loads(row.result_json),
+            "result": None if has_failed else ended,
             "error": row.error,
+            "error_code": (ended or {}).get("error_code") if has_failed else None,
         }
+
+
+def failure(error: str, code: str) -> dict[str, Any]:
+    """Return the columns of a job that failed now; the code of the error replaces a result."""
+    result = json.dumps({"error_code": code})
+    return {"state": "failed", "error": error, "result_json": result, "finished_us": now_us()}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openpyxl import load_workbook
@@ -114,7 +116,13 @@ def test_class_tab_comes_first_and_shows_an_example_with_one_click(
     page.click("#example-class")
     page.wait_for_selector("#ranking tbody tr", timeout=60_000)
     see(page, "#ranking tbody tr:first-child")
-    assert "…" not in page.locator("#ranking [data-cell=reason]").all_inner_texts()
+    told = page.locator("#ranking [data-cell=reason]").all_inner_texts()
+    assert "…" not in told
+    # Beside a grade stands the strongest other reason, where one counts.
+    assert any(not reason.endswith(texts("rank.nothing_else")) for reason in told)
+    with page.expect_download() as download:
+        page.click("#save-csv")
+    assert told[0] in download.value.path().read_text("utf-8-sig")
     # Nothing of the made-up class is stored.
     open_tab(page, 2)
     page.wait_for_selector(f"text={texts('history.empty')}")
@@ -129,16 +137,55 @@ def test_row_opens_its_pupil_in_the_window(visit: Open, width: int) -> None:
     page.click("#ranking tbody tr:nth-child(2) [data-cell=priority]")
     page.wait_for_selector("#class-answer .reasons")
     assert name in page.locator("#class-answer .answer").inner_text()
-    assert page.locator("#ranking tr[aria-current]").count() == 1
+    assert page.evaluate("document.activeElement.matches('#ranking [aria-current] button')")
     see(page, "#class-answer .verdict")
     see(page, "#class-answer svg.scale")
     assert texts("explain.what_if") in page.locator("#class-answer").inner_text()
-    page.locator("#what-if-class-studytime label").last.click()
+    changed = page.locator("#class-answer .changed")
+    assert texts("explain.now", grade="")[:10] in changed.inner_text()
+    control = page.locator("#what-if-class-studytime label").last
+    control.scroll_into_view_if_needed()
+    place = control.bounding_box()
+    control.click()
+    page.wait_for_function(
+        "(now) => !document.querySelector('#class-answer .changed').textContent.includes(now)",
+        arg=texts("explain.now", grade="")[:10],
+    )
     see(page, "#class-answer .changed")
+    # The control is still under the pointer.
+    assert control.bounding_box() == place
+    _check_opened_row(page)
     if width == 400:
-        tall = page.evaluate("document.querySelector('#ranking tbody tr').offsetHeight")
-        # Thirty pupils take less than three and a half thousand pixels.
-        assert tall < 115
+        _check_cards(page, texts)
+
+
+def _check_opened_row(page: Any) -> None:
+    """The opened row is told apart, for the eye and for a screen reader, from one pointed at."""
+    opened = "#ranking tr[aria-current]"
+    assert page.locator(opened).count() == 1
+    assert page.locator(f"{opened} button[aria-current=true]").count() == 1
+    page.hover("#ranking tbody tr:nth-child(3)")
+    marks = page.evaluate(
+        "[...document.querySelectorAll('#ranking tbody tr')].map((row) => {"
+        " const name = getComputedStyle(row.querySelector('button'), '::before');"
+        " const found = [getComputedStyle(row).boxShadow, name.content];"
+        " return found.filter((each) => each !== 'none').length; })"
+    )
+    assert marks == [2 if place == 1 else 0 for place in range(len(marks))]
+
+
+def _check_cards(page: Any, texts: Texts) -> None:
+    """On a phone each value of a card has its name, and thirty cards are not endless."""
+    tall = page.evaluate("document.querySelector('#ranking tbody').offsetHeight")
+    assert tall / page.locator("#ranking tbody tr").count() * 30 < 6000
+    for cell in ("[data-cell=grade]", "[data-cell=grade] small", "[data-cell=probability]"):
+        name = page.evaluate(
+            "(cell) => getComputedStyle(document.querySelector(cell), '::before').content",
+            f"#ranking td{cell}",
+        )
+        assert name not in ("none", "normal"), cell
+    shown = page.locator("#ranking tbody tr:first-child small[data-title]")
+    assert shown.get_attribute("data-title") == texts("rank.interval")
 
 
 def test_titles_sort_the_class(visit: Open, language: Language) -> None:
@@ -151,6 +198,8 @@ def test_titles_sort_the_class(visit: Open, language: Language) -> None:
     page.keyboard.press("Enter")
     page.wait_for_selector("#ranking th[aria-sort=ascending] [data-sort=pupil]")
     assert page.locator(names).all_inner_texts() == sorted(ranked)
+    # The table was written anew: the focus is still where the reader left it.
+    assert page.evaluate("document.activeElement.dataset.sort") == "pupil"
     page.click("#ranking [data-sort=pupil]")
     page.wait_for_selector("#ranking th[aria-sort=descending] [data-sort=pupil]")
     assert page.locator(names).all_inner_texts() == sorted(ranked, reverse=True)
@@ -163,6 +212,14 @@ def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
     page.emulate_media(media="print")
     for control in ("#class-upload", "#language", "#filter", "#save-csv", "#back-to-list"):
         assert not page.is_visible(control), control
+    # The head of a table is repeated on each sheet; it names the class and the day.
+    printed = "#ranking thead .printed"
+    assert page.evaluate(f"getComputedStyle(document.querySelector('{printed}')).display") == (
+        "table-row"
+    )
+    title = page.locator(printed).inner_text()
+    assert title.startswith(Texts("en")("class.example_name"))
+    assert re.search(r"\b20\d\d\b", title)
     # Between two sheets of paper a browser cuts what clips or stretches: the last pupil was lost.
     cut = page.evaluate(
         "() => { const found = [];"

@@ -100,5 +100,9 @@ def test_models_tab_draws_calibration_and_error_by_group(
         assert cut == []
     assert "398" in page.get_attribute("svg.calibration", "aria-label")
     assert texts("chart.fairness") in page.locator("figure:has(svg.errors)").inner_text()
+    # Groups have the words of the profile, not its codes.
+    groups = page.get_attribute("svg.errors", "aria-label")
+    assert {"fr": "garçons", "en": "boys"}[language] in groups
+    assert "sex" not in groups
     assert "(434)" in page.get_attribute("svg.errors", "aria-label")
     assert "NaN" not in page.locator("#served").inner_html()

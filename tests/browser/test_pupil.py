@@ -147,7 +147,9 @@ def test_reasons_and_sliders_are_shown(visit: Open) -> None:
     predict_example(page)
     page.wait_for_selector(f"text={texts('explain.title')}")
     # Each control has the words of the form, and its answer stands above all of them.
+    assert texts("explain.now", grade="")[:10] in page.locator("#answer .changed").inner_text()
     page.locator("#what-if-pupil-studytime label").last.click()
+    page.wait_for_selector(f"#answer .changed >> text={texts('explain.same', grade='')[:11]}")
     see(page, "#answer .changed")
     see(page, "#what-if-pupil-studytime label:last-child")
     words = feature_of("studytime").about.choices

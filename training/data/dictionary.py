@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from student_success.core.errors import DatasetError
+from student_success.domain.profile import Group
 from student_success.domain.students import (
     FEATURES,
     GRADE,
@@ -22,15 +23,6 @@ from training.data.sample_tables import PUPILS
 from training.data.shipped import is_shipped_profile, require_shipped_profile
 
 DICTIONARY = DATA_DIR / "README.md"
-
-_AUDIT = {
-    "sex": "F or M",
-    "address": "U (town) or R (country)",
-    "famsize": "LE3 (three or fewer in the family) or GT3",
-    "Pstatus": "T (parents live together) or A (apart)",
-    "Medu": "mother's education, 0 (none) to 4 (higher)",
-    "Fedu": "father's education, 0 (none) to 4 (higher)",
-}
 
 
 def render() -> str:
@@ -98,9 +90,8 @@ and column. Pupils without a final grade and copies of a pupil are left out and 
 
 
 def _audit() -> str:
-    rows = "\n".join(
-        f"| `{name}` | {_AUDIT.get(name, 'groups of pupils')} |" for name in PROFILE.audit.columns
-    )
+    named = {group.column: group for group in PROFILE.audit.group}
+    rows = "\n".join(f"| `{name}` | {_groups(named.get(name))} |" for name in PROFILE.audit.columns)
     return f"""## Other columns
 
 These are never learnt from. They show whether any group of pupils is predicted worse:
@@ -111,6 +102,14 @@ These are never learnt from. They show whether any group of pupils is predicted 
 
 Further columns are not read.
 """
+
+
+def _groups(group: Group | None) -> str:
+    """Return the label of an audit column and its groups, as far as the profile names them."""
+    if group is None:
+        return "groups of pupils"
+    named = ", ".join(f"{choice.value} ({choice.en})" for choice in group.choices)
+    return f"{group.label.en}: {named}" if named else group.label.en
 
 
 def _values(feature: Feature) -> str:

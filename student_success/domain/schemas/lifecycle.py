@@ -56,6 +56,7 @@ class JobAnswer(ResponseBody):
     progress: dict[str, Any]
     result: dict[str, Any] | None
     error: str | None
+    error_code: str | None
 
 
 class PromoteRequest(RequestBody):

@@ -125,6 +125,11 @@ def test_profile_of_a_small_school_is_read(tmp_path: Path) -> None:
         ),
         (
             'choices = ["a", "b"]',
+            'choices = ["a", "b"]\n[[audit.group]]\ncolumn = "sex"\nlabel = "Sex"',
+            "audit: sex has a name, but is not one of its columns",
+        ),
+        (
+            'choices = ["a", "b"]',
             'choices = ["a", "b"]\n[example]\nx = 1',
             "example: there is no feature or period x",
         ),

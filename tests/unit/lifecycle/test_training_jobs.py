@@ -104,6 +104,7 @@ def test_training_ends_with_its_answer_on_record(jobs: TrainingJobs, child: Any)
     assert job["state"] == "done"
     assert job["result"] == answer
     assert job["error"] is None
+    assert job["error_code"] is None
     assert job["created_at"] <= job["finished_at"]
     assert jobs.get(None)["job_id"] == job_id
 
@@ -124,7 +125,9 @@ def test_failure_is_told_and_recorded_and_frees_the_lock(
         asyncio.run(train(jobs))
     assert caught.value.message == words
     job = jobs.get(None)
-    assert (job["state"], job["error"]) == ("failed", words)
+    code = told.code
+    assert (job["state"], job["error"], job["error_code"]) == ("failed", words, code)
+    assert job["result"] is None
     assert job["finished_at"] is not None
     child(succeed)
     asyncio.run(train(jobs))
@@ -278,6 +281,7 @@ def test_job_of_a_stopped_server_is_marked_at_the_next_start(
     job = jobs.get("a" * 32)
     assert job["state"] == "failed"
     assert "stopped" in job["error"]
+    assert job["error_code"] == "interrupted"
     assert json.dumps(job)
 
 

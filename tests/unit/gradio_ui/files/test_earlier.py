@@ -23,7 +23,7 @@ def _scored(reference: str = "A-1", grade: float = 12.3, horizon: str = "G1") ->
 def _saved(texts: Texts, scored: ScoredPupil) -> bytes:
     out = io.StringIO()
     csv.writer(out, delimiter=";").writerows(
-        [result_titles(texts), *result_rows(texts, [(1, scored)])]
+        [result_titles(texts), *result_rows(texts, [(1, scored)], {})]
     )
     return out.getvalue().replace("12.3", "12,3").encode()
 
