@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from student_success.domain.students import EXAMPLE, FEATURE_NAMES
 from tests.server import ADMIN_TOKEN, ROOT, Server, serving
 from tests.ui_server import UiServer, interface
 
@@ -154,6 +156,19 @@ def predict_example(page: Any) -> None:
     """Open the example, which is predicted at once, and wait for its reasons."""
     page.click("#example")
     page.wait_for_selector("#answer .reasons")
+
+
+def write_class(path: Path, count: int, **bad: str) -> Path:
+    """Write a class list; `bad` replaces cells of its second pupil."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=";")
+        writer.writerow(["référence", *FEATURE_NAMES])
+        for number in range(count):
+            row = {**EXAMPLE, "G1": f"{number % 20},5", "G2": str(number % 20)}
+            if number == 1:
+                row |= bad
+            writer.writerow([f"=P{number:03}", *(row[name] for name in FEATURE_NAMES)])
+    return path
 
 
 def unfold(page: Any) -> None:

@@ -9,22 +9,10 @@ import pytest
 from openpyxl import load_workbook
 
 from gradio_ui.texts import Language, Texts
-from student_success.domain.students import EXAMPLE, FEATURE_NAMES
-from tests.browser.conftest import Open, in_window, open_tab, see
+from student_success.domain.students import FEATURE_NAMES
+from tests.browser.conftest import Open, in_window, open_tab, see, write_class
 
 pytestmark = pytest.mark.browser
-
-
-def _list(path: Path, count: int, **bad: str) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter=";")
-        writer.writerow(["référence", *FEATURE_NAMES])
-        for number in range(count):
-            row = {**EXAMPLE, "G1": f"{number % 20},5", "G2": str(number % 20)}
-            if number == 1:
-                row |= bad
-            writer.writerow([f"=P{number:03}", *(row[name] for name in FEATURE_NAMES)])
-    return path
 
 
 def test_class_list_is_checked_predicted_filtered_and_saved(
@@ -33,7 +21,7 @@ def test_class_list_is_checked_predicted_filtered_and_saved(
     page, texts = visit(language), Texts(language)
     open_tab(page, 1)
     page.set_input_files(
-        "#class-upload input", _list(tmp_path / "c.csv", 60, age="quinze", famsup="?")
+        "#class-upload input", write_class(tmp_path / "c.csv", 60, age="quinze", famsup="?")
     )
     page.wait_for_selector(f"text={texts('bad.caption')}")
     table = page.locator(".sheet").first.inner_text()
@@ -78,6 +66,11 @@ def test_template_is_a_valid_class_list(visit: Open, tmp_path: Path) -> None:
             page.click(button)
         saved = tmp_path / download.value.suggested_filename
         download.value.save_as(saved)
+        if saved.suffix == ".csv":
+            # Its titles and values are words, not the codes of the profile.
+            titles, values = saved.read_text("utf-8-sig").splitlines()[:2]
+            assert not {*FEATURE_NAMES} & {*titles.split(";")}
+            assert ";oui;" in values
         page.set_input_files("#class-upload input", saved)
         page.wait_for_selector(f"text={saved.name}")
         page.wait_for_selector(f"text={texts.count('class.score', 2)}")
@@ -100,7 +93,7 @@ def test_unreadable_file_is_explained(visit: Open, tmp_path: Path) -> None:
 def test_ten_thousand_pupils_are_predicted(visit: Open, tmp_path: Path) -> None:
     page, texts = visit("en"), Texts("en")
     open_tab(page, 1)
-    page.set_input_files("#class-upload input", _list(tmp_path / "many.csv", 10_000))
+    page.set_input_files("#class-upload input", write_class(tmp_path / "many.csv", 10_000))
     page.wait_for_selector(f"text={texts.count('class.score', 10_000)}")
     page.click("#score")
     page.wait_for_selector("progress")
@@ -247,7 +240,7 @@ def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
 
 def test_scoring_survives_a_lost_connection(visit: Open, tmp_path: Path) -> None:
     page, texts = visit("fr", tab="class"), Texts("fr")
-    page.set_input_files("#class-upload input", _list(tmp_path / "many.csv", 10_000))
+    page.set_input_files("#class-upload input", write_class(tmp_path / "many.csv", 10_000))
     page.click("#score")
     page.wait_for_selector("#class-progress progress")
     page.context.set_offline(True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gradio_ui.texts import LANGUAGES, Texts
-from tests.browser.conftest import Open, open_tab, see
+from tests.browser.conftest import Open, open_tab, see, write_class
 from tests.server import Server
 from tests.ui_server import interface
 
@@ -78,8 +78,10 @@ def test_page_reports_unreachable_api_and_recovers(visit: Open, tmp_path: Path) 
             for number, name in ((2, "history"), (4, "monitor")):
                 open_tab(page, number)
                 page.wait_for_selector(f"#tab-{name} >> text={texts('error.unreachable')}")
+        _score_without_api(*pages[0], tmp_path)
         try:
             api.start()
+            _see_result_or_error(pages[0][0])
             for page, texts in pages:
                 page.wait_for_selector("#banner .note.bad", state="detached", timeout=40_000)
                 open_tab(page, 0)
@@ -96,6 +98,23 @@ def test_page_reports_unreachable_api_and_recovers(visit: Open, tmp_path: Path) 
                 assert page.input_value("#field-age textarea") == "17"
         finally:
             api.stop()
+
+
+def _score_without_api(page: Any, texts: Texts, folder: Path) -> None:
+    """Begin to predict a class; it waits for the API, and says so."""
+    open_tab(page, 1)
+    page.set_input_files("#class-upload input", write_class(folder / "class.csv", 5))
+    page.click("#score")
+    page.wait_for_selector(f"#class-progress >> text={texts('class.again')}")
+
+
+def _see_result_or_error(page: Any) -> None:
+    """The class that waited does not end in silence; after an error it can be predicted again."""
+    end = "#ranking tbody tr:nth-child(5), #tab-class .notice .note.bad"
+    page.wait_for_selector(end, timeout=60_000)
+    if not page.is_visible("#ranking tbody tr:nth-child(5)"):
+        page.click("#score")
+    page.wait_for_selector("#ranking tbody tr:nth-child(5)", timeout=60_000)
 
 
 def test_page_explains_503_in_its_language(visit: Open, tmp_path: Path, refusing: str) -> None:

@@ -36,6 +36,8 @@ def test_first_screen_shows_the_action(visit: Open, language: Language, width: i
     page = visit(language, width=width)
     assert in_window(page, "#predict")
     assert in_window(page, "#example")
+    # What may stay unknown is folded.
+    assert not page.is_visible("#more")
 
 
 @pytest.mark.parametrize("width", [DESKTOP, PHONE])

@@ -106,3 +106,8 @@ def test_models_tab_draws_calibration_and_error_by_group(
     assert "sex" not in groups
     assert "(434)" in page.get_attribute("svg.errors", "aria-label")
     assert "NaN" not in page.locator("#served").inner_html()
+    served = page.locator("#served").inner_text()
+    for name in ("errs", "explains", "covers"):
+        # Each figure has its sentence.
+        sentence = texts(f"models.{name}", mae="|", baseline="|", share="|")
+        assert sentence.split("|")[0].strip() in served

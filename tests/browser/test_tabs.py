@@ -30,6 +30,8 @@ def test_history_shows_only_own_predictions(visit: Open, language: Language) -> 
     open_tab(page, 2)
     page.wait_for_selector("#history-table tbody tr:nth-child(2)")
     assert "MINE" in page.locator("#history-table").inner_text()
+    # No picture joins different pupils as if they were a trend.
+    assert page.locator("#tab-history svg[role=img]").count() == 0
     with page.expect_download() as download:
         page.click("#history-csv")
     text = download.value.path().read_text("utf-8-sig")
@@ -83,6 +85,9 @@ def test_models_tab_opens_with_token_and_locks_again(
     page.fill("#token input", ADMIN_TOKEN)
     page.click("#unlock")
     page.wait_for_selector("#train")
+    # Which data a training will use is said before it starts.
+    data = (texts("models.made_up"), texts("models.will_use", name="final.csv"))
+    assert any(text in page.locator("#models-inside").inner_text() for text in data)
     assert page.input_value("#token input") == "" if page.is_visible("#token") else True
     assert ADMIN_TOKEN not in page.content()
     assert not any(ADMIN_TOKEN in url for url in sent)
@@ -132,6 +137,7 @@ def test_training_is_started_followed_and_evaluated(visit: Open) -> None:
     # The new version is chosen and its conditions are read without a further step.
     page.wait_for_selector("#evidence table", timeout=90_000)
     assert page.input_value("#version input") == texts("model.version", version=1)
+    assert texts("gate.synthetic", version=1) in page.locator("#evidence").inner_text()
     page.wait_for_selector("#versions table", timeout=60_000)
     assert texts("models.no_versions") not in page.locator("#versions").inner_text()
     page.fill("#reason textarea, #reason input", "looked at in a browser")
@@ -142,3 +148,5 @@ def test_training_is_started_followed_and_evaluated(visit: Open) -> None:
     assert texts("condition.mae") in evidence
     verdict = {texts("gate.passed", version=1), texts("gate.failed", version=1)}
     assert any(text in evidence for text in verdict)
+    # After a refusal the page says what to do next.
+    assert (texts("gate.failed", version=1) in evidence) == (texts("gate.next") in evidence)
