@@ -86,8 +86,10 @@ class HttpConnection:
 
     def is_closed_by_server(self) -> bool:
         """Return whether the server has closed; call it only while no response is expected."""
-        readable, _, _ = select.select([self._socket], [], [], 0)
-        return bool(readable)
+        # Not `select`, which takes no descriptor above 1,023.
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def send(self, content: bytes) -> None:
         """Send bytes.

@@ -121,9 +121,13 @@ class Connection(HttpToolsProtocol):
             self._close_waiting_connection()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the connection; forget pipelined requests, which refer to it."""
+        """End the connection; drop what refers to it, so that it is freed at once.
+
+        The garbage collector, which would find such circles, runs rarely in the service.
+        """
         super().connection_lost(exc)
         self.pipeline.clear()
+        self._waiting_for = None
 
     def data_received(self, data: bytes) -> None:
         """Parse data in pieces, so that headers can be limited."""

@@ -296,7 +296,8 @@ def test_fast_client_is_not_delayed_by_thousand_slow_clients(server: Server) -> 
     # The worst of a hundred, in seconds; alone it takes two or three milliseconds.
     assert busy[int(len(busy) * 0.99)] < max(0.25, 20 * quiet[int(len(quiet) * 0.99)])
     assert peak.bytes - before < number * 64 * 1024
-    assert kept(server, before) < 24 * MIB
+    # What the allocator keeps for the next; more waves of them add nothing.
+    assert kept(server, before) < 8 * MIB + number * 16 * 1024
 
 
 def test_interface_gives_slow_clients_up_and_answers_meanwhile(tmp_path: Path) -> None:

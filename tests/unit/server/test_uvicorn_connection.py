@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
+import socket
+import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,12 +16,15 @@ import pytest
 import uvicorn.config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
 
+from student_success.server import uvicorn_connection
 from student_success.server.uvicorn_connection import (
     RESERVED_DESCRIPTORS,
     Connection,
     ResponseTransport,
     install,
+    limited,
 )
 
 
@@ -183,3 +190,55 @@ def test_response_transport_sends_the_bytes_that_uvicorn_sends(
     assert joined(calls) == joined(recording.calls)
     if method == "POST":
         assert len(calls) == len(recording.calls) - (len(parts) + 1) // 2
+
+
+async def read_all(_scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    await send(SIZED)
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        POST + b"X-Slow: ",
+        POST + b"Content-Length: 9\r\n\r\n{",
+        POST + b"\r\n",
+        b"\x00\r\n\r\n",
+    ],
+    ids=["silent", "half a head", "half a body", "whole", "malformed"],
+)
+def test_ended_connection_is_freed_without_garbage_collection(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(uvicorn_connection, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(uvicorn_connection, "LINGER_SECONDS", 0.02)
+    config = uvicorn.Config(read_all, lifespan="off", timeout_keep_alive=1)
+    config.load()
+    connections: list[weakref.ref[Connection]] = []
+
+    def connect() -> Connection:
+        protocol = limited(0.1)(config=config, server_state=ServerState(), app_state={})
+        connections.append(weakref.ref(protocol))
+        return protocol
+
+    async def run() -> None:
+        served, client = socket.socketpair()
+        with client:
+            client.sendall(sent)
+            await asyncio.get_running_loop().connect_accepted_socket(connect, served)
+            end = time.monotonic() + 5
+            while connections[0]() is not None and time.monotonic() < end:
+                await asyncio.sleep(0.05)
+            assert connections[0]() is None, "still in memory"
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
