@@ -113,6 +113,7 @@ class ClassLayout:
             with gr.Column(scale=2, elem_classes=["side"], elem_id="class-answer"):
                 back = small_button(texts("class.back"), "back-to-list")
                 back.click(None, js=_BACK_SCRIPT, api_visibility="private")
+                self.printed: Any = gr.HTML("", elem_classes=["printed"])
                 self.answer = PupilAnswer(texts, self._api, "class")
 
 

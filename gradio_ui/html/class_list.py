@@ -146,13 +146,17 @@ def page_count(rows: int) -> int:
     return max(1, -(-rows // ROWS_PER_PAGE))
 
 
+def printed_title(texts: Texts, name: str, scored_at: str) -> Html:
+    """Say on paper which class this is, and when it was predicted (ISO 8601)."""
+    return element("strong", texts("rank.printed", name=name), " ", local_time(texts, scored_at))
+
+
 def ranking(
     texts: Texts,
     rows: Sequence[tuple[int, ScoredPupil]],
     *,
     reasons: Mapping[int, str],
-    name: str = "",
-    scored_at: str = "",
+    printed: Content = "",
     is_compared: bool = False,
     sorted_by: str = "",
     descending: bool = False,
@@ -164,9 +168,8 @@ def ranking(
     ----------
     reasons
         The main reasons of each pupil, by line; those not read yet are left out.
-    name, scored_at
-        What the class is called, and the time of its estimates (ISO 8601): a printed list has both
-        on each sheet.
+    printed
+        The title of each printed sheet, see `printed_title`.
     is_compared
         Whether a column shows the change since an earlier estimate.
     opened
@@ -213,13 +216,15 @@ def ranking(
             for column in columns
         )
         body.append(element("tr", *row, data_open=str(line), **current))
-    made = local_time(texts, scored_at) if scored_at else ""
-    printed = element("th", texts("rank.printed", name=name), " ", made, colspan=str(len(columns)))
     content = element(
         "table",
         element("caption", texts("rank.caption_sorted" if sorted_by else "rank.caption")),
         # The head of a table is repeated on each sheet of paper.
-        element("thead", element("tr", printed, css="printed"), element("tr", *heads)),
+        element(
+            "thead",
+            element("tr", element("th", printed, colspan=str(len(columns))), css="printed"),
+            element("tr", *heads),
+        ),
         element("tbody", *body),
     )
     return element("div", content, css="sheet ranking").html

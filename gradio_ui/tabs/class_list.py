@@ -16,7 +16,7 @@ from gradio_ui.files.export import Format
 from gradio_ui.files.rows import ScoredPupil
 from gradio_ui.html import class_list as html
 from gradio_ui.html.explanation import main_reasons
-from gradio_ui.html.markup import note, progress
+from gradio_ui.html.markup import Html, note, progress
 from gradio_ui.scoring import Scoring, explain_pupils, start_scoring
 from gradio_ui.tabs.base import Updates, report_errors, reveal
 from gradio_ui.tabs.upload import send_script
@@ -41,8 +41,8 @@ class ClassListTab(ClassReading):
 
         page = [self.notice, layout.results, self.table, layout.page]
         checked = [layout.summary, layout.bar, layout.start, layout.save_invalid, layout.progress]
-        self.outputs = [*page, *checked, layout.overview, layout.filter, layout.search]
-        self.outputs += [*self.answer.outputs, *layout.choice.outputs]
+        self.outputs = [*page, *checked, layout.overview, layout.printed, layout.filter]
+        self.outputs += [layout.search, *self.answer.outputs, *layout.choice.outputs]
         read = [self.notice, *checked, *layout.choice.outputs, layout.results]
         content, send = layout.upload.content, send_script("class")
         self.bind(layout.upload.zone.click, self.check, [content], read, "check_class", js=send)
@@ -235,6 +235,7 @@ class ClassListTab(ClassReading):
         return {
             self.layout.results: gr.update(visible=True),
             self.layout.overview: html.overview(self.texts, visit.scored),
+            self.layout.printed: self._printed_title(visit).html,
             self.layout.filter: gr.update(
                 choices=html.filter_choices(self.texts, visit.scored), value="all"
             ),
@@ -256,13 +257,16 @@ class ClassListTab(ClassReading):
             self.layout.page: gr.update(choices=choices, value=str(page), visible=count > 1),
         }
 
+    def _printed_title(self, visit: Visit) -> Html:
+        name = visit.class_name or self.texts("tab.class")
+        return html.printed_title(self.texts, name, visit.scored_at)
+
     def _table(self, visit: Visit) -> str:
         return html.ranking(
             self.texts,
             visit.shown_rows,
             reasons=visit.reasons,
-            name=visit.class_name or self.texts("tab.class"),
-            scored_at=visit.scored_at,
+            printed=self._printed_title(visit),
             is_compared=any(scored.earlier for scored in visit.scored),
             sorted_by=visit.sorted_by,
             descending=visit.descending,

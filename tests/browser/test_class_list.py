@@ -202,6 +202,9 @@ def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
     page = visit("en", width=760, tab="class")
     page.click("#example-class")
     page.wait_for_selector("#ranking tbody tr", timeout=60_000)
+    page.click("#ranking tbody tr:first-child")
+    page.wait_for_selector("#class-answer .reasons")
+    assert not page.is_visible(".side .printed")
     page.emulate_media(media="print")
     for control in ("#class-upload", "#language", "#filter", "#save-csv", "#back-to-list"):
         assert not page.is_visible(control), control
@@ -211,6 +214,7 @@ def test_print_shows_the_whole_table_without_controls(visit: Open) -> None:
         "table-row"
     )
     title = page.locator(printed).inner_text()
+    assert page.locator("#class-answer .block.printed").inner_text() == title
     assert title.startswith(Texts("en")("class.example_name"))
     assert re.search(r"\b20\d\d\b", title)
     # Between two sheets of paper a browser cuts what clips or stretches: the last pupil was lost.
