@@ -26,7 +26,7 @@ from student_success.bulk.output import COMPRESSIONS, OWN_TITLES, PARQUET, texts
 from student_success.core.errors import DatasetError
 from student_success.domain.tables.columns import REFERENCE, Choices, find_columns, pupil_columns
 from student_success.domain.tables.problems import TableError
-from student_success.domain.tables.pupils import read_pupil, repeated_references
+from student_success.domain.tables.pupils import read_pupil
 from student_success.domain.tables.reader import Table, read_table
 from student_success.domain.tables.spreadsheet import OLE_START, ZIP_START
 from student_success.domain.tables.text import records
@@ -75,8 +75,7 @@ def read_layout(path: Path, choices: Choices | None = None) -> Table:
             f"The columns of {path.name} cannot be used: {' '.join(map(str, problems))} "
             "--mapping FILE says what each column holds."
         )
-    notes = (*table.notes, *repeated_references(table))
-    return replace(table, rows=(), invalid=(), marks={}, notes=notes)
+    return replace(table, rows=(), invalid=(), marks={})
 
 
 def read_parts(

@@ -32,6 +32,7 @@ from student_success.bulk.files import (
 from student_success.bulk.model_choice import Model, choose
 from student_success.bulk.output import PARQUET
 from student_success.bulk.reader import PART_CHARACTERS, read_parts
+from student_success.bulk.repeated import References
 from student_success.bulk.scoring import Recording, Scored, Task
 from student_success.core.clock import now_us
 from student_success.core.errors import DatasetError, InvalidInputError, NotFoundError
@@ -73,7 +74,7 @@ def score(settings: Settings, options: ScoreOptions) -> Result:
         waiting = [source for source in sources if source.path not in done]
         if not options.overwrite:
             refuse_to_replace(waiting)
-        totals = _score_files(options, model, waiting, journal, plan, record)
+        totals, repeated = _score_files(options, model, waiting, journal, plan, record)
     seconds = time.monotonic() - started
     rate = totals.total() / seconds
     totals = sum(done.values(), totals)
@@ -93,6 +94,7 @@ def score(settings: Settings, options: ScoreOptions) -> Result:
     if options.record is not None:
         lines.append(f"Recorded in the history, session {options.record}")
     notes = Counter(str(note) for source in sources for note in source.layout.notes)
+    lines += repeated[:MAX_NOTES]
     for note, number in notes.most_common(MAX_NOTES):
         lines.append(note if len(sources) == 1 else f"{note} ({number:,} files)")
     return Result(totals["scored"], totals["rejected"], "\n".join(lines))
@@ -133,9 +135,9 @@ def _score_files(
     journal: IO[str],
     plan: str,
     record: Callable[[Scored], None] | None,
-) -> Counter[str]:
-    """Score files in order; return the numbers of rows."""
-    totals = Counter[str]()
+) -> tuple[Counter[str], list[str]]:
+    """Score files in order; return the numbers of rows, and notes on repeated references."""
+    totals, notes = Counter[str](), list[str]()
     total = sum(source.stamp[0] for source in sources)
     # A small file is scored here: another process takes longer to start.
     number = 1 if total <= PART_CHARACTERS else options.workers or default_workers()
@@ -144,14 +146,18 @@ def _score_files(
     with workers as (number, submit), bar:
         results = _in_order(options, model, sources, submit, READ_AHEAD * number)
         for source, parts in groupby(results, itemgetter(0)):
+            references = References()
             with open_outputs(source, options, journal, plan, totals) as write:
                 for _, future, size in parts:
                     scored = future.result()
                     if record is not None:
                         record(scored)
                     write(scored)
+                    references.add(*scored.references)
                     bar.update(size)
-    return totals
+            if note := references.note():
+                notes.append(f"{source.path.name}: {note}")
+    return totals, notes
 
 
 def _in_order(

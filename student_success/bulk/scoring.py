@@ -28,20 +28,22 @@ from student_success.bulk.output import (
     texts_of,
 )
 from student_success.bulk.reader import Part
-from student_success.core.errors import StudentSuccessError
+from student_success.bulk.repeated import hash_references
+from student_success.core.errors import DatasetError, StudentSuccessError
 from student_success.core.memory import garbage_collection_paused
 from student_success.domain.students import FEATURE_NAMES, PERIODS, StudentFeatures
-from student_success.domain.tables.cells import feature_of, text_of
+from student_success.domain.tables.cells import feature_of, is_shortened, text_of
 from student_success.domain.tables.columns import REFERENCE
+from student_success.domain.tables.problems import TEXTS, Problem
 from student_success.domain.tables.pupils import request_body_of
-from student_success.domain.tables.reader import Table
+from student_success.domain.tables.reader import Table, is_header, is_same_header
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
 
 BATCH_ROWS = 4096
 """Rows of one model call: enough to be vectorised, few enough for the processor's cache."""
-_PLAIN = r"^([!-&(-~]([ -~]{0,62}[!-~])?)?$"
-"""References that stand as they are: ASCII, not too long, without an apostrophe at the start."""
+_PLAIN = r"^([!-&(-*,-~]([ -*,-~]{0,62}[!-*,-~])?)?$"
+"""References that stand as they are: ASCII, not too long, no apostrophe at the start, no plus."""
 
 Floats = NDArray[np.float64]
 
@@ -79,13 +81,17 @@ class Task(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The result of a part: output, rejected rows as CSV, numbers of rows, rows for the history."""
+    """The result of a part: output, rejected rows as CSV, numbers of rows, rows for the history.
+
+    `references` is what `hash_references` returns.
+    """
 
     predictions: Any
     rejects: bytes
     scored: int
     rejected: int
     blank: int
+    references: tuple[bytes, bytes]
     history: Sequence[Any] = ()
 
 
@@ -100,7 +106,7 @@ def score(part: Part, task: Task, model: Model) -> Scored:
         unknown = np.logical_and.reduce([np.isnan(column) for column in codes.values()])
         for row in np.flatnonzero(~valid | unknown).tolist():
             cells = [text_of(column[row].as_py()) for column in columns]
-            if not any(map(str.strip, cells)):
+            if not any(map(str.strip, cells)) or _is_repeated_header(cells, layout, lines[row]):
                 # An empty line, also where no column is required.
                 valid[row] = False
             elif not valid[row]:
@@ -130,7 +136,17 @@ def score(part: Part, task: Task, model: Model) -> Scored:
     rejected = lines_of(sorted(rejects, key=lambda reject: reject[0]))
     content = table if task.to_parquet else csv_lines(table)
     blank = len(part.lines) + len(part.rejects) - len(kept) - len(rejects)
-    return Scored(content, rejected, len(kept), len(rejects), blank, history)
+    hashes = hash_references(references, lines)
+    return Scored(content, rejected, len(kept), len(rejects), blank, hashes, history)
+
+
+def _is_repeated_header(cells: Sequence[str], layout: Table, line: int) -> bool:
+    """Tell whether a row is the header once more; refuse a file with another one in it."""
+    if not is_header(cells, frozenset(filter(None, layout.titles))):
+        return False
+    if not is_same_header(cells, layout.titles):
+        raise DatasetError(str(Problem("several_headers", values={"at": line})))
+    return True
 
 
 def _predict(predictor: Predictor, codes: Mapping[str, Floats], count: int) -> Predictions:
@@ -152,6 +168,8 @@ def _field(name: str) -> TypeAdapter[Any]:
 def _value_of(name: str, cell: Any) -> Any:
     """Return the value of a feature, or the reference, that a cell holds; infinity if refused."""
     try:
+        if name == REFERENCE and is_shortened(cell):
+            return np.inf
         return _field(name).validate_python(request_body_of({name: cell}).get(name))
     except ValidationError:
         return np.inf
@@ -206,6 +224,8 @@ def _validate(
 
 def _problem(body: Mapping[str, Any]) -> tuple[str, str]:
     """Return the columns for which the API refuses a body, and the reason in its words."""
+    if is_shortened(body.get(REFERENCE, "")):
+        return REFERENCE, TEXTS["shortened"].en
     try:
         StudentFeatures.model_validate(body)
     except ValidationError as error:

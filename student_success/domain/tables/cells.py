@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,11 +16,26 @@ from student_success.domain.students import FEATURES, Feature
 
 UNKNOWN = frozenset({"", "-", "?", "na", "n/a", "nan", "null", "none", "inconnu", "unknown"})
 """Ways to write that a value is not known, normalised."""
+_MARKS = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+"""Characters without a visible form that programs put around a number."""
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}([.,][0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}[.,][0-9]{3}")
 # East Asian spreadsheets also treat the full-width characters as the start of a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _LINE_BREAKS = ("\t", "\r", "\n")
+_SCALE = re.compile(
+    r"(?:(?<![0-9]{2})/|\bsur\b|\bvon\b|out of|\bmax[a-z]*\b\.?:?|\b[01] ?-) ?([0-9]+([.,][0-9]+)?)"
+    r"( ?(points?|pts|punkte))?[)\]]?$"
+)
+_PERCENT = re.compile("%|percent|pourcent|prozent")
+_YEARS = range(1900, 2100)
+_MAXIMA = re.compile(
+    r"points?( possible)?|(note |points? |marks? )max(imum|imale)?|"
+    r"max( ?[.:]|imum| points?| marks?)|bareme|out of|sur|total points"
+)
+_SHORTENED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+")
+_NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|['’.-])*(?:,? +[^\W\d_](?:[^\W\d_]|['’.-])*)+")
+"""Each character can only be matched in one way, so that no text takes long."""
 _YES = {"y", "o", "1", "true", "vrai", "x", "✓", "✔"}
 _NO = {"n", "0", "false", "faux"}
 
@@ -68,7 +83,55 @@ def _is_formula(text: str) -> bool:
 
 def parse_number(text: str) -> float | None:
     """Return the number that a text certainly means, with a decimal point or comma; else None."""
+    text = text.strip(_MARKS).strip()
     return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else None
+
+
+def is_shortened(reference: str) -> bool:
+    """Tell whether a spreadsheet has shortened a long number to this code: ``1.23E+11``."""
+    return _SHORTENED.fullmatch(reference) is not None
+
+
+def are_names(texts: Sequence[str]) -> bool:
+    """Tell whether most texts look like names: two or more words of letters."""
+    return 2 * sum(bool(_NAME.fullmatch(text)) for text in texts) > len(texts)
+
+
+def are_numbers(texts: Sequence[str]) -> bool:
+    """Tell whether at least half of the texts are numbers."""
+    numbers = sum(parse_number(text) is not None for text in texts)
+    return numbers > 0 and 2 * numbers >= len(texts)
+
+
+def have_other_scale(texts: Sequence[str], low: float, high: float) -> bool:
+    """Tell whether a fourth of the grades are outside the scale, or all are parts of 1."""
+    numbers = [n for text in texts if (n := parse_number(text)) is not None]
+    outside = sum(not low <= n <= high for n in numbers)
+    if high > 4 and len(numbers) > 1 and max(numbers) <= 1:
+        return any(n % 1 for n in numbers)
+    return outside > 1 and 4 * outside >= len(numbers)
+
+
+def highest_of_title(title: str) -> float | None:
+    """Return the highest grade that a title states, such as ``Test (/10)``."""
+    words = normalise(title)
+    if _PERCENT.search(words):
+        return 100
+    stated = _SCALE.search(words)
+    highest = None if stated is None else parse_number(stated[1])
+    return None if highest in _YEARS else highest
+
+
+def highest_of_line(cells: Sequence[str], index: int) -> float | None:
+    """Return the highest grade that a line states for a column: ``/10``, or 10 beside ``Max``."""
+    cell = normalise(cells[index]) if index < len(cells) else ""
+    stated = _SCALE.match(cell.lstrip("(["))
+    if stated is not None:
+        return parse_number(stated[1])
+    texts = [other for other in cells if other and parse_number(other) is None]
+    # A pupil may be called Max.
+    is_maxima = len(texts) == 1 and _MAXIMA.fullmatch(normalise(texts[0]))
+    return parse_number(cell) if is_maxima else None
 
 
 def parse_cell(feature: Feature, text: str) -> Any:
@@ -76,7 +139,7 @@ def parse_cell(feature: Feature, text: str) -> Any:
 
     A decimal comma counts as a point, 17.0 as 17, and an unknown grade as None.
     """
-    stripped = text.strip()
+    stripped = text.strip().strip(_MARKS).strip()
     chosen = normalise(stripped)
     choices = _choices(feature.name)
     if chosen.endswith((".0", ",0")) and chosen[:-2] in choices:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections import Counter
@@ -13,11 +12,23 @@ from typing import Any
 
 from student_success.core.errors import InvalidInputError
 from student_success.domain.students import FEATURES, PERIODS, PROFILE, Feature, StudentFeatures
-from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
+from student_success.domain.tables.cells import (
+    UNKNOWN,
+    are_names,
+    are_numbers,
+    have_other_scale,
+    highest_of_line,
+    highest_of_title,
+    normalise,
+    parse_number,
+)
 from student_success.domain.tables.problems import SHOWN, Problem
 
 REFERENCE = "reference"
-_REFERENCES = ("reference", "reference code", "repere", "ref", "matricule", "code", "id")
+_REFERENCES = (
+    *("reference", "reference code", "repere", "ref", "matricule", "code", "student id"),
+    *("pupil id", "student number", "identifiant", "id"),
+)
 """Titles of the column that holds the reference, the surest first."""
 _PUPILS = ("eleve", "pupil", "student")
 """Titles that may stand above references or above names."""
@@ -25,8 +36,6 @@ _GRADE_WORDS = re.compile(
     r"notes?|grades?|marks?|scores?|moyennes?|averages?|trimestres?|semestres?|semesters?|terms?|"
     r"trimesters?|periode?s?|notas?|noten?|resultats?|results?|[tsp][1-4]"
 )
-_NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|['’.-])*(?:,? +[^\W\d_](?:[^\W\d_]|['’.-])*)+")
-"""Each character can only be matched in one way, so that no text takes long."""
 _CHOICES = {"columns": dict, "sheet": str, "encoding": str, "without_grades": bool}
 
 
@@ -118,11 +127,6 @@ class Columns:
     questions: tuple[Problem, ...]
     notes: tuple[Problem, ...]
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Required columns that the table does not have."""
-        return tuple(p.column for p in self.problems if p.code == "no_column")
-
 
 def reference_column() -> Column:
     """Return the column of the reference."""
@@ -158,6 +162,7 @@ def find_columns(
     cells: Sequence[Sequence[str]] = (),
     choices: Choices | None = None,
     own_titles: frozenset[str] = frozenset(),
+    around: Sequence[Sequence[str]] = (),
 ) -> Columns:
     """Find the columns of a table, in any order.
 
@@ -168,8 +173,11 @@ def find_columns(
         without a question.
     own_titles
         Normalised titles of the files this product writes, which need no question.
+    around
+        Lines near the titles and at the end, which may state the scale of a column.
     """
     choices = choices or Choices()
+    titles = (*titles, *[""] * (max(map(len, cells), default=0) - len(titles)))
     problems: list[Problem] = []
     notes: list[Problem] = []
     positions = _chosen(titles, columns, choices, problems)
@@ -180,7 +188,7 @@ def find_columns(
         if column.name in positions:
             continue
         for index in _matches(column, titles, free, cells):
-            if column.name == REFERENCE and _are_names(_below(cells, index)):
+            if column.name == REFERENCE and are_names(_below(cells, index)):
                 notes.append(Problem("names_left_out", values={"columns": titles[index][:SHOWN]}))
             elif column.name not in positions:
                 positions[column.name] = index
@@ -192,12 +200,20 @@ def find_columns(
         for column in columns
         if column.required and column.name not in positions
     ]
-    problems += [
-        Problem("other_scale", column=column.name)
-        for column in columns
-        if _has_other_scale(column, _below(cells, positions.get(column.name, len(titles))))
-    ]
-    unsure = [i for i in ignored if i in free and normalise(titles[i]) not in own_titles]
+    unnamed = [index for index, title in enumerate(titles) if not title]
+    for column in columns:
+        at = positions.get(column.name)
+        if not column.grades or at is None:
+            continue
+        texts, states = _below(cells, at), {highest_of_line(line, at) for line in around}
+        if normalise(titles[at]) not in set(map(normalise, column.titles)):
+            states.add(highest_of_title(titles[at]))
+        if states - {None, column.grades[1]} or have_other_scale(texts, *column.grades):
+            problems.append(Problem("other_scale", column=column.name))
+        elif at + 1 in unnamed and are_numbers(_below(cells, at + 1)):
+            # One title above two columns: the second may hold the grade.
+            problems.append(Problem("no_title", column=column.name))
+    unsure = [i for i in ignored if i in free and normalise(titles[i]) not in own_titles] + unnamed
     asked = () if choices.without_grades else _questions(titles, columns, cells, positions, unsure)
     if shown := tuple(titles[index][:SHOWN] for index in ignored):
         notes.insert(0, Problem("left_out", values={"columns": ", ".join(shown[:20])}))
@@ -208,17 +224,17 @@ def _chosen(
     titles: Sequence[str], columns: Sequence[Column], choices: Choices, problems: list[Problem]
 ) -> dict[str, int]:
     """Return the columns that a person named."""
-    by_title = {normalise(title): index for index, title in enumerate(titles)}
+    known = [normalise(title) for title in titles]
     names = {column.name for column in columns}
     positions: dict[str, int] = {}
     for title, name in choices.columns.items():
-        index = by_title.get(normalise(title))
-        if index is None or (name and name not in names):
+        number = known.count(normalise(title))
+        if not number or (name and name not in names):
             problems.append(Problem("unknown_title", column=title[:SHOWN]))
-        elif name in positions:
+        elif name in positions or (name and number > 1):
             problems.append(Problem("twice", column=title[:SHOWN]))
         elif name:
-            positions[name] = index
+            positions[name] = known.index(normalise(title))
     return positions
 
 
@@ -232,28 +248,13 @@ def _matches(
     for index in free:
         if normalise(titles[index]) in unsure:
             texts = _below(cells, index)
-            if all(any(map(str.isdigit, text)) for text in texts) or _are_names(texts):
+            if all(any(map(str.isdigit, text)) for text in texts) or are_names(texts):
                 found.append((len(order), index))
     return [index for _, index in sorted(found)]
 
 
 def _below(cells: Sequence[Sequence[str]], index: int) -> list[str]:
     return [line[index] for line in cells if index < len(line) and line[index]]
-
-
-def _are_names(texts: Sequence[str]) -> bool:
-    """Tell whether most texts look like names: two or more words of letters."""
-    return 2 * sum(bool(_NAME.fullmatch(text)) for text in texts) > len(texts)
-
-
-def _has_other_scale(column: Column, texts: Sequence[str]) -> bool:
-    """Tell whether a fourth of the grades are outside the scale, or all are parts of 1."""
-    low, high = column.grades or (-math.inf, math.inf)
-    numbers = [n for text in texts if (n := parse_number(text)) is not None]
-    outside = sum(not low <= n <= high for n in numbers)
-    if 4 < high < math.inf and len(numbers) > 1 and max(numbers) <= 1:
-        return any(n % 1 for n in numbers)
-    return outside > 1 and 4 * outside >= len(numbers)
 
 
 def _questions(
@@ -272,7 +273,7 @@ def _questions(
         or (cells and all(normalise(t) in UNKNOWN for t in _below(cells, positions[column.name])))
     ]
     suspects = [
-        titles[index][:SHOWN]
+        titles[index][:SHOWN] or f"n° {index + 1}"
         for index in unused
         if absent and _looks_like_grades(titles[index], _below(cells, index), absent)
     ]
@@ -287,7 +288,7 @@ def _looks_like_grades(title: str, texts: Sequence[str], grades: Sequence[Column
     words = re.findall(r"[a-z0-9]+", normalise(title))
     names = {word for column in grades for word in re.findall("[a-z0-9]+", normalise(column.name))}
     by_title = any(_GRADE_WORDS.fullmatch(word) or word in names for word in words)
-    numbers = [parse_number(re.split(r"[/%]", text)[0].strip()) for text in texts]
+    numbers = [parse_number(re.split(r"[/%]", text)[0]) for text in texts]
     known = [number for number in numbers if number is not None]
     if by_title:
         return bool(known) or not texts

@@ -79,8 +79,11 @@ class _OdsSheets:
             problem = "hidden"
         if problem:
             self._mark(problem)
-        elif kind == "float" and re.fullmatch("0[0-9]+", written):
+        elif kind == "float" and re.fullmatch("0[0-9]+", written) and self._is_exact(written):
             self._mark(written, self._current.shown)
+
+    def _is_exact(self, written: str) -> bool:
+        return float(written) == float(self._attributes.get("value", "nan"))
 
     def _mark(self, text: str, marks: dict[Cell, str] | None = None) -> None:
         """Mark the cell and its repetitions, as far as they can be used."""

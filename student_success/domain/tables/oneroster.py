@@ -27,6 +27,7 @@ GRADED = "fully graded"
 PREDICTED_STATUS = "partially graded"
 """Status of a prediction: it is no grade, and is not read as one."""
 _DELETED = "tobedeleted"
+_WORDS = ("status", "scoreStatus", "inProgress", "incomplete")
 _NEEDED = {
     "lineItems.csv": ("sourcedId", "title", "classSourcedId"),
     "results.csv": ("lineItemSourcedId", "studentSourcedId", "score"),
@@ -122,7 +123,9 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[tuple[int, dict[str, str]]]:
             if None in row or None in row.values():
                 raise refuse("oneroster", what=f"{name}, {reader.line_num}")
             fields = {key: text.strip()[:MAX_CELL_CHARACTERS] for key, text in row.items()}
-            yield reader.line_num, fields
+            # Programs write these words in any case.
+            words = {key: fields[key].casefold() for key in _WORDS if key in fields}
+            yield reader.line_num, fields | words
     except UnicodeDecodeError:
         raise refuse("not_in_encoding", encoding="utf-8") from None
     except csv.Error:

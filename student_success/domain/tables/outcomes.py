@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.students import ACTUAL, GRADE, TARGET
-from student_success.domain.tables.cells import parse_number, parse_reference
+from student_success.domain.tables.cells import is_shortened, parse_number, parse_reference
 from student_success.domain.tables.columns import REFERENCE, Choices, Column, reference_column
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.reader import read_table
@@ -69,21 +69,32 @@ def read_outcomes(
     table = read_table(data, COLUMNS, choices)
     found: list[tuple[int, Outcome]] = []
     invalid = [*table.columns.problems]
+    if not {REFERENCE, PREDICTION} & {*table.columns.positions}:
+        invalid += [note for note in table.columns.notes if note.code == "names_left_out"]
+        invalid.append(Problem("no_column", column=REFERENCE))
     without_grade = 0
     for line, cells in table.rows if not invalid else ():
         texts, marked = table.texts(cells), table.marked(line)
         if marked:
             invalid += [Problem(code, line, name) for name, code in marked.items()]
+        elif is_shortened(parse_reference(texts.get(REFERENCE, ""))):
+            invalid.append(Problem("shortened", line, REFERENCE))
         elif not texts[TARGET]:
             without_grade += 1
         else:
             outcome = _outcome(texts, session)
             if outcome is None:
-                invalid.append(Problem("outcome", line, values=_BOUNDS))
+                column = "" if _is_possible(texts[TARGET]) else TARGET
+                invalid.append(Problem("outcome", line, column, values=_BOUNDS))
             else:
                 found.append((line, outcome))
     invalid += table.invalid
     return OutcomeList(tuple(found), tuple(invalid), without_grade)
+
+
+def _is_possible(text: str) -> bool:
+    number = parse_number(text)
+    return number is not None and GRADE.existing(number) is not None
 
 
 def _outcome(texts: Mapping[str, str], session: str | None) -> Outcome | None:

@@ -91,6 +91,10 @@ TEXTS: Mapping[str, Text] = {
         "Plusieurs feuilles contiennent des élèves : {sheets}. Choisissez-en une.",
         "Several sheets contain pupils: {sheets}. Choose one.",
     ),
+    "several_headers": _both(
+        "La ligne {at} a d'autres titres que ceux du début. Mettez chaque tableau dans un fichier.",
+        "Line {at} has other titles than those at the top. Put each table into its own file.",
+    ),
     # Problems of one column.
     "twice": _both(
         "Cette colonne apparaît deux fois. Supprimez-en une.",
@@ -109,6 +113,12 @@ TEXTS: Mapping[str, Text] = {
         "Convertissez-les dans le barème attendu.",
         "The grades of this column seem to follow another scale; none is used. Convert them to the "
         "expected scale.",
+    ),
+    "no_title": _both(
+        "La colonne à droite de celle-ci contient des nombres et n'a pas de titre. Donnez un titre "
+        "à chacune, ou supprimez l'une d'elles.",
+        "The column to the right of this one holds numbers and has no title. Give each a title, or "
+        "remove one of them.",
     ),
     # A yes is needed.
     "grades_left_out": _both(
@@ -142,6 +152,10 @@ TEXTS: Mapping[str, Text] = {
     "lines_above": _both(
         "Les titres sont à la ligne {at} ; ce qui est au-dessus n'est pas utilisé.",
         "The titles are on line {at}; what is above them is not used.",
+    ),
+    "header_repeated": _both(
+        "Les titres sont répétés ; ces lignes ne sont pas lues : {lines}.",
+        "The titles are repeated; these lines are not read: {lines}.",
     ),
     "reference_repeated": _both(
         "Le repère {reference} apparaît plusieurs fois, aux lignes {lines}.",
@@ -184,6 +198,12 @@ TEXTS: Mapping[str, Text] = {
     "reference": _both(
         "Utilisez au plus 64 caractères, sur une ligne.",
         "Use at most 64 characters, on one line.",
+    ),
+    "shortened": _both(
+        "Un tableur a abrégé ce nombre, et ses chiffres sont perdus. Mettez la colonne au format "
+        "texte dans le fichier d'origine et enregistrez-le de nouveau.",
+        "A spreadsheet program has shortened this number, and its digits are lost. Format the "
+        "column as text in the original file and save it again.",
     ),
     "percent": _both(
         "La cellule est un pourcentage. Indiquez la note elle-même.",

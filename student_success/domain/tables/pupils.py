@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from student_success.domain.students import Feature, StudentFeatures
 from student_success.domain.tables.cells import (
     feature_of,
+    is_shortened,
     parse_cell,
     parse_reference,
     text_of,
@@ -126,6 +127,8 @@ def read_pupil(
     }
     body = request_body_of(texts)
     reference = body.get(REFERENCE, "")
+    if is_shortened(reference):
+        problems.setdefault(REFERENCE, Problem("shortened", line, REFERENCE, reference))
     if not problems and not any(ord(letter) < 32 for letter in reference):
         try:
             StudentFeatures.model_validate(body)

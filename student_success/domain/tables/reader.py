@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from student_success.core.errors import DatasetError
+from student_success.domain.tables.cells import normalise
 from student_success.domain.tables.columns import (
     Choices,
     Column,
@@ -189,9 +190,18 @@ def _table(
         raise refuse("too_long", limit=max_rows)
     rows: list[tuple[int, list[str]]] = []
     invalid: list[Problem] = []
+    repeated: list[int] = []
+    whole: list[list[str]] = []
+    titled = frozenset(filter(None, titles)) if columns else frozenset[str]()
     for line, cells in below:
+        if is_header(cells, titled):
+            if not is_same_header(cells, titles):
+                raise refuse("several_headers", at=line)
+            repeated.append(line)
+            continue
         if grid.sheet:
             # In a spreadsheet each cell has its column: nothing can shift.
+            whole.append(cells)
             cells = (cells + [""] * len(titles))[: len(titles)]
         elif len(cells) != len(header):
             widths = {"cells": len(cells), "width": len(header)}
@@ -199,8 +209,13 @@ def _table(
             continue
         if any(cells):
             rows.append((line, cells))
-    found = find_columns(titles, columns, [cells for _, cells in rows], choices, own_titles)
+    filled = whole or [cells for _, cells in rows]
+    around = [cells for _, cells in (*grid.lines[:place], *below[:3], *below[-3:])]
+    found = find_columns(titles, columns, filled, choices, own_titles, around)
     notes = list(found.notes)
+    if repeated:
+        lines = ", ".join(map(str, repeated[:20]))
+        notes.append(Problem("header_repeated", values={"lines": lines}))
     if grid.guessed and grid.encoding:
         values = {"encoding": grid.encoding, "words": ", ".join(grid.guessed)}
         notes.append(Problem("read_as", values=values))
@@ -222,6 +237,20 @@ def _table(
         len(header),
         grid.delimiter,
     )
+
+
+def is_header(cells: Sequence[str], titles: frozenset[str]) -> bool:
+    """Tell whether a line has two titles of a table, and a third of all."""
+    return len(titles) > 1 and len(titles.intersection(cells)) >= max(2, len(titles) / 3)
+
+
+def is_same_header(cells: Sequence[str], titles: Sequence[str]) -> bool:
+    """Tell whether a line has the titles of a table in their order."""
+    return _normalised(cells) == _normalised(titles)
+
+
+def _normalised(cells: Sequence[str]) -> list[str]:
+    return [normalise(cell) for cell in _without_empty_end(cells)]
 
 
 def _header_place(grid: Grid, columns: Sequence[Column], choices: Choices) -> int:

@@ -151,8 +151,8 @@ class _XlsxSheet:
     def _number(self, cell: Cell, format_: str) -> None:
         if format_ in ("percent", "unit", "hidden"):
             self._marks.problems[cell] = format_
-        elif format_.strip("0") == "" and len(format_) > 1:
-            self._marks.shown[cell] = f"{float(self._value):0{len(format_)}.0f}"
+        elif shown := with_zeros(float(self._value), format_):
+            self._marks.shown[cell] = shown
         elif format_ == "other":
             self._marks.problems[cell] = "shown_otherwise"
 
@@ -198,6 +198,15 @@ def format_kind(code: str) -> str:
     if len(bare) > 1 and set(bare) == {"0"} and bare == positive:
         return bare
     return "general" if _PLAIN_FORMAT.fullmatch(bare) and bare == positive else "other"
+
+
+def with_zeros(value: float, format_: str) -> str:
+    """Return a whole number with the leading zeros of a format such as ``000``; "" for others.
+
+    Another number is read as it is: the format rounds it.
+    """
+    has_zeros = len(format_) > 1 and set(format_) == {"0"}
+    return f"{value:0{len(format_)}.0f}" if has_zeros and value.is_integer() else ""
 
 
 def hides_zeros(code: str) -> bool:

@@ -27,7 +27,13 @@ from student_success.domain.tables.cells import text_of
 from student_success.domain.tables.grid import MAX_CELL_CHARACTERS, Grid, collect_lines
 from student_success.domain.tables.ods_marks import scan_ods
 from student_success.domain.tables.problems import TableError, refuse
-from student_success.domain.tables.sheet_marks import Marks, format_kind, hides_zeros, scan_xlsx
+from student_success.domain.tables.sheet_marks import (
+    Marks,
+    format_kind,
+    hides_zeros,
+    scan_xlsx,
+    with_zeros,
+)
 
 ZIP_START = b"PK\x03\x04"
 OLE_START = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -167,8 +173,8 @@ def _xls_sheets(data: bytes) -> Iterator[tuple[str, Any, Marks]]:
                     marks.problems[place] = "date"
                 elif cell.ctype == XL_CELL_NUMBER and format_ in ("percent", "unit", "hidden"):
                     marks.problems[place] = format_
-                elif cell.ctype == XL_CELL_NUMBER and set(format_) == {"0"}:
-                    marks.shown[place] = f"{value:0{len(format_)}.0f}"
+                elif cell.ctype == XL_CELL_NUMBER and (shown := with_zeros(value, format_)):
+                    marks.shown[place] = shown
                 elif cell.ctype == XL_CELL_NUMBER and format_ == "other":
                     marks.problems[place] = "shown_otherwise"
                 values.append(bool(value) if cell.ctype == XL_CELL_BOOLEAN else value)

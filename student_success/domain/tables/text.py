@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 
 from student_success.domain.tables.grid import (
     HEADER_LINES,
@@ -26,6 +26,11 @@ accented letters it named the encoding of one.
 """
 _GUESSED = ENCODINGS[1:-1]
 _TYPOGRAPHY = set("’‘“”«»–—…€°º\u00a0\u202f")
+_OTHER_FORMATS = re.compile(
+    r"\s*<[!?a-z]|%PDF-|\{\\rtf|ID;P[^\n]*\n[BCFOP];|\s*[\[{]\s*[\[{\"]", re.IGNORECASE
+)
+"""Beginnings of HTML, XML, PDF, RTF, SYLK and JSON, which programs also write as ``.xls``."""
+_UNLIKELY = re.compile("(?<=[^\\W\\d_])[ˆ˜‘“]")
 _WORDS_SHOWN = 5
 _MIN_UTF16_LETTERS = 8
 _SAMPLE_CHARACTERS = 1 << 16
@@ -51,6 +56,8 @@ def read_text(
     """
     text, used, words = decode(data, encoding)
     text = text.removeprefix("\ufeff")
+    if _OTHER_FORMATS.match(text):
+        raise refuse("format")
     delimiter, dropped = choose_delimiter(text, recognise)
     if dropped:
         text = text.partition("\n")[2]
@@ -100,7 +107,10 @@ def guess_encoding(data: bytes) -> str:
     if b"\0" in data:
         raise refuse("not_a_table")
     _refuse_mixture(data)
-    used = next((name for name in _GUESSED if _gives_words(data, name)), None)
+    likely = [name for name in _GUESSED if _gives_words(data, name)]
+    # A capital within a word is mostly an accented letter of another encoding.
+    used = next((name for name in likely if _has_usual_words(data.decode(name))), None)
+    used = used or next(iter(likely), None)
     if used is None:
         raise refuse("encoding")
     return used
@@ -150,6 +160,12 @@ def _gives_words(data: bytes, encoding: str) -> bool:
     beyond = {letter for letter in text if letter > "\x7f"} - _TYPOGRAPHY
     latin = encoding == "cp1251" or not re.search(r"[^\x00-\x7f’‘“”«»–—…€°º\xa0]{3}", text)
     return latin and all(letter.isalpha() for letter in beyond)
+
+
+def _has_usual_words(text: str) -> bool:
+    pairs = pairwise(text)
+    capital = any(after > "\x7f" and after.isupper() and a.islower() for a, after in pairs)
+    return not capital and not _UNLIKELY.search(text)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -265,3 +265,16 @@ def test_spreadsheet_rows_keep_their_line_and_the_reason_of_a_cell(
         (row,) = refused(part)
         assert (row["line"], row["column"], row["first"]) == ("2", "G2", "A")
         assert "is a percentage" in row["problem"]
+
+
+def test_titles_far_below_are_skipped_if_they_are_the_same_and_refused_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_reader, "_SAMPLE_BYTES", len(HEADER + GOOD))
+    path = tmp_path / "pupils.csv"
+    path.write_bytes(HEADER + GOOD + GOOD + HEADER + GOOD)
+    assert [(p.scored, p.rejected, p.blank) for p in parts_of(path)] == [(3, 0, 1)]
+    other = (",".join([*TITLES[:-2], TITLES[-1], TITLES[-2]]) + "\n").encode()
+    path.write_bytes(HEADER + GOOD + GOOD + other + GOOD)
+    with pytest.raises(DatasetError, match="Line 4 has other titles"):
+        parts_of(path)

@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv as pa_csv
 
+from student_success.bulk import repeated
 from student_success.bulk import run as bulk_run
 from student_success.bulk.executors import default_workers
 from student_success.bulk.files import JOURNAL, ScoreOptions
@@ -49,6 +53,30 @@ def content_of(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     files = (path for path in files if not path.name.endswith(JOURNAL))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_score_names_references_that_are_repeated_anywhere_in_a_file(
+    ending: str, tmp_path: Path
+) -> None:
+    references = [f"pupil {number}" for number in range(40_000)]
+    references[5], references[6], references[-1] = "", "", "pupil 1"
+    columns = {name: [value] * len(references) for name, value in EXAMPLE.items()}
+    table = pa.table({"reference": references, **columns})
+    source = tmp_path / f"pupils{ending}"
+    (pq.write_table if ending == ".parquet" else pa_csv.write_csv)(table, source)
+    at = "2, 40000" if ending == ".parquet" else "3, 40001"
+    text = run(source, tmp_path / "scores.csv").text
+    assert f"pupils{ending}: 1 repeated references, the first on lines {at}" in text
+
+
+def test_score_says_how_many_references_were_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeated, "MAX_COMPARED", 0)
+    (source := tmp_path / "pupils.csv").write_text(TABLE)
+    text = run(source, tmp_path / "scores.csv").text
+    assert "only the first 0 references were compared" in text
 
 
 def test_score_reads_titles_as_the_mapping_says(tmp_path: Path) -> None:

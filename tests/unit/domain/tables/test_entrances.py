@@ -186,4 +186,6 @@ def test_what_a_person_should_know_is_noted_by_each_entrance(kind: str, saved: P
     found = read_class_list(data)
     assert code in codes(found.notes)
     saved.write_bytes(data)
-    assert found.notes == read_layout(saved).notes
+    # Bulk scoring compares the references of the whole file, see `bulk.repeated`.
+    expected = [note for note in found.notes if note.code != "reference_repeated"]
+    assert expected == list(read_layout(saved).notes)

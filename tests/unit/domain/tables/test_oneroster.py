@@ -119,6 +119,7 @@ def test_each_class_is_a_sheet_to_choose() -> None:
     "changed",
     [
         {"status": "tobedeleted"},
+        {"status": "ToBeDeleted"},
         {"scoreStatus": "partially graded"},
         {"scoreStatus": "exempt"},
         {"score": ""},

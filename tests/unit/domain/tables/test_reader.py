@@ -135,6 +135,17 @@ READ_WHOLE = {
     "byte order mark inside": text(
         [HEADER, row("\ufeffA-01", 10, 9.5), row("A-02\u200b", 14), row(" A-03 ")]
     ),
+    "titles repeated on each page": text([*CLASS[:3], HEADER, *CLASS[3:]], delimiter=";"),
+    "one file below another": text(CLASS[:3], encoding="utf-8-sig")
+    + text([HEADER, *CLASS[3:]], encoding="utf-8-sig"),
+    "grades between invisible marks": text(
+        [HEADER, row("A-01", "\u200e10\u200e", "\ufeff9.5"), *CLASS[2:]]
+    ),
+    "a pupil called Max": text([["Prénom", *HEADER], *(["Max", *cells] for cells in CLASS[1:])]),
+    "row numbers without a title": text(
+        [["", *HEADER], *([index, *cells] for index, cells in enumerate(CLASS[1:]))]
+    ),
+    "a student ID": text([["Student ID", *HEADER[1:]], *CLASS[1:]]),
     "an id beside the reference": text([["ID", *HEADER], *([12, *cells] for cells in CLASS[1:])]),
     "French titles and labels": text(in_words("fr"), delimiter=";", comma=True),
     "English titles and labels": text(in_words("en")),
@@ -214,6 +225,7 @@ REFUSED_CELLS = {
         text([HEADER, [*row("A-01")[:-2], 10, 5, ""]]),
         "width",
     ),
+    "reference shortened by a spreadsheet": (_cell("reference", "1,23457E+11"), "shortened"),
     "long reference": (_cell("reference", "x" * 65), "reference"),
     "XLSX percentage": (xlsx({"1": CLASS[:2]}, set_format("0%", 0.6)), "percent"),
     "XLSX percentage with decimals": (xlsx({"1": CLASS[:2]}, set_format("0.00%", 0.6)), "percent"),
@@ -328,6 +340,21 @@ REFUSED_FILES = {
         with_part(ods([]), "content.xml", lambda x: x.replace(b"table:table", b"table:other")),
         "empty",
     ),
+    **{
+        f"{name} in place of a table": (content, "format")
+        for name, content in {
+            "HTML": b"\r\n<html><table><tr><td>reference</td></tr></table></html>",
+            "XML": b'<?xml version="1.0"?>\n<Workbook></Workbook>',
+            "SYLK": b'ID;PWXL;N;E\r\nP;PGeneral\r\nC;Y1;X1;K"reference"\r\nE\r\n',
+            "PDF": b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj\nendobj\n",
+            "RTF": b"{\\rtf1\\ansi reference\\par}",
+            "JSON": b'[{"reference": "A-01", "age": 16}]',
+        }.items()
+    },
+    "titles in another order below": (
+        text([*CLASS, [*HEADER[:-2], *HEADER[:-3:-1]], row("A-04", 9, 8)]),
+        "several_headers",
+    ),
     "password": (OLE_START + bytes(2048), "password"),
     "several classes": (xlsx({"3A": CLASS, "3B": CLASS}), "choose_sheet"),
     "row number without end": (
@@ -361,6 +388,11 @@ def test_read_table_refuses_file_that_cannot_be_read_with_certainty(kind: str) -
     assert caught.value.problem.code == code
 
 
+def _beside(first: str, grade: str) -> list[str]:
+    """Return a line that is no pupil: a text, and the same cell below each grade."""
+    return [first, *[""] * (FIRST_GRADE - 1), *[grade] * len(PERIODS)]
+
+
 REFUSED_COLUMNS = {
     "grades on another scale": (
         text([HEADER, row("A-01", 60, 65), row("A-02", 20, 20), row("A-03", 45, 40)]),
@@ -373,6 +405,26 @@ REFUSED_COLUMNS = {
     "grades in a column twice": (
         text([[*HEADER, G1], *([*cells, 5] for cells in CLASS[1:])]),
         "twice",
+    ),
+    "another scale below the titles": (
+        text([HEADER, _beside("", "/10"), *CLASS[1:]]),
+        "other_scale",
+    ),
+    "another scale above the titles": (
+        text([_beside("Barème", "10"), HEADER, *CLASS[1:]]),
+        "other_scale",
+    ),
+    "another scale in a row of maxima": (
+        text([HEADER, _beside("    Points Possible", "10"), *CLASS[1:]]),
+        "other_scale",
+    ),
+    "numbers without a title beside a grade": (
+        text([[*HEADER, ""], *([*cells, 2] for cells in CLASS[1:])]),
+        "no_title",
+    ),
+    "XLSX, one title above coefficient and grade": (
+        xlsx({"1": [HEADER, *([*cells, 2] for cells in CLASS[1:])]}),
+        "no_title",
     ),
     "no school": (
         text([[title for title in HEADER if title != "school"], row("A-01", 10, 9)[1:]]),
@@ -470,6 +522,8 @@ def test_pupil_title_is_a_reference_above_codes() -> None:
         ("cp1250", "Łódź-1"),
         ("iso8859-15", "cœur-1"),
         ("cp1251", "Иванов-1"),
+        ("mac-roman", "Andrés-1"),
+        ("cp850", "André-1"),
     ],
 )
 def test_encoding_is_recognised_shown_and_can_be_chosen(encoding: str, reference: str) -> None:
@@ -497,6 +551,52 @@ def test_references_are_read_as_shown_in_one_unicode_form() -> None:
     apart = unicodedata.normalize("NFD", "é-1")
     assert [p.reference for p in read(text([HEADER, row(apart, 10)])).pupils] == ["é-1"]
     assert [p.reference for p in read(text([HEADER, row("1e5", 10)])).pupils] == ["1e5"]
+
+
+def test_number_format_of_zeros_does_not_round_a_grade() -> None:
+    kinds = {GRADE_CELL: 'office:value-type="float" office:value="8.5"'}
+    for data in (
+        xlsx({"1": CLASS[:2]}, set_format("00", 8.5)),
+        xls([HEADER, row("A-01", 8.5, 9.5)], {GRADE_CELL: "00"}),
+        ods([HEADER, row("A-01", "09", 9.5)], kinds),
+    ):
+        assert pupils(read(data)) == [("A-01", 8.5, 9.5)]
+
+
+@pytest.mark.parametrize(
+    ("titles", "code"),
+    [
+        (("Note (/10)", "Note 2 /10"), "other_scale"),
+        (("Note sur 10", "Test out of 10"), "other_scale"),
+        (("Quiz (Percentage)", "Test (0–100)"), "other_scale"),
+        (("Note", "Note"), "twice"),
+    ],
+)
+def test_chosen_column_is_refused_if_its_title_means_another_value(
+    titles: tuple[str, str], code: str
+) -> None:
+    data = text([[*HEADER[:-2], *titles], row("A-01", 4, 3)])
+    found = read(data, Choices(columns=dict(zip(titles, PERIODS, strict=True))))
+    assert found.pupils == ()
+    assert code in codes(found.invalid)
+
+
+@pytest.mark.parametrize(
+    "titles", [("Note 2024/2025", "Term 2024/25"), ("Test /20", "Note (0-20)")]
+)
+def test_chosen_column_is_read_if_its_title_states_a_year_or_the_same_scale(
+    titles: tuple[str, str],
+) -> None:
+    data = text([[*HEADER[:-2], *titles], row("A-01", 4, 3)])
+    choices = Choices(columns=dict(zip(titles, PERIODS, strict=True)))
+    assert pupils(read(data, choices)) == [("A-01", 4, 3)]
+
+
+def test_grades_without_a_title_are_not_left_out_without_a_question() -> None:
+    without = [*HEADER[:-2], "", HEADER[-1]]
+    rows = [without, row("A-01", 8), row("A-02", 14), row("A-03", 3)]
+    for data in (text(rows), xlsx({"1": rows})):
+        assert codes(read(data).questions) == ["grades_left_out"]
 
 
 def test_repeated_references_are_named_with_their_lines() -> None:
