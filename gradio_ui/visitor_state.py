@@ -117,7 +117,7 @@ class Visit:
     shown_rows
         Rank and pupil of the rows on the page of the class list.
     reasons
-        The main reasons of each pupil whose reasons have been read, by line.
+        The main reasons of each pupil whose reasons have been read, by language and line.
     invalid_fields
         The form fields that are marked as invalid at present.
     previous_pages
@@ -125,7 +125,7 @@ class Visit:
     banner
         The last state of the API that the page has shown.
     class_name
-        What the class is called: the name of its file and of the sheet that was chosen.
+        Name of the file of the class, and of the sheet that was chosen.
     scored_at
         When the class was predicted (ISO 8601).
     saved_estimates
@@ -154,7 +154,7 @@ class Visit:
     class_name: str = ""
     scored_at: str = ""
     shown_rows: list[tuple[int, ScoredPupil]] = field(default_factory=list)
-    reasons: dict[int, str] = field(default_factory=dict)
+    reasons: dict[str, dict[int, str]] = field(default_factory=dict)
     sorted_by: str = ""
     descending: bool = False
     opened: int | None = None

@@ -138,11 +138,10 @@ class ClassListTab(ClassReading):
             yield {layout.progress: progress(self.texts("class.scoring"))}
             answers = self.example.answers(self.api)
             visit.class_file, visit.scoring = None, None
-            visit.class_name = self.texts("class.example_name")
             made_up = {"prediction_id": "", "session_id": ""}
             scored = [ScoredPupil.from_prediction(p, answer | made_up) for p, answer in answers]
             self._keep(visit, scored)
-            visit.reasons = {p.line: main_reasons(self.texts, a) for p, a in answers}
+            self._reasons(visit).update((p.line, main_reasons(self.texts, a)) for p, a in answers)
             example = note("info", self.texts("class.is_example"))
             hidden: Updates = {layout.bar: gr.update(visible=False), layout.progress: ""}
             yield hidden | {layout.summary: example} | self._scored(visit)
@@ -185,10 +184,11 @@ class ClassListTab(ClassReading):
         """Read the main reasons of the pupils of the page, and show them as they come."""
         try:
             visit = self.visits.of(request)
-            new = [s.pupil for _, s in visit.shown_rows if s.pupil.line not in visit.reasons]
+            reasons = self._reasons(visit)
+            new = [s.pupil for _, s in visit.shown_rows if s.pupil.line not in reasons]
             shown = time.monotonic()
             for pupil, answer in explain_pupils(self.api, new):
-                visit.reasons[pupil.line] = main_reasons(self.texts, answer)
+                reasons[pupil.line] = main_reasons(self.texts, answer)
                 if time.monotonic() - shown > _REASONS_SECONDS:
                     shown = time.monotonic()
                     yield {self.table: self._table(visit)}
@@ -214,11 +214,9 @@ class ClassListTab(ClassReading):
     ) -> dict[str, str]:
         """Make a file of the pupils that match a filter and a search."""
         visit = self.visits.of(request)
-        rows = html.select(visit.scored, filter_name, search or "")
-        titles = html.result_titles(self.texts)
-        return self.make_file(
-            file_format, "file.results", titles, html.result_rows(self.texts, rows, visit.reasons)
-        )
+        selected = html.select(visit.scored, filter_name, search or "")
+        rows = html.result_rows(self.texts, selected, self._reasons(visit))
+        return self.make_file(file_format, "file.results", html.result_titles(self.texts), rows)
 
     def _keep(self, visit: Visit, scored: list[ScoredPupil]) -> None:
         visit.scored, visit.reasons = html.sort_by_risk(scored), {}
@@ -258,14 +256,18 @@ class ClassListTab(ClassReading):
         }
 
     def _printed_title(self, visit: Visit) -> Html:
-        name = visit.class_name or self.texts("tab.class")
-        return html.printed_title(self.texts, name, visit.scored_at)
+        name = visit.class_name if visit.class_file else self.texts("class.example_name")
+        return html.printed_title(self.texts, name or self.texts("tab.class"), visit.scored_at)
+
+    def _reasons(self, visit: Visit) -> dict[int, str]:
+        """Return the reasons that have been read in this language, by line."""
+        return visit.reasons.setdefault(self.texts.language, {})
 
     def _table(self, visit: Visit) -> str:
         return html.ranking(
             self.texts,
             visit.shown_rows,
-            reasons=visit.reasons,
+            reasons=self._reasons(visit),
             printed=self._printed_title(visit),
             is_compared=any(scored.earlier for scored in visit.scored),
             sorted_by=visit.sorted_by,

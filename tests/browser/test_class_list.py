@@ -10,7 +10,7 @@ from openpyxl import load_workbook
 
 from gradio_ui.texts import Language, Texts
 from student_success.domain.students import FEATURE_NAMES
-from tests.browser.conftest import Open, in_window, open_tab, see, write_class
+from tests.browser.conftest import Open, in_window, open_tab, ready, see, write_class
 
 pytestmark = pytest.mark.browser
 
@@ -119,6 +119,13 @@ def test_class_tab_comes_first_and_shows_an_example_with_one_click(
     # Nothing of the made-up class is stored.
     open_tab(page, 2)
     page.wait_for_selector(f"text={texts('history.empty')}")
+    # The reasons are read again in the other language.
+    other = Texts("en" if language == "fr" else "fr")
+    page.click("#language")
+    ready(page)
+    open_tab(page, 1)
+    page.wait_for_selector(f"#ranking tbody >> text={other('rank.last_grade')}")
+    assert texts("rank.last_grade") not in page.locator("#ranking").inner_text()
 
 
 @pytest.mark.parametrize("width", [1280, 400])
