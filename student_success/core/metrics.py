@@ -41,6 +41,8 @@ def restore_lost_files() -> None:
                 new_file = Path(_FOLDER, name.replace(removed, f"_{new_name}.db"))
                 new_file.write_bytes(descriptor.read_bytes())
     _files_name = new_name
+    # Open them now: what is not open cannot be restored if it is removed as well.
+    wrong_tokens_total.inc(0)
     logger.warning("metrics_files_restored")
 
 

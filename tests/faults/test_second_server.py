@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import httpx
@@ -89,3 +90,8 @@ def test_requests_are_answered_after_the_metrics_folder_is_removed(tmp_path: Pat
             # Counts and gauges go on from where they were.
             assert predictions(text) == removed
             assert 'student_success_model_info{model_version="seed",source="seed"} 1.0' in text
+        # Again and again, while there is nothing new to count.
+        time.sleep(0.5)
+        for _ in range(3):
+            shutil.rmtree(folder)
+            assert predictions(httpx.get(f"{server.url}/metrics").text) == 4
