@@ -26,7 +26,9 @@ _DTYPES = {
     for feature in FEATURES
 } | {TARGET: "float64"}
 _IN_THE_HEADER = {"no_column": "is missing from the header", "twice": "has more than one column"}
-_REMARKED = frozenset({"sheet", "lines_above", "header_repeated", "grades_left_out", "no_grades"})
+_REMARKED = frozenset(
+    {"sheet", "lines_above", "header_repeated", "hidden_lines", "grades_left_out", "no_grades"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class Grid:
         Words that show whether `encoding` was guessed rightly; empty if it is certain.
     sheet
         Name of the sheet; "" for a text file.
+    has_hidden
+        Whether rows or columns of the sheet are not shown.
     delimiter
         Of a text file; "" for a spreadsheet.
     """
@@ -37,6 +39,7 @@ class Grid:
     encoding: str | None = None
     guessed: tuple[str, ...] = ()
     sheet: str = ""
+    has_hidden: bool = False
     delimiter: str = ""
 
 

@@ -31,12 +31,21 @@ class _OdsSheets:
         self._rows, self._cells = 1, 1
         self._attributes: Attributes = {}
         self._written: str | None = None
+        self._row_is_hidden, self._columns = False, 0
+        self._hidden: list[range] = []
 
     def start(self, tag: str, attributes: Attributes) -> None:
         if tag == "table":
             self._current = self.marks.setdefault(attributes.get("name", ""), Marks())
             self._row = 0
+            self._columns, self._hidden = 0, []
+        elif tag == "table-column":
+            first, count = self._columns, int(attributes.get("number-columns-repeated", 1))
+            self._columns += count
+            if attributes.get("visibility", "visible") != "visible":
+                self._hidden.append(range(first, self._columns))
         elif tag == "table-row":
+            self._row_is_hidden = attributes.get("visibility", "visible") != "visible"
             self._rows = int(attributes.get("number-rows-repeated", 1))
             self._column = 0
         elif tag in ("table-cell", "covered-table-cell"):
@@ -64,6 +73,8 @@ class _OdsSheets:
                 self._mark("merged")
             return
         check_place((self._row + self._rows, self._column + self._cells - 1), self._max_rows)
+        if self._row_is_hidden or any(self._column in columns for columns in self._hidden):
+            self._current.has_hidden = True
         written, problem = self._written or "", ""
         if is_covered:
             problem = "merged"

@@ -153,6 +153,12 @@ TEXTS: Mapping[str, Text] = {
         "Les titres sont à la ligne {at} ; ce qui est au-dessus n'est pas utilisé.",
         "The titles are on line {at}; what is above them is not used.",
     ),
+    "hidden_lines": _both(
+        "Des lignes ou des colonnes de la feuille sont masquées ou filtrées ; elles sont lues "
+        "aussi. Supprimez-les si elles ne comptent pas.",
+        "Some rows or columns of the sheet are hidden or filtered; they are read too. Remove them "
+        "if they do not count.",
+    ),
     "header_repeated": _both(
         "Les titres sont répétés ; ces lignes ne sont pas lues : {lines}.",
         "The titles are repeated; these lines are not read: {lines}.",

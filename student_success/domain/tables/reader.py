@@ -222,6 +222,8 @@ def _table(
     if others:
         values = {"sheet": grid.sheet, "others": ", ".join(others)}
         notes.append(Problem("sheet", values=values))
+    if grid.has_hidden:
+        notes.append(Problem("hidden_lines"))
     if place:
         notes.append(Problem("lines_above", values={"at": header_line}))
     return Table(

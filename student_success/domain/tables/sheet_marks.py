@@ -38,10 +38,13 @@ class Marks:
         Code of the problem of a cell.
     shown
         Text that a cell shows, where it is not its value: digits with leading zeros.
+    has_hidden
+        Whether rows, by a filter too, or columns with something in them are not shown.
     """
 
     problems: dict[Cell, str] = field(default_factory=dict)
     shown: dict[Cell, str] = field(default_factory=dict)
+    has_hidden: bool = False
 
 
 def scan_xlsx(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Marks]:
@@ -86,13 +89,20 @@ class _XlsxSheet:
         self._tags: set[str] = set()
         self._value = ""
         self._in_value = False
-        self._hides_zeros = False
+        self._hides_zeros = self._row_is_hidden = False
+        self._hidden: list[range] = []
 
     def scan(self, archive: zipfile.ZipFile, path: str) -> Marks:
         parse_part(archive, path, self._start, self._end, self._text)
         return self._marks
 
     def _start(self, tag: str, attributes: Attributes) -> None:
+        if tag in ("row", "col"):
+            is_hidden = attributes.get("hidden") in ("1", "true")
+            if tag == "row":
+                self._row_is_hidden = is_hidden
+            elif is_hidden:
+                self._hidden.append(range(int(attributes["min"]) - 1, int(attributes["max"])))
         if tag == "row":
             self._row = int(attributes.get("r", self._row + 1))
             self._column = -1
@@ -137,6 +147,8 @@ class _XlsxSheet:
     def _cell(self) -> None:
         cell, kind = (self._row, self._column), self._attributes.get("t", "n")
         check_place(cell, self._max_rows)
+        if self._row_is_hidden or any(self._column in columns for columns in self._hidden):
+            self._marks.has_hidden = True
         if kind == "e":
             self._marks.problems[cell] = "error"
         elif "f" in self._tags and not self._value and kind != "str":

@@ -67,6 +67,7 @@ def read_sheets(data: bytes, *, max_rows: int) -> tuple[list[Grid], list[str]]:
             [(number, cells) for number, cells in sheet["lines"]],
             {(line, column): code for line, column, code in sheet["marks"]},
             sheet=sheet["name"],
+            has_hidden=sheet["has_hidden"],
         )
         for sheet in result["sheets"]
         if sheet["lines"]
@@ -115,7 +116,7 @@ def _sheets(data: bytes, max_rows: int) -> Iterator[dict[str, Any]]:
         if left < 0:
             raise refuse("too_large")
         coded = [(row, column, code) for (row, column), code in marks.problems.items()]
-        yield {"name": name, "lines": lines, "marks": coded}
+        yield {"name": name, "lines": lines, "marks": coded, "has_hidden": marks.has_hidden}
 
 
 def _zip_sheets(data: bytes, max_rows: int) -> Iterator[tuple[str, Any, Marks]]:
@@ -179,6 +180,9 @@ def _xls_sheets(data: bytes) -> Iterator[tuple[str, Any, Marks]]:
                     marks.problems[place] = "shown_otherwise"
                 values.append(bool(value) if cell.ctype == XL_CELL_BOOLEAN else value)
             rows.append(values)
+        hidden = [n < sheet.nrows for n, row in sheet.rowinfo_map.items() if row.hidden]
+        hidden += [n < sheet.ncols for n, column in sheet.colinfo_map.items() if column.hidden]
+        marks.has_hidden = any(hidden)
         for top, bottom, left, right in sheet.merged_cells:
             covered = ((r, c) for r in range(top, bottom) for c in range(left, right))
             # The first cell of a range has the value of all of them.

@@ -94,6 +94,7 @@ def xls(
     rows: Rows,
     formats: dict[tuple[int, int], str] | None = None,
     merged: tuple[int, int, int, int] | None = None,
+    hidden_row: int | None = None,
 ) -> bytes:
     """Return rows as an XLS file; `formats` are number formats by row and column, from 0.
 
@@ -108,6 +109,8 @@ def xls(
                 sheet.write(number, column, value, xlwt.easyxf(num_format_str=format_))
     if merged is not None:
         sheet.merge(*merged)
+    if hidden_row is not None:
+        sheet.row(hidden_row).hidden = True
     out = io.BytesIO()
     book.save(out)
     return out.getvalue()

@@ -20,7 +20,16 @@ from student_success.domain.students import GRADE_MAX, PERIODS, TARGET
 from student_success.domain.tables import spreadsheet
 from student_success.domain.tables.problems import TableError
 from tests.unit.bulk.test_reader import parts_of
-from tests.unit.domain.tables.files import HEADER, read_class_list, row, text, xlsx
+from tests.unit.domain.tables.files import (
+    HEADER,
+    ods,
+    read_class_list,
+    row,
+    text,
+    with_part,
+    xls,
+    xlsx,
+)
 from tests.unit.domain.tables.test_reader import (
     CLASS,
     PUPILS,
@@ -30,6 +39,8 @@ from tests.unit.domain.tables.test_reader import (
     REFUSED_FILES,
     class_lists,
     codes,
+    hide_column,
+    hide_row,
     pupils,
 )
 from training.data import csv_table
@@ -56,6 +67,20 @@ NOTED = {
     "Latin-9": (text([HEADER, row("cœur-1", 10)], encoding="iso8859-15"), "read_as"),
     "Central European encoding": (text([HEADER, row("Łódź-1", 10)], encoding="cp1250"), "read_as"),
     "another sheet": (xlsx({"guide": [["Fill in"], ["a row"]], "3B": CLASS}), "sheet"),
+    "XLSX, rows hidden by a filter": (xlsx({"1": CLASS}, hide_row), "hidden_lines"),
+    "XLSX, hidden column": (xlsx({"1": CLASS}, hide_column), "hidden_lines"),
+    "XLS, hidden row": (xls(CLASS, hidden_row=2), "hidden_lines"),
+    "ODS, rows hidden by a filter": (
+        with_part(
+            ods(CLASS),
+            "content.xml",
+            lambda x: x.replace(
+                b"<table:table-row>", b'<table:table-row table:visibility="filter">'
+            ),
+        ),
+        "hidden_lines",
+    ),
+    "titles repeated": (text([*CLASS, HEADER, row("A-04", 9)]), "header_repeated"),
     "title rows": (text(CLASS, above="Classe 3B\r\n"), "lines_above"),
     "columns not used": (text([[*HEADER, "Nom"], [*row("A-01", 10), "x"]]), "left_out"),
 }

@@ -100,6 +100,18 @@ def hide_first(book: Any, sheet: Any) -> None:
     sheet.sheet_state = "hidden"
 
 
+def hide_row(book: Any, sheet: Any) -> None:
+    sheet.row_dimensions[3].hidden = True
+
+
+def hide_what_is_empty(book: Any, sheet: Any) -> None:
+    sheet.row_dimensions[90].hidden = sheet.column_dimensions["ZZ"].hidden = True
+
+
+def hide_column(book: Any, sheet: Any) -> None:
+    sheet.column_dimensions["C"].hidden = True
+
+
 def strict(data: bytes) -> bytes:
     names = (
         (b"http://schemas.openxmlformats.org/spreadsheetml/2006/main", b"spreadsheetml/main"),
@@ -597,6 +609,10 @@ def test_grades_without_a_title_are_not_left_out_without_a_question() -> None:
     rows = [without, row("A-01", 8), row("A-02", 14), row("A-03", 3)]
     for data in (text(rows), xlsx({"1": rows})):
         assert codes(read(data).questions) == ["grades_left_out"]
+
+
+def test_hidden_rows_and_columns_without_content_are_not_mentioned() -> None:
+    assert read(xlsx({"1": CLASS}, hide_what_is_empty)).notes == ()
 
 
 def test_repeated_references_are_named_with_their_lines() -> None:
