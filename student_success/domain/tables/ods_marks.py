@@ -78,15 +78,15 @@ class _OdsSheets:
         written, problem = self._written or "", ""
         if is_covered:
             problem = "merged"
-        elif kind == "percentage":
+        elif kind == "percentage" or (kind == "float" and re.search("[%‰]", written)):
             problem = "percent"
         elif "formula" in self._attributes and not kind:
             problem = "formula"
         elif re.match(r"#[A-Z]|Err:[0-9]", written) and "formula" in self._attributes:
             problem = "error"
-        elif kind == "float" and re.search(r"/ ?[0-9]|%", written):
+        elif kind == "float" and re.search(r"/ ?[0-9]", written):
             problem = "unit"
-        elif kind == "float" and self._written == "":
+        elif kind == "float" and self._written is not None and not re.search("[0-9]", written):
             problem = "hidden"
         if problem:
             self._mark(problem)

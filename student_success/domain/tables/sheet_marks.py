@@ -23,8 +23,15 @@ Attributes = Mapping[str, str]
 _BLOCK = 1 << 18
 _PLAIN_FORMAT = re.compile(r"general|@|[#0,]*0?(\.[0#?]+)?(e\+0+)?( ?_?\)?)?|#.*", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
+_CONDITION = re.compile(r"\[[<>=][^\]]*\]")
+_SCALED = re.compile(r"[0#?],+(?![0#?,])")
+"""A comma behind the last digit: the number is shown as thousands."""
+_DIGITS = re.compile("[0#?@dmyhsge]", re.IGNORECASE)
+"""Numbers, text, dates, ``General``."""
+_ZERO = re.compile("0|general|@", re.IGNORECASE)
 _PERCENT_FORMATS = {9, 10}
-_FIRST_OWN_FORMAT = 164
+_BUILT_IN = dict.fromkeys(range(41, 45), '0;-0;"-"') | dict.fromkeys(range(164, 1000), "other")
+"""Formats without a code in the file: accounting, and those that should have one."""
 _MAX_MARKS = 100_000
 
 
@@ -181,7 +188,7 @@ def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[tuple[str, bool]]
             codes[int(attributes["numFmtId"])] = attributes["formatCode"]
         elif tag == "xf" and "cellXfs" in inside:
             number = int(attributes.get("numFmtId", 0))
-            own = codes.get(number, "general" if number < _FIRST_OWN_FORMAT else "other")
+            own = codes.get(number, _BUILT_IN.get(number, "general"))
             kind = "percent" if number in _PERCENT_FORMATS else format_kind(own)
             formats.append((kind, hides_zeros(own)))
 
@@ -200,12 +207,17 @@ def format_kind(code: str) -> str:
     ``000``, is returned as it is.
     """
     positive, *others = code.split(";")
-    if others and not positive:
-        return "hidden"
     bare = _QUOTED.sub("", positive)
-    if "%" in positive:
+    if _CONDITION.search(code):
+        # Which section is used depends on the value.
+        kinds = {format_kind(_CONDITION.sub("", section)) for section in (positive, *others[:2])}
+        return next((kind for kind in ("hidden", "unit", "percent") if kind in kinds), "other")
+    if re.search("[%‰]", positive):
         return "percent"
-    if any(re.search(r"[/0-9]", text) for text in _QUOTED.findall(positive) if text[0] != "["):
+    if _SCALED.search(bare) or not (_DIGITS.search(bare) or bare == code == ""):
+        return "hidden"
+    texts = [text for text in _QUOTED.findall(positive) if text[0] != "["]
+    if re.search(r"/ ?[0-9]", bare) or any(re.search(r"[/0-9]", text) for text in texts):
         return "unit"
     if len(bare) > 1 and set(bare) == {"0"} and bare == positive:
         return bare
@@ -222,9 +234,11 @@ def with_zeros(value: float, format_: str) -> str:
 
 
 def hides_zeros(code: str) -> bool:
-    """Tell whether a number format shows nothing for 0, such as ``0;-0;``."""
+    """Tell whether a number format shows no digit for 0, such as ``0;-0;"-"`` or ``#``."""
     sections = code.split(";")
-    return len(sections) > 2 and not sections[2].strip()
+    if len(sections) > 2:
+        return not _ZERO.search(_QUOTED.sub("", sections[2]))
+    return set(sections[0]) == {"#"}
 
 
 def check_place(cell: Cell, max_rows: int) -> None:

@@ -251,6 +251,30 @@ REFUSED_CELLS = {
         xlsx({"1": CLASS[:2]}, set_format('"A-"000', 12, 0)),
         "shown_otherwise",
     ),
+    **{
+        f"XLSX number shown by the format {format_}": (
+            xlsx({"1": CLASS[:2]}, set_format(format_, value)),
+            code,
+        )
+        for format_, value, code in (
+            ("?/20", 0.6, "unit"),
+            ('"Disp"', 8, "hidden"),
+            ('[<10]"Abs";0', 8, "hidden"),
+            ("0.0,", 15, "hidden"),
+            ("0.0‰", 0.012, "percent"),
+            ('0;-0;"-"', 0, "hidden"),
+            ('_-* #,##0.00_-;-* #,##0.00_-;_-* "-"??_-;_-@_-', 0, "hidden"),
+            ("#", 0, "hidden"),
+            ('_(* #,##0_);_(* \\(#,##0\\);_(* "-"_);_(@_)', 0, "hidden"),
+        )
+    },
+    "XLS number shown by another text": (xls(CLASS[:2], {GRADE_CELL: '"Disp"'}), "hidden"),
+    "ODS number shown by another text": (
+        with_part(
+            ods(CLASS[:2]), "content.xml", lambda x: x.replace(b"<text:p>10<", b"<text:p>Disp<")
+        ),
+        "hidden",
+    ),
     "XLSX scale in the format": (xlsx({"1": CLASS[:2]}, set_format('0"/10"', 8)), "unit"),
     "XLSX percent sign in the format": (
         xlsx({"1": CLASS[:2]}, set_format('0.0"%"', 15)),
@@ -563,6 +587,19 @@ def test_references_are_read_as_shown_in_one_unicode_form() -> None:
     apart = unicodedata.normalize("NFD", "é-1")
     assert [p.reference for p in read(text([HEADER, row(apart, 10)])).pupils] == ["é-1"]
     assert [p.reference for p in read(text([HEADER, row("1e5", 10)])).pupils] == ["1e5"]
+
+
+@pytest.mark.parametrize(
+    "number_format",
+    [
+        *("0", "0.0", "#,##0.00", "# ?/?", "0.00E+00", "0;[Red]-0", "[>=10]0;[Red]0", "0.00_)"),
+        *('#,##0.00 "€"', '_-* #,##0.00_-;-* #,##0.00_-;_-* "-"??_-;_-@_-', "[$-40C]0.0", "@"),
+    ],
+)
+def test_number_format_that_shows_the_number_does_not_matter(number_format: str) -> None:
+    assert pupils(read(xlsx({"1": CLASS[:2]}, set_format(number_format, 8.5)))) == [
+        ("A-01", 8.5, 9.5)
+    ]
 
 
 def test_number_format_of_zeros_does_not_round_a_grade() -> None:
