@@ -86,9 +86,10 @@ def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, 
         known=[(texts("explain.before"), old)],
     )
     line = grade_text(texts, PASS_GRADE)
-    sentence = paragraph(texts(f"explain.{name}", grade=rounded, change=change))
-    chance = paragraph(texts("result.probability", share=share, line=line))
-    return element("div", Html(sentence + chance + picture), css="changed", role="status").html
+    sentence = element("strong", texts(f"explain.{name}", grade=rounded, change=change))
+    chance = texts("result.probability", share=share, line=line)
+    text = element("p", sentence, f" {chance}")
+    return element("div", text, Html(picture), css="changed", role="status").html
 
 
 def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
