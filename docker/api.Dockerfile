@@ -5,11 +5,19 @@ FROM python:3.11.14-slim-bookworm AS packages
 # The defaults fit a Bento; docker-compose.yml gives those of a checkout.
 ARG REQUIREMENTS=env/python/requirements.txt
 COPY ${REQUIREMENTS} /tmp/requirements.txt
-# Bytecode is compiled here, because the container's file system is read-only; tests of libraries go.
+# Bytecode is compiled here, because the container's file system is read-only. What is never read at
+# run time goes first: tests, headers and sources of compiled modules; ONNX Runtime's library for C,
+# which its Python module contains a second time, and its converters of models; MLflow's server; the
+# clients of Databricks and Google, which MLflow imports for addresses of Databricks alone.
 RUN python -m venv --without-pip /app/.venv && \
     pip --python /app/.venv/bin/python install --no-cache-dir --disable-pip-version-check \
         --require-hashes --no-deps --no-compile -r /tmp/requirements.txt && \
-    find /app/.venv -type d -name tests -prune -exec rm -rf {} + && \
+    cd /app/.venv/lib/python3.11/site-packages && \
+    find . -type d \( -name test -o -name tests \) -prune -exec rm -rf {} + && \
+    find . -type f -regex '.*\.\(a\|c\|cpp\|h\|hpp\|pxd\|pyi\|pyx\)' -delete && \
+    rm -rf onnxruntime/capi/libonnxruntime.so.* onnxruntime/quantization onnxruntime/tools \
+        onnxruntime/transformers onnx/reference numpy/distutils sqlalchemy/testing \
+        mlflow/assistant mlflow/server databricks/sdk google/auth google/oauth2 pyasn1* && \
     { /app/.venv/bin/python -m compileall -q -j 0 /app/.venv/lib || true; }
 
 FROM python:3.11.14-slim-bookworm

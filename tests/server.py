@@ -52,6 +52,7 @@ class Server:
         self.module = module
         self.settings = settings
         self.prefix: tuple[str, ...] = ()
+        self.folder = ROOT
         self.log = state_dir / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -86,7 +87,7 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", self.module, "serve"],
-                cwd=ROOT,
+                cwd=self.folder,
                 env=dict(self.environment),
                 stdout=log,
                 stderr=log,
