@@ -320,7 +320,7 @@ def test_outcomes_of_a_file_are_recorded_and_each_refused_row_has_its_reason(
     shown = _texts(client.predict(_upload(path), api_name="/outcomes_file"))
     assert EN("outcome.accepted", count=1) in shown
     assert EN("outcome.without_grade", count=1) in shown
-    assert f"line 3: {EN('problem.outcome', low='0', high='20').rstrip('.')}" in shown
+    assert f"line 3, G3: {EN('problem.outcome', low='0', high='20').rstrip('.')}" in shown
     assert f"line 5: {EN('outcome.not_found')}" in shown
     path.write_text("repère;note\nF-1;12\n", encoding="utf-8")
     shown = _texts(client.predict(_upload(path), api_name="/outcomes_file"))
