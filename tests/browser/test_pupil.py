@@ -27,7 +27,7 @@ def test_predict_shows_prediction(visit: Open, language: Language) -> None:
         assert texts(key) in answer
     assert horizon_sentence(texts, "G1+G2") in answer
     assert "/ 20" in answer
-    assert page.locator("#answer svg.scale").get_attribute("aria-label")
+    assert page.locator("#answer svg.scale").first.get_attribute("aria-label")
     # The script of the page has written the time in the reader's time zone.
     page.wait_for_selector("#answer time[data-local]")
 
