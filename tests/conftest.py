@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -32,3 +33,13 @@ def real_data_dir() -> Path:
     for file in ("student-mat.csv", "student-por.csv", "final.csv"):
         assert (folder / file).is_file(), f"STUDENT_DATA_DIR has no {file}: {folder}"
     return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Collect garbage before plugins import their last modules.
+
+    A clean-up that fails while Python parses a module writes a traceback, for which Python 3.11
+    parses as well, and then raises `SystemError` (CPython issue 106905).
+    """
+    gc.collect()

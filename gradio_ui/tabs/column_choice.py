@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import gradio as gr
 from gradio_ui.html.markup import table
 from gradio_ui.tabs.base import Updates, small_button
 from gradio_ui.texts import Texts
-from student_success.domain.students import FEATURES
+from student_success.domain.students import FEATURES, PERIODS
 from student_success.domain.tables.columns import REFERENCE, Choices
 from student_success.domain.tables.problems import TableError
 from student_success.domain.tables.pupils import PupilList
@@ -59,6 +60,7 @@ class ColumnChoice:
         """Show the fields that can change how this file is read; none if nothing is uncertain."""
         sheets: Sequence[str] = ()
         titles: Sequence[str] = ()
+        title = holds = None
         preview, codes = "", set()
         if isinstance(result, TableError):
             sheets, codes = result.sheets, {result.problem.code} & _ENCODING_CODES
@@ -69,6 +71,7 @@ class ColumnChoice:
             if codes or choices != Choices():
                 titles = [title for title in result.titles if title]
                 preview = self._first_rows(result)
+                title, holds = _suggested(result)
         uncertain = bool(codes or sheets or titles)
         encoding_matters = bool(codes & (_ENCODING_CODES | {"read_as"}) or choices.encoding)
         return {
@@ -76,8 +79,8 @@ class ColumnChoice:
             self._preview: preview,
             self._sheet: gr.update(choices=list(sheets), value=None, visible=bool(sheets)),
             self._encoding: gr.update(value=choices.encoding or "", visible=encoding_matters),
-            self._title: gr.update(choices=list(titles), value=None, visible=bool(titles)),
-            self._holds: gr.update(value=None, visible=bool(titles)),
+            self._title: gr.update(choices=list(titles), value=title, visible=bool(titles)),
+            self._holds: gr.update(value=holds, visible=bool(titles)),
             self._without: gr.update(value=choices.without_grades, visible=bool(titles)),
         }
 
@@ -119,3 +122,13 @@ class ColumnChoice:
         width = len(result.titles)
         rows = [[*cells, *[""] * width][:width] for cells in result.first]
         return table(self._texts, self._texts("columns.caption"), list(result.titles), rows)
+
+
+def _suggested(result: PupilList) -> tuple[str | None, str | None]:
+    """Return the first column that seems to hold grades, and the period that its title numbers."""
+    asked = [q.values["columns"] for q in result.questions if q.code == "grades_left_out"]
+    shown = ", ".join(map(str, asked)).split(", ")
+    title = next((title for title in result.titles if title and title in shown), None)
+    number = re.search(r"\d+", title or "")
+    numbered = {str(n): name for n, name in enumerate(PERIODS, start=1)}
+    return title, numbered.get(number[0]) if number else None
