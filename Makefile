@@ -13,11 +13,14 @@ help: ## Show this list
 serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (settings: docs/configuration.md)
 	@$(BIN)/python -m student_success serve
 
+# Not the files of many tests first: those of few, the longest, would be left for one process at the end.
+TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev ## Run the whole test suite
 	@status=0; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile \
+	$(BIN)/python -m pytest $(TWO_AT_ONCE) \
 	  $(foreach apart,browser speed stack faults scale,--ignore=tests/$(apart)) || status=1; \
-	for apart in browser speed; do $(BIN)/python -m pytest tests/$$apart || status=1; done; \
+	$(BIN)/python -m pytest $(TWO_AT_ONCE) tests/browser || status=1; \
+	$(BIN)/python -m pytest tests/speed || status=1; \
 	exit $$status
 
 lint: $(VENV)/.dev ## Check style, formatting and the layers
@@ -117,7 +120,7 @@ test-stack: $(VENV)/.dev ## Build the images and test the stack (needs a contain
 	@TEST_STACK=1 $(BIN)/python -m pytest tests/stack
 
 test-faults: $(VENV)/.dev ## Break things on purpose, and count what was lost (FULL=1: the long form)
-	@FULL=$(FULL) $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
+	@FULL=$(FULL) $(BIN)/python -m pytest $(TWO_AT_ONCE) tests/faults
 
 test-scale: $(VENV)/.dev ## Test PostgreSQL, several processes, a Dask cluster, bulk scoring
 	@$(BIN)/python -m pytest tests/scale
