@@ -51,7 +51,7 @@ def test_check_names_every_mistake_of_a_profile(
 def test_check_warns_of_a_sensitive_feature(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = Path(SHIPPED).read_text("utf-8").replace('"sex", ', "")
+    text = Path(SHIPPED).read_text("utf-8").replace('"sex"', '"form"')
     profile = tmp_path / "school.toml"
     profile.write_text(text.replace("nursery", "gender"))
     assert main(["profile", "check", str(profile)]) == 0
