@@ -19,7 +19,7 @@ test: $(VENV)/.dev ## Run the whole test suite
 	@status=0; \
 	$(BIN)/python -m pytest $(TWO_AT_ONCE) \
 	  $(foreach apart,browser speed stack faults scale,--ignore=tests/$(apart)) || status=1; \
-	$(BIN)/python -m pytest $(TWO_AT_ONCE) tests/browser || status=1; \
+	$(BIN)/python -m pytest tests/browser || status=1; \
 	$(BIN)/python -m pytest tests/speed || status=1; \
 	exit $$status
 
