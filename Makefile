@@ -13,7 +13,8 @@ help: ## Show this list
 serve: $(VENV)/.serve ## Serve the API on http://127.0.0.1:8000 (settings: docs/configuration.md)
 	@$(BIN)/python -m student_success serve
 
-# Not the files of many tests first: those of few, the longest, would be left for one process at the end.
+# In alphabetical order: pytest-xdist would begin with the files of many tests, and one process would
+# run the long tests of e2e alone at the end.
 TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev ## Run the whole test suite
 	@status=0; \

@@ -1,4 +1,4 @@
-"""What a server answers with the seed model: the same bytes however the server was installed."""
+"""The answers of a server with the seed model, which must not depend on how it was installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PUPILS: list[dict[str, Any]] = [
     {name: value for name, value in EXAMPLE.items() if name != "G2"},
     {name: value for name, value in EXAMPLE.items() if name not in ("G1", "G2")},
 ]
-"""One pupil of each horizon, and one who is at risk."""
+"""Pupils with both earlier grades, with low ones, with the first alone, and with none."""
 DIFFERENT_EACH_TIME = {"prediction_id", "session_id", "timestamp"}
 
 

@@ -160,7 +160,7 @@ def test_row_opens_its_pupil_in_the_window(visit: Open, width: int) -> None:
 
 
 def _check_opened_row(page: Any) -> None:
-    """The opened row is told apart, for the eye and for a screen reader, from one pointed at."""
+    """The opened row looks different from the row under the pointer; screen readers announce it."""
     opened = "#ranking tr[aria-current]"
     assert page.locator(opened).count() == 1
     assert page.locator(f"{opened} button[aria-current=true]").count() == 1

@@ -85,7 +85,7 @@ def test_models_tab_opens_with_token_and_locks_again(
     page.fill("#token input", ADMIN_TOKEN)
     page.click("#unlock")
     page.wait_for_selector("#train")
-    # Which data a training will use is said before it starts.
+    # The page names the data of a training before it starts.
     data = (texts("models.made_up"), texts("models.will_use", name="final.csv"))
     assert any(text in page.locator("#models-inside").inner_text() for text in data)
     assert page.input_value("#token input") == "" if page.is_visible("#token") else True

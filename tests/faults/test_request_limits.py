@@ -301,11 +301,11 @@ def test_fast_client_is_not_delayed_by_thousand_slow_clients(server: Server) -> 
 
 
 def test_interface_gives_slow_clients_up_and_answers_meanwhile(tmp_path: Path) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
-    with interface(tmp_path, nobody, REQUEST_SECONDS="2") as ui, contextlib.ExitStack() as all_of:
+    no_api = f"http://127.0.0.1:{free_port()}"
+    with interface(tmp_path, no_api, REQUEST_SECONDS="2") as ui, contextlib.ExitStack() as sockets:
         slow = {}
         for beginning, goes_on in itertools.islice(itertools.cycle(BEGINNINGS), 200):
-            connection = all_of.enter_context(socket.create_connection(("127.0.0.1", ui.port), 20))
+            connection = sockets.enter_context(socket.create_connection(("127.0.0.1", ui.port), 20))
             connection.sendall(beginning)
             slow[connection] = goes_on
         end = time.monotonic() + LATEST
