@@ -21,6 +21,7 @@ from sqlalchemy import Engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 
 from student_success.core.errors import ConfigurationError
+from student_success.core.state_files import lock
 
 logger = logging.getLogger(__name__)
 
@@ -46,19 +47,20 @@ class FileId(NamedTuple):
 
 _opened: dict[str, FileId] = {}
 """By path, the file that this process has open."""
-_removed_files: dict[str, int] = {}
-"""By path, a descriptor of the file that was removed, so that its inode is not used again."""
-_old_logs: dict[str, FileId] = {}
-"""By path, the write-ahead log of the file that was removed or replaced."""
-_lock = threading.Lock()
+_removed: dict[str, int] = {}
+"""By path of a removed file or of its log, a descriptor, so that its inode is not used again."""
+_thread_lock = threading.Lock()
 
 
 def file_id(path: str) -> FileId | None:
     """Return the identity of a file, or None if the path does not exist."""
     try:
-        status = os.stat(path)
+        return _identity(os.stat(path))
     except FileNotFoundError:
         return None
+
+
+def _identity(status: os.stat_result) -> FileId:
     return FileId(status.st_dev, status.st_ino)
 
 
@@ -118,7 +120,7 @@ def check_local_disk(url: str) -> None:
 def allow_creation(url: str) -> None:
     """Let this process create the file if it is missing, although it has opened it before."""
     path = make_url(url).database or ""
-    with _lock:
+    with _thread_lock:
         if file_id(path) is None:
             _opened.pop(path, None)
 
@@ -138,7 +140,7 @@ def watch(engine: Engine) -> None:
         opened = file_id(path)
         record.info[_INFO] = path, opened
         if opened is not None:
-            with _lock:
+            with _thread_lock:
                 _opened.setdefault(path, opened)
 
     @event.listens_for(engine, "checkout")
@@ -171,7 +173,7 @@ def check_same_file(information: Mapping[Any, Any]) -> None:
 
 def _check_path(path: str) -> None:
     current = file_id(path)
-    with _lock:
+    with _thread_lock:
         opened = _opened.get(path)
         if current is None:
             if opened is not None:
@@ -184,32 +186,41 @@ def _check_path(path: str) -> None:
             # SQLite would open it to read, and as the connections of a process share what they know
             # of a file, none could write for as long as one of those is open.
             raise sqlite3.OperationalError("the database may not be written")
-        if opened not in (None, current):
+        if opened != current:
             _forget_removed_file(path)
-            _opened[path] = current
-            logger.warning("database_file_replaced")
+            if opened is not None:
+                _opened[path] = current
+                logger.warning("database_file_replaced")
 
 
 def _keep_removed_file(path: str) -> None:
     """Remember the removed file and its write-ahead log while its connections are still open."""
-    log = file_id(f"{path}-wal")
-    with _lock:
-        open_files = _open_files()
+    with _thread_lock:
         opened = _opened.get(path)
-        if path not in _removed_files and opened in open_files and opened != file_id(path):
-            _removed_files[path] = os.dup(open_files[opened])
-        # Another process may have opened the new file already: then the log belongs to that one.
-        if log is not None and log in open_files:
-            _old_logs[path] = log
+        # Once another thread has opened the new file, the log is that file's.
+        if opened == file_id(path):
+            return
+        open_files = _open_files()
+        for name, file in ((path, opened), (f"{path}-wal", file_id(f"{path}-wal"))):
+            if name not in _removed and file in open_files:
+                _removed[name] = os.dup(open_files[file])
 
 
 def _forget_removed_file(path: str) -> None:
     """Remove the log of the file that was replaced: SQLite would apply it to the new file."""
-    log = _old_logs.pop(path, None)
-    if log is not None and file_id(f"{path}-wal") == log:
-        for suffix in ("-wal", "-shm"):
-            Path(path + suffix).unlink(missing_ok=True)
-    descriptor = _removed_files.pop(path, None)
+    folder = os.open(Path(path).parent, os.O_RDONLY)
+    try:
+        # Of two processes that do this at once, the second could remove the new log of the first.
+        lock(folder, wait=True)
+        log = _removed.pop(f"{path}-wal", None)
+        if log is not None:
+            if _identity(os.fstat(log)) == file_id(f"{path}-wal"):
+                for suffix in ("-wal", "-shm"):
+                    Path(path + suffix).unlink(missing_ok=True)
+            os.close(log)
+    finally:
+        os.close(folder)
+    descriptor = _removed.pop(path, None)
     if descriptor is not None:
         os.close(descriptor)
 
@@ -220,6 +231,5 @@ def _open_files() -> dict[FileId | None, int]:
     for name in os.listdir("/dev/fd"):
         # The descriptor of this listing is closed by now.
         with contextlib.suppress(OSError):
-            status = os.fstat(int(name))
-            found[FileId(status.st_dev, status.st_ino)] = int(name)
+            found[_identity(os.fstat(int(name)))] = int(name)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,6 +135,58 @@ def test_log_of_another_process_is_kept(path: Path, engines: list[Engine]) -> No
             assert words(engine)[0] == "by the other process"
             write(engine, "by this process")
         assert log.stat().st_ino == inode
+
+
+_LATE_PROCESS = """
+import sys
+from student_success.storage.engine import connect, writing
+from student_success.storage.sqlite_file import check_same_file
+
+engine = connect(sys.argv[1])
+with writing(engine) as connection:
+    connection.exec_driver_sql("INSERT INTO words VALUES ('by the late process')")
+with engine.connect() as connection:
+    print("open", flush=True)
+    sys.stdin.readline()
+    try:
+        check_same_file(connection.connection.info)
+    except Exception:
+        pass
+engine.dispose()
+print("noticed", flush=True)
+sys.stdin.readline()
+with writing(engine) as connection:
+    connection.exec_driver_sql("INSERT INTO words VALUES ('by the late process')")
+"""
+
+
+def test_new_log_with_the_number_of_the_old_one_is_kept(path: Path, engines: list[Engine]) -> None:
+    """File systems give the inode of a removed file to the next one that is created."""
+    backup = path.with_suffix(".backup")
+    with closing(sqlite3.connect(path)) as source:
+        source.execute("VACUUM INTO ?", (str(backup),))
+    late = subprocess.Popen(
+        [sys.executable, "-c", _LATE_PROCESS, f"sqlite:///{path}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with late:
+        assert late.stdin is not None
+        assert late.stdout is not None
+        assert late.stdout.readline() == "open\n"
+        backup.rename(path)
+        print("go on", file=late.stdin, flush=True)
+        assert late.stdout.readline() == "noticed\n"
+        engines[1].dispose()
+        write(engines[0], "after")
+        print("go on", file=late.stdin, flush=True)
+    assert late.returncode == 0
+    write(engines[0], "after")
+    with closing(sqlite3.connect(path)) as fresh:
+        found = [row[0] for row in fresh.execute("SELECT word FROM words")]
+    assert found.count("after") == 2
+    assert found.count("by the late process") == 1
 
 
 def test_missing_file_is_created_if_the_schema_is_about_to_be_made(
