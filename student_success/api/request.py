@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from student_success.api.auth import Role
+from student_success.core.clock import now_us
 from student_success.core.errors import (
     InvalidInputError,
     MalformedRequestError,
     StudentSuccessError,
 )
-from student_success.core.identifiers import random_hex
+from student_success.core.identifiers import random_hex, time_ordered_hex
 from student_success.domain.idempotency import IdempotentRequest
 
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -87,7 +88,7 @@ class RequestContext:
     @property
     def session_id(self) -> str:
         """The named session, or a new one."""
-        return self.named_session or random_hex()
+        return self.named_session or time_ordered_hex(now_us())
 
     @property
     def names_session(self) -> bool:

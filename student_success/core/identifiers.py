@@ -25,6 +25,20 @@ def random_hex() -> str:
             )
 
 
+def time_ordered_hex(now: int) -> str:
+    """Return 32 hexadecimal digits that sort by time; the last 20 are random, 80 bits as in a ULID.
+
+    Rows with such keys are added at the end of an index. With random keys a commit would read and
+    write a page of the index for each of its rows.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970; milliseconds are kept.
+    """
+    return f"{now // 1000:012x}{random_hex()[:20]}"
+
+
 # A forked child must not return the identifiers of its parent. Native Windows has no forks.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.clear)

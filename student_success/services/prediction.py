@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from student_success.core import metrics
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import DatabaseUnavailableError
-from student_success.core.identifiers import random_hex
+from student_success.core.identifiers import time_ordered_hex
 from student_success.core.memory import release_memory_soon
 from student_success.core.metrics_buffer import metrics_buffer
 from student_success.domain.idempotency import IdempotencyKey, IdempotentRequest
@@ -208,11 +208,6 @@ def repeated_reference_warnings(references: Sequence[str | None]) -> list[BatchW
     ]
 
 
-def new_prediction_id(now: int) -> str:
-    """Return an id of 32 hexadecimal digits; ids sort by time, which keeps their index compact."""
-    return f"{now // 1000:012x}{random_hex()[:20]}"
-
-
 def make_answer(
     student: StudentFeatures,
     prediction: Prediction,
@@ -229,7 +224,7 @@ def make_answer(
         Microseconds since 1970.
     """
     version = predictor.version
-    prediction_id = new_prediction_id(now)
+    prediction_id = time_ordered_hex(now)
     values = {
         "prediction_id": prediction_id,
         "session_id": session_id,

@@ -13,8 +13,8 @@ from sqlalchemy import insert
 
 from benchmarks.load import HttpConnection, HttpResponse, Load, http_request
 from student_success.core import clock
+from student_success.core.identifiers import time_ordered_hex
 from student_success.domain.students import EXAMPLE
-from student_success.services.prediction import new_prediction_id
 from student_success.storage.engine import connect, writing
 from student_success.storage.inference_log.history import History
 from student_success.storage.inference_log.prediction_rows import PredictionRow
@@ -175,14 +175,14 @@ def test_retention_keeps_young_rows_when_clock_jumps(
 
 
 def test_prediction_ids_are_unique_when_clock_stands_still() -> None:
-    created_us = {new_prediction_id(1_700_000_000_000_000) for _ in range(100_000)}
+    created_us = {time_ordered_hex(1_700_000_000_000_000) for _ in range(100_000)}
     assert len(created_us) == 100_000
 
 
 def record(session_id: str, created_us: int) -> dict[str, object]:
     values = (
         *(
-            new_prediction_id(created_us),
+            time_ordered_hex(created_us),
             session_id,
             created_us,
             "{}",

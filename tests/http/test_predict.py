@@ -67,6 +67,15 @@ def test_predict_returns_every_field_of_the_contract(http: httpx.Client, session
     assert before.timestamp() - 1 <= moment.timestamp() <= datetime.now(UTC).timestamp() + 1
 
 
+def test_sessions_of_the_service_are_unique_and_sort_by_time(http: httpx.Client) -> None:
+    """Random ones would make each commit write a page of the index for each of its rows."""
+    sessions = []
+    for _ in range(20):
+        sessions.append(predict(http).json()["session_id"])
+        time.sleep(0.002)
+    assert sessions == sorted(set(sessions))
+
+
 @pytest.mark.parametrize(
     ("changed", "horizon"),
     [
