@@ -15,7 +15,10 @@ from student_success.core.metrics_buffer import metrics_buffer
 
 def observe_many(histogram: Any, values: list[float]) -> None:
     """Add values to a histogram; the result is that of `histogram.observe` for each of them."""
-    counts = Counter(bisect_left(histogram._upper_bounds, value) for value in values)
+    counts: Counter[int] = Counter()
+    # Many grades of a batch are the same.
+    for value, count in Counter(values).items():
+        counts[bisect_left(histogram._upper_bounds, value)] += count
     histogram._sum.inc(sum(values))
     for bucket, count in counts.items():
         histogram._buckets[bucket].inc(count)

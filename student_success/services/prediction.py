@@ -285,10 +285,15 @@ def _count(answer: PredictionAnswer) -> None:
     metrics_buffer.count(series)
     metrics_buffer.observe(predicted_grade, values[PREDICTED])
     for feature in values.get("unusual", ()):
-        metrics_buffer.count(metrics.unusual_values_total.labels(feature))
+        metrics_buffer.count(_unusual_values(feature))
+
+
+# Both are cached, because a look-up costs more than counting.
+@lru_cache(maxsize=256)
+def _predictions(decision: str, horizon: str, version: str) -> Any:
+    return metrics.predictions_total.labels(decision, horizon, version)
 
 
 @lru_cache(maxsize=256)
-def _predictions(decision: str, horizon: str, version: str) -> Any:
-    """Return the series of the counter; cached, because a look-up costs as much as counting."""
-    return metrics.predictions_total.labels(decision, horizon, version)
+def _unusual_values(feature: str) -> Any:
+    return metrics.unusual_values_total.labels(feature)
