@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.documented_commands import commands_of
 from tests.schools import write_profile, write_pupils
 from tests.server import ROOT
 
 pytestmark = pytest.mark.e2e
 
-COMMANDS = re.findall(
-    r"^```bash\n(.*?)\n```$", (ROOT / "docs" / "your-school.md").read_text("utf-8"), re.M | re.S
-)
+CHECKING = commands_of("test_commands_lead_from_a_table_to_a_checked_profile")
+PREDICTING = commands_of("test_commands_lead_from_a_checked_profile_to_predictions")
 PUPILS = 600
 
 
@@ -54,7 +53,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_commands_lead_from_a_table_to_a_checked_profile(folder: Path) -> None:
-    draft, check = COMMANDS[:2]
+    draft, check = CHECKING
     done = run(folder, draft)
     assert done.returncode == 0, done.stderr
     text = (folder / "school.toml").read_text("utf-8")
@@ -76,8 +75,8 @@ def test_commands_lead_from_a_table_to_a_checked_profile(folder: Path) -> None:
 @pytest.mark.timeout(600)
 def test_commands_lead_from_a_checked_profile_to_predictions(folder: Path) -> None:
     if not (folder / "school.toml").exists():
-        assert run(folder, COMMANDS[0]).returncode == 0
-    train, promote, score = COMMANDS[2:]
+        assert run(folder, CHECKING[0]).returncode == 0
+    train, promote, score = PREDICTING
     # The search is left out: one candidate is trained as it stands.
     done = run(folder, f"TRAIN_BUDGET_SECONDS=1 {train} --family boosting")
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ import pytest
 
 from student_success.core.errors import TrainingFailedError
 from student_success.core.settings import ROOT, Settings
+from tests.documented_commands import commands_of
 from tests.scale.dask_cluster import DaskCluster, dask_cluster
 from training import train
 from training.data.dataset import SAMPLE, Dataset, read
@@ -83,13 +84,17 @@ def test_train_command_registers_candidate_from_cluster(
     with SAMPLE.open(newline="") as source, data.open("w", newline="") as target:
         rows = list(csv.reader(source))
         csv.writer(target).writerows([rows[0], *rows[1::10]])
+    (printed,) = commands_of("test_train_command_registers_candidate_from_cluster")
+    command = printed.replace("tcp://scheduler:8786", cluster.address)
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "training", "run", "--family", "boosting"),
-            *("--budget-seconds", "20", "--scheduler", cluster.address),
-        ],
+        ["bash", "-c", f"{command} --family boosting --budget-seconds 20"],
         cwd=ROOT,
-        env={**os.environ, "STATE_DIR": str(tmp_path / "state"), "DATA_PATH": str(data)},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "STATE_DIR": str(tmp_path / "state"),
+            "DATA_PATH": str(data),
+        },
         capture_output=True,
         text=True,
         timeout=200,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE
+from tests.documented_commands import commands_of, scripts
 from tests.stack.conftest import Stack, awaited, get, run
 
 pytestmark = pytest.mark.timeout(900)
@@ -242,19 +242,11 @@ def test_backup_that_fails_keeps_the_last_one_and_is_measured(stack: Stack, tmp_
     assert not (tmp_path / "backup.part").exists()
 
 
-NOT_HERE = ("--profile tls", "postgres", "job_id=...")
-"""What parts of commands of the runbook need that this stack does not have."""
-
-
-def runbook_commands() -> list[str]:
-    text = (ROOT / "docs" / "runbook.md").read_text("utf-8")
-    found = re.findall(r"`((?:docker|curl) [^`]+)`", text)
-    return [command for command in dict.fromkeys(found) if not any(n in command for n in NOT_HERE)]
-
-
 def test_commands_of_the_runbook_run(stack: Stack, admin: httpx.Client) -> None:
-    commands = [command for command in runbook_commands() if not command.endswith(" prune --force")]
-    assert len(commands) > 15
+    printed = [line for script in scripts("docs/runbook.md") for line in script.lines]
+    calls = [line for line in printed if line.startswith("curl") and "job_id=..." not in line]
+    assert len(calls) > 3
+    commands = commands_of("test_commands_of_the_runbook_run") + calls
     admin.get("/history")
     environment = {
         **stack.environment,
@@ -278,8 +270,7 @@ def test_commands_of_the_runbook_run(stack: Stack, admin: httpx.Client) -> None:
 
 
 def test_alert_made_by_hand_reaches_alertmanager(stack: Stack) -> None:
-    operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    (command,) = re.findall(r"`(docker compose exec alertmanager amtool [^`]+)`", operations)
+    (command,) = commands_of("test_alert_made_by_hand_reaches_alertmanager")
     environment = {**stack.environment, "COMPOSE_ENV_FILES": str(stack.env_file)}
     run("bash", "-c", command, env=environment)
     alerts = httpx.get(f"{stack.url('alertmanager')}/api/v2/alerts", timeout=10).json()
@@ -287,7 +278,7 @@ def test_alert_made_by_hand_reaches_alertmanager(stack: Stack) -> None:
 
 
 def test_mlflow_gc_of_the_runbook_erases_deleted_runs(stack: Stack) -> None:
-    (command,) = [command for command in runbook_commands() if "mlflow gc" in command]
+    (command,) = commands_of("test_mlflow_gc_of_the_runbook_erases_deleted_runs")
     api = f"{stack.url('mlflow')}/api/2.0/mlflow"
     with httpx.Client(timeout=30) as client:
         body = {"name": "to be erased"}
@@ -303,7 +294,7 @@ def test_mlflow_gc_of_the_runbook_erases_deleted_runs(stack: Stack) -> None:
 
 
 def test_pruning_of_the_runbook_keeps_the_image_for_a_way_back(stack: Stack) -> None:
-    commands = [command for command in runbook_commands() if " prune " in command]
+    commands = commands_of("test_pruning_of_the_runbook_keeps_the_image_for_a_way_back")
     assert len(commands) == 2
     before = f"student-success-before:{os.getpid()}"
     content = "FROM scratch\nLABEL student-success-test=before\n"

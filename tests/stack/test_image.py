@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE
+from tests.documented_commands import commands_of
 from tests.seed_answers import seed_answers
 from tests.server import serving
 from tests.stack.conftest import BUILD_SECONDS, Container, awaited, run
@@ -183,3 +185,20 @@ def test_promoted_model_and_history_outlive_the_container(start: Start) -> None:
         used = run("docker", "ps", "--all", "--quiet", "--filter", f"volume={volume}").stdout
         run("docker", "rm", "--force", *used.split(), check=False)
         run("docker", "volume", "rm", "--force", volume, check=False)
+
+
+def test_printed_command_saves_a_volume_that_only_root_reads(image: str, tmp_path: Path) -> None:
+    (printed,) = commands_of("test_printed_command_saves_a_volume_that_only_root_reads")
+    volume = f"student-success-test-{os.getpid()}"
+    command = printed.replace("student-success_uptime-kuma", volume)
+    command = command.replace("student-success:latest", image)
+    (save,) = re.findall(r"docker run [^;]+", command)
+    write = "umask 077; echo settings > /data/kuma.db"
+    as_root = ("--rm", "--user=0", f"--volume={volume}:/data")
+    try:
+        run("docker", "run", *as_root, image, "sh", "-c", write)
+        run("bash", "-c", save, cwd=tmp_path)
+    finally:
+        run("docker", "volume", "rm", volume, check=False)
+    listed = run("tar", "-tzf", tmp_path / "uptime-kuma.tar.gz").stdout
+    assert "./kuma.db" in listed.splitlines()

@@ -7,6 +7,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from student_success.domain.decision import INTERVAL_LEVEL
 from student_success.domain.schemas.prediction import PredictionAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.predictor import Predictor
+from tests.documented_commands import LISTED, documents, name_of, scripts
 from tests.source_code import syntax_tree
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -61,26 +63,50 @@ def test_every_path_in_a_command_is_a_route() -> None:
     assert named <= paths
 
 
-def test_every_make_target_named_exists() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    named = set(re.findall(r"make ([a-z-]+)", " ".join(re.findall(r"`[^`]*`|```.*?```", README))))
-    assert named
-    assert named <= targets
-
-
 def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= LONGEST_README
 
 
-def test_every_command_in_the_readme_exists() -> None:
-    from typer.main import get_command
+def test_commands_of_a_document_are_found(tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text(
+        "Run `make\nup`, not `make` or `GET /health`.\n\n"
+        "1. A block:\n\n   ```bash\n   # first\n   TOKEN=x   # a comment\n"
+        "   curl -d '{\n     \"a\": 1}' \\\n     localhost\n   ```\n\n| `A=1 docker/backup ...` |\n"
+    )
+    block = ("TOKEN=x   # a comment", "curl -d '{\n  \"a\": 1}' \\\n  localhost")
+    found = [script.lines for script in scripts(str(document))]
+    assert found == [("make up",), block, ("A=1 docker/backup ...",)]
+    assert [name_of(line) for line in block] == ["TOKEN=x", "curl -d '{"]
+    document.write_text("```sh\nmake up\n```\n")
+    scripts.cache_clear()
+    with pytest.raises(AssertionError, match="```sh"):
+        scripts(str(document))
 
-    from student_success.cli.main import app
 
-    command = get_command(app)
-    named = set(re.findall(r"python -m student_success ([a-z-]+)", README))
-    assert named >= {"score", "train", "promote", "rollback", "deployments"}
-    assert named <= set(command.commands)
+def test_commands_that_are_not_run_are_in_a_document_and_listed_once() -> None:
+    names = [command.strip() for entry in LISTED for command in entry["commands"]]
+    printed = {
+        name_of(line)
+        for document in documents()
+        for script in scripts(document)
+        for line in script.lines
+    }
+    assert sorted(set(names)) == sorted(names)
+    assert set(names) <= printed
+
+
+@pytest.mark.parametrize("entry", LISTED, ids=lambda entry: entry["commands"][0][:40])
+def test_commands_that_are_not_run_have_a_test_or_a_reason(entry: dict[str, Any]) -> None:
+    assert len({"run_by", "server", "reason"} & set(entry)) == 1
+    path, _, function = (entry.get("run_by") or entry.get("like") or "").partition("::")
+    text = (ROOT / path).read_text("utf-8") if path else ""
+    if function:
+        assert function in functions(ROOT / path)
+    elif path:
+        assert not [command for command in entry["commands"] if command not in text]
+    if "run_by" in entry:
+        assert f'commands_of("{function}")' in text
 
 
 def find_file(path: str) -> Path | None:
