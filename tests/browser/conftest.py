@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
@@ -31,9 +32,9 @@ Open = Callable[..., Any]
 TABS = ("pupil", "class", "history", "models", "monitor")
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """Return a running browser; skip if one is not installed."""
+@contextlib.contextmanager
+def running_browser(*flags: str) -> Iterator[Any]:
+    """Run a browser; skip if one is not installed."""
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: see the extra `dev`"
     )
@@ -43,9 +44,16 @@ def chromium() -> Iterator[Any]:
             "Chromium is not installed: apt-get install chromium, or set CHROMIUM to its path"
         )
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=executable, args=[*FLAGS, *flags])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Return the browser of these tests."""
+    with running_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -29,6 +30,7 @@ STANDIN_OF = {
     "node-exporter": "NODE_EXPORTER_IMAGE",
     "postgres": "POSTGRES_IMAGE",
     "proxy": "PROXY_IMAGE",
+    "caddy": "CADDY_IMAGE",
     "s3": "S3_IMAGE",
 }
 BUILD_SECONDS = 900
@@ -168,12 +170,18 @@ class Stack:
         logs = self.compose("logs", "--tail", "30", check=False).stdout
         assert done.returncode == 0, f"{done.stderr}\n{logs}"
 
-    def services(self) -> list[dict[str, str]]:
+    def services(self) -> list[dict[str, Any]]:
         lines = self.compose("ps", "--all", "--format", "json").stdout.splitlines()
         return [json.loads(line) for line in lines if line.strip()]
 
     def down(self) -> None:
         self.compose("down", "--volumes", "--timeout", "30", check=False)
+
+
+def healthy(stack: Stack, service: str) -> bool:
+    return any(
+        found["Service"] == service and found["Health"] == "healthy" for found in stack.services()
+    )
 
 
 @pytest.fixture(scope="session")

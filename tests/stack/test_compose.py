@@ -15,7 +15,7 @@ import pytest
 from student_success.core.settings import ROOT
 from student_success.domain.students import EXAMPLE
 from tests.documented_commands import commands_of, scripts
-from tests.stack.conftest import Stack, awaited, get, run
+from tests.stack.conftest import Stack, awaited, get, healthy, run
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,12 +38,6 @@ def stack(make_stack: Callable[..., Stack]) -> Iterator[Stack]:
 def admin(stack: Stack) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=stack.url("api"), headers=stack.admin, timeout=300) as client:
         yield client
-
-
-def healthy(stack: Stack, service: str) -> bool:
-    return any(
-        found["Service"] == service and found["Health"] == "healthy" for found in stack.services()
-    )
 
 
 def ready(stack: Stack) -> bool:
