@@ -9,8 +9,10 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -52,13 +54,44 @@ def password_hash() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+class _Echo(BaseHTTPRequestHandler):
+    """Answer with the path and the login that arrived."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{self.path} {self.headers['Authorization']}".encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def grafana() -> Iterator[str]:
+    """Return the address of what stands in Grafana's place."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def site(
-    api: Server, ui: UiServer, password_hash: str, tmp_path_factory: pytest.TempPathFactory
+    api: Server,
+    ui: UiServer,
+    grafana: str,
+    password_hash: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[httpx.Client]:
     """Return a client that trusts the authority of the proxy; it has no login."""
     folder = tmp_path_factory.mktemp("caddy")
-    upstreams = {"API_UPSTREAM": f"127.0.0.1:{api.port}", "UI_UPSTREAM": f"127.0.0.1:{ui.port}"}
+    upstreams = {
+        "API_UPSTREAM": f"127.0.0.1:{api.port}",
+        "UI_UPSTREAM": f"127.0.0.1:{ui.port}",
+        "GRAFANA_UPSTREAM": grafana,
+    }
     with _proxy(folder, SITE_PASSWORD_HASH=password_hash, **upstreams) as port:
         authority = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
         trust = ssl.create_default_context(cafile=str(authority))
@@ -173,6 +206,20 @@ def test_login_of_the_interface_is_not_sent_to_the_api(site: httpx.Client) -> No
     answer = site.post("/school/api/train", json={}, auth=LOGIN)
     assert answer.status_code == 401
     assert "This needs a token" in answer.text
+
+
+@needs_caddy
+def test_grafana_gets_its_own_paths_and_its_own_login(site: httpx.Client) -> None:
+    """A browser sends the login of the interface to every path."""
+    for path, seen in (
+        ("", "/"),
+        ("/", "/"),
+        ("/api/health", "/api/health"),
+        ("/d/a?x=1", "/d/a?x=1"),
+    ):
+        assert site.get(f"/school/grafana{path}", auth=LOGIN).text == f"{seen} None"
+    own = {"Authorization": "Bearer service account"}
+    assert site.get("/school/grafana/login", headers=own).text == "/login Bearer service account"
 
 
 @needs_caddy
