@@ -275,6 +275,26 @@ def test_printed_commands_create_the_secrets_that_pods_read(tmp_path: Path) -> N
     assert created == needed
 
 
+def test_printed_commands_name_what_the_manifests_have(manifests: list[dict[str, Any]]) -> None:
+    namespace = one(manifests, "Deployment")["metadata"]["namespace"]
+    (pod,) = single("load-data.yaml")
+    name = pod["metadata"]["name"]
+    (service,) = one(manifests, "Service")["spec"]["ports"]
+    expected = {
+        f"kubectl apply --filename {(FOLDER / 'load-data.yaml').relative_to(ROOT)}",
+        f"wait --for=condition=Ready pod/{name}",
+        f"cp data/final.csv {name}:{settings_of(manifests)['DATA_PATH']}",
+        f"delete pod {name}",
+        "rollout restart deployment",
+        f"port-forward service/api {service['port']}",
+    }
+    printed = commands_of("test_printed_commands_name_what_the_manifests_have")
+    prefix = f"kubectl --namespace {namespace} "
+    assert {line.removeprefix(prefix) for line in printed} == expected
+    # The file names the namespace itself.
+    assert pod["metadata"]["namespace"] == namespace
+
+
 def test_every_pod_runs_without_privileges(manifests: list[dict[str, Any]]) -> None:
     for spec in pods(manifests):
         assert spec["automountServiceAccountToken"] is False

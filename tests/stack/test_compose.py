@@ -310,7 +310,8 @@ def test_pruning_of_the_runbook_keeps_the_image_for_a_way_back(stack: Stack) -> 
 
 def test_stopping_keeps_the_volumes(stack: Stack) -> None:
     project = stack.environment["COMPOSE_PROJECT_NAME"]
-    run("make", "down", env=stack.environment, seconds=180)
+    (command,) = commands_of("test_stopping_keeps_the_volumes")
+    run("bash", "-c", command, env=stack.environment, seconds=180)
     assert not run("docker", "ps", "--quiet", "--filter", f"name={project}").stdout
     volumes = run("docker", "volume", "ls", "--quiet").stdout.split()
     assert {f"{project}_api-state", f"{project}_mlflow"} <= set(volumes)
