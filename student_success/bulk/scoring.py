@@ -29,14 +29,14 @@ from student_success.bulk.output import (
 )
 from student_success.bulk.reader import Part
 from student_success.bulk.repeated import hash_references
-from student_success.core.errors import DatasetError, StudentSuccessError
+from student_success.core.errors import StudentSuccessError
 from student_success.core.memory import garbage_collection_paused
 from student_success.domain.students import FEATURE_NAMES, PERIODS, StudentFeatures
 from student_success.domain.tables.cells import feature_of, is_shortened, text_of
 from student_success.domain.tables.columns import REFERENCE
-from student_success.domain.tables.problems import TEXTS, Problem
+from student_success.domain.tables.problems import TEXTS
 from student_success.domain.tables.pupils import request_body_of
-from student_success.domain.tables.reader import Table, is_header, is_same_header
+from student_success.domain.tables.reader import Table, header_check
 from student_success.model.prediction import Predictions
 from student_success.model.predictor import Predictor
 
@@ -98,7 +98,7 @@ class Scored(NamedTuple):
 def score(part: Part, task: Task, model: Model) -> Scored:
     """Predict the pupils of a part; the output is lines of a CSV file, or an Arrow table."""
     predictor, layout, recording = load(model), task.layout, task.recording
-    positions = layout.columns.positions
+    positions, repeats_header = layout.columns.positions, header_check(layout.titles)
     with garbage_collection_paused():
         columns, lines, rejects = part.columns, part.lines, [*part.rejects]
         named = {name: columns[index] for name, index in positions.items()}
@@ -106,7 +106,7 @@ def score(part: Part, task: Task, model: Model) -> Scored:
         unknown = np.logical_and.reduce([np.isnan(column) for column in codes.values()])
         for row in np.flatnonzero(~valid | unknown).tolist():
             cells = [text_of(column[row].as_py()) for column in columns]
-            if not any(map(str.strip, cells)) or _is_repeated_header(cells, layout, lines[row]):
+            if not any(map(str.strip, cells)) or repeats_header(cells, lines[row]):
                 # An empty line, also where no column is required.
                 valid[row] = False
             elif not valid[row]:
@@ -138,15 +138,6 @@ def score(part: Part, task: Task, model: Model) -> Scored:
     blank = len(part.lines) + len(part.rejects) - len(kept) - len(rejects)
     hashes = hash_references(references, lines)
     return Scored(content, rejected, len(kept), len(rejects), blank, hashes, history)
-
-
-def _is_repeated_header(cells: Sequence[str], layout: Table, line: int) -> bool:
-    """Tell whether a row is the header once more; refuse a file with another one in it."""
-    if not is_header(cells, frozenset(filter(None, layout.titles))):
-        return False
-    if not is_same_header(cells, layout.titles):
-        raise DatasetError(str(Problem("several_headers", values={"at": line})))
-    return True
 
 
 def _predict(predictor: Predictor, codes: Mapping[str, Floats], count: int) -> Predictions:

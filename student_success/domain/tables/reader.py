@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -192,11 +192,9 @@ def _table(
     invalid: list[Problem] = []
     repeated: list[int] = []
     whole: list[list[str]] = []
-    titled = frozenset(filter(None, titles)) if columns else frozenset[str]()
+    repeats_header = header_check(titles if columns else ())
     for line, cells in below:
-        if is_header(cells, titled):
-            if not is_same_header(cells, titles):
-                raise refuse("several_headers", at=line)
+        if repeats_header(cells, line):
             repeated.append(line)
             continue
         if grid.sheet:
@@ -241,14 +239,22 @@ def _table(
     )
 
 
-def is_header(cells: Sequence[str], titles: frozenset[str]) -> bool:
-    """Tell whether a line has two titles of a table, and a third of all."""
-    return len(titles) > 1 and len(titles.intersection(cells)) >= max(2, len(titles) / 3)
+def header_check(titles: Sequence[str]) -> Callable[[Sequence[str], int], bool]:
+    """Return what tells whether the cells of a line are the header once more.
 
+    Two titles of the table, and a third of all, make a header. It refuses a file with another one.
+    """
+    known = frozenset(filter(None, titles))
+    needed = max(2, len(known) / 3)
 
-def is_same_header(cells: Sequence[str], titles: Sequence[str]) -> bool:
-    """Tell whether a line has the titles of a table in their order."""
-    return _normalised(cells) == _normalised(titles)
+    def repeats_header(cells: Sequence[str], line: int) -> bool:
+        if len(known.intersection(cells)) < needed:
+            return False
+        if _normalised(cells) != _normalised(titles):
+            raise refuse("several_headers", at=line)
+        return True
+
+    return repeats_header
 
 
 def _normalised(cells: Sequence[str]) -> list[str]:
