@@ -1,8 +1,7 @@
-"""The training commands: one function each, which returns its facts and prints nothing.
+"""The training commands that run as child processes: each returns the fields of its result.
 
-Libraries are imported inside the functions, so that listing the commands is quick. `train` and
-`compare` are also run by the server as child processes; they report in JSON lines on standard
-output, see `student_success.core.subprocesses`.
+Libraries are imported inside the functions: listing the commands is quick, and a profile that
+cannot be read is reported as any other error, see `student_success.core.subprocesses`.
 """
 
 from __future__ import annotations
@@ -16,38 +15,6 @@ from student_success.core.settings import Settings
 Facts = dict[str, Any]
 Progress = Callable[[float, str], None]
 """Called with the share done, 0 to 1, and the current step."""
-
-
-def prepare(*, destination: Path, source: Path | None = None, url: str | None = None) -> Facts:
-    """Download the two UCI files, or read local copies, and merge them.
-
-    Parameters
-    ----------
-    destination
-        The merged file.
-    source
-        Folder with local copies; they are downloaded if None.
-    url
-        Address of the archive; that of the UCI repository if None.
-    """
-    from training.data.prepare import UCI_URL, prepare
-
-    done = prepare(source_dir=source, destination=destination, url=url or UCI_URL)
-    return {
-        "path": str(done.path),
-        "rows": done.rows,
-        "sha256": done.sha256,
-        "as_published": done.as_published,
-    }
-
-
-def sample(*, destination: Path | None = None) -> Facts:
-    """Generate the synthetic sample, identical to the file that ships with the project."""
-    from training.data.dataset import SAMPLE
-    from training.data.sample import write
-
-    path = destination or SAMPLE
-    return {"path": str(path), "rows": write(path)}
 
 
 def check_table(path: Path, mapping: Path | None = None) -> Facts:
@@ -81,46 +48,6 @@ def draft_profile(
         source, target, destination, pass_mark=pass_mark, better=better, overwrite=overwrite
     )
     return {"path": str(destination), "features": len(profile.feature)}
-
-
-def dictionary(*, destination: Path | None = None) -> Facts:
-    """Write the data dictionary from the features."""
-    from training.data.dictionary import write
-
-    return {"path": str(write(destination))}
-
-
-def seed(settings: Settings, *, progress: Progress | None = None) -> Facts:
-    """Train the seed model, which is committed, on the real data."""
-    from training import train
-
-    candidate = train.make_seed(settings, progress=progress)
-    return {
-        "path": str(candidate.serving),
-        "best_model": candidate.best_model,
-        "test_mae": candidate.test_mae,
-        "test_r2": candidate.test_r2,
-        "duration_seconds": candidate.duration_seconds,
-    }
-
-
-def report(
-    settings: Settings, *, destination: Path, uci: Path | None = None, quick: bool = False
-) -> Facts:
-    """Measure the model at length on the real data and write docs/model-report.md.
-
-    Parameters
-    ----------
-    destination
-        Folder of the report.
-    uci
-        Folder with the two UCI files, to repeat the published protocol; left out if None.
-    quick
-        Run one repeat of each protocol.
-    """
-    from training.report import report
-
-    return {"path": str(report.write(settings, destination, uci=uci, quick=quick))}
 
 
 def train(

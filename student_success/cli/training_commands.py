@@ -44,11 +44,12 @@ def prepare(
 ) -> None:
     """Download the two UCI files, or read local copies, and merge them into `final.csv`."""
     settings = _settings(private=_in_state_folder(to))
-    facts = commands.prepare(
-        source=source, destination=to or settings.data_dir / "final.csv", url=url
-    )
-    published = "as published" if facts["as_published"] else "NOT byte for byte those published"
-    typer.echo(f"{facts['path']}: {facts['rows']} pupils, SHA-256 {facts['sha256']}")
+    from training.data import prepare as uci
+
+    target = to or settings.data_dir / "final.csv"
+    prepared = uci.prepare(source_dir=source, destination=target, url=url or uci.UCI_URL)
+    published = "as published" if prepared.as_published else "NOT byte for byte those published"
+    typer.echo(f"{prepared.path}: {prepared.rows} pupils, SHA-256 {prepared.sha256}")
     typer.echo(f"Source files: {published}.")
 
 
@@ -56,16 +57,19 @@ def prepare(
 def sample(to: Target = None) -> None:
     """Generate the synthetic sample, identical to the file that ships with the project."""
     settings = _settings(private=_in_state_folder(to))
-    facts = commands.sample(destination=to or settings.data_dir / "sample.csv")
-    typer.echo("{path}: {rows} synthetic pupils".format_map(facts))
+    from training.data.sample import write
+
+    path = to or settings.data_dir / "sample.csv"
+    typer.echo(f"{path}: {write(path)} synthetic pupils")
 
 
 @app.command()
 def dictionary(to: Target = None) -> None:
     """Write the data dictionary from the features."""
     _settings(private=False)
-    facts = commands.dictionary(destination=to)
-    typer.echo("{path}: written".format_map(facts))
+    from training.data.dictionary import write
+
+    typer.echo(f"{write(to)}: written")
 
 
 @app.command()
@@ -78,10 +82,12 @@ def seed() -> None:
             "SEED_MODEL_PATH to another folder."
         )
     with progress_bar("training") as advance:
-        facts = commands.seed(settings, progress=advance)
+        from training.train import make_seed
+
+        model = make_seed(settings, progress=advance)
     typer.echo(
-        "{path}: {best_model}, MAE {test_mae:.3f} and R² {test_r2:.3f} with both period grades, "
-        "in {duration_seconds:.0f} s".format_map(facts)
+        f"{model.serving}: {model.best_model}, MAE {model.test_mae:.3f} and R² {model.test_r2:.3f} "
+        f"with both period grades, in {model.duration_seconds:.0f} s"
     )
 
 
@@ -96,8 +102,10 @@ def report(
     settings = _settings(private=False)
     if to is None and not IS_CHECKOUT:
         raise ConfigurationError("No report was written: name a folder for it with --to.")
-    facts = commands.report(settings, destination=to or ROOT / "docs", uci=source, quick=quick)
-    typer.echo("{path}: written".format_map(facts))
+    from training.report.report import write
+
+    path = write(settings, to or ROOT / "docs", uci=source, quick=quick)
+    typer.echo(f"{path}: written")
 
 
 @app.command(hidden=True)

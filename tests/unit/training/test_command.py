@@ -11,7 +11,6 @@ import pytest
 
 from student_success.cli import training_commands as command
 from student_success.core.settings import ROOT
-from training import commands
 from training.data.dataset import SAMPLE
 
 
@@ -57,11 +56,12 @@ def test_error_is_printed_without_a_traceback(tmp_path: Path) -> None:
 def test_error_lists_every_bad_cell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from training.data import sample
     from training.data.dataset import read
 
     bad = tmp_path / "bad.csv"
     bad.write_text(SAMPLE.read_text().replace("MS,18", "XX,99", 1))
-    monkeypatch.setattr(commands, "sample", lambda **_: read(bad))
+    monkeypatch.setattr(sample, "write", lambda _: read(bad))
     assert command.main(["sample"]) == 2
     output = capsys.readouterr().err.splitlines()
     assert output == [
