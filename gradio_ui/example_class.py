@@ -45,11 +45,11 @@ def _pupil(number: int, chance: random.Random) -> Pupil:
 
 
 def _value(feature: Feature, level: float, chance: random.Random) -> Any:
-    low, high = feature.low or 0, feature.high or 0
     if feature.name in PERIODS[1:][-1:]:
         # In the middle of the year there is time to help, and more than the grades counts.
         return None
     if feature.is_period:
+        low, high = feature.bounds
         place = min(max(chance.gauss(level, _SPREAD), 0.0), 1.0)
         grade = low + (high - low) * (place if SCALE.sign > 0 else 1 - place)
         return round(grade) if high - low >= _WHOLE_GRADES else round(grade, 1)
@@ -61,7 +61,7 @@ def _value(feature: Feature, level: float, chance: random.Random) -> Any:
     if feature.about.choices is not None:
         return chance.choice(list(feature.about.choices))
     # A count stays near its low end: few pupils have very many.
+    low, high = feature.bounds
     value = usual + chance.choice((-1, 1, 2, 4)) * (3 if feature.log else 1)
-    return (
-        min(max(value, low), high) if feature.kind == "number" else int(min(max(value, low), high))
-    )
+    value = min(max(value, low), high)
+    return value if feature.kind == "number" else int(value)

@@ -108,7 +108,7 @@ class PupilAnswer:
         if about.choices is not None:
             return gr.Radio(self._choices(feature), elem_classes=["field", "pills"], **common)
         return gr.Slider(
-            feature.low or 0,
+            feature.bounds[0],
             _slider_end(feature),
             step=1 if feature.kind == "integer" else None,
             buttons=[],
@@ -130,7 +130,7 @@ class PupilAnswer:
         if feature.about.choices is not None:
             choices = [c for c in self._choices(feature) if _is_offered(feature, value, c[1])]
             return gr.update(visible=True, value=value, choices=choices)
-        ends = feature.low or 0, max(value, _slider_end(feature))
+        ends = feature.bounds[0], max(value, _slider_end(feature))
         low, high = (end if _is_offered(feature, value, end) else value for end in ends)
         return gr.update(visible=True, value=value, minimum=low, maximum=high)
 
@@ -151,4 +151,5 @@ def _is_offered(feature: Feature, value: Any, other: Any) -> bool:
 
 
 def _slider_end(feature: Feature) -> float:
-    return min(feature.high or 0, (feature.low or 0) + _MOST_STEPS)
+    low, high = feature.bounds
+    return min(high, low + _MOST_STEPS)

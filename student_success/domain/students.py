@@ -116,6 +116,13 @@ class Feature:
     monotone: Literal["raises", "lowers"] | None = None
     also: tuple[str, ...] = ()
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Lowest and highest value of a number."""
+        assert self.low is not None
+        assert self.high is not None
+        return self.low, self.high
+
     def is_best(self, value: Any) -> bool:
         """Return whether no value can be better, as far as the profile declares it."""
         change = self.change
@@ -205,9 +212,7 @@ def _usual(feature: Feature) -> str | int | float:
     """Return a value in the middle."""
     if feature.kind == "category":
         return feature.categories[0]
-    assert feature.low is not None
-    assert feature.high is not None
-    middle = (feature.low + feature.high) / 2
+    middle = sum(feature.bounds) / 2
     return round(middle) if feature.kind == "integer" else middle
 
 
@@ -234,9 +239,8 @@ def _field(feature: Feature) -> tuple[Any, Any]:
         kind: Any = Literal[feature.categories]
         checks: list[Any] = []
     elif feature.kind == "integer":
-        assert feature.low is not None
-        assert feature.high is not None
-        kind, checks = int, [Ge(int(feature.low)), Le(int(feature.high)), Whole]
+        low, high = feature.bounds
+        kind, checks = int, [Ge(int(low)), Le(int(high)), Whole]
     else:
         kind, checks = float, [Field(ge=feature.low, le=feature.high, allow_inf_nan=False)]
     if feature.nullable:

@@ -228,15 +228,14 @@ def _others(feature: Feature, value: Any) -> list[Any]:
     assert change is not None
     if feature.kind == "category":
         return [other for other in change.to or feature.categories if other != value]
-    assert feature.low is not None
-    assert feature.high is not None
+    low, high = feature.bounds
     if feature.log and change.better == "lower":
         # A count with a long tail: some steps down to the lowest.
-        steps = {feature.low + (value - feature.low) * part // 4 for part in range(4)}
+        steps = {low + (value - low) * part // 4 for part in range(4)}
         found: Iterable[float] = sorted(steps - {value})
     else:
-        size = math.floor((feature.high - feature.low) / change.step + 1e-9) + 1
-        found = (feature.low + number * change.step for number in range(min(size, MAX_OTHERS)))
+        size = math.floor((high - low) / change.step + 1e-9) + 1
+        found = (low + number * change.step for number in range(min(size, MAX_OTHERS)))
     if change.better is not None:
         sign = 1 if change.better == "higher" else -1
         found = (other for other in found if sign * (other - value) > 0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from student_success.domain.students import FEATURES, Feature, StudentFeatures
+from student_success.domain.students import FEATURES, StudentFeatures
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,9 @@ class TrainingRange:
                     self._categories.append((feature.name, unseen))
             else:
                 low, high = _limits({float(value): n for value, n in counts.items()})
-                if _allows_more(feature, low, high):
+                lowest, highest = feature.bounds
+                # Only where a valid value can lie outside.
+                if lowest < low or highest > high:
                     self._numbers.append((feature.name, low, high))
         self._related: list[tuple[str, str, float, float, float]] = []
         for pair in reference.get("related", ()):
@@ -109,10 +111,3 @@ def _limits(counts: Mapping[float, float]) -> tuple[float, float]:
     mean = sum(value * n for value, n in counts.items()) / total
     deviation = math.sqrt(sum((value - mean) ** 2 * n for value, n in counts.items()) / total)
     return min(counts) - deviation, max(counts) + deviation
-
-
-def _allows_more(feature: Feature, low: float, high: float) -> bool:
-    """Return whether a valid value can lie outside."""
-    assert feature.low is not None
-    assert feature.high is not None
-    return feature.low < low or feature.high > high

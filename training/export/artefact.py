@@ -25,7 +25,6 @@ from student_success.domain.students import (
     PERIODS,
     PREDICTED,
     PROFILE,
-    Feature,
     StudentFeatures,
 )
 from student_success.model.artefact import FORMAT, MANIFEST, finite_json, trees_file
@@ -144,29 +143,23 @@ def random_students(count: int, *, seed: int) -> list[dict[str, Any]]:
             if feature.kind == "category":
                 student[feature.name] = str(rng.choice(feature.categories))
             elif feature.kind == "integer":
-                low, high = _bounds(feature)
+                low, high = feature.bounds
                 student[feature.name] = int(rng.integers(int(low), int(high) + 1))
             elif not feature.is_period:
-                student[feature.name] = float(rng.uniform(*_bounds(feature)))
+                student[feature.name] = float(rng.uniform(*feature.bounds))
             if feature.nullable and not feature.is_period and rng.random() < 0.1:
                 student[feature.name] = None
         precision = int(rng.integers(4))
         known = int(rng.integers(len(HORIZONS)))
         for number, feature in enumerate(f for f in FEATURES if f.is_period):
-            grade = float(rng.uniform(*_bounds(feature)))
+            grade = float(rng.uniform(*feature.bounds))
             if precision < 3:
                 parts = (1.0, 2.0, 10.0)[precision]
-                low, high = _bounds(feature)
+                low, high = feature.bounds
                 grade = min(max(round(grade * parts) / parts, low), high)
             student[feature.name] = grade if number < known else None
         students.append(student)
     return students
-
-
-def _bounds(feature: Feature) -> tuple[float, float]:
-    assert feature.low is not None
-    assert feature.high is not None
-    return feature.low, feature.high
 
 
 def smoke_students() -> list[dict[str, Any]]:

@@ -152,8 +152,8 @@ def _absent(feature: Feature, frame: pd.DataFrame) -> str:
         unused = [str(value) for value in feature.categories if value not in set(known)]
         return f"{feature.name} {', '.join(unused)}" if unused else ""
     low, high = float(known.min()), float(known.max())
-    ends = [f"below {low:g}"] if feature.low is not None and low > feature.low else []
-    ends += [f"above {high:g}"] if feature.high is not None and high < feature.high else []
+    ends = [f"below {low:g}"] if low > feature.bounds[0] else []
+    ends += [f"above {high:g}"] if high < feature.bounds[1] else []
     return f"{feature.name} {' and '.join(ends)}" if ends else ""
 
 

@@ -140,7 +140,7 @@ def feature_column(feature: Feature, *, required: bool = False) -> Column:
         feature.name,
         (feature.name, label.fr, label.en, *feature.also),
         required=required or StudentFeatures.model_fields[feature.name].is_required(),
-        grades=(feature.low or 0, feature.high or 0) if feature.is_period else None,
+        grades=feature.bounds if feature.is_period else None,
     )
 
 
