@@ -26,9 +26,10 @@ def _number(value: float, *, comma: bool) -> str:
     return text.replace(".", ",") if comma else text
 
 
-def _value_text(name: str, value: str | float, language: str) -> str:
-    feature = _BY_NAME[name]
-    choices = feature.about.choices
+def _value_text(name: str, value: str | float | None, language: str) -> str:
+    if value is None:
+        return {"fr": "non connu", "en": "not known"}[language]
+    choices = _BY_NAME[name].about.choices
     if choices and value in choices:
         return str(getattr(choices[value], language))
     assert isinstance(value, int | float)
@@ -40,15 +41,9 @@ def sentence_fr(name: str, value: str | float | None, share: float) -> str:
     label = _BY_NAME[name].about.label.fr
     size = _number(round(abs(share), 1) or 0.1, comma=True)
     points = "point" if abs(share) < 1.95 else "points"
-    way = _way(share, "fr")
-    if value is None:
-        return (
-            f"{label} : non connu. Par rapport à la moyenne des élèves, cela {way} la note estimée "
-            f"d'environ {size} {points}."
-        )
     return (
         f"{label} : {_value_text(name, value, 'fr')}. Par rapport à la moyenne des élèves, "
-        f"cela {way} la note estimée d'environ {size} {points}."
+        f"cela {_way(share, 'fr')} la note estimée d'environ {size} {points}."
     )
 
 
@@ -57,13 +52,7 @@ def sentence_en(name: str, value: str | float | None, share: float) -> str:
     label = _BY_NAME[name].about.label.en
     size = _number(round(abs(share), 1) or 0.1, comma=False)
     points = "point" if size == "1" else "points"
-    way = _way(share, "en")
-    if value is None:
-        return (
-            f"{label}: not known. Compared with pupils on average, this {way} the estimated grade "
-            f"by about {size} {points}."
-        )
     return (
         f"{label}: {_value_text(name, value, 'en')}. Compared with pupils on average, this "
-        f"{way} the estimated grade by about {size} {points}."
+        f"{_way(share, 'en')} the estimated grade by about {size} {points}."
     )
