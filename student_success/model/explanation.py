@@ -94,7 +94,7 @@ class Explanation:
 
 
 class Explainer:
-    """Explain the predictions of one predictor, in milliseconds after `warm`."""
+    """Explain the predictions of one predictor; to make it takes a second or two."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
@@ -104,22 +104,14 @@ class Explainer:
         # and the trend to the last period.
         owners = [PERIODS[-1] if name == TREND else name.split("=")[0] for name in names]
         self._owner = np.array([_FEATURE_AT[owner] for owner in owners])
-        self._columns = len(names)
-        self._trees: dict[int, Attribution] = {}
-
-    def warm(self) -> Explainer:
-        """Read all trees now, which takes a second or two, instead of at the first explanations."""
-        for known in range(len(HORIZONS)):
-            self._attribution(known)
-        return self
-
-    def _attribution(self, known: int) -> Attribution:
-        if known not in self._trees:
-            nodes = read_trees(self._predictor.folder / trees_file(HORIZONS[known]))
-            self._trees[known] = Attribution(
-                nodes, columns=self._columns, targets=self._predictor.models[known].reader.outputs
+        self._trees = [
+            Attribution(
+                read_trees(predictor.folder / trees_file(model.horizon)),
+                columns=len(names),
+                targets=model.reader.outputs,
             )
-        return self._trees[known]
+            for model in predictor.models
+        ]
 
     def explain(self, student: StudentFeatures) -> Explanation:
         """Explain one pupil's prediction."""
@@ -159,7 +151,7 @@ class Explainer:
 
     def _shares(self, student: StudentFeatures, known: int) -> tuple[Floats, float]:
         """Return the share of each feature in levels, and the average pupil's level."""
-        trees, model = self._attribution(known), self._predictor.models[known]
+        trees, model = self._trees[known], self._predictor.models[known]
         by_feature = np.zeros((len(FEATURES), model.reader.outputs))
         inputs, unknown = self._predictor.inputs(student)
         np.add.at(by_feature, self._owner, trees.shares(inputs))

@@ -47,7 +47,7 @@ class ExplanationService:
     async def _explainer_of(self, predictor: Predictor) -> Explainer:
         async with self._creating:
             if self._current is None or self._current[0] is not predictor:
-                self._current = predictor, await asyncio.to_thread(Explainer(predictor).warm)
+                self._current = predictor, await asyncio.to_thread(Explainer, predictor)
             return self._current[1]
 
 
