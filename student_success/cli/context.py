@@ -125,7 +125,7 @@ def run_registry_child(
     from student_success.core import subprocesses
 
     try:
-        result = asyncio.run(
+        return asyncio.run(
             subprocesses.run(
                 *("-m", "student_success", "child", *arguments),
                 timeout=timeout or settings.registry_timeout_seconds,
@@ -135,4 +135,3 @@ def run_registry_child(
         )
     except subprocesses.ChildFailure as error:
         raise RegistryUnavailableError(f"The registry's answer {error}.") from error
-    return {name: value for name, value in result.items() if name != "event"}

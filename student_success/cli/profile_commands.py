@@ -114,7 +114,7 @@ def _run(*arguments: str, profile: Path) -> dict[str, Any]:
     require_extra("train", "sklearn", "skops")
     enter_root()
     try:
-        result = asyncio.run(
+        return asyncio.run(
             subprocesses.run(
                 *("-m", "training", *arguments),
                 timeout=TIMEOUT_SECONDS,
@@ -124,4 +124,3 @@ def _run(*arguments: str, profile: Path) -> dict[str, Any]:
         )
     except subprocesses.ChildFailure as error:
         raise DatasetError(f"The table was not checked: the check {error}.") from error
-    return {name: value for name, value in result.items() if name != "event"}

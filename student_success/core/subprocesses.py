@@ -202,7 +202,7 @@ async def run(
     content: bytes | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Run ``python -m …`` as a child and return its result.
+    """Run ``python -m …`` as a child and return the fields of its result.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ async def _read_events(
         except ValueError:
             message = None
         # A library may have printed before `report_to_parent` reserved standard output.
-        event = message.get("event") if isinstance(message, dict) else None
+        event = message.pop("event", None) if isinstance(message, dict) else None
         if event == "progress":
             if on_progress is not None:
                 on_progress(message)

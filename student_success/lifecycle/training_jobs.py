@@ -118,7 +118,6 @@ class TrainingJobs:
             nonlocal recorded_at
             if time.monotonic() - recorded_at >= PROGRESS_SECONDS:
                 recorded_at = time.monotonic()
-                message.pop("event", None)
                 values: dict[str, Any] = {"progress_json": json.dumps(message)}
                 updates.append(asyncio.ensure_future(self._update(job_id, **values)))
 
@@ -138,7 +137,6 @@ class TrainingJobs:
                 memory_mb=settings.train_memory_mb,
                 on_progress=record_progress,
             )
-            result.pop("event")
             answer = {"status": "ok", "job_id": job_id, **result}
             await asyncio.gather(*updates)
             await self._update(

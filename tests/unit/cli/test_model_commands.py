@@ -28,7 +28,6 @@ CONDITIONS = [
     {"name": "fairness.sex", "passed": True, "value": 0.1, "limit": 0.5, "detail": "gap"},
 ]
 PROMOTED = {
-    "event": "result",
     "version": 3,
     "previous_version": "2",
     "evidence": {"passed": True, "conditions": CONDITIONS},
@@ -58,7 +57,7 @@ def children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Children:
             if isinstance(result, StudentSuccessError):
                 raise result
             if options.get("on_progress") is not None:
-                options["on_progress"]({"event": "progress", "step": "fetched"})
+                options["on_progress"]({"step": "fetched"})
             return result
 
         monkeypatch.setattr("student_success.core.subprocesses.run", run)
@@ -90,7 +89,7 @@ def test_promote_prints_the_result_as_json(
     children(PROMOTED)
     assert main(["promote", "3", "--reason", "better", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result == {name: value for name, value in PROMOTED.items() if name != "event"}
+    assert result == PROMOTED
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_wrong_argument_is_refused_and_nothing_is_started(
 def test_versions_shows_figures_and_what_is_served(
     children: Children, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    children({"event": "result", "versions": [VERSION]})
+    children({"versions": [VERSION]})
     assert main(["versions"]) == 0
     output = capsys.readouterr().out
     assert "0.812" in output

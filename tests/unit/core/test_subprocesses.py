@@ -62,8 +62,8 @@ def test_run_returns_progress_and_result(child: Started) -> None:
             on_progress=seen.append,
         )
     )
-    assert result == {"event": "result", "answer": 42, "text": "é"}
-    assert seen == [{"event": "progress", "share": 0.5}]
+    assert result == {"answer": 42, "text": "é"}
+    assert seen == [{"share": 0.5}]
 
 
 @pytest.mark.parametrize("chatter", ["hello", "5", "null", "[1]", '"event"', "", '{"event": "x"}'])

@@ -32,7 +32,6 @@ from student_success.storage.tables import jobs as table
 from tests.databases import locked
 
 RESULT = {
-    "event": "result",
     "best_model": "boosting",
     "best_params": {},
     "test_mae": 0.9,
@@ -91,7 +90,7 @@ def test_training_ends_with_its_answer_on_record(jobs: TrainingJobs, child: Any)
     assert answer == {
         "status": "ok",
         "job_id": job_id,
-        **{name: value for name, value in RESULT.items() if name != "event"},
+        **RESULT,
     }
     [arguments] = asked
     assert arguments[:3] == ("-m", "training", "run")
@@ -247,7 +246,7 @@ def test_progress_can_be_asked_for(jobs: TrainingJobs, child: Any) -> None:
         go = asyncio.Event()
 
         async def tell(on_progress: Any, **_: Any) -> dict[str, Any]:
-            on_progress({"event": "progress", "share": 0.5, "doing": "search"})
+            on_progress({"share": 0.5, "doing": "search"})
             await go.wait()
             return dict(RESULT)
 
