@@ -9,20 +9,6 @@ from typing import NamedTuple
 KEY_LIFETIME_US = 24 * 3600 * 1_000_000
 
 
-class IdempotentRequest(NamedTuple):
-    """A request with an idempotency key.
-
-    Attributes
-    ----------
-    key, body, session
-        As sent; the session is empty if the request names none.
-    """
-
-    key: str
-    body: bytes
-    session: str
-
-
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
     """The hashed key of a request, with its response.
@@ -45,23 +31,27 @@ class IdempotencyKey:
     session_id: str
     answer: bytes
 
-    @classmethod
-    def of(
-        cls,
-        key: str,
-        *,
-        route: str,
-        body: bytes,
-        requested_session: str,
-        session_id: str,
-        answer: bytes,
-    ) -> IdempotencyKey:
+
+class IdempotentRequest(NamedTuple):
+    """A request with an idempotency key.
+
+    Attributes
+    ----------
+    key, body, session
+        As sent; the session is empty if the request names none.
+    """
+
+    key: str
+    body: bytes
+    session: str
+
+    def hashed(self, route: str, *, session_id: str, answer: bytes) -> IdempotencyKey:
         """Hash what identifies the request. The key itself is not stored."""
         # None of the parts can contain NUL.
-        scope = "\0".join((route, requested_session, key))
-        return cls(
+        scope = "\0".join((route, self.session, self.key))
+        return IdempotencyKey(
             key_hash=hashlib.sha256(scope.encode()).hexdigest(),
-            body_hash=hashlib.sha256(body).hexdigest(),
+            body_hash=hashlib.sha256(self.body).hexdigest(),
             session_id=session_id,
             answer=answer,
         )

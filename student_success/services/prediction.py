@@ -109,7 +109,7 @@ class PredictionService:
         now = now_us()
         answer, row = make_answer(student, prediction, predictor, session_id=session_id, now=now)
         body = answer.__pydantic_serializer__.to_json(answer)
-        key = _key("predict", idempotency, session_id, body)
+        key = idempotency and idempotency.hashed("predict", session_id=session_id, answer=body)
         answered = await self._commit((row,), Answered(body, predictor.version), key=key)
         if answered.body is body:
             _count(answer)
@@ -148,7 +148,8 @@ class PredictionService:
         small = len(students) <= MAX_ROWS_ON_LOOP
         with self._span("model.predict"):
             body, rows, answers = compute() if small else await asyncio.to_thread(compute)
-        key = _key("predict_batch", idempotency, session_id, body)
+        route = "predict_batch"
+        key = idempotency and idempotency.hashed(route, session_id=session_id, answer=body)
         try:
             answered = await self._commit(rows, Answered(body, version), key=key)
         finally:
@@ -176,21 +177,6 @@ class PredictionService:
 def _unlogged(body: bytes) -> bytes:
     """Add `unlogged` at the end of the JSON object."""
     return body[:-1] + b',"unlogged":true}'
-
-
-def _key(
-    route: str, request: IdempotentRequest | None, session_id: str, answer: bytes
-) -> IdempotencyKey | None:
-    if request is None:
-        return None
-    return IdempotencyKey.of(
-        request.key,
-        route=route,
-        body=request.body,
-        requested_session=request.session,
-        session_id=session_id,
-        answer=answer,
-    )
 
 
 def repeated_reference_warnings(references: Sequence[str | None]) -> list[BatchWarning]:

@@ -23,7 +23,7 @@ from student_success.core.errors import (
     TooManyRequestsError,
 )
 from student_success.core.settings import ROOT
-from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
+from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey, IdempotentRequest
 from student_success.storage.engine import connect, reading, writing
 from student_success.storage.inference_log import erasure
 from student_success.storage.inference_log import group_commit as committer_module
@@ -67,14 +67,7 @@ def key(
     asked: str = "s",
     answer: bytes = b"first",
 ) -> IdempotencyKey:
-    return IdempotencyKey.of(
-        name,
-        route="predict",
-        body=body,
-        requested_session=asked,
-        session_id="s",
-        answer=answer,
-    )
+    return IdempotentRequest(name, body, asked).hashed("predict", session_id="s", answer=answer)
 
 
 @pytest.fixture
@@ -440,14 +433,8 @@ def marked(history: History) -> History:
     """Return a history with a session to be erased, and another that stays."""
 
     async def append() -> None:
-        kept = IdempotencyKey.of(
-            "k",
-            route="predict",
-            body=b"{}",
-            requested_session=MARK,
-            session_id=MARK,
-            answer=ANSWER,
-        )
+        request = IdempotentRequest("k", b"{}", MARK)
+        kept = request.hashed("predict", session_id=MARK, answer=ANSWER)
         await history.append([row(1, session=MARK, reference="marked-pupil")], key=kept)
         await history.append([row(2, session="other", reference="kept-pupil")])
 
