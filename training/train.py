@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from student_success.core.errors import DatasetError, InvalidInputError
 from student_success.core.settings import Settings
-from student_success.domain.students import FEATURE_NAMES, SCALE, TARGET
-from training.data.dataset import Dataset, hide_unrecorded, load
-from training.evaluation.evaluate import evaluate
+from student_success.domain.students import SCALE
+from training.data.dataset import Dataset, load
+from training.evaluation.evaluate import Chooser, Evaluation, evaluate
 from training.evaluation.fairness import MEASURES
 from training.evaluation.feature_leaks import feature_leaks
 from training.evaluation.held_out import CANDIDATE, WITHOUT
@@ -30,7 +29,7 @@ from training.export.register import Candidate
 from training.fitting.families import FAMILIES
 from training.fitting.fit import Recipe, fit
 from training.fitting.parallel import LOCAL_JOBS, fits_on
-from training.fitting.search import Choice, choose
+from training.fitting.search import choose
 
 OUTER_SPLITS = 5
 
@@ -74,8 +73,7 @@ def run(
     report = progress or (lambda share, step: None)
     report(0.0, "loading data")
     data = dataset or load(settings)
-    frame = hide_unrecorded(data.frame)[list(FEATURE_NAMES)]
-    target = data.frame[TARGET].to_numpy(dtype=np.float64)
+    frame, target = data.inputs, data.grades
     if family is not None and family not in FAMILIES:
         raise InvalidInputError(
             f"There is no such family of models; there are {', '.join(FAMILIES)}.",
@@ -89,23 +87,15 @@ def run(
     )
     with fits_on(settings.train_scheduler) as jobs:
         report(0.02, "judging on held-out pupils")
-        evaluation = evaluate(
-            frame,
-            target,
-            partial(_chosen, search),
-            splits=OUTER_SPLITS,
-            repeats=1,
-            seed=settings.random_seed,
-            champion=champion_model(champion_recipe) if champion_recipe else None,
-            champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
-            audit=data.audit,
-            alarm_recall=settings.alarm_recall,
-            added=data.added,
+        evaluation = _judge(
+            settings,
+            data,
+            search,
+            champion_recipe,
             jobs=jobs,
             progress=lambda share: report(0.02 + 0.73 * share, "judging on held-out pupils"),
         )
         _require_measured(evaluation.evidence)
-        evaluation.evidence["feature_leaks"] = feature_leaks(data.frame)
         report(0.75, "choosing a recipe")
         choice = search(frame, target, jobs=jobs)
         recipe = choice.recipe
@@ -179,29 +169,36 @@ def compare_recipes(
     candidate, champion
         Content of their recipe.json; the champion's with its ``"fingerprint"``.
     """
-    evidence = evaluate(
-        hide_unrecorded(data.frame)[list(FEATURE_NAMES)],
-        data.frame[TARGET].to_numpy(dtype=np.float64),
-        Recipe.from_json(candidate),
+    return _judge(settings, data, Recipe.from_json(candidate), champion, jobs=LOCAL_JOBS).evidence
+
+
+def _judge(
+    settings: Settings,
+    data: Dataset,
+    recipe: Recipe | Chooser,
+    champion_recipe: Mapping[str, Any] | None,
+    *,
+    jobs: int,
+    progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Evaluate a recipe, or a way to choose one, on held-out pupils, and look for leaks."""
+    evaluation = evaluate(
+        data.inputs,
+        data.grades,
+        recipe,
         splits=OUTER_SPLITS,
         repeats=1,
         seed=settings.random_seed,
-        champion=champion_model(champion),
-        champion_name=champion["fingerprint"],
+        champion=champion_model(champion_recipe) if champion_recipe else None,
+        champion_name=champion_recipe.get("fingerprint") if champion_recipe else None,
         audit=data.audit,
         alarm_recall=settings.alarm_recall,
         added=data.added,
-        jobs=LOCAL_JOBS,
-    ).evidence
-    return evidence | {"feature_leaks": feature_leaks(data.frame)}
-
-
-def _chosen(
-    search: Callable[[pd.DataFrame, np.ndarray[Any, Any]], Choice],
-    frame: pd.DataFrame,
-    target: np.ndarray[Any, Any],
-) -> Recipe:
-    return search(frame, target).recipe
+        jobs=jobs,
+        progress=progress,
+    )
+    evaluation.evidence["feature_leaks"] = feature_leaks(data.frame)
+    return evaluation
 
 
 def flat_metrics(evidence: Mapping[str, Any]) -> dict[str, float]:

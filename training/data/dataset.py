@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from student_success.core.errors import DatasetError
 from student_success.core.settings import ROOT, Settings
@@ -76,6 +78,16 @@ class Dataset:
     outcomes: Mapping[str, Any] | None = None
     copies: int = 0
     remarks: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> pd.DataFrame:
+        """The features, without what is not recorded of those who did not finish."""
+        return hide_unrecorded(self.frame)[list(FEATURE_NAMES)]
+
+    @property
+    def grades(self) -> NDArray[np.float64]:
+        """The final grades."""
+        return self.frame[TARGET].to_numpy(dtype=np.float64)
 
     @property
     def added(self) -> int:

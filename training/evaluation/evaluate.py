@@ -41,10 +41,11 @@ from training.fitting.families import hide, last_known, levels_of
 from training.fitting.fit import Fitted, Recipe, fit
 from training.fitting.folds import folds
 from training.fitting.parallel import task
+from training.fitting.search import Choice
 
 Floats = NDArray[np.float64]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
-Chooser = Callable[[pd.DataFrame, Floats], Recipe]
+Chooser = Callable[[pd.DataFrame, Floats], Choice]
 
 LOSSES = ("crps", "rmse", "mae")
 ALARM_RECALL = 0.9
@@ -139,7 +140,7 @@ def _one_fold(
     test: NDArray[np.int64],
 ) -> list[HeldOut]:
     known, grades = frame.iloc[train], target[train]
-    chosen = recipe if isinstance(recipe, Recipe) else recipe(known, grades)
+    chosen = recipe if isinstance(recipe, Recipe) else recipe(known, grades).recipe
     candidate = fit(known, grades, chosen)
     models: dict[str, Fitted | ServedModel] = {CANDIDATE: candidate}
     if isinstance(champion, Recipe):

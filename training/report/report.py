@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from student_success.core.errors import DatasetError
 from student_success.core.settings import Settings
-from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET
-from training.data.dataset import Dataset, hide_unrecorded, load
+from student_success.domain.students import HORIZONS
+from training.data.dataset import Dataset, load
 from training.data.shipped import require_shipped_profile
 from training.evaluation.evaluate import Evaluation, evaluate
 from training.evaluation.fairness import MEASURES
 from training.evaluation.held_out import BASELINE, CANDIDATE
-from training.evaluation.scores import half_interval, scores
 from training.export.model_card import MEASURE_NAMES
 from training.fitting.families import FAMILIES
 from training.fitting.fit import Recipe
@@ -28,12 +25,9 @@ from training.report import narrative
 from training.report.plots import draw
 from training.report.published import Published, follow
 
-Floats = NDArray[np.float64]
-
 NAME = "model-report.md"
 SPLITS, REPEATS, RUNS = 10, 5, 20
 JOBS = 2
-_DIGITS = {"accuracy": 3, "coverage": 3, "width": 2}
 
 
 def write(settings: Settings, folder: Path, *, uci: Path | None, quick: bool) -> Path:
@@ -59,8 +53,6 @@ def write(settings: Settings, folder: Path, *, uci: Path | None, quick: bool) ->
     data = load(settings)
     if data.synthetic and not quick:
         raise DatasetError("The report is about real pupils, and there is only the sample.")
-    frame = hide_unrecorded(data.frame)[list(FEATURE_NAMES)]
-    target = data.frame[TARGET].to_numpy(dtype=np.float64)
     repeats, runs = (1, 1) if quick else (REPEATS, RUNS)
     search = partial(
         choose,
@@ -68,13 +60,10 @@ def write(settings: Settings, folder: Path, *, uci: Path | None, quick: bool) ->
         budget_seconds=settings.train_budget_seconds,
         seed=settings.random_seed,
     )
-    judge = partial(evaluate, frame, target, splits=SPLITS, seed=settings.random_seed, jobs=JOBS)
-    nested = judge(
-        partial(_recipe, search),
-        repeats=repeats,
-        audit=data.audit,
-        alarm_recall=settings.alarm_recall,
+    judge = partial(
+        evaluate, data.inputs, data.grades, splits=SPLITS, seed=settings.random_seed, jobs=JOBS
     )
+    nested = judge(search, repeats=repeats, audit=data.audit, alarm_recall=settings.alarm_recall)
     families = {
         name: judge(Recipe(name, family.default, settings.random_seed), repeats=1)
         for name, family in FAMILIES.items()
@@ -85,11 +74,6 @@ def write(settings: Settings, folder: Path, *, uci: Path | None, quick: bool) ->
     path = folder / NAME
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
-
-
-def _recipe(search: Any, frame: pd.DataFrame, target: Floats) -> Recipe:
-    recipe: Recipe = search(frame, target).recipe
-    return recipe
 
 
 def _lines(
@@ -116,7 +100,7 @@ def _lines(
         "",
     ]
     for horizon in map(str, HORIZONS[::-1]):
-        lines += [*_horizon(nested, horizon), ""]
+        lines += [*_horizon(evidence, horizon), ""]
     lines += [
         "## MAE of those who finished and of those who left",
         "",
@@ -135,25 +119,13 @@ def _lines(
     return lines
 
 
-def _values(evaluation: Evaluation, horizon: str, name: str, measure: str) -> list[float]:
-    return [
-        scores(part.calibrated[name], part.actual)[measure]
-        for part in evaluation.held_out
-        if part.horizon == horizon
-    ]
-
-
-def _horizon(nested: Evaluation, horizon: str) -> list[str]:
-    evidence = nested.evidence
-    sizes = {"n_train": evidence["n_train"], "n_test": evidence["n_test"]}
+def _horizon(evidence: Mapping[str, Any], horizon: str) -> list[str]:
+    figures = evidence["horizons"][horizon]
     rows = []
     for measure, label in MEASURE_NAMES.items():
-        cells = []
-        for name in (CANDIDATE, BASELINE):
-            values = _values(nested, horizon, name, measure)
-            half = half_interval(values, **sizes)
-            digits = _DIGITS.get(measure, 3)
-            cells.append(f"{np.mean(values):.{digits}f} ± {half:.{digits}f}")
+        digits = 2 if measure == "width" else 3
+        found = [figures[name][measure] for name in (CANDIDATE, BASELINE)]
+        cells = (f"{each['mean']:.{digits}f} ± {each['half']:.{digits}f}" for each in found)
         rows.append(f"| {label} | " + " | ".join(cells) + " |")
     thumb = {"G1+G2": "G3 = G2", "G1": "G3 = G1", "none": "the median"}[horizon]
     return [
