@@ -53,6 +53,15 @@ class Marks:
     shown: dict[Cell, str] = field(default_factory=dict)
     has_hidden: bool = False
 
+    def add_number(self, cell: Cell, value: float, format_: str) -> None:
+        """Mark a number, by what `format_kind` returns of its format, or ``hidden``."""
+        if format_ in ("percent", "unit", "hidden"):
+            self.problems[cell] = format_
+        elif shown := with_zeros(value, format_):
+            self.shown[cell] = shown
+        elif format_ == "other":
+            self.problems[cell] = "shown_otherwise"
+
 
 def scan_xlsx(archive: zipfile.ZipFile, *, max_rows: int) -> dict[str, Marks]:
     """Scan the sheets of an XLSX file; return the marks of each by its name.
@@ -164,16 +173,9 @@ class _XlsxSheet:
             style = int(self._attributes.get("s", 0))
             known = style < len(self._formats)
             format_, without_zeros = self._formats[style] if known else ("general", False)
-            is_hidden = (self._hides_zeros or without_zeros) and float(self._value) == 0
-            self._number(cell, "hidden" if is_hidden else format_)
-
-    def _number(self, cell: Cell, format_: str) -> None:
-        if format_ in ("percent", "unit", "hidden"):
-            self._marks.problems[cell] = format_
-        elif shown := with_zeros(float(self._value), format_):
-            self._marks.shown[cell] = shown
-        elif format_ == "other":
-            self._marks.problems[cell] = "shown_otherwise"
+            value = float(self._value)
+            is_hidden = (self._hides_zeros or without_zeros) and value == 0
+            self._marks.add_number(cell, value, "hidden" if is_hidden else format_)
 
 
 def _cell_formats(archive: zipfile.ZipFile, path: str) -> list[tuple[str, bool]]:

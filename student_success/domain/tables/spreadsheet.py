@@ -27,13 +27,7 @@ from student_success.domain.tables.cells import text_of
 from student_success.domain.tables.grid import MAX_CELL_CHARACTERS, Grid, collect_lines
 from student_success.domain.tables.ods_marks import scan_ods
 from student_success.domain.tables.problems import TableError, refuse
-from student_success.domain.tables.sheet_marks import (
-    Marks,
-    format_kind,
-    hides_zeros,
-    scan_xlsx,
-    with_zeros,
-)
+from student_success.domain.tables.sheet_marks import Marks, format_kind, hides_zeros, scan_xlsx
 
 ZIP_START = b"PK\x03\x04"
 OLE_START = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -172,12 +166,8 @@ def _xls_sheets(data: bytes) -> Iterator[tuple[str, Any, Marks]]:
                     marks.problems[place] = "error"
                 elif cell.ctype == XL_CELL_DATE:
                     marks.problems[place] = "date"
-                elif cell.ctype == XL_CELL_NUMBER and format_ in ("percent", "unit", "hidden"):
-                    marks.problems[place] = format_
-                elif cell.ctype == XL_CELL_NUMBER and (shown := with_zeros(value, format_)):
-                    marks.shown[place] = shown
-                elif cell.ctype == XL_CELL_NUMBER and format_ == "other":
-                    marks.problems[place] = "shown_otherwise"
+                elif cell.ctype == XL_CELL_NUMBER:
+                    marks.add_number(place, value, format_)
                 values.append(bool(value) if cell.ctype == XL_CELL_BOOLEAN else value)
             rows.append(values)
         hidden = [n < sheet.nrows for n, row in sheet.rowinfo_map.items() if row.hidden]
