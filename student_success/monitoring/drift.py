@@ -46,27 +46,6 @@ class DriftLimits:
     significance: float = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class DriftComparison:
-    """A current sample compared with its reference.
-
-    Attributes
-    ----------
-    statistic, p
-        None if there are too few pupils to test.
-    distance
-        0 to 1: the Kolmogorov-Smirnov statistic, or the share of pupils that would have to change
-        category.
-    """
-
-    test: Kind
-    count: int
-    reference_count: int
-    statistic: float | None = None
-    p: float | None = None
-    distance: float | None = None
-
-
 def compare(
     reference: Mapping[str, Any], current: CurrentPupils, limits: DriftLimits
 ) -> dict[str, Any]:
@@ -84,22 +63,27 @@ def compare(
         test, statistic, p, p_adjusted, distance, count and verdict. The verdict on ``predictions``
         is drift if any horizon's is; its figures are those of the horizon that differs most.
     """
-    comparisons = dict(_comparisons(reference, current, limits))
-    p_values = {key: item.p for key, item in comparisons.items() if item.p is not None}
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    entries = {key: _entry(item, adjusted.get(key), limits) for key, item in comparisons.items()}
+    entries = dict(_comparisons(reference, current, limits))
+    tested = [entry for entry in entries.values() if entry["p"] is not None]
+    for entry, adjusted in zip(tested, holm([entry["p"] for entry in tested]), strict=True):
+        drifted = adjusted < limits.significance and entry["distance"] >= limits.distance
+        entry.update(
+            {name: round(entry[name], 6) for name in ("statistic", "distance")},
+            p_adjusted=adjusted,
+            verdict=DriftVerdict.DRIFT if drifted else DriftVerdict.STABLE,
+        )
     horizons = {name: entry for (group, name), entry in entries.items() if group == "predictions"}
     return {
         "features": {
             name: entry for (group, name), entry in entries.items() if group != "predictions"
         },
-        "predictions": {**_worst(horizons), "horizons": horizons},
+        "predictions": {**_worst(horizons, limits), "horizons": horizons},
     }
 
 
 def _comparisons(
     reference: Mapping[str, Any], current: CurrentPupils, limits: DriftLimits
-) -> Iterator[tuple[tuple[str, str], DriftComparison]]:
+) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
     for feature in FEATURES:
         kind: Kind = "chi-square" if feature.kind == "category" else "ks"
         expected = reference.get("features", {}).get(feature.name)
@@ -112,50 +96,31 @@ def _comparisons(
 
 def _comparison(
     kind: Kind, reference: Mapping[str, Any] | None, now: Values, limits: DriftLimits
-) -> DriftComparison:
-    size, count = 0 if reference is None else int(reference["n"]), int(sum(now.values()))
-    if reference is None or min(size, count) < limits.minimum_count:
-        return DriftComparison(kind, count, size)
-    before = reference_values(kind, reference)
-    compare_samples = compare_categories if kind == "chi-square" else compare_numbers
-    found = compare_samples(before, now)
-    return DriftComparison(kind, count, size, found.statistic, found.p, found.distance)
-
-
-def reference_values(kind: Kind, reference: Mapping[str, Any]) -> dict[Any, float]:
-    """Return the counts of a distribution of ``drift_reference.json`` by value."""
-    counts: Mapping[str, int] = reference["counts"]
-    return {float(value) if kind == "ks" else value: float(n) for value, n in counts.items()}
-
-
-def _entry(
-    comparison: DriftComparison, adjusted: float | None, limits: DriftLimits
 ) -> dict[str, Any]:
-    verdict = DriftVerdict.TOO_FEW
-    if adjusted is not None and comparison.distance is not None:
-        drifted = adjusted < limits.significance and comparison.distance >= limits.distance
-        verdict = DriftVerdict.DRIFT if drifted else DriftVerdict.STABLE
-    return {
-        "test": comparison.test,
-        "statistic": _rounded(comparison.statistic),
-        "p": comparison.p,
-        "p_adjusted": adjusted,
-        "distance": _rounded(comparison.distance),
-        "count": comparison.count,
-        "reference_count": comparison.reference_count,
-        "verdict": verdict,
+    """Compare one sample with its reference; without a test if there are too few pupils."""
+    size, count = 0 if reference is None else int(reference["n"]), int(sum(now.values()))
+    entry: dict[str, Any] = {
+        "test": kind,
+        **dict.fromkeys(("statistic", "p", "p_adjusted", "distance")),
+        "count": count,
+        "reference_count": size,
+        "verdict": DriftVerdict.TOO_FEW,
     }
+    if reference is None or min(size, count) < limits.minimum_count:
+        return entry
+    if kind == "chi-square":
+        found = compare_categories(reference["counts"], now)
+    else:
+        before = {float(value): number for value, number in reference["counts"].items()}
+        found = compare_numbers(before, now)
+    return entry | found._asdict()
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
-
-
-def _worst(horizons: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _worst(horizons: Mapping[str, dict[str, Any]], limits: DriftLimits) -> dict[str, Any]:
     """Return the entry of the horizon that differs most, with the counts of all horizons."""
     order = (DriftVerdict.TOO_FEW, DriftVerdict.STABLE, DriftVerdict.DRIFT)
     if not horizons:
-        return _entry(DriftComparison("ks", 0, 0), None, DriftLimits(1, 1.0))
+        return _comparison("ks", None, {}, limits)
     worst = max(
         horizons.values(),
         key=lambda entry: (order.index(entry["verdict"]), entry["distance"] or 0.0, entry["count"]),
