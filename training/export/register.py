@@ -40,8 +40,6 @@ class Candidate:
         Folder of the serving artefact.
     metrics
         Flat figures, means over the outer folds, by name.
-    code
-        Source files that must travel with `pipeline` for it to load elsewhere.
     test_mae, test_r2
         Horizon ``G1+G2``, mean over the outer folds.
     """
@@ -57,7 +55,6 @@ class Candidate:
     dataset: dict[str, Any]
     recipe: dict[str, Any]
     input_example: pd.DataFrame
-    code: tuple[Path, ...] = (ESTIMATORS,)
 
 
 def register_candidate(settings: Settings, candidate: Candidate) -> RegisteredVersion:
@@ -176,7 +173,7 @@ def _save(candidate: Candidate, folder: Path) -> None:
         serialization_format="skops",
         skops_trusted_types=trusted,
         pip_requirements=["scikit-learn", "scipy", "numpy", "pandas", "skops"],
-        code_paths=[str(path) for path in candidate.code],
+        code_paths=[str(ESTIMATORS)],
         signature=infer_signature(example, candidate.pipeline.predict(example)),
         input_example=example,
     )
