@@ -15,8 +15,8 @@ from gradio_ui.tabs.base import Updates
 from gradio_ui.tabs.upload import Upload, uploaded_file
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import Visit
-from student_success.domain.students import ACTUAL, GRADE, PREDICTED
-from student_success.domain.tables.cells import parse_number
+from student_success.domain.students import ACTUAL, PREDICTED
+from student_success.domain.tables.cells import parse_final_grade
 from student_success.domain.tables.outcomes import read_outcomes
 from student_success.domain.tables.problems import Problem, TableError
 
@@ -111,7 +111,7 @@ class OutcomeForm:
         names: list[str] = []
         problems: list[str] = []
         if prediction_id or grade.strip():
-            value = _parse_grade(grade)
+            value = parse_final_grade(grade.strip())
             if prediction_id and value is not None:
                 outcomes.append({"prediction_id": prediction_id, ACTUAL: value})
                 names.append(texts("outcome.the_one"))
@@ -216,16 +216,10 @@ class OutcomeForm:
         return html
 
 
-def _parse_grade(text: str) -> float | int | None:
-    """Read a grade that exists; the comma is a decimal comma."""
-    number = parse_number(text.strip())
-    return None if number is None else GRADE.existing(number)
-
-
 def _parse_line(line: str) -> tuple[str, float | int | None]:
     """Read a reference and a grade."""
     for separator in (";", "\t", ",", " "):
         reference, found, grade = line.strip().rpartition(separator)
         if found:
-            return reference.strip(), _parse_grade(grade)
+            return reference.strip(), parse_final_grade(grade.strip())
     return "", None

@@ -10,7 +10,7 @@ import pandas as pd
 
 from student_success.core.errors import DatasetError
 from student_success.domain.students import FEATURES, GRADE, PROFILE, SCALE, TARGET
-from student_success.domain.tables.cells import UNKNOWN, normalise, parse_number
+from student_success.domain.tables.cells import UNKNOWN, normalise, parse_final_grade
 from student_success.domain.tables.columns import Choices, Column, feature_column
 from student_success.domain.tables.problems import Problem, TableError
 from student_success.domain.tables.pupils import Pupil, read_pupil
@@ -84,7 +84,7 @@ def read_pupil_table(name: str, content: bytes, choices: Choices | None = None) 
         if TARGET not in marked and normalise(written) in UNKNOWN:
             without_grade += 1
             continue
-        grade = _grade(written)
+        grade = parse_final_grade(written)
         if TARGET in marked:
             problems.append(Problem(marked.pop(TARGET), line, TARGET))
         elif grade is None:
@@ -147,13 +147,6 @@ _STEPS = {
     "high": f"{GRADE.maximum:g}",
     "step": f"{SCALE.step:g}",
 }
-
-
-def _grade(text: str) -> float | None:
-    """Return a final grade that exists; 10.30000001 is the grade 10.3."""
-    number = parse_number(text)
-    existing = None if number is None else GRADE.existing(number)
-    return None if existing is None else float(existing)
 
 
 def _wrong_columns(name: str, problems: Sequence[Problem]) -> DatasetError:

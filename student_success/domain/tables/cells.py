@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from student_success.domain.references import INVISIBLE, normalise_reference
-from student_success.domain.students import FEATURES, Feature
+from student_success.domain.students import FEATURES, GRADE, Feature
 
 UNKNOWN = frozenset({"", "-", "?", "na", "n/a", "nan", "null", "none", "inconnu", "unknown"})
 """Ways to write that a value is not known, normalised."""
@@ -85,6 +85,12 @@ def parse_number(text: str) -> float | None:
     """Return the number that a text certainly means, with a decimal point or comma; else None."""
     text = text.strip(_MARKS).strip()
     return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else None
+
+
+def parse_final_grade(text: str) -> float | int | None:
+    """Return the final grade that exists which a text means: 10.30000001 is the grade 10.3."""
+    number = parse_number(text)
+    return None if number is None else GRADE.existing(number)
 
 
 def is_shortened(reference: str) -> bool:

@@ -10,7 +10,12 @@ from pydantic import ValidationError
 
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.students import ACTUAL, GRADE, TARGET
-from student_success.domain.tables.cells import is_shortened, parse_number, parse_reference
+from student_success.domain.tables.cells import (
+    is_shortened,
+    parse_final_grade,
+    parse_number,
+    parse_reference,
+)
 from student_success.domain.tables.columns import REFERENCE, Choices, Column, reference_column
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.reader import read_table
@@ -84,17 +89,12 @@ def read_outcomes(
         else:
             outcome = _outcome(texts, session)
             if outcome is None:
-                column = "" if _is_possible(texts[TARGET]) else TARGET
+                column = TARGET if parse_final_grade(texts[TARGET]) is None else ""
                 invalid.append(Problem("outcome", line, column, values=_BOUNDS))
             else:
                 found.append((line, outcome))
     invalid += table.invalid
     return OutcomeList(tuple(found), tuple(invalid), without_grade)
-
-
-def _is_possible(text: str) -> bool:
-    number = parse_number(text)
-    return number is not None and GRADE.existing(number) is not None
 
 
 def _outcome(texts: Mapping[str, str], session: str | None) -> Outcome | None:
