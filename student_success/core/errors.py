@@ -16,7 +16,7 @@
     ├── UnsupportedMediaTypeError  415 unsupported_media_type
     ├── TooManyRequestsError       429 too_many_requests
     ├── HeadersTooLargeError       431 headers_too_large
-    ├── UnavailableError           503 (never raised itself)
+    ├── UnavailableError           503 unavailable
     │   ├── ModelUnavailableError      model_unavailable
     │   ├── DatabaseUnavailableError   history_unavailable
     │   └── RegistryUnavailableError   registry_unavailable
@@ -123,14 +123,8 @@ class MethodNotAllowedError(StudentSuccessError):
     code = "method_not_allowed"
     status = 405
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        allowed: Sequence[str] = (),
-        details: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        super().__init__(message, details=details)
+    def __init__(self, message: str, *, allowed: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(message, **options)
         self.allowed = tuple(allowed)
 
     @property
@@ -188,14 +182,8 @@ class UnsupportedMediaTypeError(StudentSuccessError):
 class _RetryLaterError(StudentSuccessError):
     """A temporary error, with the seconds after which to retry."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after: int = 5,
-        details: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        super().__init__(message, details=details)
+    def __init__(self, message: str, *, retry_after: int = 5, **options: Any) -> None:
+        super().__init__(message, **options)
         self.retry_after = retry_after
 
     @property
