@@ -8,7 +8,7 @@ contributions add up to the prediction.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -183,10 +183,10 @@ class Explainer:
                     best.append(smallest)
         changes = [{**a.change, **b.change} for a, b in combinations(best, 2)]
         pairs = self._answers(values, changes, now.pass_probability)
-        best.sort(key=_gain_over(predicted))
+        best.sort(key=lambda item: -_gain(item, predicted))
         top = _gain(best[0], predicted) if best else 0.0
         pairs = [item for item in pairs if _gain(item, predicted) >= top + NOISE]
-        pairs.sort(key=_gain_over(predicted))
+        pairs.sort(key=lambda item: -_gain(item, predicted))
         singles = best[: WHAT_IFS - min(len(pairs), 1)]
         return singles + pairs[: WHAT_IFS - len(singles)]
 
@@ -208,10 +208,6 @@ class Explainer:
 def _gain(item: WhatIf, predicted: float) -> float:
     """Return by how much better the prediction is, in grades."""
     return SCALE.sign * (item.grade - predicted)
-
-
-def _gain_over(predicted: float) -> Callable[[WhatIf], float]:
-    return lambda item: -_gain(item, predicted)
 
 
 def _others(feature: Feature, value: Any) -> list[Any]:

@@ -27,6 +27,10 @@ class DriftVerdict(StrEnum):
     DRIFT = "drift"
 
 
+VERDICTS = tuple(DriftVerdict)
+"""The gravest one last, which stands for several."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriftLimits:
     """When a difference counts as drift.
@@ -118,12 +122,15 @@ def _comparison(
 
 def _worst(horizons: Mapping[str, dict[str, Any]], limits: DriftLimits) -> dict[str, Any]:
     """Return the entry of the horizon that differs most, with the counts of all horizons."""
-    order = (DriftVerdict.TOO_FEW, DriftVerdict.STABLE, DriftVerdict.DRIFT)
     if not horizons:
         return _comparison("ks", None, {}, limits)
     worst = max(
         horizons.values(),
-        key=lambda entry: (order.index(entry["verdict"]), entry["distance"] or 0.0, entry["count"]),
+        key=lambda entry: (
+            VERDICTS.index(entry["verdict"]),
+            entry["distance"] or 0.0,
+            entry["count"],
+        ),
     )
     total = {name: sum(e[name] for e in horizons.values()) for name in ("count", "reference_count")}
     return {**worst, **total}

@@ -17,7 +17,7 @@ from student_success.core.settings import Settings
 from student_success.domain.schemas.monitoring import DriftAnswer
 from student_success.domain.students import FEATURE_NAMES, Horizon
 from student_success.lifecycle.champion import Champion, Served
-from student_success.monitoring.drift import DriftLimits, DriftVerdict, compare
+from student_success.monitoring.drift import VERDICTS, DriftLimits, DriftVerdict, compare
 from student_success.storage import observations
 from student_success.storage.snapshots import read_snapshot, write_snapshot
 
@@ -124,7 +124,7 @@ class Monitor:
             {
                 "computed_at": computed_at,
                 "model_version": predictor.version,
-                "verdict": _overall(verdicts),
+                "verdict": max(verdicts, key=VERDICTS.index),
                 "rows": rows,
                 "minimum_count": self._limits.minimum_count,
                 "minimum_distance": self._limits.distance,
@@ -138,12 +138,6 @@ class Monitor:
         metrics.drift_detected.set(verdicts.count(DriftVerdict.DRIFT))
         write_snapshot(self._engine, DRIFT, report.model_dump_json())
         return report
-
-
-def _overall(verdicts: list[DriftVerdict]) -> DriftVerdict:
-    if DriftVerdict.DRIFT in verdicts:
-        return DriftVerdict.DRIFT
-    return DriftVerdict.STABLE if DriftVerdict.STABLE in verdicts else DriftVerdict.TOO_FEW
 
 
 def _gauge(distance: float | None) -> float:
