@@ -59,14 +59,9 @@ class AuditFile:
     def newest(self) -> tuple[int, str] | None:
         """Return id and hash of the newest deployment that this machine has seen, if any."""
         try:
-            lines = self._path.read_text("ascii", "replace").splitlines()
+            return next(reversed(self._entries()), None)
         except OSError:
             return None
-        for line in reversed(lines):
-            number, _, digest = line.partition(" ")
-            if number.isdigit() and len(digest) == 64:
-                return int(number), digest
-        return None
 
     def check(self, hashes: Mapping[int, str]) -> list[str]:
         """Return a message for each deployment in the file that the database does not hold.
@@ -80,16 +75,19 @@ class AuditFile:
             # No deployment yet; a deleted file cannot be told apart from that.
             return []
         problems = {}
-        for line in self._path.read_text("ascii", "replace").splitlines():
-            number, _, digest = line.partition(" ")
-            if not number.isdigit() or len(digest) != 64:
-                continue
-            stored = hashes.get(int(number))
+        for number, digest in self._entries():
+            stored = hashes.get(number)
             if stored is None:
                 problems[number] = f"row {number} was seen on this machine and is missing"
             elif stored != digest:
                 problems[number] = f"row {number} is not the one that was seen on this machine"
         return list(problems.values())
+
+    def _entries(self) -> list[tuple[int, str]]:
+        """Return id and hash of each complete line."""
+        lines = self._path.read_text("ascii", "replace").splitlines()
+        parts = [line.partition(" ") for line in lines]
+        return [(int(n), digest) for n, _, digest in parts if n.isdigit() and len(digest) == 64]
 
 
 def audit_log_problems(deployments: Deployments, state_dir: Path) -> list[str]:

@@ -142,10 +142,7 @@ class Evidence:
         found = data.get("feature_leaks")
         return cls(
             loss=loss,
-            horizons={
-                horizon: _fold_losses(_mapping(folds))
-                for horizon, folds in _mapping(losses.get(loss)).items()
-            },
+            horizons=_by_horizon(losses.get(loss)),
             **{
                 key: _number(data.get(key))
                 for key in ("n_train", "n_test", "mae", "r2", "leaks", "leaks_checked")
@@ -157,12 +154,7 @@ class Evidence:
             },
             champion=champion if isinstance(champion, str) else None,
             champion_as_served=data.get("champion_as_served") is True,
-            file_pupils={
-                horizon: _fold_losses(_mapping(folds))
-                for horizon, folds in _mapping(
-                    _mapping(data.get("file_pupils")).get("losses")
-                ).items()
-            },
+            file_pupils=_by_horizon(_mapping(data.get("file_pupils")).get("losses")),
             feature_leaks=tuple(
                 f"{leak.get('feature')} {leak.get('finding')}"
                 for leak in map(_mapping, found)
@@ -240,6 +232,10 @@ def _compare(settings: Settings, candidate: Path, champion: Path) -> dict[str, A
         ) from error
     evaluation: dict[str, Any] = result["evaluation"]
     return evaluation
+
+
+def _by_horizon(losses: object) -> dict[str, FoldLosses]:
+    return {name: _fold_losses(_mapping(folds)) for name, folds in _mapping(losses).items()}
 
 
 def _fold_losses(folds: Mapping[str, Any]) -> FoldLosses:
