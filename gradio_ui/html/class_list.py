@@ -37,7 +37,6 @@ from student_success.domain.students import (
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
-FILTERS = ("all", *PRIORITIES)
 SORTS: dict[str, Callable[[ScoredPupil], Any]] = {
     "pupil": lambda scored: pupil_name(scored).casefold(),
     "priority": lambda scored: PRIORITIES.index(_priority(scored)),
