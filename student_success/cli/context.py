@@ -85,20 +85,14 @@ def env_file_to_write(settings: Settings) -> Path:
     return settings.state_dir / ".env"
 
 
-def claim_state_dir(settings: Settings) -> None:
-    """Raise `ConfigurationError` if the state directory belongs to another profile."""
-    from student_success.domain.recorded_profile import claim_state_dir
-
-    claim_state_dir(settings.state_dir)
-
-
 @contextlib.contextmanager
 def open_database(settings: Settings) -> Iterator[Engine]:
     """Yield the database for control data, with the schema up to date."""
+    from student_success.domain.recorded_profile import claim_state_dir
     from student_success.storage.engine import connect
     from student_success.storage.migrate import migrate
 
-    claim_state_dir(settings)
+    claim_state_dir(settings.state_dir)
     migrate(settings.database, state_dir=settings.state_dir)
     engine = connect(settings.database, synchronous="FULL")
     try:

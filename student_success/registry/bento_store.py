@@ -57,8 +57,7 @@ def keep(settings: Settings, version: RegisteredVersion, folder: Path) -> Path:
     """
     from filelock import FileLock, Timeout
 
-    locks = settings.state_dir / "locks"
-    private_folder(locks)
+    locks = private_folder(settings.state_dir / "locks")
     try:
         # Several workers of this machine may fetch the same version at the same time.
         with FileLock(locks / "bento-store.lock", timeout=LOCK_TIMEOUT_SECONDS):

@@ -93,8 +93,7 @@ def _tables_lock(settings: Settings) -> Iterator[None]:
         return
     from filelock import FileLock
 
-    folder = settings.state_dir / "locks"
-    private_folder(folder)
+    folder = private_folder(settings.state_dir / "locks")
     with FileLock(folder / "registry.lock"):
         yield
 

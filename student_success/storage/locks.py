@@ -80,8 +80,7 @@ def _file_lock(operation: Operation, _engine: Engine, state_dir: Path) -> Iterat
     # Imported here: the import takes longer than everything else in this module.
     from filelock import FileLock, Timeout
 
-    folder = state_dir / "locks"
-    private_folder(folder)
+    folder = private_folder(state_dir / "locks")
     lock = FileLock(
         folder / f"{operation}.lock",
         mode=0o600,
