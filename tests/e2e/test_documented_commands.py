@@ -36,6 +36,7 @@ NAMES = sorted({name_of(line) for script in ALL for line in script.lines})
 FAILURE = re.compile(r'"error": ?"|"rejected": ?\[\{')
 PUPILS = 161
 STOP_SECONDS = 40.0
+TRAIN_SECONDS = 300.0
 NAMED_PUPILS = {"class-3b": "P-0007", "SESSION": "PUPIL-17", "class": "imported"}
 """Sessions and references that the commands name."""
 FILES = {
@@ -76,7 +77,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.start()
     for session, reference in NAMED_PUPILS.items():
         body = {**EXAMPLE, "reference": reference}
-        httpx.post(f"{server.url}/predict", json=body, headers={"X-Session-Id": session})
+        headers = {"X-Session-Id": session}
+        httpx.post(f"{server.url}/predict", json=body, headers=headers, timeout=60)
     yield server
     server.stop()
 
@@ -139,12 +141,15 @@ def checkout(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 def training_job(server: Server) -> str:
-    """Return the newest training, or a new one if there is none."""
-    for method in ("GET", "POST"):
-        answer = httpx.request(method, f"{server.url}/train", headers=server.admin).json()
-        if "job_id" in answer:
-            break
-    return str(answer["job_id"])
+    """Wait for the newest training, or a new one if there is none, and return its id."""
+    with httpx.Client(base_url=server.url, headers=server.admin, timeout=60) as client:
+        if "job_id" not in client.get("/train").json():
+            client.post("/train")
+        end = time.monotonic() + TRAIN_SECONDS
+        while (job := client.get("/train").json())["state"] == "running":
+            assert time.monotonic() < end, job
+            time.sleep(0.5)
+        return str(job["job_id"])
 
 
 def environment(folder: Path) -> dict[str, str]:
