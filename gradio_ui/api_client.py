@@ -15,6 +15,8 @@ TIMEOUT = "timeout"
 HEALTH_SECONDS = 2.0
 """How long one answer of ``GET /health`` is reused for every visitor."""
 MAX_RETRY_AFTER_SECONDS = 5.0
+DEFAULT_TIMEOUT = httpx.Timeout(10.0, connect=2.0)
+"""In seconds, unless a call sets its own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,12 @@ class ApiClient:
     ----------
     token
         The API token, sent with each call that passes no token of its own.
-    timeout
-        Seconds to wait for an answer, unless a call sets its own limit.
     """
 
-    def __init__(self, base_url: str, *, token: str | None = None, timeout: float = 10.0) -> None:
+    def __init__(self, base_url: str, *, token: str | None = None) -> None:
         self._token = token
         # trust_env: pupils' data must not go through a proxy that the environment names.
-        self._http = httpx.Client(
-            base_url=base_url, timeout=httpx.Timeout(timeout, connect=2.0), trust_env=False
-        )
+        self._http = httpx.Client(base_url=base_url, timeout=DEFAULT_TIMEOUT, trust_env=False)
         self._health: dict[str, Any] | ApiError = ApiError(UNREACHABLE)
         self._health_checked = -HEALTH_SECONDS - 1
         self._health_lock = threading.Lock()

@@ -83,8 +83,8 @@ def _line(x: float, top: int, bottom: int, css: str = "pass") -> str:
     return f'<line class="{css}" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
 
 
-def _numbers(places: Iterable[tuple[float, str]], y: int, css: str = "number") -> str:
-    return "".join(f'<text class="{css}" x="{x}" y="{y}">{text}</text>' for x, text in places)
+def _numbers(places: Iterable[tuple[float, str]], y: int) -> str:
+    return "".join(f'<text class="number" x="{x}" y="{y}">{text}</text>' for x, text in places)
 
 
 def grade_scale(

@@ -47,6 +47,8 @@ OTHERS = [
 ]
 MAX_BYTES = 8 << 20
 """Limit of the download; the archive has under 100 kB and unpacks to under 1 MB."""
+TIMEOUT_SECONDS = 30.0
+"""Time limit of each step of the download."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,6 @@ def prepare(
     destination: Path,
     source_dir: Path | None = None,
     url: str = UCI_URL,
-    timeout_seconds: float = 30.0,
 ) -> Prepared:
     """Write the merged table to `destination`, and the two source files to `raw/` beside it.
 
@@ -72,8 +73,6 @@ def prepare(
     ----------
     source_dir
         Folder with both UCI files; they are downloaded if None.
-    timeout_seconds
-        Time limit of each step of the download.
 
     Raises
     ------
@@ -84,7 +83,7 @@ def prepare(
     """
     require_shipped_profile("The merged UCI file")
     if source_dir is None:
-        files = unpack(download(url, timeout_seconds=timeout_seconds))
+        files = unpack(download(url))
     else:
         missing = [name for name in ROWS if not (source_dir / name).is_file()]
         if missing:
@@ -113,7 +112,7 @@ def prepare(
     return Prepared(destination, dataset.rows, dataset.sha256, known == SHA256)
 
 
-def download(url: str, *, timeout_seconds: float) -> bytes:
+def download(url: str) -> bytes:
     """Download the archive, at most `MAX_BYTES` of it.
 
     Raises
@@ -123,7 +122,7 @@ def download(url: str, *, timeout_seconds: float) -> bytes:
     """
     content = bytearray()
     try:
-        with httpx.stream("GET", url, timeout=timeout_seconds, follow_redirects=True) as response:
+        with httpx.stream("GET", url, timeout=TIMEOUT_SECONDS, follow_redirects=True) as response:
             response.raise_for_status()
             for chunk in response.iter_bytes():
                 content += chunk

@@ -67,7 +67,7 @@ def to_csv(pupils: Sequence[Pupil]) -> str:
     return out.getvalue()
 
 
-def write(path: Path, *, seed: int = SEED) -> int:
+def write(path: Path) -> int:
     """Write the sample to `path` and return the number of pupils.
 
     Raises
@@ -75,7 +75,7 @@ def write(path: Path, *, seed: int = SEED) -> int:
     DatasetError
         If the file cannot be written.
     """
-    pupils = generate(seed)
+    pupils = generate()
     try:
         path.write_bytes(to_csv(pupils).encode())
     except OSError as error:

@@ -112,21 +112,13 @@ class Calibrated(_Pupils):
         return np.asarray(np.floor(self.grade + 0.5) >= PASS_LEVEL)
 
 
-def calibrate(
-    predicted: Predicted,
-    actual: Floats,
-    *,
-    level: float = INTERVAL_LEVEL,
-    bare: Predicted | None = None,
-) -> Table:
+def calibrate(predicted: Predicted, actual: Floats, *, bare: Predicted | None = None) -> Table:
     """Return one horizon's table.
 
     Parameters
     ----------
     predicted
         Each prediction by a fit without that pupil.
-    level
-        Share of pupils whose grade the interval is to contain.
     bare
         The same with every value unknown that may be; None if none may.
     """
@@ -144,7 +136,7 @@ def calibrate(
         widening = round(max(grown / added, 0.0), 6) if added else 0.0
     levels, cdf = _distributions(predicted, residuals, widening)
     scores = mass_needed(cdf, nearest_levels(grid_indices(levels)), actual)
-    mass = conformal_quantile(scores, level)
+    mass = conformal_quantile(scores, INTERVAL_LEVEL)
     return Table(mass, tuple(map(float, residuals)), widening)
 
 
