@@ -150,8 +150,7 @@ class Feature:
 
     def public(self) -> dict[str, Any]:
         """Return bounds, choices, labels and help as JSON-ready values."""
-        about = self.about
-        choices = about.choices
+        about, choices = self.about, self.about.choices
         return {
             "kind": self.kind,
             "nullable": self.nullable,
@@ -159,11 +158,11 @@ class Feature:
             "maximum": self.high,
             "categories": list(self.categories),
             "group": about.group,
-            "labels": {"fr": about.label.fr, "en": about.label.en},
-            "help": {"fr": about.help.fr, "en": about.help.en},
+            "labels": about.label.model_dump(),
+            "help": about.help.model_dump(),
             "choices": None
             if choices is None
-            else {str(value): {"fr": text.fr, "en": text.en} for value, text in choices.items()},
+            else {str(value): text.model_dump() for value, text in choices.items()},
         }
 
 

@@ -121,18 +121,16 @@ class TrainingJobs:
                 values: dict[str, Any] = {"progress_json": json.dumps(message)}
                 updates.append(asyncio.ensure_future(self._update(job_id, **values)))
 
-        arguments = ["-m", "training", "run"]
-        if champion is not None:
-            arguments.append(f"--champion={champion}")
-        if request.family is not None:
-            arguments.append(f"--family={request.family}")
-        if settings.data_mapping is not None:
-            arguments.append(f"--mapping={settings.data_mapping}")
-        if request.budget_seconds is not None:
-            arguments.append(f"--budget-seconds={request.budget_seconds}")
+        options = {
+            "champion": champion,
+            "family": request.family,
+            "mapping": settings.data_mapping,
+            "budget-seconds": request.budget_seconds,
+        }
         try:
             result = await subprocesses.run(
-                *arguments,
+                *("-m", "training", "run"),
+                *(f"--{name}={value}" for name, value in options.items() if value is not None),
                 timeout=settings.train_timeout_seconds,
                 memory_mb=settings.train_memory_mb,
                 on_progress=record_progress,
