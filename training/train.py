@@ -20,7 +20,7 @@ from training.data.dataset import Dataset, load
 from training.evaluation.evaluate import Chooser, Evaluation, evaluate
 from training.evaluation.fairness import MEASURES
 from training.evaluation.feature_leaks import feature_leaks
-from training.evaluation.held_out import CANDIDATE, WITHOUT
+from training.evaluation.held_out import CANDIDATE, WITHOUT, by_horizon
 from training.evaluation.served import champion_model
 from training.export.artefact import drift_reference, smoke_students, write_artefact
 from training.export.compile import frame_of
@@ -115,15 +115,9 @@ def run(
     evidence = evaluation.evidence
     predicted = {
         horizon: SCALE.grade_between(
-            np.concatenate(
-                [
-                    part.calibrated[CANDIDATE].grade
-                    for part in evaluation.held_out
-                    if part.horizon == horizon
-                ]
-            )
+            np.concatenate([part.calibrated[CANDIDATE].grade for part in parts])
         )
-        for horizon in evidence["horizons"]
+        for horizon, parts in by_horizon(evaluation.held_out).items()
     }
     write_artefact(
         serving,

@@ -25,6 +25,7 @@ from training.evaluation.held_out import (
     CHAMPION,
     WITHOUT,
     HeldOut,
+    by_horizon,
     count_pupils,
     file_pupils,
     leaks,
@@ -200,8 +201,7 @@ def _rule_of_thumb(known: Floats, actual: Floats, tested: Floats) -> Calibrated:
 def _alarm(held_out: list[HeldOut]) -> dict[str, dict[str, float | None]]:
     """Return the rates of the alarm by horizon; None without pupils to measure one by."""
     rates: dict[str, dict[str, float | None]] = {}
-    for horizon in dict.fromkeys(part.horizon for part in held_out):
-        parts = [part for part in held_out if part.horizon == horizon]
+    for horizon, parts in by_horizon(held_out).items():
         alarm = np.concatenate([part.alarm for part in parts])
         failed = np.concatenate([part.actual for part in parts]) < PASS_LEVEL
         rates[horizon] = {

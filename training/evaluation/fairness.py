@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from student_success.domain.students import CATEGORICAL, PASS_LEVEL, PROFILE, SCALE
-from training.evaluation.held_out import HeldOut
+from training.evaluation.held_out import HeldOut, by_horizon
 
 Floats = NDArray[np.float64]
 
@@ -54,10 +54,9 @@ def audit_groups(
         columns |= {
             name: merged(audit[name].astype(str)) for name in PROFILE.audit.columns if name in audit
         }
-    parts = list(held_out)
     entries = []
-    for horizon in dict.fromkeys(part.horizon for part in parts):
-        pupils = _per_pupil([part for part in parts if part.horizon == horizon], candidate)
+    for horizon, parts in by_horizon(held_out).items():
+        pupils = _per_pupil(parts, candidate)
         for attribute, column in columns.items():
             groups = column.to_numpy()[pupils.index.to_numpy()]
             # An empty cell belongs neither to a group nor to its "others".

@@ -50,6 +50,14 @@ class HeldOut:
     recipe: Recipe
 
 
+def by_horizon(held_out: Iterable[HeldOut]) -> dict[str, list[HeldOut]]:
+    """Return the folds of each horizon."""
+    parts: dict[str, list[HeldOut]] = {}
+    for part in held_out:
+        parts.setdefault(part.horizon, []).append(part)
+    return parts
+
+
 def leaks(held_out: Iterable[HeldOut]) -> tuple[int, int]:
     """Count predictions by a fit that had seen the pupil, and all predictions checked."""
     parts = list(held_out)
@@ -60,8 +68,7 @@ def leaks(held_out: Iterable[HeldOut]) -> tuple[int, int]:
 def count_pupils(held_out: Sequence[HeldOut]) -> dict[str, dict[str, int]]:
     """Count the held-out pupils who failed and passed, by horizon, each once."""
     counts = {}
-    for horizon in dict.fromkeys(part.horizon for part in held_out):
-        parts = [part for part in held_out if part.horizon == horizon]
+    for horizon, parts in by_horizon(held_out).items():
         _, first = np.unique(np.concatenate([part.pupils for part in parts]), return_index=True)
         failed = np.concatenate([part.actual for part in parts])[first] < PASS_LEVEL
         counts[horizon] = {"failed": int(failed.sum()), "passed": int((~failed).sum())}
@@ -82,8 +89,8 @@ def file_pupils(held_out: Sequence[HeldOut], of_file: int) -> dict[str, Any]:
         inside = part.pupils < of_file
         for name, calibrated in part.calibrated.items():
             measured = scores(calibrated.where(inside), part.actual[inside])
-            for by_horizon, loss in ((losses, "crps"), (errors, "mae")):
-                by_name = by_horizon.setdefault(part.horizon, {})
+            for measures, loss in ((losses, "crps"), (errors, "mae")):
+                by_name = measures.setdefault(part.horizon, {})
                 by_name.setdefault(name, []).append(measured[loss])
     return {
         "losses": losses,
