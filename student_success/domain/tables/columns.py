@@ -111,8 +111,6 @@ class Columns:
     ----------
     positions
         Index of each column that was found.
-    ignored
-        Titles of the columns that are not used.
     problems
         Why the table cannot be used.
     questions
@@ -122,7 +120,6 @@ class Columns:
     """
 
     positions: Mapping[str, int]
-    ignored: tuple[str, ...]
     problems: tuple[Problem, ...]
     questions: tuple[Problem, ...]
     notes: tuple[Problem, ...]
@@ -217,7 +214,7 @@ def find_columns(
     asked = () if choices.without_grades else _questions(titles, columns, cells, positions, unsure)
     if shown := tuple(titles[index][:SHOWN] for index in ignored):
         notes.insert(0, Problem("left_out", values={"columns": ", ".join(shown[:20])}))
-    return Columns(positions, shown, tuple(problems), tuple(asked), tuple(notes))
+    return Columns(positions, tuple(problems), tuple(asked), tuple(notes))
 
 
 def _chosen(

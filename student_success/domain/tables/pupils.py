@@ -73,7 +73,6 @@ class PupilList:
     rows: int
     titles: tuple[str, ...]
     first: tuple[list[str], ...]
-    sheet: str = ""
 
 
 def read_pupils(table: Table, *, max_problems: int | None = None) -> PupilList:
@@ -104,7 +103,6 @@ def read_pupils(table: Table, *, max_problems: int | None = None) -> PupilList:
         len(table.rows) + len(table.invalid),
         table.titles,
         tuple(cells for _, cells in table.rows[:_FIRST_ROWS]),
-        table.sheet,
     )
 
 
