@@ -55,10 +55,6 @@ def _together(parts: Sequence[HeldOut], name: str, what: str) -> np.ndarray[Any,
     return np.concatenate([getattr(part.calibrated[name], what) for part in parts])
 
 
-def _pupils(parts: Sequence[HeldOut]) -> list[int]:
-    return [pupil for part in parts for pupil in part.pupils.tolist()]
-
-
 def _actual(parts: Sequence[HeldOut]) -> np.ndarray[Any, Any]:
     return np.concatenate([part.actual for part in parts])
 
@@ -104,7 +100,8 @@ def _widths(at: Axes, parts: Sequence[HeldOut]) -> None:
 
 def _scatter(at: Axes, parts: Sequence[HeldOut]) -> None:
     # The first repeat alone: each pupil once.
-    repeat = np.cumsum([len(part.pupils) for part in parts]) <= len({*_pupils(parts)})
+    pupils = np.unique(np.concatenate([part.pupils for part in parts]))
+    repeat = np.cumsum([len(part.pupils) for part in parts]) <= len(pupils)
     first = [part for part, is_first in zip(parts, repeat, strict=True) if is_first]
     at.plot([0, 20], [0, 20], color="#999999", linewidth=0.8, linestyle="--")
     at.scatter(
