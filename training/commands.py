@@ -133,15 +133,14 @@ def compare(settings: Settings, *, candidate: Path, champion: Path) -> Facts:
 
 def _deployed(settings: Settings) -> Path | None:
     """Return the folder of the version served; None before the first of another profile."""
-    from student_success.domain.decision import SEED
     from student_success.registry.versions import champion_folder
-    from student_success.storage.deployments import Deployments
+    from student_success.storage.deployments import Deployments, version_of
     from student_success.storage.engine import connect
     from student_success.storage.migrate import migrate
 
     migrate(settings.database, state_dir=settings.state_dir)
     current = Deployments(connect(settings.database)).current()
-    return champion_folder(settings, SEED if current is None else current.to_version)
+    return champion_folder(settings, version_of(current))
 
 
 def _recipe(folder: Path) -> Facts:

@@ -73,18 +73,14 @@ def train(
 
 
 async def _train(settings: Settings, request: Any) -> dict[str, Any]:
-    from student_success.domain.decision import SEED
     from student_success.lifecycle.training_jobs import TrainingJobs
     from student_success.registry import versions
-    from student_success.storage.deployments import Deployments
+    from student_success.storage.deployments import Deployments, version_of
     from student_success.storage.jobs import JobTable
 
     with open_database(settings) as engine, progress_bar("training") as advance:
-        current = Deployments(engine).current()
         jobs = TrainingJobs(settings, JobTable(engine))
-        champion = versions.champion_folder(
-            settings, SEED if current is None else current.to_version
-        )
+        champion = versions.champion_folder(settings, version_of(Deployments(engine).current()))
         job_id, task = await jobs.start(request, champion=champion)
         try:
             while not (await asyncio.wait([task], timeout=POLL_SECONDS))[0]:

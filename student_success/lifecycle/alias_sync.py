@@ -22,7 +22,7 @@ from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import promotion
 from student_success.registry import mlflow_client
-from student_success.storage.deployments import Deployments
+from student_success.storage.deployments import Deployments, version_of
 from student_success.storage.locks import Operation, exclusive
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ LOCK_TIMEOUT_SECONDS = 20.0
 
 def wanted_alias(deployments: Deployments) -> str | None:
     """Return the version the alias must point to; None for the seed, which MLflow does not know."""
-    version = promotion.version_of(deployments.current())
+    version = version_of(deployments.current())
     return None if version == SEED else version
 
 

@@ -27,7 +27,7 @@ from student_success.lifecycle.evidence import Evidence, leak_warnings, read_eva
 from student_success.model.artefact import Artefact, finite_json
 from student_success.registry import bento_store, checksums, mlflow_client, versions
 from student_success.registry.checksums import RegisteredVersion
-from student_success.storage.deployments import Action, Deployment, Deployments
+from student_success.storage.deployments import Action, Deployment, Deployments, version_of
 from student_success.storage.observations import pupils_with_outcomes
 
 logger = logging.getLogger(__name__)
@@ -211,11 +211,6 @@ async def roll_back(
         "previous_version": row.from_version,
         "warnings": warnings,
     }
-
-
-def version_of(deployment: Deployment | None) -> str:
-    """Return the version a deployment serves; the seed model before the first deployment."""
-    return SEED if deployment is None else deployment.to_version
 
 
 def id_of(deployment: Deployment | None) -> int:

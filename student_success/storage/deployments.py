@@ -64,6 +64,11 @@ class Deployment:
         }
 
 
+def version_of(deployment: Deployment | None) -> str:
+    """Return the version a deployment serves; the seed model before the first deployment."""
+    return SEED if deployment is None else deployment.to_version
+
+
 class AliasState(NamedTuple):
     """Where MLflow's alias pointed when last set or accepted, and where it was to be moved."""
 
