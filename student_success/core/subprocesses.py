@@ -186,6 +186,11 @@ def _lower_priority(*, background: bool) -> None:
         # Batch processes do not preempt a process that has just woken up to serve a request.
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if background and hasattr(os, "sched_setaffinity"):
+        # Requests need a core of their own: on a kernel that preempts late, the lowest priority
+        # still makes a request wait for the next tick. The children of this process inherit it.
+        kept_free, *others = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, others or [kept_free])
 
 
 def write_event(stream: TextIO, event: str, **values: Any) -> None:
