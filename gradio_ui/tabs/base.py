@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from inspect import isgeneratorfunction
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import gradio as gr
@@ -115,6 +116,8 @@ class Tab:
         options.setdefault("show_progress", "hidden")
         options |= {"api_name": name} if name else {"api_visibility": "private"}
         changed = self.outputs if outputs is None else list(outputs)
+        if isgeneratorfunction(callback):
+            callback = _unless_nothing(callback)
         return event(callback, inputs=list(inputs), outputs=changed, **options)
 
     def bind_download(
@@ -153,6 +156,18 @@ def report_errors(
 
     # The two types differ only in a parameter's name; Gradio passes arguments by position.
     return cast(Callable[Concatenate[T, P], Updates], callback)
+
+
+def _unless_nothing(callback: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """Let a callback that yields nothing change nothing; Gradio would empty all its outputs."""
+
+    @wraps(callback)
+    def changing(*arguments: Any) -> Iterator[Any]:
+        updates = callback(*arguments)
+        yield next(updates, gr.skip())
+        yield from updates
+
+    return changing
 
 
 def describe_error(texts: Texts, error: Exception) -> str:

@@ -71,13 +71,16 @@ class Page:
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         outputs = [output for tab in self.tabs.values() for output in tab.outputs]
         self.opened = gr.JSON(visible=False)
-        self.blocks.load(
+        shown = self.blocks.load(
             self.open,
             inputs=[self.opened],
             outputs=[self.banner, *outputs],
             js=OPEN_SCRIPT,
             **hidden,
-        ).then(None, js=READY_SCRIPT, **hidden)
+        )
+        shown.then(None, js=READY_SCRIPT, **hidden)
+        for tab in self.tabs.values():
+            tab.bind_opening(shown.then)
         notices = [tab.notice for tab in self.tabs.values()]
         gr.Timer(POLL_SECONDS).tick(self.poll, outputs=[self.banner, *notices], **hidden)
         switch.click(

@@ -189,8 +189,9 @@ def _lower_priority(*, background: bool) -> None:
     if background and hasattr(os, "sched_setaffinity"):
         # Requests need a core of their own: on a kernel that preempts late, the lowest priority
         # still makes a request wait for the next tick. The children of this process inherit it.
-        kept_free, *others = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, others or [kept_free])
+        with contextlib.suppress(OSError):
+            kept_free, *others = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, others or [kept_free])
 
 
 def write_event(stream: TextIO, event: str, **values: Any) -> None:

@@ -260,3 +260,14 @@ def test_scoring_survives_a_lost_connection(visit: Open, tmp_path: Path) -> None
     scored = texts.count("class.scored", 10_000)
     page.wait_for_selector("#ranking tbody tr", timeout=90_000)
     assert scored in page.locator("#tab-class").inner_text() or page.is_visible("#class-overview")
+
+
+def test_scoring_is_followed_after_a_reload(visit: Open, tmp_path: Path) -> None:
+    page = visit("en", tab="class")
+    page.set_input_files("#class-upload input", write_class(tmp_path / "many.csv", 10_000))
+    page.click("#score")
+    page.wait_for_selector("#class-progress progress")
+    page.reload()
+    ready(page)
+    page.wait_for_selector("#ranking tbody tr", timeout=90_000)
+    page.wait_for_selector("#ranking td[data-cell=reason] >> text=…", state="detached")

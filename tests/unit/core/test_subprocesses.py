@@ -181,6 +181,22 @@ def test_child_has_lower_priority_and_no_server_metrics(child: Started) -> None:
     assert result["metrics"] == ""
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="this system cannot choose the cores of a process, or has only one",
+)
+def test_background_child_leaves_one_core_to_requests(child: Started) -> None:
+    result = run(
+        child(
+            """
+            with report_to_parent(background=True) as stream:
+                write_event(stream, "result", cores=sorted(os.sched_getaffinity(0)))
+            """
+        )
+    )
+    assert result["cores"] == sorted(os.sched_getaffinity(0))[1:]
+
+
 def test_grandchild_ends_with_the_child_that_started_it(child: Started) -> None:
     result = run(
         child(
