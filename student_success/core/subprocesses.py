@@ -1,9 +1,8 @@
 """Child processes for work that must not touch the serving process: training and the registry.
 
 A child writes JSON lines to its standard output, each with an ``event``: any number of
-``progress``, then one ``result`` or one ``error``. A failure after the result, for example during
-clean-up, does not undo the result. The child and its own children end with the parent. It runs at
-a lower priority, with a limit on memory and time.
+``progress``, then one ``result`` or one ``error``. A failure after the result does not undo it. The
+child and its own children end with the parent; priority, memory and time are limited.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def bind_to_parent() -> None:
 
 
 def bound_environment() -> dict[str, str]:
-    """Return this process's environment for a child that calls `bind_to_parent`."""
+    """Return the environment for a child that calls `bind_to_parent`."""
     return {**os.environ, _PARENT: str(os.getpid())}
 
 
@@ -182,16 +181,12 @@ def _limit_memory(size: int) -> None:
 
 def _lower_priority(*, background: bool) -> None:
     os.nice(_NICE_BACKGROUND if background else _NICE)
-    if background and hasattr(os, "SCHED_BATCH"):
-        # Batch processes do not preempt a process that has just woken up to serve a request.
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        if background and sys.platform == "linux":
+            # Batch processes do not preempt one that has just woken up to serve a request.
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    if background and hasattr(os, "sched_setaffinity"):
-        # Requests need a core of their own: on a kernel that preempts late, the lowest priority
-        # still makes a request wait for the next tick. The children of this process inherit it.
-        with contextlib.suppress(OSError):
-            kept_free, *others = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, others or [kept_free])
+            # Where a kernel preempts late, requests need a core of their own.
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:])
 
 
 def write_event(stream: TextIO, event: str, **values: Any) -> None:

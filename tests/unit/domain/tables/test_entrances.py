@@ -109,7 +109,7 @@ def training(data: bytes) -> PupilTable:
     columns += [replace(c, name=TARGET) for c in columns if c.name == "age"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_table, "_training_columns", lambda: columns)
-        patch.setattr(csv_table, "_grade", lambda _: GRADE_MAX)
+        patch.setattr(csv_table, "parse_final_grade", lambda _: GRADE_MAX)
         return read_pupil_table("class.csv", data)
 
 
