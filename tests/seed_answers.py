@@ -34,7 +34,4 @@ def seed_answers(url: str) -> list[str]:
 def _lasting(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _lasting(v) for k, v in value.items() if k not in DIFFERENT_EACH_TIME}
-    if isinstance(value, float):
-        # Shares have six decimals, of which the last depends on where numpy's arrays lie in memory.
-        return round(value, 4)
     return [_lasting(item) for item in value] if isinstance(value, list) else value

@@ -49,7 +49,8 @@ class Attribution:
     def __init__(self, nodes: Nodes, *, columns: int, targets: int) -> None:
         self._columns = columns
         leaves = _Leaves(nodes)
-        self._values = np.zeros((len(leaves.at), targets), dtype=np.float32)
+        # In single precision the sixth decimal of a share would depend on the processor.
+        self._values = np.zeros((len(leaves.at), targets))
         where = [
             leaves.at[key]
             for key in zip(nodes.target_tree.tolist(), nodes.target_node.tolist(), strict=True)
@@ -87,7 +88,7 @@ class Attribution:
             # A path contains a column once, so no entry is written twice.
             for column, added in zip(group.column, integral, strict=True):
                 sums[column, group.leaves] += added
-        return np.asarray(sums @ self._values, dtype=np.float64)
+        return np.asarray(sums @ self._values)
 
 
 class _Leaves:

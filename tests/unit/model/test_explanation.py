@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from student_success.core.settings import ROOT
@@ -139,6 +144,36 @@ def test_reasons_and_what_ifs_are_plausible_for_all_real_pupils(
         for known in range(len(HORIZONS)):
             values = pupil_ | dict.fromkeys(PERIODS[known:])
             check_reasons_and_what_ifs(explainer, StudentFeatures.model_validate(values))
+
+
+_SHARES = """
+import json
+from tests.unit.model.test_explanation import PUPILS, SEED
+from student_success.model.explanation import Explainer
+from student_success.model.predictor import Predictor
+
+explainer = Explainer(Predictor.load(SEED, version="seed"))
+known = [("none", "G1", "G1+G2").index(pupil.horizon) for pupil in PUPILS]
+print(json.dumps([explainer._shares(*each)[0].tolist() for each in zip(PUPILS, known)]))
+"""
+
+
+def test_shares_do_not_depend_on_the_processor() -> None:
+    """Each kind adds the terms of a matrix product in another order."""
+    shares = [
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", _SHARES],
+                cwd=ROOT,
+                env={**os.environ, "OPENBLAS_CORETYPE": kind},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for kind in ("Haswell", "Prescott")
+    ]
+    np.testing.assert_allclose(*shares, rtol=0, atol=1e-12)
 
 
 def test_chance_of_not_finishing_is_part_of_the_distribution(explainer: Explainer) -> None:
