@@ -141,7 +141,7 @@ def checkout(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 def training_job(server: Server) -> str:
-    """Wait for the newest training, or a new one if there is none, and return its id."""
+    """Return the id of the newest training once it has ended; start one if there was none."""
     with httpx.Client(base_url=server.url, headers=server.admin, timeout=60) as client:
         if "job_id" not in client.get("/train").json():
             client.post("/train")
