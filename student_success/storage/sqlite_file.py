@@ -187,6 +187,7 @@ def _check_path(path: str) -> None:
             # of a file, none could write for as long as one of those is open.
             raise sqlite3.OperationalError("the database may not be written")
         if opened != current:
+            # Also before the first opening: another process may be removing the old log just now.
             _forget_removed_file(path)
             if opened is not None:
                 _opened[path] = current
@@ -201,9 +202,15 @@ def _keep_removed_file(path: str) -> None:
         if opened == file_id(path):
             return
         open_files = _open_files()
-        for name, file in ((path, opened), (f"{path}-wal", file_id(f"{path}-wal"))):
-            if name not in _removed and file in open_files:
-                _removed[name] = os.dup(open_files[file])
+        # Kept once only: closing a descriptor of a database gives SQLite's locks on it up.
+        if path not in _removed and opened in open_files:
+            _removed[path] = os.dup(open_files[opened])
+        # Kept anew: the log may be another one than when the file was missing before.
+        log = f"{path}-wal"
+        if (found := open_files.get(file_id(log))) is not None:
+            kept, _removed[log] = _removed.get(log), os.dup(found)
+            if kept is not None:
+                os.close(kept)
 
 
 def _forget_removed_file(path: str) -> None:

@@ -137,6 +137,33 @@ def test_log_of_another_process_is_kept(path: Path, engines: list[Engine]) -> No
         assert log.stat().st_ino == inode
 
 
+def test_log_is_the_newest_one_where_the_file_was_away_before(
+    path: Path, engines: list[Engine]
+) -> None:
+    """The log that was open when the file was missed first is not the one to remove later."""
+    backup, moved = path.with_suffix(".backup"), path.with_suffix(".moved")
+    with closing(sqlite3.connect(path)) as source:
+        source.execute("VACUUM INTO ?", (str(backup),))
+    path.rename(moved)
+    for engine in engines:
+        with pytest.raises(DatabaseUnavailableError):
+            write(engine, "lost")
+    moved.rename(path)
+    write(engines[0], "after")
+    for engine in engines:
+        # The last connection that is closed removes the log; the next one makes another.
+        engine.dispose()
+    for number in range(1000):
+        write(engines[number % 2], "not in the backup" * 20)
+    backup.rename(path)
+    for engine in engines:
+        write(engine, "last")
+    for engine in engines:
+        assert words(engine) == ["before"] * 2 + ["last"] * 2
+        with reading(engine) as connection:
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+
+
 _LATE_PROCESS = """
 import sys
 from student_success.storage.engine import connect, writing
