@@ -71,7 +71,7 @@ def bind_to_parent() -> None:
 
 
 def bound_environment() -> dict[str, str]:
-    """Return the environment for a child that calls `bind_to_parent`."""
+    """Return this process's environment for a child that calls `bind_to_parent`."""
     return {**os.environ, _PARENT: str(os.getpid())}
 
 
@@ -183,9 +183,9 @@ def _lower_priority(*, background: bool) -> None:
     os.nice(_NICE_BACKGROUND if background else _NICE)
     with contextlib.suppress(OSError):
         if background and sys.platform == "linux":
-            # Batch processes do not preempt one that has just woken up to serve a request.
+            # Batch processes do not preempt one that has just woken up to serve a request. Some
+            # kernels preempt late: one core is left to requests (Linux refuses to leave no other).
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-            # Where a kernel preempts late, requests need a core of their own.
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[1:])
 
 
