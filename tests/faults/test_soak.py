@@ -1,8 +1,8 @@
 """Mixed use for long leaves memory, descriptors, threads, database and log as they were.
 
-Predictions, batches, explanations and class lists come without a pause; in each round a training, a
-promotion or a rollback, an erasure, and visits of the web interface come beside them. After each
-round, what the server holds is read when it is idle.
+Predictions, batches and explanations come without a pause. In each round an administrator trains
+and promotes or goes back, and erases a session, and a browser opens the web interface and predicts
+a pupil and a class list. After each round, what the server holds is read when it is idle.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import contextlib
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
 
 from benchmarks.load import Load, LoadRequest, mixed_predictions
+from gradio_ui.texts import Texts
 from student_success.domain.students import EXAMPLE
+from tests.browser.conftest import open_tab, predict_example, ready, running_browser, write_class
 from tests.faults.promise_counts import LONG_FORM, counts, repetitions
 from tests.faults.test_request_limits import held
 from tests.server import Server, free_port, serving
@@ -25,12 +29,13 @@ from tests.server import Server, free_port, serving
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 PROMISE = "memory, descriptors, threads, database and log stay flat in use"
-ROUNDS = repetitions(4, full=36)
-ROUND_SECONDS = repetitions(8, full=200)
+ROUNDS = repetitions(6, full=36)
+ROUND_SECONDS = repetitions(40, full=200)
 WARM = 2
 """Rounds after which everything that is made once is there."""
 MIB = 1 << 20
 PAUSE_SECONDS = 0.02
+CLASS_PUPILS = 200
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,8 @@ def measure(server: Server, predictions: int, requests: int) -> Held:
     )
 
 
-def use(server: Server, ui_port: int, number: int) -> None:
-    """Do once what an administrator does now and then, and open the web interface."""
+def administer(server: Server, number: int) -> None:
+    """Train and promote or go back, and erase a session."""
     with httpx.Client(base_url=server.url, headers=server.admin, timeout=300) as http:
         if number % 2:
             back = http.post("/rollback", json={"reason": "soak"})
@@ -102,9 +107,25 @@ def use(server: Server, ui_port: int, number: int) -> None:
             http.post("/predict", json=EXAMPLE, headers={"X-Session-Id": session})
         erased = http.delete("/history", params={"session_id": session})
         assert erased.json()["erased"] == 20, erased.text
-    with httpx.Client(base_url=f"http://127.0.0.1:{ui_port}", timeout=60) as browser:
-        for path in ("/en/", "/fr/", "/gradio_api/info"):
-            browser.get(path)
+
+
+def visit(chromium: Any, ui_port: int, class_list: Path) -> None:
+    """Predict a pupil and a class list in the web interface, and read the history, in a browser."""
+    context, texts = chromium.new_context(locale="en-GB"), Texts("en")
+    page = context.new_page()
+    # A training may use the machine at the same time.
+    page.set_default_timeout(60_000)
+    page.goto(f"http://127.0.0.1:{ui_port}/en/#pupil")
+    ready(page)
+    predict_example(page)
+    open_tab(page, 1)
+    page.set_input_files("#class-upload input", class_list)
+    page.wait_for_selector(f"text={texts.count('class.score', CLASS_PUPILS)}")
+    page.click("#score")
+    page.wait_for_selector(f"text={texts.count('class.scored', CLASS_PUPILS)}")
+    open_tab(page, 2)
+    page.wait_for_selector("#history-table tbody tr")
+    context.close()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"] if LONG_FORM else ["2"])
@@ -112,15 +133,17 @@ def test_mixed_use_leaves_what_the_server_holds_as_it_was(
     workers: str, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state, ui_port = tmp_path_factory.mktemp("soak"), free_port()
+    class_list = write_class(tmp_path_factory.mktemp("class") / "class.csv", CLASS_PUPILS)
     settings = {"WORKERS": workers, "UI_ENABLED": "true", "UI_PORT": str(ui_port)}
     found: list[Held] = []
     predictions = requests = refused = 0
-    with serving(state, **settings) as server:
+    with running_browser() as chromium, serving(state, **settings) as server:
         started = time.monotonic()
         for number in range(ROUNDS):
             round_end = time.monotonic() + ROUND_SECONDS
             with Load(server.port, clients=3, requests=mixed_use, pause=PAUSE_SECONDS) as load:
-                use(server, ui_port, number)
+                administer(server, number)
+                visit(chromium, ui_port, class_list)
                 while (left := round_end - time.monotonic()) > 0:
                     time.sleep(left)
             predictions += len(load.result.acknowledged)
