@@ -483,6 +483,13 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path | None) -> Path | None:
         return path and (start_folder() / path.expanduser()).resolve()
 
+    @field_validator("state_dir")
+    @classmethod
+    def _path_for_database_urls(cls, path: Path) -> Path:
+        if not {"?", "%"}.isdisjoint(str(path)):
+            raise ValueError("must not contain '?' or '%', which mean something else in a URL")
+        return path
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_as_browsers_send_them(cls, origins: str) -> str:

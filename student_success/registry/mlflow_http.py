@@ -215,7 +215,9 @@ def _peek_database(settings: Settings) -> tuple[bool, str | None]:
     if not path.exists():
         return True, None  # A registry that was never used is not a fault.
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        ) as connection:
             row = connection.execute(
                 "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?",
                 (settings.model_name, settings.model_alias),

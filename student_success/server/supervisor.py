@@ -25,8 +25,7 @@ from student_success.core.settings import ROOT, Settings, check_port, http_url, 
 from student_success.core.state_files import check_state_dir, private_folder, served_alone
 from student_success.domain.recorded_profile import claim_state_dir
 from student_success.server.tracing import check_exporter
-from student_success.storage.migrate import check_database
-from student_success.storage.sqlite_file import check_local_disk
+from student_success.storage.start_check import check_database, check_local_disk
 
 _checked = False
 """Whether `checked_start` checked the start of the server in this process."""

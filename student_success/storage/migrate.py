@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, make_url, select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, inspect, select, text
 
 from student_success.core.errors import ConfigurationError
 from student_success.core.state_files import lock, private_folder
 from student_success.storage.engine import connect, unavailable_on_failure
-from student_success.storage.sqlite_file import allow_creation, check_local_disk
+from student_success.storage.sqlite_file import allow_creation
+from student_success.storage.start_check import NEWER_SCHEMA, SCHEMA_REVISION
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_REVISION = "0007"
-"""The newest migration; a test holds it equal to what alembic finds."""
-
-NEWER_SCHEMA = (
-    "The database was made by a newer version of this program, and was not changed. Install that "
-    "version, or restore a backup of before the upgrade."
-)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK_KEY = 7301
 """Key of PostgreSQL's advisory lock during a migration."""
@@ -40,52 +32,6 @@ def schema_revision(engine: Engine) -> str | None:
             select(text("version_num")).select_from(text("alembic_version"))
         ).scalar()
         return revision
-
-
-def check_database(url: str) -> None:
-    """Check before the start that this program can work with the database.
-
-    A database that is only unavailable, such as a server that is down, passes.
-
-    Raises
-    ------
-    ConfigurationError
-        If the URL is not valid, no driver for it is installed, the file is not a database or on a
-        network file system, or a newer version of this program made the schema.
-    """
-    try:
-        name = make_url(url).get_backend_name()
-        if name not in ("sqlite", "postgresql"):
-            raise ConfigurationError(_not_started(f"{name} is neither sqlite nor postgresql"))
-        engine = connect(url)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        # The message of the library may contain the URL, and so a password.
-        reason = "it is not a valid URL, or its driver is not installed"
-        raise ConfigurationError(_not_started(reason)) from error
-    except OSError as error:
-        reason = f"its folder cannot be created ({error.strerror})"
-        raise ConfigurationError(_not_started(reason)) from error
-    try:
-        path = Path(engine.url.database or "")
-        if engine.dialect.name == "sqlite":
-            if path.is_dir():
-                raise ConfigurationError(_not_started(f"{path} is a folder, not a file"))
-            check_local_disk(url)
-            if not path.exists():
-                return
-        if (schema_revision(engine) or "") > SCHEMA_REVISION:
-            raise ConfigurationError(NEWER_SCHEMA)
-    except SQLAlchemyError as error:
-        if getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
-            reason = f"{path} is not an SQLite database"
-            raise ConfigurationError(_not_started(reason)) from error
-        logger.warning("database_not_checked", extra={"reason": str(error).partition("\n")[0]})
-    finally:
-        engine.dispose()
-
-
-def _not_started(reason: str) -> str:
-    return f"The service was not started: DATABASE_URL cannot be used, because {reason}."
 
 
 def migrate(url: str, *, state_dir: Path) -> None:

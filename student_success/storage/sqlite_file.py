@@ -16,26 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 from sqlalchemy import Engine, event, make_url
 from sqlalchemy.exc import DisconnectionError
 
-from student_success.core.errors import ConfigurationError
 from student_success.core.state_files import lock
 
 logger = logging.getLogger(__name__)
 
 _INFO = "database_file"
 """Key of a pooled connection's information: the path and the file that the connection opened."""
-
-
-_NETWORK = {
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "webdav", "davfs", "afs", "coda", "ceph"),
-    *("glusterfs", "lustre", "gpfs", "beegfs", "orangefs", "moosefs", "drvfs"),
-    *("fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse"),
-    *("fuse.gcsfuse", "fuse.blobfuse2", "fuse.davfs", "fuse.mfs", "fuse.juicefs"),
-}
-"""File systems whose files other machines may write at the same time."""
 
 
 class FileId(NamedTuple):
@@ -69,52 +58,6 @@ def database_file(url: str) -> FileId | None:
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     return file_id(parsed.database) if sqlite and parsed.database else None
-
-
-def network_file_system(path: Path) -> str | None:
-    """Return the type of the file system of a path if it belongs to a network, else None.
-
-    SQLite's write-ahead log is shared memory of one machine: on such a file system a commit may be
-    lost, or the file damaged. Drives of Windows count too if they are mounted in WSL.
-    """
-    resolved = path.resolve()
-    try:
-        partitions = psutil.disk_partitions(all=True)
-    except (OSError, psutil.Error):
-        # Some containers hide it. That alone does not prevent a start.
-        logger.warning("file_systems_not_read", exc_info=True)
-        return None
-    # The last of several mounts on one folder is the one in use.
-    mounts = {
-        Path(mount.mountpoint): mount
-        for mount in partitions
-        if resolved.is_relative_to(mount.mountpoint)
-    }
-    if not mounts:
-        return None
-    mount = mounts[max(mounts, key=lambda folder: len(folder.parts))]
-    # WSL mounts them as `9p`, which other virtual machines use for local files.
-    drive = mount.fstype == "9p" and "aname=drvfs" in mount.opts
-    return mount.fstype if drive or mount.fstype in _NETWORK else None
-
-
-def check_local_disk(url: str) -> None:
-    """Refuse the URL of an SQLite file on a network file system; other URLs pass.
-
-    Raises
-    ------
-    ConfigurationError
-        With the settings that can change.
-    """
-    if not url.startswith("sqlite"):
-        return
-    path = Path(make_url(url).database or "")
-    if (kind := network_file_system(path)) is not None:
-        raise ConfigurationError(
-            f"The service was not started: {path} is on a network file system ({kind}), where "
-            "SQLite can lose what it has committed. Set STATE_DIR to a folder on a local disk, or "
-            "DATABASE_URL to a PostgreSQL server and MLFLOW_TRACKING_URI to an MLflow server."
-        )
 
 
 def allow_creation(url: str) -> None:

@@ -156,6 +156,23 @@ def test_serving_imports_none_of_what_training_needs(tmp_path: Path) -> None:
     assert not {"training", "gradio", "gradio_ui", "joblib", "requests"} & loaded
 
 
+_CHECK_START = """
+import json, sys
+import service
+from student_success.server import supervisor
+supervisor.service_options(service.settings)
+with supervisor.checked_start(service.settings, "127.0.0.1", 0):
+    print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+
+def test_process_that_starts_the_workers_imports_no_database_library(tmp_path: Path) -> None:
+    for _ in ("new", "again"):
+        loaded = set(json.loads(run(_CHECK_START, folder=tmp_path)))
+        assert "bentoml" in loaded
+        assert not {"sqlalchemy", "alembic", "onnxruntime", "numpy"} & loaded
+
+
 _WITHOUT_POSIX = """
 import builtins, importlib, os, sys
 # These have ways of their own.

@@ -124,6 +124,14 @@ def test_old_name_in_the_environment_wins_over_the_file(
     assert settings("PORT=9001\n", FASTAPI_PORT="9003").port == 9003
 
 
+@pytest.mark.parametrize("name", ["a?b", "a%20b"])
+def test_state_folder_that_a_url_would_cut_is_refused(
+    settings: Callable[..., Settings], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ValidationError, match="must not contain"):
+        settings(STATE_DIR=str(tmp_path / name))
+
+
 def test_original_env_file_is_read_without_complaint(settings: Callable[..., Settings]) -> None:
     found = settings(
         "FASTAPI_PORT=8000\nSTREAMLIT_PORT=8501\nMLFLOW_PORT=5000\nMODEL_NAME=mine\n"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import http.server
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -280,6 +282,18 @@ def test_peek_returns_the_alias_or_that_the_registry_does_not_answer(
 ) -> None:
     mlflow.model = model
     assert mlflow_http.peek(settings) == expected
+
+
+def test_peek_reads_the_file_of_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a#b c;é&="
+    folder.mkdir()
+    settings = Settings(state_dir=folder, mlflow_tracking_uri=None)
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("CREATE TABLE registered_model_aliases (name, alias, version)")
+        row = (settings.model_name, settings.model_alias, 3)
+        database.execute("INSERT INTO registered_model_aliases VALUES (?, ?, ?)", row)
+    assert mlflow_http.peek(settings) == (True, "3")
+    assert [*tmp_path.iterdir()] == [folder]
 
 
 def test_peek_ends_in_time_when_the_server_sends_byte_by_byte(

@@ -9,21 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 import pytest
 from sqlalchemy import Engine
 
-from student_success.core.errors import ConfigurationError, DatabaseUnavailableError
+from student_success.core.errors import DatabaseUnavailableError
 from student_success.storage.engine import connect, reading, writing
-from student_success.storage.migrate import check_database
-from student_success.storage.sqlite_file import (
-    allow_creation,
-    check_local_disk,
-    database_file,
-    network_file_system,
-)
+from student_success.storage.sqlite_file import allow_creation, database_file
 
 
 @pytest.fixture
@@ -227,84 +219,3 @@ def test_missing_file_is_created_if_the_schema_is_about_to_be_made(
     with reading(engines[0]):
         pass
     assert database_file(url) not in (None, before)
-
-
-class Mount(NamedTuple):
-    """What psutil says of a mounted file system."""
-
-    mountpoint: str
-    fstype: str
-    opts: str = "rw"
-
-
-@pytest.fixture
-def mounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Mount]:
-    found = [Mount("/", "ext4")]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda all: found)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("nfs4", "rw"),
-        ("cifs", "rw"),
-        ("fuse.sshfs", "rw"),
-        ("9p", "rw,aname=drvfs;path=C:"),
-    ],
-)
-def test_start_with_sqlite_on_a_network_file_system_is_refused_in_words(
-    mounts: list[Mount], path: Path, kind: str, options: str
-) -> None:
-    mounts.append(Mount(str(path.parent), kind, options))
-    with pytest.raises(ConfigurationError, match=rf"network file system \({kind}\).*STATE_DIR"):
-        check_database(f"sqlite:///{path}")
-    assert not path.exists()
-    with pytest.raises(ConfigurationError, match="MLFLOW_TRACKING_URI"):
-        check_local_disk(f"sqlite:///{path}")
-
-
-@pytest.mark.parametrize("url", ["http://mlflow:5000", "postgresql+psycopg://u:p@host/name"])
-def test_server_is_accepted_whatever_the_file_system(mounts: list[Mount], url: str) -> None:
-    mounts.append(Mount("/", "nfs4"))
-    check_local_disk(url)
-
-
-def test_network_file_system_behind_a_link_is_found(mounts: list[Mount], path: Path) -> None:
-    share = path.parent / "share"
-    share.mkdir()
-    link = path.parent / "link"
-    link.symlink_to(share)
-    mounts.append(Mount(str(share), "nfs4"))
-    assert network_file_system(link / "one.db") == "nfs4"
-
-
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "overlay", "tmpfs", "9p", "virtiofs"])
-def test_local_file_system_is_accepted(mounts: list[Mount], path: Path, kind: str) -> None:
-    # Also below a share, and instead of one that was mounted there before.
-    mounts.insert(0, Mount(str(path.parent.parent), "nfs4"))
-    mounts.append(Mount(str(path.parent), "nfs4"))
-    mounts.append(Mount(str(path.parent), kind))
-    check_database(f"sqlite:///{path}")
-
-
-def test_local_file_beside_a_share_with_a_similar_name_is_accepted(
-    mounts: list[Mount], path: Path
-) -> None:
-    mounts.append(Mount(str(path.parent / "on"), "nfs4"))
-    assert network_file_system(path) is None
-
-
-@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError, psutil.AccessDenied])
-def test_database_is_accepted_if_the_file_systems_cannot_be_read(
-    monkeypatch: pytest.MonkeyPatch, path: Path, error: type[Exception]
-) -> None:
-    def fails(*, all: bool) -> list[Mount]:
-        raise error
-
-    monkeypatch.setattr(psutil, "disk_partitions", fails)
-    check_local_disk(f"sqlite:///{path}")
-
-
-def test_file_system_of_this_test_is_read() -> None:
-    assert any(mount.mountpoint == "/" for mount in psutil.disk_partitions(all=True))
