@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -149,6 +150,27 @@ def test_api_predicts_through_tls_below_a_path(site: httpx.Client) -> None:
     assert answer.status_code == 200, answer.text
     assert site.get("/school/api/health").json()["model_loaded"]
     assert site.get("/school/api/metrics").status_code == 404
+
+
+@needs_caddy
+def test_proxy_stops_although_a_response_has_no_end(password_hash: str, tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        ThreadPoolExecutor() as pool,
+        _proxy(
+            tmp_path,
+            SITE_PASSWORD_HASH=password_hash,
+            UI_UPSTREAM=f"127.0.0.1:{silent.getsockname()[1]}",
+        ) as port,
+    ):
+        url = f"https://localhost:{port}/"
+        pool.submit(httpx.get, url, auth=LOGIN, verify=False, timeout=30)
+        upstream, _ = silent.accept()
+        upstream.recv(1)
+        started = time.monotonic()
+    upstream.close()
+    # Docker would kill it after ten seconds.
+    assert time.monotonic() - started < 8
 
 
 @needs_caddy
