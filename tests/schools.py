@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from student_success.core.settings import ROOT
 from student_success.domain.profile import FeatureSpec, Profile
 from student_success.domain.profile_file import read_profile
 from student_success.domain.scale import Scale
@@ -169,3 +174,17 @@ def _value(feature: FeatureSpec, share: float) -> Any:
 def _grade(scale: Scale, merit: float) -> float:
     level = round(scale.highest * (0.6 + SPREAD * merit))
     return scale.grade(min(max(level, 0), scale.highest))
+
+
+def run_with_profile(profile: Path, code: str, *arguments: str) -> Any:
+    """Run Python code in a process that works with a profile; return the JSON that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PROFILE_PATH": str(profile)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

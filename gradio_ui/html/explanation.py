@@ -7,7 +7,7 @@ from typing import Any
 
 from gradio_ui.files.rows import PASSES
 from gradio_ui.html.grade_scale import grade_scale, round_grade, rounded_estimate
-from gradio_ui.html.labels import estimate_text, grade_text, out_of
+from gradio_ui.html.labels import grade_text, out_of
 from gradio_ui.html.markup import Html, element, heading, items, paragraph
 from gradio_ui.texts import Texts
 from student_success.domain.students import PASS_GRADE, PERIODS, PREDICTED, SCALE
@@ -33,8 +33,10 @@ def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
 def main_reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
     """Name the strongest reason of an estimate; beside a grade, also the strongest other one.
 
-    What counts as a reason is what does in `/explain`. The strongest is what lowers the estimate
-    most; what raises it most if nothing lowers it. Where only grades count, the text says so.
+    What counts as a reason is what does in `/explain`. The strongest is what makes the estimate
+    worse most; what makes it better most if nothing makes it worse. The other one has the same
+    effect: a reason to expect a pass would be misread as one of a risk. Where only grades have that
+    effect, the text says so.
     """
     counting = [
         c
@@ -49,7 +51,11 @@ def main_reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
     values = {c["feature"]: c["value"] for c in explanation["contributions"]}
     last = [period for period in PERIODS if values.get(period) is not None][-1:]
     label = texts("rank.last_grade") if [strongest["feature"]] == last else ""
-    others = [c for c in counting if not feature_of(c["feature"]).is_period]
+    others = [
+        c
+        for c in counting
+        if not feature_of(c["feature"]).is_period and (c["share"] > 0) == (strongest["share"] > 0)
+    ]
     other = _reason(texts, _strongest(others)) if others else texts("rank.nothing_else")
     return texts.listed([_reason(texts, strongest, label), other])
 
@@ -62,7 +68,7 @@ def _strongest(contributions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def _reason(texts: Texts, contribution: Mapping[str, Any], label: str = "") -> str:
     share = float(contribution["share"])
     value = value_in_words(texts, contribution["feature"], contribution["value"], label)
-    return f"{value} ({'+' if share > 0 else '−'}{estimate_text(texts, abs(share))})"
+    return f"{value} ({'+' if share > 0 else '−'}{texts.number(abs(share), SCALE.share_digits)})"
 
 
 def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -71,9 +77,8 @@ def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, 
     The present prediction itself as `after` is what stands in the same place before any change.
     """
     old, new = float(before[PREDICTED]), float(after[PREDICTED])
-    difference = round(new - old, 2)
-    sign = "+" if difference > 0 else "−"
-    change = sign + estimate_text(texts, abs(difference))
+    difference = round(new - old, SCALE.share_digits)
+    change = ("+" if difference > 0 else "−") + texts.number(abs(difference), SCALE.share_digits)
     share = texts.percent(float(after["pass_probability"]))
     rounded = grade_text(texts, round_grade(new)) + out_of()
     name = "now" if after is before else "changed" if difference else "same"

@@ -71,6 +71,16 @@ class Scale:
         """Whether every grade is a whole number."""
         return _is_whole(self.step) and _is_whole(self.minimum)
 
+    @property
+    def smallest_share(self) -> float:
+        """The smallest effect on a prediction that counts, in grades: 0.05 on 0 to 20."""
+        return (self.maximum - self.minimum) / 400
+
+    @property
+    def share_digits(self) -> int:
+        """How many decimals it takes so that no such effect is written as 0; at least 1."""
+        return max(1, math.ceil(-math.log10(2 * self.smallest_share)))
+
     def has(self, grade: float) -> bool:
         """Return whether the grade exists."""
         return self.minimum <= grade <= self.maximum and _is_whole(self.level(grade))

@@ -37,8 +37,6 @@ GRADE = PROFILE.grade
 SCALE = GRADE.scale
 TARGET = GRADE.column
 GRADE_MIN, GRADE_MAX = GRADE.minimum, GRADE.maximum
-SMALLEST_SHARE = (GRADE_MAX - GRADE_MIN) / 400
-"""In grades, 0.05 on a scale from 0 to 20; what adds or takes away less is no reason."""
 PASS_GRADE, PASS_LEVEL = GRADE.pass_mark, GRADE.pass_level
 PREDICTED, BASELINE, ACTUAL = f"predicted_{TARGET}", f"baseline_{TARGET}", f"actual_{TARGET}"
 """Names of the grade in requests and answers: predicted, of the average pupil, obtained."""
@@ -144,7 +142,7 @@ class Feature:
         Too small a share is none, nor is a worse grade for a value that cannot be better: who gets
         help often needs it, so the help is no reason for the lower grade.
         """
-        if abs(share) < SMALLEST_SHARE:
+        if abs(share) < SCALE.smallest_share:
             return False
         return SCALE.sign * share > 0 or not self.is_best(value)
 

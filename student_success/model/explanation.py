@@ -157,7 +157,9 @@ class Explainer:
         np.add.at(by_feature, self._owner, trees.shares(inputs))
         average_last = last = model.base
         if model.last is not None:
-            average_last = float(self._serving["horizons"][HORIZONS[known]]["average"]["last"])
+            # Without a training pupil at a horizon, the model of an earlier one predicts there too.
+            averages = [self._serving["horizons"][name]["average"] for name in HORIZONS]
+            average_last = next(a["last"] for a in averages[known::-1] if a)
             last = SCALE.level(student.__dict__[PERIODS[model.last]])
         shares, of_last, baseline = model.reader.divide(
             by_feature,

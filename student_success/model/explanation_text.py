@@ -21,8 +21,8 @@ def _way(share: float, language: str) -> str:
     return _WAYS[language][share <= 0]
 
 
-def _number(value: float, *, comma: bool) -> str:
-    text = f"{value:.1f}".removesuffix(".0") if value == round(value, 1) else f"{value:.2f}"
+def _number(value: float, digits: int = 2, *, comma: bool) -> str:
+    text = f"{value:.{digits}f}".rstrip("0").rstrip(".")
     return text.replace(".", ",") if comma else text
 
 
@@ -39,8 +39,8 @@ def _value_text(name: str, value: str | float | None, language: str) -> str:
 def sentence_fr(name: str, value: str | float | None, share: float) -> str:
     """Return the sentence for one contribution in French."""
     label = _BY_NAME[name].about.label.fr
-    size = _number(round(abs(share), 1) or 0.1, comma=True)
-    points = "point" if abs(share) < 1.95 else "points"
+    size = _number(abs(share), SCALE.share_digits, comma=True)
+    points = "points" if round(abs(share), SCALE.share_digits) >= 2 else "point"
     return (
         f"{label} : {_value_text(name, value, 'fr')}. Par rapport à la moyenne des élèves, "
         f"cela {_way(share, 'fr')} la note estimée d'environ {size} {points}."
@@ -50,7 +50,7 @@ def sentence_fr(name: str, value: str | float | None, share: float) -> str:
 def sentence_en(name: str, value: str | float | None, share: float) -> str:
     """Return the sentence for one contribution in English."""
     label = _BY_NAME[name].about.label.en
-    size = _number(round(abs(share), 1) or 0.1, comma=False)
+    size = _number(abs(share), SCALE.share_digits, comma=False)
     points = "point" if size == "1" else "points"
     return (
         f"{label}: {_value_text(name, value, 'en')}. Compared with pupils on average, this "

@@ -107,7 +107,7 @@ class NoteAnswer(ResponseBody):
 class WhatIfAnswer(ResponseBody):
     """What the model would say if a few things were different."""
 
-    change: dict[str, str | int]
+    change: dict[str, str | int | float]
     grade: float = Field(ge=GRADE_MIN, le=GRADE_MAX)
     pass_probability: float = Field(ge=0, le=1)
 

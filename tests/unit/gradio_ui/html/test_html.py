@@ -286,11 +286,13 @@ def test_reasons_say_so_if_no_change_would_move_the_estimate(texts: Texts) -> No
         ({"schoolsup": -0.5, "G1": 0.4}, "G1, "),
         ({"schoolsup": -0.5}, None),
         ({"goout": -0.6, "failures": -0.3}, "failures"),
-        # Beside a grade stands the strongest reason that is none, where one counts.
+        # Beside a grade stands the strongest other reason with the same effect, where one counts.
         ({"G1": -4.0, "failures": -0.3, "absences": -0.4}, "G1, absences"),
         ({"G1": -1.0, "G2": -4.0, "failures": -0.3, "absences": 0.9}, "G2, failures"),
         ({"G1": -4.0, "G2": -1.0, "failures": -0.3}, "an earlier grade, failures"),
-        ({"G1": -4.0, "absences": 0.9}, "G1, absences"),
+        # What speaks for a pass is no reason of a risk.
+        ({"G1": -4.0, "absences": 0.9}, "G1, "),
+        ({"G1": 4.0, "absences": 0.9}, "G1, absences"),
         ({"G1": -4.0, "failures": -0.01, "schoolsup": -0.5}, "G1, "),
         ({"G1": 4.0, "failures": -0.3}, "failures"),
         ({"schoolsup": 0.5, "failures": 0.3}, "schoolsup"),
