@@ -125,10 +125,10 @@ class Application:
         try:
             migrate(self._settings.database, state_dir=self._settings.state_dir)
             self._jobs.recover()
-        except StudentSuccessError as error:
-            if error.message != self._database_problem:
-                logger.error("database_not_ready", extra={"reason": error.message})
-            self._database_problem = error.message
+        except (StudentSuccessError, OSError) as error:
+            if str(error) != self._database_problem:
+                logger.error("database_not_ready", extra={"reason": str(error)})
+            self._database_problem = str(error)
             return False
         self._database_problem = ""
         return True
@@ -138,8 +138,12 @@ class Application:
         prepared = database_file(self._settings.database)
         while True:
             await asyncio.sleep(DATABASE_RETRY_SECONDS)
-            current = database_file(self._settings.database)
-            # A file that was removed while it was open is not created again, see `sqlite_file`.
-            if not ready or (current is not None and current != prepared):
-                ready = await asyncio.to_thread(self._prepare_database)
-                prepared = database_file(self._settings.database)
+            try:
+                current = database_file(self._settings.database)
+                # A file that was removed while it was open is not created again: `sqlite_file`.
+                if not ready or (current is not None and current != prepared):
+                    ready = await asyncio.to_thread(self._prepare_database)
+                    prepared = database_file(self._settings.database)
+            except Exception:
+                # If this task ended, a restored database would never be brought up to date.
+                logger.exception("database_not_checked")

@@ -7,7 +7,7 @@ import logging
 import time
 
 from student_success.core import metrics
-from student_success.core.errors import StudentSuccessError
+from student_success.core.errors import DatabaseUnavailableError, StudentSuccessError
 from student_success.core.settings import Settings
 from student_success.lifecycle.alias_sync import wanted_alias
 from student_success.lifecycle.champion import Champion
@@ -58,7 +58,13 @@ class RegistryWatch:
         aligning: asyncio.Task[None] | None = None
         try:
             while True:
-                self.registry_ok, alias = await asyncio.to_thread(mlflow_http.peek, self._settings)
+                try:
+                    answer = await asyncio.to_thread(mlflow_http.peek, self._settings)
+                except Exception:
+                    # If this task ended, the last answer would be reported for ever.
+                    logger.exception("registry_watch_failed")
+                    answer = False, None
+                self.registry_ok, alias = answer
                 metrics.registry_up.set(self.registry_ok)
                 if leader and self.registry_ok and (aligning is None or aligning.done()):
                     # In a task: the comparison of two versions may take as long as a training.
@@ -92,8 +98,10 @@ class RegistryWatch:
                     f"served. Promote version {alias} to see why."
                 )
             await self._champion.catch_up()
-        except StudentSuccessError as error:
+        except DatabaseUnavailableError as error:
+            # The version to serve is unknown; `/health` reports the database itself.
             logger.warning("alias_not_aligned", extra={"reason": error.message})
+        except StudentSuccessError as error:
             self._failures += 1
             self._report(
                 f"MLflow's alias points to version {alias}, which is not served, and could not be "

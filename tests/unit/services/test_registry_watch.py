@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from student_success.core import metrics
-from student_success.core.errors import RegistryUnavailableError
+from student_success.core.errors import DatabaseUnavailableError, RegistryUnavailableError
 from student_success.core.settings import Settings
 from student_success.services import registry_watch
 from student_success.services.registry_watch import RegistryWatch
@@ -18,16 +19,20 @@ from student_success.services.registry_watch import RegistryWatch
 def run(
     monkeypatch: pytest.MonkeyPatch,
     *,
-    peeks: list[tuple[bool, str | None]],
+    peeks: list[tuple[bool, str | None] | Exception],
     leader: bool = True,
     fails: bool = False,
+    wanted: Callable[[object], str] = lambda _deployments: "3",
 ) -> tuple[RegistryWatch, list[str]]:
     """Run the watch for a sequence of looks at the registry; return it and its commands."""
     commands: list[str] = []
     remaining = list(peeks)
 
     def peek(_settings: Settings) -> tuple[bool, str | None]:
-        return remaining.pop(0) if remaining else peeks[-1]
+        result = remaining.pop(0) if remaining else peeks[-1]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def command(_settings: Settings, *name: str, timeout: float) -> dict[str, Any]:
         assert timeout > Settings().train_timeout_seconds, "a comparison may take that long"
@@ -41,7 +46,7 @@ def run(
 
     monkeypatch.setattr(registry_watch.mlflow_http, "peek", peek)
     monkeypatch.setattr(registry_watch, "run_command", command)
-    monkeypatch.setattr(registry_watch, "wanted_alias", lambda _deployments: "3")
+    monkeypatch.setattr(registry_watch, "wanted_alias", wanted)
     watch = RegistryWatch(
         settings=Settings(test_alias_check_seconds=0.01),
         deployments=cast("Any", None),
@@ -100,3 +105,20 @@ def test_failed_check_of_an_alias_is_a_problem_of_health(monkeypatch: pytest.Mon
     watch, commands = run(monkeypatch, peeks=[(True, "2"), (True, "3")], fails=True)
     assert commands == ["align-alias"]
     assert "alias points to version 2" in watch.problems[0]
+
+
+def test_watch_goes_on_after_an_unexpected_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, _ = run(monkeypatch, peeks=[RuntimeError("can't start new thread")])
+    assert not watch.registry_ok
+    watch, commands = run(monkeypatch, peeks=[PermissionError("mlflow.db"), (True, "2")])
+    assert watch.registry_ok
+    assert commands[:2] == ["align-alias", "catch up"]
+
+
+def test_unavailable_database_is_no_problem_of_the_alias(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(_deployments: object) -> str:
+        raise DatabaseUnavailableError("The database does not answer.")
+
+    watch, commands = run(monkeypatch, peeks=[(True, "3")] * 5, wanted=unavailable)
+    assert commands == []
+    assert watch.problems == []
