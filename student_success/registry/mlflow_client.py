@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from student_success.core.clock import iso
 from student_success.core.errors import (
@@ -43,7 +44,7 @@ def open_client(settings: Settings) -> Iterator[MlflowClient]:
     RegistryUnavailableError
         If MLflow cannot be reached, times out or fails within the block.
     """
-    _set_environment(settings)
+    uri = _set_environment(settings)
     from mlflow import MlflowClient
 
     timed_out = RegistryUnavailableError("The model registry did not answer in time.")
@@ -51,9 +52,7 @@ def open_client(settings: Settings) -> Iterator[MlflowClient]:
         with deadline(settings.registry_timeout_seconds, timed_out):
             with _tables_lock(settings):
                 # The URI is given to the client alone; MLflow's global one stays as it is.
-                client = MlflowClient(
-                    tracking_uri=settings.tracking_uri, registry_uri=settings.tracking_uri
-                )
+                client = MlflowClient(tracking_uri=uri, registry_uri=uri)
                 # MLflow opens the database of each of its two stores on the first request.
                 client.search_experiments(max_results=1)
                 client.search_registered_models(max_results=1)
@@ -66,8 +65,15 @@ def open_client(settings: Settings) -> Iterator[MlflowClient]:
         raise RegistryUnavailableError("The model registry failed; see the log.") from error
 
 
-def _set_environment(settings: Settings) -> None:
-    """Switch telemetry and progress bars off, and bound MLflow's waits and retries."""
+def _set_environment(settings: Settings) -> str:
+    """Switch telemetry and progress bars off, and bound MLflow's waits and retries.
+
+    Returns
+    -------
+    str
+        The tracking URI without user and password, which MLflow would write into its errors; it
+        gets them from the environment.
+    """
     os.environ.update(
         MLFLOW_DISABLE_TELEMETRY="true",
         DO_NOT_TRACK="true",
@@ -79,6 +85,13 @@ def _set_environment(settings: Settings) -> None:
         MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(settings.registry_timeout_seconds / 4))),
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
     )
+    url = urlsplit(settings.tracking_uri)
+    login, _, address = url.netloc.rpartition("@")
+    if settings.registry_is_local or not login:
+        return settings.tracking_uri
+    user, _, password = map(unquote, login.partition(":"))
+    os.environ.update(MLFLOW_TRACKING_USERNAME=user, MLFLOW_TRACKING_PASSWORD=password)
+    return url._replace(netloc=address).geturl()
 
 
 @contextlib.contextmanager
@@ -134,7 +147,7 @@ def find(settings: Settings, version: int) -> RegisteredVersion:
             run_id=item.run_id or "",
             fingerprint=item.tags.get("fingerprint"),
             checksums=item.tags.get("checksums"),
-            metrics=dict(client.get_run(item.run_id).data.metrics) if item.run_id else {},
+            metrics={} if (run := _run(client, item.run_id)) is None else dict(run.data.metrics),
             created_us=int(item.creation_timestamp) * 1000,
         )
 
@@ -151,7 +164,7 @@ def versions(settings: Settings) -> list[dict[str, Any]]:
 
 def _version_answer(client: MlflowClient, item: Any, *, promoted: str | None) -> dict[str, Any]:
     """Return the fields of `VersionAnswer` that the registry knows."""
-    run = client.get_run(item.run_id) if item.run_id else None
+    run = _run(client, item.run_id)
     tags = dict(item.tags)
     return {
         "version": int(item.version),
@@ -166,6 +179,18 @@ def _version_answer(client: MlflowClient, item: Any, *, promoted: str | None) ->
         },
         "alias": str(item.version) == promoted,
     }
+
+
+def _run(client: MlflowClient, run_id: str | None) -> Any:
+    """Return the run of a version; None if it has none, or if it was deleted for good."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        if error.error_code == MISSING:
+            return None
+        raise
 
 
 @contextlib.contextmanager
@@ -191,7 +216,7 @@ def downloaded(settings: Settings, version: int) -> Iterator[tuple[RegisteredVer
 
             folder = Path(
                 download_artifacts(
-                    artifact_uri=source, dst_path=str(scratch), tracking_uri=settings.tracking_uri
+                    artifact_uri=source, dst_path=str(scratch), tracking_uri=client.tracking_uri
                 )
             )
         checksums.check(folder, registered)
