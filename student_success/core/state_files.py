@@ -218,7 +218,8 @@ def scratch_folder(state_dir: Path) -> Iterator[Path]:
     with (state_dir / "tmp.lock").open("w") as file:
         lock(file, wait=True)
         for folder in parent.iterdir():
-            with contextlib.suppress(BlockingIOError), _locked(folder):
+            # One in use is locked, and its owner may remove it just now.
+            with contextlib.suppress(OSError), _locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(dir=parent))
         lock_holder = contextlib.ExitStack()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from student_success.core import state_files
-from student_success.core.state_files import narrow, private_folder, protect
+from student_success.core.state_files import narrow, private_folder, protect, scratch_folder
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +95,15 @@ def test_narrow_only_warns_when_the_folder_has_other_uses(
     assert mode(folder) & 0o777 == mode(folder / "inner") == 0o755
     [record] = caplog.records
     assert "Set STATE_DIR to a folder of its own" in record.getMessage()
+
+
+def test_scratch_folder_removes_abandoned_ones_and_ignores_one_that_vanishes(
+    tmp_path: Path,
+) -> None:
+    with scratch_folder(tmp_path) as first:
+        (tmp_path / "tmp" / "abandoned").mkdir()
+        # What its owner has removed since the folder was listed cannot be opened either.
+        (tmp_path / "tmp" / "vanished").symlink_to(tmp_path / "nothing")
+        with scratch_folder(tmp_path) as second:
+            remaining = {path.name for path in (tmp_path / "tmp").iterdir()}
+            assert remaining == {first.name, second.name, "vanished"}
