@@ -211,7 +211,7 @@ async def _alias(settings: Settings) -> str | None:
 
 def _peek_database(settings: Settings) -> tuple[bool, str | None]:
     """Read the alias from the SQLite file of a local registry."""
-    path = Path(settings.tracking_uri.removeprefix("sqlite:///"))
+    path = Path(settings.tracking_uri.removeprefix("sqlite:///")).absolute()
     if not path.exists():
         return True, None  # A registry that was never used is not a fault.
     try:
