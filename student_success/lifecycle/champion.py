@@ -153,6 +153,8 @@ class Champion:
             if served is not None and served.deployment_id == newest and _is_on_disk(served):
                 return
             if newest == 0 and not self._has_seed:
+                if served is None:
+                    self._await_first_promotion()
                 return
             if time.monotonic() < self._retry_at:
                 return
@@ -195,10 +197,13 @@ class Champion:
         return versions.has_seed(self._settings)
 
     def _await_first_promotion(self) -> None:
-        self.problem = (
+        problem = (
             f"No model was promoted for the profile {PROFILE.name} yet, and the seed model is for "
             "another one. Train a version and promote it."
         )
+        if self.problem == problem:
+            return
+        self.problem = problem
         logger.warning("no_model_yet", extra={"reason": self.problem})
         # Nothing is deployed, so this worker is not behind the others.
         self._worker_status.write(0)

@@ -11,12 +11,15 @@ that is only to be checked.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from student_success.core.state_files import lock, private_folder
+
+logger = logging.getLogger(__name__)
 
 _BYTES = 32
 """Length of a file, so that a shorter number overwrites a longer one."""
@@ -36,10 +39,16 @@ class WorkerStatus:
         self._descriptor: int | None = None
 
     def write(self, deployment_id: int) -> None:
-        """Record which deployment this worker serves from now on."""
-        if self._descriptor is None:
-            self._descriptor = self._create()
-        os.pwrite(self._descriptor, f"{deployment_id:<{_BYTES - 1}}\n".encode(), 0)
+        """Record which deployment this worker serves from now on.
+
+        A failure is logged, not raised: a full disk must not keep a worker from serving.
+        """
+        try:
+            if self._descriptor is None:
+                self._descriptor = self._create()
+            os.pwrite(self._descriptor, f"{deployment_id:<{_BYTES - 1}}\n".encode(), 0)
+        except OSError:
+            logger.error("worker_status_not_written", exc_info=True)
 
     def count_behind(self, deployment_id: int) -> int:
         """Count the workers that serve another deployment."""

@@ -307,3 +307,18 @@ def test_load_first_serves_nothing_when_the_seed_is_missing(
     champion.load_first()
     assert champion.served is None
     assert champion.is_fallback
+
+
+def test_problem_is_that_nothing_was_promoted_once_the_database_is_back(
+    champion: Champion, record: Deployments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable() -> Deployment | None:
+        raise DatabaseUnavailableError("The database does not answer.")
+
+    monkeypatch.setattr(versions, "has_seed", lambda _settings: False)
+    with monkeypatch.context() as patched:
+        patched.setattr(record, "current", unavailable)
+        champion.load_first()
+    assert champion.problem == "The database does not answer."
+    asyncio.run(champion.catch_up())
+    assert champion.problem.startswith("No model was promoted")

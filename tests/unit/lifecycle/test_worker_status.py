@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,20 @@ def test_dead_worker_is_not_counted_and_its_file_is_deleted(tmp_path: Path, end:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_write_logs_that_the_disk_is_full_and_counts_as_behind_meanwhile(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    status = WorkerStatus(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        status.write(3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "worker_status_not_written" in caplog.text
+    assert status.count_behind(3) == 1
+    status.write(3)
+    assert status.count_behind(3) == 0
+    status.close()
