@@ -162,9 +162,8 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
                 {
                     "name": "Idempotency-Key",
                     "in": "header",
-                    "description": "The same key within a day, from the same role and for the "
-                    "same session, gives the same response and one row; with another body, 409. "
-                    "Choose it at random.",
+                    "description": "The same key within a day, for the same session, gives the "
+                    "same response and one row; with another body, 409. Choose it at random.",
                     "schema": {
                         "type": "string",
                         "minLength": 1,
