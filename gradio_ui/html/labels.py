@@ -60,9 +60,13 @@ def scale_in_words(texts: Texts) -> str:
     return texts(name, low=low, high=high, step=grade_text(texts, SCALE.step))
 
 
+HAS_LAST_GRADE = any(period.monotone for period in PERIODS)
+"""Whether the rule of thumb is the last grade: a period is on the scale of the final grade."""
+
+
 def simple_rule(texts: Texts) -> str:
     """Name the rule of thumb that a model is compared with."""
-    return texts("models.last_grade" if PERIODS else "models.median")
+    return texts("models.last_grade" if HAS_LAST_GRADE else "models.median")
 
 
 def known_grades(texts: Texts, pupil: Mapping[str, Any]) -> list[tuple[str, float]]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gradio_ui.html.labels import (
-    PERIODS,
+    HAS_LAST_GRADE,
     dataset_name,
     group_name,
     horizon_name,
@@ -82,7 +82,7 @@ def quality_sentences(texts: Texts, model: Mapping[str, Any]) -> list[str]:
     sentences = []
     if mae is not None and baseline is not None:
         values = {"mae": texts.number(mae, 2), "baseline": texts.number(baseline, 2)}
-        sentences.append(texts("models.errs" if PERIODS else "models.errs_median", **values))
+        sentences.append(texts("models.errs" if HAS_LAST_GRADE else "models.errs_median", **values))
     if r2 is not None:
         sentences.append(texts("models.explains", share=texts.percent(max(r2, 0.0))))
     if coverage is not None:

@@ -39,7 +39,7 @@ OWN_TITLES = frozenset(map(normalise, (*OUTPUT_COLUMNS, *RECORDED_COLUMNS, *REJE
 
 _SHOWN = np.array(SHOWN)
 # The smallest type of whole numbers that holds them all.
-_WHOLE = np.min_scalar_type(-round(max(map(abs, GRADES))))
+_WHOLE = np.min_scalar_type(-1 - round(max(map(abs, GRADES))))
 _GRADES = np.array(GRADES, dtype=_WHOLE if SCALE.is_whole else np.float64)
 
 

@@ -16,8 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from student_success.domain.scale import Scale
 
-RESERVED = frozenset({"reference", "last", "trend", "known", "none", "session_id"})
-"""Names that the program itself uses beside the columns."""
+RESERVED = {"reference", "last", "trend", "known", "none", "session_id", "horizon", "cls"}
+RESERVED |= {name for name in dir(BaseModel) if name.startswith("model_")}
+"""Names that the program itself uses beside the columns, or pydantic for the model of a pupil."""
 SENSITIVE = re.compile(
     r"sex|gender|ethnic|religio|nationalit|disab|handicap"
     r"|(?<![a-z])(genre|male|female|girl|boy|fille|gar[cç]on|race|racial|black|white|hispanic|latino"
@@ -131,11 +132,6 @@ class Period(_Part):
     maximum: float | None = None
     also: tuple[str, ...] = ()
 
-    @property
-    def same_scale(self) -> bool:
-        """Whether its grades are on the scale of the final grade."""
-        return self.minimum is None
-
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
         if (self.minimum is None) != (self.maximum is None):
@@ -192,6 +188,8 @@ class FeatureSpec(_Part):
                 raise ValueError("a number needs a minimum below its maximum")
             if self.kind == "integer" and (self.minimum % 1 or self.maximum % 1):
                 raise ValueError("the bounds of whole numbers must be whole")
+            if not all(isinstance(value, int) for value in values):
+                raise ValueError("the choices of a number must be whole numbers, without quotes")
             if any(not self.minimum <= float(value) <= self.maximum for value in values):
                 raise ValueError("a choice lies outside minimum and maximum")
             if self.scale == "log" and self.minimum < 0:

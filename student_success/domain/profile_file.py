@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
 from student_success.core.settings import SHIPPED_PROFILE
-from student_success.domain.profile import Profile
+from student_success.domain.profile import FeatureSpec, Period, Profile
 
 MAX_BYTES = 1 << 20
 
@@ -30,12 +30,17 @@ def read_profile(path: Path) -> Profile:
         content = path.read_bytes()
         if len(content) > MAX_BYTES:
             raise ConfigurationError(f"{name} is larger than 1 MB: it is not a profile.")
-        text = content.decode("utf-8-sig")
-        return Profile.model_validate(tomllib.loads(text))
+        return parse_profile(name, content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"The profile {name} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{name} is not UTF-8 text: save it as UTF-8.") from error
+
+
+def parse_profile(name: str, text: str) -> Profile:
+    """Check the text of a profile; `name` is that of its file. Raises as `read_profile`."""
+    try:
+        profile = Profile.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{name} is not valid TOML: {error}.") from error
     except ValidationError as error:
@@ -44,6 +49,26 @@ def read_profile(path: Path) -> Profile:
             f"{name} is not a usable profile:\n" + "\n".join(problems),
             details=[{"problem": problem} for problem in problems],
         ) from error
+    specs: tuple[FeatureSpec | Period, ...] = (*profile.feature, *profile.period)
+    for spec in specs:
+        value = profile.example.get(spec.column)
+        if spec.column in profile.example and not _allows(profile, spec, value):
+            raise ConfigurationError(
+                f"{name} is not a usable profile: the [example] has {spec.column} = {value}, which "
+                "no pupil can have. Correct or remove it."
+            )
+    return profile
+
+
+def _allows(profile: Profile, spec: FeatureSpec | Period, value: Any) -> bool:
+    """Return whether a pupil can have a value of a feature or a period."""
+    if isinstance(spec, FeatureSpec) and spec.kind == "category":
+        return value in [choice.value for choice in spec.choices]
+    low = profile.grade.minimum if spec.minimum is None else spec.minimum
+    high = profile.grade.maximum if spec.maximum is None else spec.maximum
+    is_whole = isinstance(spec, FeatureSpec) and spec.kind == "integer"
+    is_number = isinstance(value, int | float) and low <= value <= high
+    return is_number and not (is_whole and value % 1)
 
 
 @cache

@@ -182,16 +182,18 @@ def _feature(spec: FeatureSpec) -> Feature:
 
 
 def _period(spec: Period) -> Feature:
+    low = GRADE_MIN if spec.minimum is None else spec.minimum
+    high = GRADE_MAX if spec.maximum is None else spec.maximum
     return Feature(
         spec.column,
         "number",
         About(spec.label, spec.help or spec.label, GRADES_SECTION),
         nullable=True,
-        low=GRADE_MIN if spec.minimum is None else spec.minimum,
-        high=GRADE_MAX if spec.maximum is None else spec.maximum,
+        low=low,
+        high=high,
         is_period=True,
         # Another scale may have another better end: nothing is declared for it.
-        monotone="raises" if spec.same_scale else None,
+        monotone="raises" if (low, high) == (GRADE_MIN, GRADE_MAX) else None,
         also=spec.also,
     )
 

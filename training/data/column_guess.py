@@ -209,8 +209,6 @@ def left_out(column: Column, target: pd.Series[float]) -> str:
     values = column.values
     if not values:
         return "it is empty"
-    if not column.title:
-        return "it has no title"
     if _PERSON.search(column.title):
         return "it seems to name or reach a person, which a model must not know"
     if len(values) == 1:

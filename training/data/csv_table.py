@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,19 +108,23 @@ def read_pupil_table(name: str, content: bytes, choices: Choices | None = None) 
 
 
 def read_text_columns(name: str, content: bytes) -> pd.DataFrame:
-    """Return the cells of any table as text, by their titles.
+    """Return the cells of any table as text, by their titles; a column without one is left out.
 
     Raises
     ------
     DatasetError
-        If it cannot be read with certainty, or a row has more or fewer cells than the others.
+        If it cannot be read with certainty, a row has more or fewer cells than the others, or two
+        columns have one title.
     """
     table = _read(name, content, ())
     if table.invalid:
         raise DatasetError(f"{name} cannot be read: {table.invalid[0]}")
+    titles = {index: title for index, title in enumerate(table.titles) if title}
+    if twice := [t for t, number in Counter(map(normalise, titles.values())).items() if number > 1]:
+        raise DatasetError(f"{name} has two columns {twice[0]}. Rename or remove one of them.")
     return pd.DataFrame(
-        [cells[: len(table.titles)] for _, cells in table.rows],
-        columns=pd.Index(table.titles),
+        [[cells[index] for index in titles] for _, cells in table.rows],
+        columns=pd.Index(titles.values()),
         dtype=object,
     )
 

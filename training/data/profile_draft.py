@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import pandas as pd
 
 from student_success.core.errors import ConfigurationError, DatasetError
 from student_success.domain.profile import RESERVED, Profile
+from student_success.domain.profile_file import parse_profile
 from student_success.domain.scale import Scale
 from student_success.domain.tables.reader import read_bytes
 from training.data.column_guess import (
@@ -74,12 +74,12 @@ def draft(
     DatasetError
         If the table cannot be read, or no profile can be made of it.
     ConfigurationError
-        If the profile exists or cannot be written.
+        If the profile exists or cannot be written, or the pass mark is no grade.
     """
     columns = columns_of(read_text_columns(source.name, read_bytes(source)))
     chosen = _target(source.name, columns, target)
     text = "\n".join(_lines(source, chosen, columns, pass_mark=pass_mark, better=better)) + "\n"
-    profile = Profile.model_validate(tomllib.loads(text))
+    profile = parse_profile(destination.name, text)
     try:
         with destination.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(text)

@@ -23,8 +23,8 @@ from student_success.domain.students import (
 
 Floats = NDArray[np.float64]
 
-SAME_SCALE = tuple(period.column for period in PROFILE.period if period.same_scale)
-"""Periods whose grades are on the scale of the final grade."""
+SAME_SCALE = tuple(f.name for f in FEATURES if f.is_period and f.monotone)
+"""Periods whose grades are on the scale of the final grade: only they have a direction."""
 _DIRECTIONS = {"raises": 1, "lowers": -1, None: 0}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.schools import write_profile
+from tests.schools import SCHOOLS, run_with_profile, write_profile
 
 WRITE = """
 import numpy as np
@@ -60,3 +60,10 @@ def test_lines_hold_grades_of_the_scale_with_the_lower_number_first(
         check=True,
     )
     assert written.stdout == expected
+
+
+def test_highest_grade_fits_into_the_type_of_whole_grades(tmp_path: Path) -> None:
+    text = SCHOOLS["many-schools"].replace("maximum = 10\n", "maximum = 128\n", 1)
+    (tmp_path / "school.toml").write_text(text, "utf-8")
+    code = "from student_success.bulk.output import _GRADES; print(_GRADES.max())"
+    assert run_with_profile(tmp_path / "school.toml", code) == 128

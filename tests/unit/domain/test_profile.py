@@ -17,6 +17,7 @@ from student_success.domain.profile import Profile
 from student_success.domain.profile_file import read_profile
 from student_success.domain.recorded_profile import differences
 from student_success.domain.scale import Scale
+from tests.schools import run_with_profile
 
 SCHOOL = """
 format = 1
@@ -95,6 +96,8 @@ def test_profile_of_a_small_school_is_read(tmp_path: Path) -> None:
         ('column = "autumn"', 'column = "lessons"', "the column lessons is used twice"),
         ('column = "autumn"', 'column = "final"', "the column final is used twice"),
         ('column = "autumn"', 'column = "known"', "the program itself uses the name known"),
+        ('column = "autumn"', 'column = "horizon"', "the program itself uses the name horizon"),
+        ('column = "track"', 'column = "model_dump"', "itself uses the name model_dump"),
         ('column = "autumn"', 'column = "1st"', "period.1.column: String should match pattern"),
         (
             'column = "autumn"',
@@ -104,6 +107,11 @@ def test_profile_of_a_small_school_is_read(tmp_path: Path) -> None:
         ('section = "pupil"', 'section = "other"', "lessons: there is no section other"),
         ("maximum = 10", "maximum = -1", "feature.1: a number needs a minimum below its maximum"),
         ("maximum = 10", "maximum = 9.5", "the bounds of whole numbers must be whole"),
+        (
+            "maximum = 10",
+            'maximum = 10\nchoices = ["1", "2"]',
+            "the choices of a number must be whole numbers, without quotes",
+        ),
         ("maximum = 10", "maximum = 10\nunit = 1", "feature.1.unit: there is no such key"),
         ('choices = ["a", "b"]', 'choices = ["a"]', "a category needs two or more choices"),
         ('choices = ["a", "b"]', 'choices = ["a", "a"]', "the choice a is given twice"),
@@ -133,6 +141,17 @@ def test_profile_of_a_small_school_is_read(tmp_path: Path) -> None:
             'choices = ["a", "b"]\n[example]\nx = 1',
             "example: there is no feature or period x",
         ),
+        *(
+            (
+                'choices = ["a", "b"]',
+                f'choices = ["a", "b"]\n[example]\n{name} = {value}',
+                f"the [example] has {name} = {value.strip(chr(34))}, which no pupil can have",
+            )
+            for name, value in (
+                *(("lessons", "11"), ("lessons", "2.5"), ("lessons", '"2"')),
+                *(("track", '"c"'), ("autumn", "0"), ("autumn", '"4"')),
+            )
+        ),
         ("format = 1", "format = ", "school.toml is not valid TOML"),
     ],
 )
@@ -147,6 +166,36 @@ def test_broken_profile_is_refused_with_one_sentence(
     assert sentence in caught.value.message
     assert len(caught.value.details) <= 1
     assert str(tmp_path) not in caught.value.message
+
+
+def test_example_that_a_pupil_can_have_is_accepted(tmp_path: Path) -> None:
+    example = '\n[example]\nlessons = 10\ntrack = "b"\nautumn = 4.25\n'
+    assert read_profile(written(tmp_path, SCHOOL + example)).example["autumn"] == 4.25
+
+
+_SCALES = """
+import json
+from gradio_ui.html.labels import simple_rule
+from gradio_ui.texts import Texts
+from training.fitting.families import SAME_SCALE
+
+print(json.dumps([SAME_SCALE, simple_rule(Texts("en"))]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ("", [["autumn"], "Simple rule (last grade)"]),
+        ("minimum = 1\nmaximum = 6", [["autumn"], "Simple rule (last grade)"]),
+        ("minimum = 0\nmaximum = 6", [[], "Simple rule (median grade)"]),
+    ],
+)
+def test_period_is_on_the_scale_of_the_grade_by_its_bounds(
+    tmp_path: Path, bounds: str, expected: list[Any]
+) -> None:
+    text = SCHOOL.replace('label = "Autumn"', f'label = "Autumn"\n{bounds}')
+    assert run_with_profile(written(tmp_path, text), _SCALES) == expected
 
 
 def test_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:

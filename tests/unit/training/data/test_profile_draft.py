@@ -300,3 +300,29 @@ def test_draft_finds_grade_and_periods_of_a_made_up_school(name: str, tmp_path: 
     kinds = {f.column: f.kind for f in guess.feature if f.column != "prior"}
     assert kinds == {f.column: f.kind for f in true.feature}
     assert guess.audit.columns == true.audit.columns
+
+
+def test_draft_leaves_out_columns_without_a_title(tmp_path: Path) -> None:
+    table = write(tmp_path / "pupils.csv", {"final": final, "hours": hours, "a": hours, "b": hours})
+    text = table.read_text("utf-8").replace("final,hours,a,b", "final,hours,,", 1)
+    table.write_text(text, "utf-8")
+    profile = draft(table, "final", tmp_path / "school.toml")
+    assert [feature.column for feature in profile.feature] == ["hours"]
+
+
+def test_draft_refuses_two_columns_of_one_title(tmp_path: Path) -> None:
+    table = write(tmp_path / "pupils.csv", {"final": final, "Hours": hours, "hours": hours})
+    with pytest.raises(DatasetError, match=r"pupils.csv has two columns hours\. Rename or remove"):
+        draft(table, "final", tmp_path / "school.toml")
+    assert not (tmp_path / "school.toml").exists()
+
+
+def test_draft_refuses_a_pass_mark_that_is_no_grade(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"pass_mark is 10\.3, which is no grade"):
+        drafted(tmp_path, {"final": final, "hours": hours}, pass_mark=10.3)
+    assert not (tmp_path / "school.toml").exists()
+
+
+def test_draft_gives_a_column_another_name_than_those_of_the_program(tmp_path: Path) -> None:
+    profile, _ = drafted(tmp_path, {"final": final, "horizon": hours, "model_dump": hours})
+    assert [feature.column for feature in profile.feature] == ["c_horizon", "c_model_dump"]
