@@ -1,8 +1,11 @@
-"""Detect that the file of an SQLite database was removed or replaced while it is open.
+"""Detect that a file of an SQLite database was removed or replaced while it is open.
 
 SQLite keeps writing to a file that has no name any more, so that everything it commits is lost when
 the process ends. Here a file is known by its device and inode. While it is missing, the database is
 unavailable. If another file is in its place, for example a restored backup, it is opened instead.
+
+Without its write-ahead log, or moved behind a link, the database is unavailable until the process
+ends: the next connection would begin another log, and the two logs would damage the file.
 """
 
 from __future__ import annotations
@@ -24,7 +27,13 @@ from student_success.core.state_files import lock
 logger = logging.getLogger(__name__)
 
 _INFO = "database_file"
-"""Key of a pooled connection's information: the path and the file that the connection opened."""
+"""Key of a pooled connection's information: the files that the connection opened."""
+
+
+_LOST_LOG = (
+    "the write-ahead log of the database was removed, or the database was moved behind a link; "
+    "restart the service"
+)
 
 
 class FileId(NamedTuple):
@@ -34,10 +43,23 @@ class FileId(NamedTuple):
     inode: int
 
 
+class OpenFiles(NamedTuple):
+    """The files of a database; `entry` is its path itself, which may be a link."""
+
+    path: str
+    database: FileId | None
+    entry: FileId | None
+    log_path: str
+    log: FileId | None
+    log_index: FileId | None
+
+
 _opened: dict[str, FileId] = {}
 """By path, the file that this process has open."""
 _removed: dict[str, int] = {}
 """By path of a removed file or of its log, a descriptor, so that its inode is not used again."""
+_lost_logs: set[str] = set()
+"""Paths of databases that are unavailable because their write-ahead log was removed."""
 _thread_lock = threading.Lock()
 
 
@@ -47,6 +69,21 @@ def file_id(path: str) -> FileId | None:
         return _identity(os.stat(path))
     except FileNotFoundError:
         return None
+
+
+def _open_now(path: str) -> OpenFiles:
+    # SQLite makes the log beside the file that a link leads to.
+    log = _log(path)
+    entry = _identity(os.lstat(path)) if os.path.lexists(path) else None
+    return OpenFiles(path, file_id(path), entry, log, file_id(log), file_id(_index(log)))
+
+
+def _log(path: str) -> str:
+    return f"{os.path.realpath(path)}-wal"
+
+
+def _index(log: str) -> str:
+    return f"{log.removesuffix('-wal')}-shm"
 
 
 def _identity(status: os.stat_result) -> FileId:
@@ -79,17 +116,22 @@ def watch(engine: Engine) -> None:
         _check_path(path)
 
     @event.listens_for(engine, "connect")
-    def _after_opening(_connection: Any, record: Any) -> None:
-        opened = file_id(path)
-        record.info[_INFO] = path, opened
-        if opened is not None:
+    def _after_opening(connection: Any, record: Any) -> None:
+        # A new database has no log before something is read.
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").close()
+        except sqlite3.Error:
+            connection.close()
+            raise
+        record.info[_INFO] = files = _open_now(path)
+        if files.database is not None:
             with _thread_lock:
-                _opened.setdefault(path, opened)
+                _opened.setdefault(path, files.database)
 
     @event.listens_for(engine, "checkout")
-    def _before_use(_connection: Any, record: Any, _proxy: Any) -> None:
+    def _before_use(connection: Any, record: Any, _proxy: Any) -> None:
         try:
-            check_same_file(record.info)
+            _check_files(record.info[_INFO], connection)
         except sqlite3.OperationalError as error:
             # The pool then closes this connection and opens another one.
             raise DisconnectionError(str(error)) from error
@@ -106,12 +148,34 @@ def check_same_file(information: Mapping[Any, Any]) -> None:
     Raises
     ------
     sqlite3.OperationalError
-        If the file was removed or replaced since the connection was opened.
+        If the file or its log was removed or replaced since the connection was opened.
     """
-    path, opened = information.get(_INFO, (None, None))
-    if path is not None and file_id(path) != opened:
-        _keep_removed_file(path)
+    files: OpenFiles | None = information.get(_INFO)
+    if files is not None and (
+        file_id(files.path) != files.database
+        or file_id(files.log_path) != files.log
+        or files.path in _lost_logs
+    ):
+        _check_files(files)
+        raise sqlite3.OperationalError("the database was unavailable for a moment")
+
+
+def _check_files(files: OpenFiles, connection: Any = None) -> None:
+    """Raise an error if a file is another one now; save what is only in the log that was open."""
+    now = _open_now(files.path)
+    if now == files:
+        return
+    # Only after the database file is another one may another process have removed the log.
+    replaced = file_id(files.path) != files.database
+    if connection is not None and (replaced or now.log is None):
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint").close()
+    if replaced:
+        _keep_removed_file(files.path)
         raise sqlite3.OperationalError("the database file was removed or replaced")
+    with _thread_lock:
+        _lost_logs.add(files.path)
+    raise sqlite3.OperationalError(_LOST_LOG)
 
 
 def _check_path(path: str) -> None:
@@ -125,6 +189,8 @@ def _check_path(path: str) -> None:
                     "with an empty database"
                 )
             return
+        if path in _lost_logs and opened == current:
+            raise sqlite3.OperationalError(_LOST_LOG)
         if not os.access(path, os.W_OK):
             # SQLite would open it to read, and as the connections of a process share what they know
             # of a file, none could write for as long as one of those is open.
@@ -132,6 +198,7 @@ def _check_path(path: str) -> None:
         if opened != current:
             # Also before the first opening: another process may be removing the old log just now.
             _forget_removed_file(path)
+            _lost_logs.discard(path)
             if opened is not None:
                 _opened[path] = current
                 logger.warning("database_file_replaced")
@@ -149,7 +216,7 @@ def _keep_removed_file(path: str) -> None:
         if path not in _removed and opened in open_files:
             _removed[path] = os.dup(open_files[opened])
         # Kept anew: the log may be another one than when the file was missing before.
-        log = f"{path}-wal"
+        log = _log(path)
         if (found := open_files.get(file_id(log))) is not None:
             kept, _removed[log] = _removed.get(log), os.dup(found)
             if kept is not None:
@@ -162,12 +229,13 @@ def _forget_removed_file(path: str) -> None:
     try:
         # Of two processes that do this at once, the second could remove the new log of the first.
         lock(folder, wait=True)
-        log = _removed.pop(f"{path}-wal", None)
-        if log is not None:
-            if _identity(os.fstat(log)) == file_id(f"{path}-wal"):
-                for suffix in ("-wal", "-shm"):
-                    Path(path + suffix).unlink(missing_ok=True)
-            os.close(log)
+        log = _log(path)
+        removed = _removed.pop(log, None)
+        if removed is not None:
+            if _identity(os.fstat(removed)) == file_id(log):
+                for name in (log, _index(log)):
+                    Path(name).unlink(missing_ok=True)
+            os.close(removed)
     finally:
         os.close(folder)
     descriptor = _removed.pop(path, None)

@@ -118,6 +118,47 @@ def test_file_in_the_place_of_the_database_is_served_without_a_restart(
     counts.add(promise=PROMISE, faults=1, requests=len(acknowledged), acknowledged=answered)
 
 
+@pytest.mark.parametrize("suffixes", [("-wal", "-shm"), ("-shm",)])
+def test_predictions_are_refused_until_a_restart_when_the_log_was_removed(
+    server: Server, suffixes: tuple[str, ...]
+) -> None:
+    """Without that they were acknowledged, gone after a restart, and the file was damaged."""
+    acknowledged = predict(server)
+    for suffix in suffixes:
+        (server.state_dir / f"student_success.db{suffix}").unlink()
+    acknowledged += predict(server)
+    until(lambda: health(server)["db_ok"] is False)
+    assert set(predict(server)) == {None}
+    # Another program looks at the file meanwhile.
+    assert check_integrity(server.state_dir) == "ok"
+    server.stop()
+    server.start()
+    acknowledged += (after := predict(server))
+    assert None not in after
+    rows = count_predictions(server.state_dir)
+    ids = [one for one in acknowledged if one is not None]
+    assert {rows[one] for one in ids} == {1}
+    assert check_integrity(server.state_dir) == "ok"
+    counts.add(promise=PROMISE, faults=1, requests=80, acknowledged=len(ids))
+
+
+def test_predictions_are_kept_while_something_else_is_in_place_of_the_database(
+    server: Server,
+) -> None:
+    file, moved = database(server), server.state_dir / "moved.db"
+    acknowledged = predict(server)
+    file.rename(moved)
+    file.mkdir()
+    assert set(predict(server)) == {None}
+    until(lambda: health(server)["db_ok"] is False)
+    file.rmdir()
+    moved.rename(file)
+    until(lambda: None not in predict(server))
+    rows = count_predictions(server.state_dir)
+    assert {rows[str(one)] for one in acknowledged} == {1}
+    counts.add(promise=PROMISE, faults=1, requests=60, acknowledged=40)
+
+
 def test_start_on_an_empty_database_is_degraded_if_deployments_were_seen(server: Server) -> None:
     """Otherwise the seed model would be served in place of the promoted version, and none knew."""
     (server.state_dir / "deployments.anchor").write_text(f"3 {'a' * 64}\n")

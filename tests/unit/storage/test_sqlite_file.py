@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -206,6 +206,93 @@ def test_new_log_with_the_number_of_the_old_one_is_kept(path: Path, engines: lis
         found = [row[0] for row in fresh.execute("SELECT word FROM words")]
     assert found.count("after") == 2
     assert found.count("by the late process") == 1
+
+
+def remove_log(path: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink()
+
+
+def remove_log_index(path: Path) -> None:
+    path.with_name(f"{path.name}-shm").unlink()
+
+
+def move_behind_a_link(path: Path) -> None:
+    """Afterwards SQLite makes the log beside the file that the link leads to."""
+    moved = path.with_suffix(".moved")
+    path.rename(moved)
+    path.symlink_to(moved)
+
+
+@pytest.mark.parametrize("lose_log", [remove_log, remove_log_index, move_behind_a_link])
+def test_database_without_its_log_is_unavailable_and_keeps_what_was_committed(
+    path: Path, engines: list[Engine], lose_log: Callable[[Path], None]
+) -> None:
+    """Another connection would begin another log, and the two would damage the file."""
+    for number in range(100):
+        write(engines[number % 2], "committed")
+    lose_log(path)
+    for engine in engines * 2:
+        with pytest.raises(DatabaseUnavailableError):
+            write(engine, "lost")
+    for engine in engines:
+        engine.dispose()
+    with closing(sqlite3.connect(path)) as fresh:
+        found = [row[0] for row in fresh.execute("SELECT word FROM words")]
+        assert fresh.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert found == ["before"] * 2 + ["committed"] * 100
+
+
+def test_file_put_in_place_of_one_without_its_log_is_used(
+    path: Path, engines: list[Engine]
+) -> None:
+    backup = path.with_suffix(".backup")
+    with closing(sqlite3.connect(path)) as source:
+        source.execute("VACUUM INTO ?", (str(backup),))
+    remove_log(path)
+    for engine in engines:
+        with pytest.raises(DatabaseUnavailableError):
+            write(engine, "lost")
+    backup.rename(path)
+    for engine in engines:
+        write(engine, "after")
+    assert words(engines[0]) == ["before"] * 2 + ["after"] * 2
+
+
+def test_file_that_was_away_holds_what_was_committed(path: Path, engines: list[Engine]) -> None:
+    """The log is removed when something else is in the place of the file."""
+    for number in range(100):
+        write(engines[number % 2], "committed")
+    moved = path.with_suffix(".moved")
+    path.rename(moved)
+    path.mkdir()
+    for engine in engines * 2:
+        with pytest.raises(DatabaseUnavailableError):
+            write(engine, "lost")
+    path.rmdir()
+    moved.rename(path)
+    assert words(engines[0]) == ["before"] * 2 + ["committed"] * 100
+
+
+def test_log_of_a_file_behind_a_link_is_not_applied_to_its_replacement(tmp_path: Path) -> None:
+    path, target = tmp_path / "link.db", tmp_path / "elsewhere" / "one.db"
+    target.parent.mkdir()
+    path.symlink_to(target)
+    engine = connect(f"sqlite:///{path}")
+    backup = target.with_suffix(".backup")
+    with closing(sqlite3.connect(backup)) as raw:
+        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute("CREATE TABLE words (word TEXT)")
+        raw.executemany("INSERT INTO words VALUES (?)", [["backup"]] * 5000)
+        raw.commit()
+    with writing(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE words (word TEXT)")
+    for _ in range(500):
+        write(engine, "not in the backup" * 20)
+    backup.rename(target)
+    write(engine, "after")
+    assert words(engine) == ["backup"] * 5000 + ["after"]
+    engine.dispose()
 
 
 def test_missing_file_is_created_if_the_schema_is_about_to_be_made(
