@@ -29,7 +29,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from student_success.core.settings import profile_path
 from student_success.domain.profile import Change, FeatureSpec, Period, Text
 from student_success.domain.profile_file import read_profile
-from student_success.domain.references import normalise_optional
+from student_success.domain.references import MAX_LENGTH, normalise_optional
 
 PROFILE = read_profile(profile_path())
 """The profile of this process."""
@@ -253,7 +253,7 @@ def _field(feature: Feature) -> tuple[Any, Any]:
 _REFERENCE = Annotated[
     str | None,
     Field(
-        max_length=64,
+        max_length=MAX_LENGTH,
         pattern=WITHOUT_NUL,
         description="An opaque string by which the caller knows the pupil; never a name.",
     ),

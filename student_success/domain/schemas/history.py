@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, FailFast, Field, model_validator
 
 from student_success.domain.decision import Decision
-from student_success.domain.references import require_reference
+from student_success.domain.references import MAX_LENGTH, require_reference
 from student_success.domain.schemas.base import (
     BATCH_LIMIT,
     MAX_ID,
@@ -79,12 +79,14 @@ class ErasureAnswer(ResponseBody):
 
 
 class _OfPupil(RequestBody):
-    prediction_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    prediction_id: (
+        Annotated[str, Field(min_length=1, max_length=64, pattern=WITHOUT_NUL)] | None
+    ) = None
     session_id: SessionId | None = None
     reference: (
         Annotated[
             str,
-            Field(min_length=1, max_length=64, pattern=WITHOUT_NUL),
+            Field(min_length=1, max_length=MAX_LENGTH, pattern=WITHOUT_NUL),
             AfterValidator(require_reference),
         ]
         | None

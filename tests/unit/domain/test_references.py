@@ -31,3 +31,24 @@ def test_outcome_of_a_reference_without_a_visible_character_is_refused(reference
 )
 def test_reference_has_one_form(reference: str, normal: str) -> None:
     assert StudentFeatures.model_validate(EXAMPLE | {"reference": reference}).reference == normal
+
+
+@pytest.mark.parametrize("reference", ["\u0958" * 33, "\U0001d160" * 22], ids=["qa", "note"])
+def test_reference_that_is_too_long_in_its_one_form_is_refused(reference: str) -> None:
+    """NFC makes several characters of each of these; the database's column holds 64."""
+    assert len(reference) <= 64
+    with pytest.raises(ValidationError):
+        StudentFeatures.model_validate(EXAMPLE | {"reference": reference})
+    outcome = {"session_id": "a", "reference": reference, ACTUAL: SCALE.grade(0)}
+    with pytest.raises(ValidationError):
+        OutcomesRequest.model_validate({"outcomes": [outcome]})
+    shorter = reference[: len(reference) // 2]
+    assert StudentFeatures.model_validate(EXAMPLE | {"reference": shorter}).reference
+
+
+def test_outcome_of_a_prediction_id_with_nul_is_refused() -> None:
+    """PostgreSQL cannot compare it."""
+    with pytest.raises(ValidationError):
+        OutcomesRequest.model_validate(
+            {"outcomes": [{"prediction_id": "a\0", ACTUAL: SCALE.grade(0)}]}
+        )
