@@ -139,10 +139,10 @@ class PupilForm:
             value = values.get(name)
             if value is None and name in _NULLABLE & _CHOICE_FIELDS:
                 value = NOT_KNOWN
-            if name in _TEXT_FIELDS and value is not None:
-                value = (
-                    value if isinstance(value, str) else self._texts.number(value, 6, short=True)
-                )
+            if name in _TEXT_FIELDS and isinstance(value, int | float):
+                # Without separators of thousands: 12,000 could mean 12.
+                written = f"{value:.10g}"
+                value = written.replace(".", ",") if self._texts.language == "fr" else written
             visible = {"visible": name in known} if name in GRADES else {}
             updates[field] = gr.update(value=value, **visible)
         return updates

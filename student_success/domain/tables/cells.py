@@ -146,6 +146,8 @@ def parse_cell(feature: Feature, text: str) -> Any:
     A decimal comma counts as a point, 17.0 as 17, and an unknown grade as None.
     """
     stripped = text.strip().strip(_MARKS).strip()
+    if stripped in feature.categories:
+        return stripped
     chosen = normalise(stripped)
     choices = _choices(feature.name)
     if chosen.endswith((".0", ",0")) and chosen[:-2] in choices:
@@ -177,12 +179,16 @@ def feature_of(name: str) -> Feature:
 
 @cache
 def _choices(name: str) -> Mapping[str, Any]:
-    """Return the value of each way to write a choice: its code, or its text in either language."""
+    """Return the value of each way to write a choice: its code, or its text in either language.
+
+    What two choices have in common is left out, so that such a cell is refused.
+    """
     feature = feature_of(name)
-    values: dict[str, Any] = {normalise(code): code for code in feature.categories}
+    found: dict[str, set[Any]] = {}
     for value, text in (feature.about.choices or {}).items():
         for word in (str(value), text.fr, text.en):
-            values[normalise(word)] = value
+            found.setdefault(normalise(word), set()).add(value)
+    values = {word: min(meant) for word, meant in found.items() if len(meant) == 1}
     if set(feature.categories) == {"yes", "no"}:
         values |= dict.fromkeys(_YES, "yes") | dict.fromkeys(_NO, "no")
     return values

@@ -91,6 +91,12 @@ TEXTS: Mapping[str, Text] = {
         "Plusieurs feuilles contiennent des élèves : {sheets}. Choisissez-en une.",
         "Several sheets contain pupils: {sheets}. Choose one.",
     ),
+    "cut_off": _both(
+        "Des lignes sont plus courtes que les titres : une virgule décimale peut avoir décalé les "
+        "autres, et aucune n'est lue. Enregistrez la liste en .xlsx ou .ods.",
+        "Some lines are shorter than the titles: a decimal comma may have shifted the others, so "
+        "none is read. Save the list as .xlsx or .ods.",
+    ),
     "several_headers": _both(
         "La ligne {at} a d'autres titres que ceux du début. Mettez chaque tableau dans un fichier.",
         "Line {at} has other titles than those at the top. Put each table into its own file.",
@@ -179,6 +185,10 @@ TEXTS: Mapping[str, Text] = {
         "Indiquez un nombre entier de {low} à {high}.",
         "Enter a whole number from {low} to {high}.",
     ),
+    "number": _both(
+        "Indiquez un nombre de {low} à {high} ; les décimales sont permises.",
+        "Enter a number from {low} to {high}; decimals are allowed.",
+    ),
     "grade": _both(
         "Indiquez une note de {low} à {high} ; les décimales sont permises.",
         "Enter a grade from {low} to {high}; decimals are allowed.",
@@ -212,8 +222,8 @@ TEXTS: Mapping[str, Text] = {
         "column as text in the original file and save it again.",
     ),
     "percent": _both(
-        "La cellule est un pourcentage. Indiquez la note elle-même.",
-        "The cell is a percentage. Enter the grade itself.",
+        "La cellule est un pourcentage. Indiquez la valeur elle-même.",
+        "The cell is a percentage. Enter the value itself.",
     ),
     "unit": _both(
         "Le tableur affiche un barème à côté du nombre, par exemple « /10 ». Indiquez la note elle-"

@@ -137,7 +137,7 @@ def read_pupil(
     else:
         reasons = {} if problems else {REFERENCE: ("reference", {})}
     for name, (code, values) in reasons.items():
-        if "%" in texts.get(name, "") and code in ("grade", "whole"):
+        if "%" in texts.get(name, "") and code in ("grade", "number", "whole"):
             code, values = "percent", {}
         problems[name] = Problem(code, line, name, texts.get(name, "")[:SHOWN], values)
     return list(problems.values())
@@ -203,5 +203,5 @@ def _reason(feature: Feature, error_type: str) -> tuple[str, dict[str, Any]]:
         return "missing", {}
     if feature.about.choices is not None and feature.kind == "category":
         return "choice", {"choices": ", ".join(feature.categories)}
-    code = "whole" if feature.kind == "integer" else "grade"
-    return code, {"low": f"{feature.low:g}", "high": f"{feature.high:g}"}
+    code = "whole" if feature.kind == "integer" else "grade" if feature.is_period else "number"
+    return code, {"low": f"{feature.low:.10g}", "high": f"{feature.high:.10g}"}

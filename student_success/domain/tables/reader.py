@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ from student_success.domain.tables.spreadsheet import OLE_START, ZIP_START, read
 from student_success.domain.tables.text import read_text
 
 MAX_ROWS = 10_000
+_MANY_SHORT = 3
+"""Fewer short lines, such as a footer, do not show that a program cuts off empty cells."""
+_DECIMAL = re.compile(r"[0-9][.,][0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,11 @@ def _table(
         if any(cells):
             rows.append((line, cells))
     filled = whole or [cells for _, cells in rows]
+    short = sum(problem.values["cells"] < len(header) for problem in invalid)
+    has_decimals = any(_DECIMAL.search(cell) for cells in filled for cell in cells)
+    if grid.delimiter == "," and short >= max(_MANY_SHORT, len(below) / 10) and not has_decimals:
+        # A grade of 10,5 without quotes makes up for a cell that was cut off.
+        raise refuse("cut_off")
     around = [cells for _, cells in (*grid.lines[:place], *below[:3], *below[-3:])]
     found = find_columns(titles, columns, filled, choices, own_titles, around)
     notes = list(found.notes)

@@ -356,6 +356,17 @@ def test_read_pupils_refuses_cell_that_may_mean_another_value(kind: str) -> None
     assert {problem.line for problem in found.invalid} == {2}
 
 
+@pytest.mark.parametrize(("short", "grade", "delimiter"), [(2, 9, ","), (3, 9.5, ","), (3, 9, ";")])
+def test_rows_beside_short_lines_are_read_where_no_decimal_comma_can_have_shifted_them(
+    short: int, grade: float, delimiter: str
+) -> None:
+    lines = [row(f"A-{n}", grade, 8) for n in range(9)]
+    cut = [row(f"B-{n}", 9)[:-1] for n in range(short)]
+    found = read(text([HEADER, *lines, *cut], delimiter=delimiter))
+    assert len(found.pupils) == 9
+    assert codes(found.invalid) == ["width"] * short
+
+
 def test_read_pupils_takes_empty_cell_for_unknown() -> None:
     [pupil] = read(_cell("paid", "")).pupils
     assert pupil.features["paid"] is None
@@ -387,6 +398,16 @@ REFUSED_FILES = {
             "JSON": b'[{"reference": "A-01", "age": 16}]',
         }.items()
     },
+    "decimal commas beside lines whose last cells are cut off": (
+        text(
+            [
+                HEADER,
+                *(row(f"A-{n}", 9)[:-1] for n in range(3)),
+                *([*row(f"B-{n}", "10")[:-1], "5"] for n in range(20)),
+            ]
+        ),
+        "cut_off",
+    ),
     "titles in another order below": (
         text([*CLASS, [*HEADER[:-2], *HEADER[:-3:-1]], row("A-04", 9, 8)]),
         "several_headers",

@@ -1,0 +1,67 @@
+"""The form of another school: large numbers, numbers that are no grades, choices alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.schools import SCHOOLS, run_with_profile
+
+_FILL = """
+import json
+import gradio as gr
+from gradio_ui.tabs.pupil_form import KNOWN, PupilForm, read_form
+from gradio_ui.texts import LANGUAGES, Texts
+from student_success.domain.students import EXAMPLE
+
+found = {}
+for language in LANGUAGES:
+    texts = Texts(language)
+    with gr.Blocks():
+        form = PupilForm(texts)
+    filled = form.fill({**EXAMPLE, KNOWN: "none"})
+    values = {name: filled[field]["value"] for name, field in form.fields.items()}
+    body, problems = read_form(texts, values)
+    _, wrong = read_form(texts, values | {"n0": "x", "n1": "x"})
+    read = {}
+    for word in ("Sci", "sci", "SCI", "art", "Art"):
+        body_, problems_ = read_form(texts, values | {"track": word})
+        read[word] = None if problems_ else body_["track"]
+    found[language] = [body["n0"], body["n1"], problems, wrong, read]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    text = SCHOOLS["lower-is-better"].replace("maximum = 30", "maximum = 2000000", 1)
+    text = text.replace('"track-0", "track-1", "track-2"', '"Sci", "sci", "art"')
+    profile: Path = tmp_path_factory.mktemp("school") / "school.toml"
+    profile.write_text(f"{text}\n[example]\nn0 = 1250000\nn1 = 0.25\n", "utf-8")
+    found: dict[str, list[Any]] = run_with_profile(profile, _FILL)
+    return found
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_example_of_large_numbers_is_read_as_it_was_filled_in(
+    forms: dict[str, list[Any]], language: str
+) -> None:
+    whole, number, problems, *_ = forms[language]
+    assert (whole, number, problems) == (1250000, 0.25, {})
+
+
+def test_problem_of_a_number_names_its_bounds_and_no_grade(forms: dict[str, list[Any]]) -> None:
+    assert forms["en"][3] == {
+        "n0": "Enter a whole number from 0 to 2000000.",
+        "n1": "Enter a number from 0 to 1; decimals are allowed.",
+    }
+    assert forms["fr"][3]["n1"].startswith("Indiquez un nombre de 0 à 1")
+
+
+def test_choice_that_differs_from_another_in_case_only_is_read_as_written(
+    forms: dict[str, list[Any]],
+) -> None:
+    expected = {"Sci": "Sci", "sci": "sci", "SCI": None, "art": "art", "Art": "art"}
+    assert forms["en"][4] == expected
