@@ -20,7 +20,6 @@ from gradio_ui.html.labels import (
     priority_of,
 )
 from gradio_ui.html.markup import (
-    Content,
     Html,
     Tone,
     element,
@@ -101,7 +100,7 @@ def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
         ]
     )
     picture = figure(distribution(texts, scored), texts("class.distribution"))
-    return element("div", Html(figures + picture), css="overview").html
+    return element("div", figures, picture, css="overview")
 
 
 def sort_by_risk(scored: Sequence[ScoredPupil]) -> tuple[ScoredPupil, ...]:
@@ -155,7 +154,7 @@ def ranking(
     rows: Sequence[tuple[int, ScoredPupil]],
     *,
     reasons: Mapping[int, str],
-    printed: Content = "",
+    printed: str = "",
     is_compared: bool = False,
     sorted_by: str = "",
     descending: bool = False,
@@ -198,12 +197,12 @@ def ranking(
         grade = element(
             "span",
             element("strong", grade_text(texts, round_grade(scored.grade))),
-            Html(grade_strip(texts, scored)),
+            grade_strip(texts, scored),
             element("small", interval, data_title=texts("rank.interval")),
             css="nowrap",
         )
-        cells: dict[str, Content] = {
-            "pupil": Html(f"{element('small', str(rank)).html} {button.html}"),
+        cells: dict[str, str] = {
+            "pupil": Html(f"{element('small', str(rank))} {button}"),
             "priority": priority_badge(texts, _priority(scored)),
             "probability": texts.percent(scored.probability),
             "grade": grade,
@@ -226,10 +225,10 @@ def ranking(
         ),
         element("tbody", *body),
     )
-    return element("div", content, css="sheet ranking").html
+    return element("div", content, css="sheet ranking")
 
 
-def _change(texts: Texts, scored: ScoredPupil) -> Content:
+def _change(texts: Texts, scored: ScoredPupil) -> str:
     """Return the earlier and the present estimate, which of them is better, and what was known."""
     earlier = scored.earlier
     if earlier is None:

@@ -23,11 +23,11 @@ def reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
         return ""
     return element(
         "section",
-        Html(heading(texts("explain.title"))),
+        heading(texts("explain.title")),
         items(sentences, "ol"),
-        Html(_changes(texts, explanation)),
+        _changes(texts, explanation),
         css="reasons",
-    ).html
+    )
 
 
 def main_reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
@@ -94,10 +94,10 @@ def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, 
     sentence = element("strong", texts(f"explain.{name}", grade=rounded, change=change))
     chance = texts("result.probability", share=share, line=line)
     text = element("p", sentence, f" {chance}")
-    return element("div", text, Html(picture), css="changed", role="status").html
+    return element("div", text, picture, css="changed", role="status")
 
 
-def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
+def _changes(texts: Texts, explanation: Mapping[str, Any]) -> Html:
     """Return the changes that the API suggests, each with its effect."""
     listed = []
     for suggestion in explanation["what_if"][:MAX_ITEMS]:
@@ -107,10 +107,10 @@ def _changes(texts: Texts, explanation: Mapping[str, Any]) -> str:
             share=texts.percent(float(suggestion["pass_probability"])),
         )
         change = element("span", _change_in_words(texts, suggestion["change"]), " → ")
-        listed.append(Html(change.html + element("strong", effect).html))
+        listed.append(Html(change + element("strong", effect)))
     if not listed:
         return paragraph(texts("explain.no_ideas"))
-    return heading(texts("explain.ideas")) + items(listed).html
+    return Html(heading(texts("explain.ideas")) + items(listed))
 
 
 def _change_in_words(texts: Texts, change: Mapping[str, Any]) -> str:

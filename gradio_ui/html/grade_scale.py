@@ -12,6 +12,7 @@ from html import escape
 
 from gradio_ui.files.rows import ScoredPupil
 from gradio_ui.html.labels import estimate_text, grade_text
+from gradio_ui.html.markup import Html
 from gradio_ui.texts import Texts
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PASS_GRADE, PASS_LEVEL, SCALE
 
@@ -60,9 +61,9 @@ def _x(grade: float) -> float:
     return round(_LEFT + (_RIGHT - _LEFT) * min(max(share, 0.0), 1.0), 1)
 
 
-def svg(css: str, height: int, label: str, content: str, attributes: str = "") -> str:
+def svg(css: str, height: int, label: str, content: str, attributes: str = "") -> Html:
     """Return a picture of 400 units' width; a screen reader reads its label."""
-    return (
+    return Html(
         f'<svg class="{css}" viewBox="0 0 {_WIDTH} {height}"{attributes} role="img" '
         f'aria-label="{escape(label)}">{content}</svg>'
     )
@@ -95,7 +96,7 @@ def grade_scale(
     high: float,
     passes: bool,
     known: Sequence[tuple[str, float]] = (),
-) -> str:
+) -> Html:
     """Draw a predicted grade on its scale.
 
     Parameters
@@ -138,7 +139,7 @@ def grade_scale(
     )
 
 
-def grade_strip(texts: Texts, scored: ScoredPupil) -> str:
+def grade_strip(texts: Texts, scored: ScoredPupil) -> Html:
     """Draw a grade and its interval in the height of a line of text."""
     low, high = grade_text(texts, scored.low), grade_text(texts, scored.high)
     return svg(
@@ -152,7 +153,7 @@ def grade_strip(texts: Texts, scored: ScoredPupil) -> str:
     )
 
 
-def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
+def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> Html:
     """Draw how many pupils are predicted each grade, or each few grades of a fine scale."""
     width = max(1, round(_round_up((SCALE.highest + 1) / _MOST_BARS)))
     # The pass mark begins a bar, so that no bar holds both passes and fails.

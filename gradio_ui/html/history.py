@@ -14,7 +14,7 @@ from gradio_ui.html.labels import (
     horizon_name,
     version_name,
 )
-from gradio_ui.html.markup import Content, local_time, table
+from gradio_ui.html.markup import local_time, table
 from gradio_ui.texts import Texts
 from student_success.domain.students import ACTUAL, FEATURE_NAMES, PREDICTED
 
@@ -25,7 +25,7 @@ def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
         "history",
         *("number", "when", "reference", "grade", "probability", "verdict", "known", "actual"),
     )
-    shown: list[Sequence[Content]] = [
+    shown: list[Sequence[str]] = [
         [
             f"#{row['id']}",
             local_time(texts, str(row["timestamp"])),

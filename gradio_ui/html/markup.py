@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
@@ -13,26 +12,19 @@ from gradio_ui.texts import Texts
 Tone = Literal["info", "good", "warn", "bad"]
 
 
-@dataclass(frozen=True, slots=True)
-class Html:
-    """HTML built by this package, which must not be escaped again."""
+class Html(str):
+    """HTML built by this package, which `element` does not escape again."""
 
-    html: str
-
-
-Content = str | Html
+    __slots__ = ()
 
 
-def to_html(content: Content) -> str:
-    """Return HTML as it is, and text escaped."""
-    return content.html if isinstance(content, Html) else escape(content)
-
-
-def element(tag: str, *content: Content, css: str = "", **attributes: str) -> Html:
+def element(tag: str, *content: str, css: str = "", **attributes: str) -> Html:
     """Return an element.
 
     Parameters
     ----------
+    content
+        Elements and text; text is escaped.
     css
         Value of its ``class``.
     attributes
@@ -40,47 +32,49 @@ def element(tag: str, *content: Content, css: str = "", **attributes: str) -> Ht
     """
     named = {"class": css, **attributes} if css else attributes
     written = "".join(f' {name.replace("_", "-")}="{escape(v)}"' for name, v in named.items())
-    return Html(f"<{tag}{written}>{''.join(map(to_html, content))}</{tag}>")
+    return Html(f"<{tag}{written}>{''.join(map(_written, content))}</{tag}>")
 
 
-def heading(text: str) -> str:
+def _written(content: str) -> str:
+    return content if isinstance(content, Html) else escape(content)
+
+
+def heading(text: str) -> Html:
     """Return a heading of a part of a tab."""
-    return element("h2", text).html
+    return element("h2", text)
 
 
-def paragraph(text: Content, css: str = "") -> str:
+def paragraph(text: str, css: str = "") -> Html:
     """Return a paragraph."""
-    return element("p", text, css=css).html
+    return element("p", text, css=css)
 
 
-def items(contents: Iterable[Content], tag: Literal["ul", "ol"] = "ul") -> Html:
+def items(contents: Iterable[str], tag: Literal["ul", "ol"] = "ul") -> Html:
     """Return a list."""
     return element(tag, *(element("li", content) for content in contents))
 
 
-def figure(picture: str, caption: str) -> str:
+def figure(picture: Html, caption: str) -> Html:
     """Return a picture with its caption."""
-    return element("figure", Html(picture), element("figcaption", caption)).html
+    return element("figure", picture, element("figcaption", caption))
 
 
-def note(tone: Tone, text: Content) -> str:
+def note(tone: Tone, text: str) -> Html:
     """Return a message; screen readers read it out when it appears."""
     role = "alert" if tone == "bad" else "status"
-    return element("div", element("p", text), css=f"note {tone}", role=role).html
+    return element("div", element("p", text), css=f"note {tone}", role=role)
 
 
-def api_error(texts: Texts, error: ApiError) -> str:
+def api_error(texts: Texts, error: ApiError) -> Html:
     """Explain in the reader's language why the API did not do something."""
     fallback = texts("error.unavailable" if error.status >= 500 else "error.refused")
     text = escape(texts.get(f"error.{error.code}", fallback))
     if error.status >= 500 and error.request_id:
-        text += f" {element('small', texts('error.request', id=error.request_id)).html}"
+        text += f" {element('small', texts('error.request', id=error.request_id))}"
     return note("bad", Html(text))
 
 
-def table(
-    texts: Texts, caption: str, titles: Sequence[str], rows: Iterable[Sequence[Content]]
-) -> str:
+def table(texts: Texts, caption: str, titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
     """Return a table; on a narrow screen each row becomes a card that repeats the titles."""
     body = [
         element(
@@ -98,9 +92,7 @@ def table(
     content = element(
         "table", element("caption", caption), element("thead", head), element("tbody", *body)
     )
-    return element(
-        "div", content, css="sheet", role="region", tabindex="0", aria_label=caption
-    ).html
+    return element("div", content, css="sheet", role="region", tabindex="0", aria_label=caption)
 
 
 def local_time(texts: Texts, iso: str) -> Html:
@@ -113,20 +105,20 @@ def badge(text: str, tone: str) -> Html:
     return element("span", text, css=f"badge {tone}")
 
 
-def facts(pairs: Iterable[tuple[str, Content]]) -> str:
+def facts(pairs: Iterable[tuple[str, str]]) -> Html:
     """Return a list of figures with their names."""
     return element(
         "dl",
         *(element("div", element("dt", name), element("dd", value)) for name, value in pairs),
         css="facts",
-    ).html
+    )
 
 
-def progress(text: str, done: int | None = None, total: int = 100) -> str:
+def progress(text: str, done: int | None = None, total: int = 100) -> Html:
     """Return a progress bar with its text; without `done` the bar shows no amount."""
     if done is None:
         bar = element("progress")
     else:
         bar = element("progress", str(done), max=str(max(1, total)), value=str(done))
     label = element("label", f"{text} ", bar)
-    return element("div", label, css="progress", role="status").html
+    return element("div", label, css="progress", role="status")

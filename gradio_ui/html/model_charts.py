@@ -28,17 +28,17 @@ def model_charts(texts: Texts, model: Mapping[str, Any]) -> str:
         for group in card.get("fairness") or []
         if group["horizon"] == HORIZONS[-1] and "value" in (group.get("mae") or {})
     ]
-    pictures = ""
+    pictures = []
     if bins:
         count = texts.number(sum(int(each["n"]) for each in bins), 0)
         caption = texts("chart.calibration", count=count, bins=len(bins))
-        pictures += figure(_calibration(texts, bins), caption)
+        pictures.append(figure(_calibration(texts, bins), caption))
     if groups:
-        pictures += figure(_errors(texts, groups), texts("chart.fairness"))
-    return element("div", Html(pictures), css="charts").html if pictures else ""
+        pictures.append(figure(_errors(texts, groups), texts("chart.fairness")))
+    return element("div", *pictures, css="charts") if pictures else ""
 
 
-def _calibration(texts: Texts, bins: list[Mapping[str, Any]]) -> str:
+def _calibration(texts: Texts, bins: list[Mapping[str, Any]]) -> Html:
     """Draw announced against observed chances, with the diagonal on which they agree."""
 
     def x(share: float) -> float:
@@ -79,7 +79,7 @@ def _calibration(texts: Texts, bins: list[Mapping[str, Any]]) -> str:
     )
 
 
-def _errors(texts: Texts, groups: list[Mapping[str, Any]]) -> str:
+def _errors(texts: Texts, groups: list[Mapping[str, Any]]) -> Html:
     """Draw the mean error of each group as a bar with its value and the number of its pupils."""
     largest = max(float(group["mae"]["value"]) for group in groups)
     rows, sentences = "", []

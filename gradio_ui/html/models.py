@@ -18,7 +18,6 @@ from gradio_ui.html.labels import (
     version_name,
 )
 from gradio_ui.html.markup import (
-    Content,
     Html,
     badge,
     element,
@@ -67,7 +66,7 @@ def served_model(texts: Texts, model: Mapping[str, Any]) -> str:
             (texts("class.count"), texts.number(rows, 0) if isinstance(rows, int) else "—"),
         ]
     )
-    sentences = items(quality_sentences(texts, model)).html
+    sentences = items(quality_sentences(texts, model))
     return title + figures + sentences + model_charts(texts, model)
 
 
@@ -104,7 +103,7 @@ def version_table(
         return title + note("info", texts("models.no_versions"))
     served = number_or_dash(texts, metric(model, _ALL_KNOWN, "candidate", "mae"), 2)
     baseline = number_or_dash(texts, metric(model, _ALL_KNOWN, "baseline", "mae"), 2)
-    rows: list[Sequence[Content]] = []
+    rows: list[Sequence[str]] = []
     for version in versions:
         metrics = version.get("metrics") or {}
         created = version.get("created_at")
@@ -175,23 +174,23 @@ def gate_conditions(texts: Texts, version: int, verdict: Mapping[str, Any]) -> s
     folded = [c for c in conditions if c["passed"] and str(c["name"]).startswith("fairness.")]
     shown = [condition for condition in conditions if condition not in folded]
     title = texts("gate.passed" if passed else "gate.failed", version=version)
-    html = note("good" if passed else "bad", title)
+    html: str = note("good" if passed else "bad", title)
     failed = [str(c["name"]).partition(".")[0] for c in conditions if not c["passed"]]
     if failed:
         advice = [texts.get(f"advice.{name}", texts("advice.other")) for name in failed]
-        html += heading(texts("gate.next")) + items(dict.fromkeys(advice)).html
+        html += heading(texts("gate.next")) + items(dict.fromkeys(advice))
     html += _condition_table(texts, texts("gate.caption", version=version), shown)
     if folded:
         html += element(
             "details",
             element("summary", texts("gate.fair", count=len(folded))),
-            Html(_condition_table(texts, texts("condition.fairness"), folded)),
-        ).html
+            _condition_table(texts, texts("condition.fairness"), folded),
+        )
     return html
 
 
-def _condition_table(texts: Texts, caption: str, conditions: Sequence[Mapping[str, Any]]) -> str:
-    rows: list[Sequence[Content]] = [
+def _condition_table(texts: Texts, caption: str, conditions: Sequence[Mapping[str, Any]]) -> Html:
+    rows: list[Sequence[str]] = [
         [
             badge(texts("gate.yes"), "good") if c["passed"] else badge(texts("gate.no"), "low"),
             _condition_name(texts, str(c["name"])),
@@ -202,7 +201,7 @@ def _condition_table(texts: Texts, caption: str, conditions: Sequence[Mapping[st
     return table(texts, caption, texts.many("gate", "state", "condition", "detail"), rows)
 
 
-def _condition_detail(texts: Texts, condition: Mapping[str, Any]) -> Content:
+def _condition_detail(texts: Texts, condition: Mapping[str, Any]) -> str:
     """Explain a condition with its value and limit; the API's English where we know no better."""
     first = str(condition["name"]).partition(".")[0]
     value, limit = (number_or_dash(texts, condition.get(name), 4) for name in ("value", "limit"))
@@ -227,7 +226,7 @@ def training_job(texts: Texts, job: Mapping[str, Any]) -> str:
             element("p", detail, lang="en"),
             css="detail",
         )
-        return note("bad", texts("models.train_failed", why=why)) + (folded.html if detail else "")
+        return note("bad", texts("models.train_failed", why=why)) + (folded if detail else "")
     if job["state"] == "done":
         result = job["result"]
         text = texts(
@@ -260,7 +259,7 @@ def deployment_log(texts: Texts, deployments: Sequence[Mapping[str, Any]]) -> st
     title = heading(texts("log.title"))
     if not deployments:
         return title + note("info", texts("log.empty"))
-    rows: list[Sequence[Content]] = [
+    rows: list[Sequence[str]] = [
         [
             local_time(texts, str(deployment["at"])),
             texts(f"log.{deployment['action']}"),

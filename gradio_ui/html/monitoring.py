@@ -11,7 +11,6 @@ from typing import Any
 from gradio_ui.files.rows import PASSES
 from gradio_ui.html.labels import horizon_name, metric, number_or_dash, simple_rule, version_name
 from gradio_ui.html.markup import (
-    Content,
     Html,
     badge,
     element,
@@ -113,8 +112,7 @@ def conclusion(
 
 
 def _folded(title: str, *content: str) -> str:
-    summary = element("summary", element("h2", title))
-    return element("details", summary, Html("".join(content)), css="fold").html
+    return element("details", element("summary", element("h2", title)), *content, css="fold")
 
 
 def health(texts: Texts, answer: Mapping[str, Any]) -> str:
@@ -143,7 +141,7 @@ def health(texts: Texts, answer: Mapping[str, Any]) -> str:
 
 def live_figures(texts: Texts, live: LiveFigures) -> str:
     """Show the figures since the start; a mean of a few grades would say nothing."""
-    pairs: list[tuple[str, Content]] = [
+    pairs: list[tuple[str, str]] = [
         (texts("monitor.predictions"), texts.number(live.predictions, 0)),
         (texts("class.failing"), texts.number(live.failing, 0)),
     ]
@@ -169,9 +167,9 @@ def drift(texts: Texts, answer: Mapping[str, Any]) -> str:
         return ""
     entries = [(texts("drift.predictions"), answer["predictions"])]
     entries += [(texts.choose(_LABELS[n]), entry) for n, entry in answer["features"].items()]
-    rows: dict[bool, list[Sequence[Content]]] = {True: [], False: []}
+    rows: dict[bool, list[Sequence[str]]] = {True: [], False: []}
     for name, entry in entries:
-        row: Sequence[Content] = [
+        row: Sequence[str] = [
             name,
             number_or_dash(texts, entry.get("distance")),
             _p_value(texts, entry.get("p_adjusted")),
@@ -184,9 +182,9 @@ def drift(texts: Texts, answer: Mapping[str, Any]) -> str:
     if not rows[True]:
         return _folded(texts("drift.title"), other)
     unchanged = element(
-        "details", element("summary", texts("drift.others", count=len(rows[False]))), Html(other)
+        "details", element("summary", texts("drift.others", count=len(rows[False]))), other
     )
-    return _folded(texts("drift.title"), changed, unchanged.html)
+    return _folded(texts("drift.title"), changed, unchanged)
 
 
 def _p_value(texts: Texts, value: Any) -> str:
@@ -194,7 +192,7 @@ def _p_value(texts: Texts, value: Any) -> str:
     return f"< {texts.number(0.001, 3)}" if is_small else number_or_dash(texts, value)
 
 
-def _verdict(texts: Texts, verdict: str) -> Content:
+def _verdict(texts: Texts, verdict: str) -> str:
     name = texts.get(f"drift.{verdict}", verdict)
     tone = {"drift": "watch", "stable": "good"}.get(verdict)
     return badge(name, tone) if tone else name
@@ -221,7 +219,7 @@ def model_quality(texts: Texts, model: Mapping[str, Any]) -> str:
     titles = texts.many("quality", "known", "mae", "r2", "coverage")
     titles.insert(2, simple_rule(texts))
     caption = texts("quality.caption")
-    sentences = items(quality_sentences(texts, model)).html
+    sentences = items(quality_sentences(texts, model))
     figures = table(texts, caption, titles, rows)
     return _folded(texts("quality.title"), sentences, figures, paragraph(trained_on))
 
@@ -235,4 +233,4 @@ def links(texts: Texts, urls: Mapping[str, str]) -> str:
     ]
     if not shown:
         return ""
-    return element("nav", items(shown), css="links", aria_label=texts("monitor.links")).html
+    return element("nav", items(shown), css="links", aria_label=texts("monitor.links"))

@@ -17,7 +17,7 @@ from gradio_ui.html.labels import (
     priority_of,
     version_name,
 )
-from gradio_ui.html.markup import Content, Html, element, items, local_time
+from gradio_ui.html.markup import element, items, local_time
 from gradio_ui.texts import Texts
 from student_success.domain.students import FEATURES, PASS_GRADE, PASS_LEVEL, PREDICTED, SCALE
 
@@ -40,19 +40,19 @@ def chance_in_words(texts: Texts, prediction: Mapping[str, Any]) -> str:
 
 def no_prediction_yet(texts: Texts) -> str:
     """Return what is shown before the first prediction."""
-    return element("div", element("p", texts("result.waiting")), css="answer empty").html
+    return element("div", element("p", texts("result.waiting")), css="answer empty")
 
 
 def invalid_fields(texts: Texts, count: int) -> str:
     """Return what is shown while fields are invalid; each field states its own problem."""
     text = texts("result.to_correct_one") if count == 1 else texts("result.to_correct", count=count)
-    return element("div", element("p", text), css="answer empty", role="alert").html
+    return element("div", element("p", text), css="answer empty", role="alert")
 
 
 def outdated_mark(texts: Texts) -> str:
     """Return the place where the page says that the entries have changed since the estimate."""
     text = texts("result.outdated")
-    return element("p", css="outdated", role="status", data_text=text).html
+    return element("p", css="outdated", role="status", data_text=text)
 
 
 def prediction_card(
@@ -91,7 +91,7 @@ def prediction_card(
         "high": grade_text(texts, high),
         "level": texts.percent(float(interval["level"])),
     }
-    made: list[Content] = [version_name(texts, str(prediction["model_version"]))]
+    made: list[str] = [version_name(texts, str(prediction["model_version"]))]
     if "timestamp" in prediction:
         made += [" · ", local_time(texts, str(prediction["timestamp"]))]
     return element(
@@ -104,7 +104,7 @@ def prediction_card(
             css="verdict",
             data_announce=f"{expected}, {rounded}{out_of()}. {chance}",
         ),
-        Html(grade_scale(texts, grade=grade, low=low, high=high, passes=passes, known=known)),
+        grade_scale(texts, grade=grade, low=low, high=high, passes=passes, known=known),
         element("p", texts("scale.known", grades=_listed(texts, known)), css="known-grades")
         if known
         else "",
@@ -143,7 +143,7 @@ def prediction_card(
         css=f"answer {tone}",
         aria_label=texts("result.title"),
         **({"data_outdated": "yes"} if outdated else {}),
-    ).html
+    )
 
 
 def unusual_values(texts: Texts, unusual: Iterable[str]) -> str:

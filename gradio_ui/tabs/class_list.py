@@ -233,7 +233,7 @@ class ClassListTab(ClassReading):
         return {
             self.layout.results: gr.update(visible=True),
             self.layout.overview: html.overview(self.texts, visit.scored),
-            self.layout.printed: self._printed_title(visit).html,
+            self.layout.printed: self._printed_title(visit),
             self.layout.filter: gr.update(
                 choices=html.filter_choices(self.texts, visit.scored), value="all"
             ),

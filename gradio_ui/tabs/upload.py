@@ -122,5 +122,5 @@ class Upload:
             data_too_large=texts("problem.too_large"),
             data_unreadable=texts("problem.not_a_table"),
         )
-        self.zone: Any = gr.HTML(area.html, js_on_load=_READ_SCRIPT, elem_id=f"{part}-upload")
+        self.zone: Any = gr.HTML(area, js_on_load=_READ_SCRIPT, elem_id=f"{part}-upload")
         self.content: Any = gr.JSON(visible=False)

@@ -55,7 +55,7 @@ class Page:
         other = next(language for language in LANGUAGES if language != texts.language)
         with gr.Row(elem_classes=["top"]):
             motto = f"{texts.choose(PROFILE.title)} · {texts('page.motto')}"
-            gr.HTML(element("h1", texts("page.title")).html + paragraph(motto))
+            gr.HTML(element("h1", texts("page.title")) + paragraph(motto))
             switch_label = Texts(other)("page.name")
             switch = gr.Button(switch_label, size="sm", elem_id="language", min_width=110)
         self.banner = gr.HTML("", elem_id="banner")
@@ -66,7 +66,7 @@ class Page:
                 with gr.Tab(texts(f"tab.{name}"), id=name, elem_id=f"tab-{name}") as tab:
                     self.tabs[name] = tab_class(context)
                 selections[name] = tab.select
-        gr.HTML(element("footer", texts("page.foot")).html)
+        gr.HTML(element("footer", texts("page.foot")))
 
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         outputs = [output for tab in self.tabs.values() for output in tab.outputs]

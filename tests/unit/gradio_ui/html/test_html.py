@@ -222,7 +222,7 @@ def test_html_escapes_text_of_people_and_of_the_api(texts: Texts) -> None:
         class_list.ranking(
             texts, [(1, _scored(ATTACK))], reasons={0: ATTACK, 1: ATTACK, 2: ATTACK}
         ),
-        class_list.printed_title(texts, ATTACK, "2026-11-23T08:00:00Z").html,
+        class_list.printed_title(texts, ATTACK, "2026-11-23T08:00:00Z"),
         history_table(texts, [row]),
         explanation.reasons(
             texts,
