@@ -8,7 +8,7 @@ from typing import Any
 
 from gradio_ui.files.rows import Earlier, ScoredPupil
 from gradio_ui.texts import LANGUAGES, table
-from student_success.domain.students import PREDICTED, SCALE
+from student_success.domain.students import GRADE_MAX, GRADE_MIN, PREDICTED
 from student_success.domain.tables.cells import normalise, parse_number
 from student_success.domain.tables.reader import Table
 
@@ -48,7 +48,7 @@ def saved_estimates(rows: Table) -> dict[int, Earlier]:
     found = {}
     for line, cells in rows.rows:
         value = parse_number(cells[grade].strip())
-        if value is not None and 0 <= SCALE.level(value) <= SCALE.highest:
+        if value is not None and GRADE_MIN <= value <= GRADE_MAX:
             found[line] = Earlier(value, cells[known] if known is not None else "")
     return found
 

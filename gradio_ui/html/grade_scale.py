@@ -24,15 +24,15 @@ _DIGIT_WIDTH = 6.0
 
 def round_grade(grade: float) -> float:
     """Round to a grade that exists, half towards the better; this grade decides on a pass."""
-    return SCALE.grade(min(max(math.floor(SCALE.level(grade) + 0.5), 0), SCALE.highest))
+    return SCALE.grade(SCALE.nearest(grade))
 
 
 def rounded_estimate(texts: Texts, grade: float) -> str:
     """Write a grade as a model computes it, and what it rounds to if only that one passes."""
-    estimate, rounded = estimate_text(texts, grade), round_grade(grade)
-    if SCALE.level(grade) >= PASS_LEVEL or SCALE.level(rounded) < PASS_LEVEL:
+    estimate = estimate_text(texts, grade)
+    if SCALE.sign * (grade - PASS_GRADE) >= 0 or SCALE.nearest(grade) < PASS_LEVEL:
         return estimate
-    return texts("result.rounds", grade=estimate, rounded=grade_text(texts, rounded))
+    return texts("result.rounds", grade=estimate, rounded=grade_text(texts, round_grade(grade)))
 
 
 def _round_up(smallest: float) -> float:
@@ -158,10 +158,7 @@ def distribution(texts: Texts, scored: Sequence[ScoredPupil]) -> Html:
     width = max(1, round(_round_up((SCALE.highest + 1) / _MOST_BARS)))
     # The pass mark begins a bar, so that no bar holds both passes and fails.
     first, last = -PASS_LEVEL // width, (SCALE.highest - PASS_LEVEL) // width
-    counts = Counter(
-        math.floor((round(SCALE.level(round_grade(pupil.grade))) - PASS_LEVEL) / width)
-        for pupil in scored
-    )
+    counts = Counter((SCALE.nearest(pupil.grade) - PASS_LEVEL) // width for pupil in scored)
     highest = max(counts.values())
     step = (_RIGHT - _LEFT) / (last - first + 1)
     bars, labels, numbers = [], [], []

@@ -44,8 +44,8 @@ def grade_text(texts: Texts, grade: float) -> str:
 
 
 def estimate_text(texts: Texts, grade: float) -> str:
-    """Write a grade as a model computes it, between two that exist."""
-    return texts.number(grade, 1 if SCALE.step >= 0.1 else 2)
+    """Write a grade as a model computes it, with a decimal more than the grades that exist."""
+    return texts.number(grade, 1 if SCALE.step >= 0.5 else 2)
 
 
 def out_of() -> str:

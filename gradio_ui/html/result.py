@@ -33,7 +33,7 @@ def chance_in_words(texts: Texts, prediction: Mapping[str, Any]) -> str:
     probability = float(prediction["pass_probability"])
     name = next((name for lowest, name in _CHANCES if probability >= lowest), "unlikely")
     bounds = (float(prediction["interval"][end]) for end in ("low", "high"))
-    ends = {SCALE.level(bound) >= PASS_LEVEL for bound in bounds}
+    ends = {SCALE.nearest(bound) >= PASS_LEVEL for bound in bounds}
     instead = _IF_OPEN if len(ends) > 1 else _IF_DECIDED[ends.pop()]
     return texts(f"chance.{instead.get(name, name)}")
 

@@ -6,7 +6,6 @@ and what people call them.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from functools import cached_property
@@ -92,7 +91,7 @@ class GradeSpec(_Part):
                     f"{name} is {grade:g}, which is no grade of this scale: {self.minimum:g}, "
                     f"{self.minimum + self.step:g}, … {self.maximum:g}"
                 )
-        if not 1 <= round(scale.level(self.pass_mark)) <= scale.highest:
+        if self.pass_level == 0:
             raise ValueError("pass_mark is the worst grade, so everyone would pass")
         if self.not_finished is not None and scale.level(self.not_finished) != 0:
             raise ValueError("not_finished must be the worst grade of the scale")
@@ -109,17 +108,16 @@ class GradeSpec(_Part):
         With `rounded` that is the nearest, half to the better, within the bounds of the scale; but
         a pupil who finished gets no grade that stands for having left.
         """
-        if not self.scale.has(grade):
-            if not (self.rounded and self.minimum <= grade <= self.maximum):
-                return None
-            lowest = 0 if self.not_finished is None else 1
-            grade = self.scale.grade(max(lowest, math.floor(self.scale.level(grade) + 0.5)))
-        return self.scale.grade(round(self.scale.level(grade)))
+        exists = self.scale.has(grade)
+        if not exists and not (self.rounded and self.minimum <= grade <= self.maximum):
+            return None
+        lowest = 0 if exists or self.not_finished is None else 1
+        return self.scale.grade(max(lowest, self.scale.nearest(grade)))
 
     @property
     def pass_level(self) -> int:
         """The level of the pass mark, see `Scale`."""
-        return round(self.scale.level(self.pass_mark))
+        return self.scale.nearest(self.pass_mark)
 
 
 class Period(_Part):

@@ -91,6 +91,11 @@ class Scale:
             return (grade - self.minimum) / self.step
         return (self.maximum - grade) / self.step
 
+    def nearest(self, grade: float) -> int:
+        """Return the level of the existing grade nearest to one between two, half to the better."""
+        # Steps such as 0.1 are no binary fractions: 9.95 is 99.49999999999999 of them.
+        return min(max(math.floor(round(self.level(grade), 6) + 0.5), 0), self.highest)
+
     def grade(self, level: int) -> float | int:
         """Return the grade of a level that exists, a whole number where all grades are."""
         grade = self.displayed(level * self.parts)

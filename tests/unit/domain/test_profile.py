@@ -273,3 +273,18 @@ def test_grade_and_level_are_the_same_in_both_directions(
     assert scale.level(grade) == pytest.approx(level, abs=1e-9)
     assert scale.grade(steps) == pytest.approx(scale.maximum if better == "higher" else minimum)
     assert not scale.has(grade + step / 3)
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+@pytest.mark.parametrize("step", [1, 0.5, 0.25, 0.2, 0.1, 0.05])
+def test_nearest_grade_is_the_one_that_decides(step: float, better: Any) -> None:
+    """A prediction is displayed in hundredths, and the nearest of the grades decides on a pass."""
+    scale = Scale(0, 20, step, better)
+    for hundredths in range(scale.highest * scale.parts + 1):
+        decides = (2 * hundredths + scale.parts) // (2 * scale.parts)
+        assert scale.nearest(scale.displayed(hundredths)) == decides
+
+
+def test_final_grade_halfway_between_two_tenths_counts_as_the_better() -> None:
+    grade = shipped(grade=shipped().grade.model_dump() | {"step": 0.1, "rounded": True}).grade
+    assert [grade.existing(written) for written in (9.95, 0.15, 0.149)] == [10.0, 0.2, 0.1]

@@ -65,3 +65,27 @@ def test_choice_that_differs_from_another_in_case_only_is_read_as_written(
 ) -> None:
     expected = {"Sci": "Sci", "sci": "sci", "SCI": None, "art": "art", "Art": "art"}
     assert forms["en"][4] == expected
+
+
+_ROUND = """
+import json
+from gradio_ui.html.grade_scale import round_grade, rounded_estimate
+from gradio_ui.html.result import chance_in_words
+from gradio_ui.texts import Texts
+
+texts = Texts("en")
+prediction = {"pass_probability": 0.97, "interval": {"low": 0.7, "high": 1.5}}
+print(json.dumps([
+    round_grade(0.65), rounded_estimate(texts, 0.65), rounded_estimate(texts, 0.7),
+    chance_in_words(texts, prediction) == texts("chance.sure"),
+]))
+"""
+
+
+def test_grade_in_steps_of_a_tenth_is_shown_as_it_decides(tmp_path: Path) -> None:
+    """0.7 / 0.1 is a little less than 7: a grade that passes was shown as one that fails."""
+    scale = "minimum = 0\nmaximum = 10\nstep = 0.1\npass_mark = 0.7"
+    text = SCHOOLS["many-schools"].replace("minimum = 0\nmaximum = 10\npass_mark = 5", scale, 1)
+    (tmp_path / "school.toml").write_text(text, "utf-8")
+    found = run_with_profile(tmp_path / "school.toml", _ROUND)
+    assert found == [0.7, "0.65 (rounds to 0.7)", "0.70", True]
