@@ -217,9 +217,9 @@ class OutcomeForm:
 
 
 def _parse_line(line: str) -> tuple[str, float | int | None]:
-    """Read a reference and a grade."""
-    for separator in (";", "\t", ",", " "):
+    """Read a reference and a grade; a comma within the last word is a decimal comma."""
+    for separator in (";", "\t", " ", ","):
         reference, found, grade = line.strip().rpartition(separator)
         if found:
-            return reference.strip(), parse_final_grade(grade.strip())
+            return reference.rstrip(" ,"), parse_final_grade(grade.strip())
     return "", None
