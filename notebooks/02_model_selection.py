@@ -18,7 +18,7 @@
 #
 # Families of models compete under the same folds, each pupil on one side only whatever is hidden of
 # the year. This notebook shows the competition with each family's first recipe; the search, its
-# budget and the repeated folds are in `training/search.py` and `python -m training report`.
+# budget and the repeated folds are in `training/fitting/search.py` and `python -m training report`.
 #
 # The outputs kept here are of the merged UCI data. `NOTEBOOK_QUICK=1` makes everything small, to
 # see that it runs.

@@ -139,7 +139,6 @@ def run(
         test_r2=evidence["r2"],
         duration_seconds=round(time.monotonic() - started, 3),
         dataset=described,
-        recipe=written,
         input_example=frame_of(smoke_students()[:3]),
     )
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from student_success.domain.decision import Decision
 from student_success.domain.students import PREDICTED, SCALE
 from student_success.domain.tables.pupils import Pupil
-
-PASSES = "reussite"
-"""The value of `decision` for a pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class ScoredPupil:
             float(prediction["interval"]["low"]),
             float(prediction["interval"]["high"]),
             float(prediction["pass_probability"]),
-            prediction["decision"] == PASSES,
+            prediction["decision"] == Decision.PASS,
             bool(prediction["at_risk"]),
             str(prediction["horizon"]),
             str(prediction["model_version"]),

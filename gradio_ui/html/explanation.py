@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradio_ui.files.rows import PASSES
 from gradio_ui.html.grade_scale import grade_scale, round_grade, rounded_estimate
 from gradio_ui.html.labels import grade_text, out_of
 from gradio_ui.html.markup import Html, element, heading, items, paragraph
 from gradio_ui.texts import Texts
+from student_success.domain.decision import Decision
 from student_success.domain.students import PASS_GRADE, PERIODS, PREDICTED, SCALE
 from student_success.domain.tables.cells import feature_of
 
@@ -87,7 +87,7 @@ def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, 
         grade=new,
         low=float(after["interval"]["low"]),
         high=float(after["interval"]["high"]),
-        passes=after["decision"] == PASSES,
+        passes=after["decision"] == Decision.PASS,
         known=[(texts("explain.before"), old)],
     )
     line = grade_text(texts, PASS_GRADE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradio_ui.files.rows import PASSES
 from gradio_ui.html.grade_scale import rounded_estimate
 from gradio_ui.html.labels import (
     decision_badge,
@@ -16,6 +15,7 @@ from gradio_ui.html.labels import (
 )
 from gradio_ui.html.markup import local_time, table
 from gradio_ui.texts import Texts
+from student_success.domain.decision import Decision
 from student_success.domain.students import ACTUAL, FEATURE_NAMES, PREDICTED
 
 
@@ -32,7 +32,7 @@ def history_table(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> str:
             str(row["reference"] or "—"),
             rounded_estimate(texts, float(row[PREDICTED])),
             texts.percent(float(row["pass_probability"])),
-            decision_badge(texts, row["decision"] == PASSES),
+            decision_badge(texts, row["decision"] == Decision.PASS),
             horizon_name(texts, row["horizon"]),
             "—" if row[ACTUAL] is None else grade_text(texts, float(row[ACTUAL])),
         ]
@@ -56,7 +56,7 @@ def file_rows(texts: Texts, rows: Sequence[Mapping[str, Any]]) -> list[list[Any]
             row["reference"] or "",
             float(row[PREDICTED]),
             float(row["pass_probability"]),
-            decision_name(texts, row["decision"] == PASSES),
+            decision_name(texts, row["decision"] == Decision.PASS),
             horizon_name(texts, row["horizon"]),
             version_name(texts, str(row["model_version"])),
             row[ACTUAL],

@@ -21,7 +21,7 @@ from student_success.domain.students import (
 
 Priority = Literal["act", "watch", "none"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-PERIODS: tuple[Feature, ...] = tuple(f for f in FEATURES if f.is_period)
+PERIOD_FEATURES: tuple[Feature, ...] = tuple(f for f in FEATURES if f.is_period)
 """The grades that may be known before the final one, oldest first."""
 _TONES: dict[Priority, str] = {"act": "low", "watch": "watch", "none": "good"}
 
@@ -60,7 +60,7 @@ def scale_in_words(texts: Texts) -> str:
     return texts(name, low=low, high=high, step=grade_text(texts, SCALE.step))
 
 
-HAS_LAST_GRADE = any(period.monotone for period in PERIODS)
+HAS_LAST_GRADE = any(period.monotone for period in PERIOD_FEATURES)
 """Whether the rule of thumb is the last grade: a period is on the scale of the final grade."""
 
 
@@ -73,14 +73,14 @@ def known_grades(texts: Texts, pupil: Mapping[str, Any]) -> list[tuple[str, floa
     """Return name and value of the period grades that are known."""
     return [
         (texts.choose(period.about.label), float(pupil[period.name]))
-        for period in PERIODS
+        for period in PERIOD_FEATURES
         if pupil.get(period.name) is not None
     ]
 
 
 def known_periods(horizon: str) -> tuple[Feature, ...]:
     """Return the periods whose grades are known at a horizon."""
-    return PERIODS[: HORIZONS.index(Horizon(horizon))]
+    return PERIOD_FEATURES[: HORIZONS.index(Horizon(horizon))]
 
 
 def horizon_name(texts: Texts, horizon: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradio_ui.files.rows import PASSES
 from gradio_ui.html.labels import horizon_name, metric, number_or_dash, simple_rule, version_name
 from gradio_ui.html.markup import (
     Html,
@@ -22,6 +21,7 @@ from gradio_ui.html.markup import (
 )
 from gradio_ui.html.models import quality_sentences
 from gradio_ui.texts import Texts
+from student_success.domain.decision import Decision
 from student_success.domain.students import FEATURES, Horizon
 
 _SAMPLE = re.compile(
@@ -65,7 +65,7 @@ class LiveFigures:
             horizon = tags.get("horizon", "")
             if name == "predictions_total":
                 figures.predictions += int(value)
-                figures.failing += 0 if tags.get("decision") == PASSES else int(value)
+                figures.failing += 0 if tags.get("decision") == Decision.PASS else int(value)
             elif name == "live_mae":
                 figures.errors[horizon] = value
             elif name == "live_outcomes":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gradio_ui.files.rows import PASSES
 from gradio_ui.html.grade_scale import grade_scale, round_grade
 from gradio_ui.html.labels import (
     estimate_text,
@@ -19,6 +18,7 @@ from gradio_ui.html.labels import (
 )
 from gradio_ui.html.markup import element, items, local_time
 from gradio_ui.texts import Texts
+from student_success.domain.decision import Decision
 from student_success.domain.students import FEATURES, PASS_GRADE, PASS_LEVEL, PREDICTED, SCALE
 
 _CHANCES = ((0.95, "sure"), (0.80, "likely"), (0.60, "rather"), (0.40, "open"), (0.20, "doubtful"))
@@ -75,7 +75,7 @@ def prediction_card(
     grade = float(prediction[PREDICTED])
     interval = prediction["interval"]
     low, high = float(interval["low"]), float(interval["high"])
-    passes = prediction["decision"] == PASSES
+    passes = prediction["decision"] == Decision.PASS
     tone = "good" if passes else "low"
     known = known_grades(texts, pupil)
     unknown = sum(pupil.get(f.name) is None for f in FEATURES if not f.is_period)

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from gradio_ui.html.labels import PERIODS, known_periods
+from gradio_ui.html.labels import PERIOD_FEATURES, known_periods
 from gradio_ui.tabs.base import Updates, add_part, small_button
 from gradio_ui.texts import LANGUAGES, Texts
 from student_success.domain.students import (
@@ -22,7 +22,7 @@ from student_success.domain.students import (
 from student_success.domain.tables.cells import parse_cell
 from student_success.domain.tables.pupils import explain_errors
 
-GRADES = tuple(period.name for period in PERIODS)
+GRADES = tuple(period.name for period in PERIOD_FEATURES)
 REFERENCE = "reference"
 KNOWN = "known"
 _MAX_RADIO_CHOICES = 3

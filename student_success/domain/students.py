@@ -137,10 +137,10 @@ class Feature:
         return bool(value == (self.high if larger else self.low))
 
     def is_reason(self, value: Any, share: float) -> bool:
-        """Return whether what it adds to a prediction, in grades, is one of its reasons.
+        """Return whether the effect of a value on a prediction is shown as a reason.
 
-        Too small a share is none, nor is a worse grade for a value that cannot be better: who gets
-        help often needs it, so the help is no reason for the lower grade.
+        `share` is the effect in grades. A small effect is not a reason, nor is a worse grade for a
+        value that cannot be better: pupils who get help often need it, and it is not the cause.
         """
         if abs(share) < SCALE.smallest_share:
             return False

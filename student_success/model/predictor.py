@@ -68,9 +68,13 @@ class HorizonModel(NamedTuple):
     reader
         Makes a distribution of what the trees return.
     last
-        The position in `PERIODS` of the grade whose change is predicted; None: that of `base`.
+        The position in `PERIODS` of the grade to which the trees add a change; None: to `base`.
     base
-        A level.
+        The level to which they add it if no grade is known, or none on the scale of the final one.
+    mass
+        How much of the distribution the interval contains, above 0 and at most 1.
+    alarm
+        The alarm is raised below this pass probability.
     """
 
     horizon: Horizon
@@ -94,7 +98,7 @@ class Predictor:
     interval_level
         Share of pupils whose final grade the interval contains, above 0 and below 1.
     threshold
-        Lowest whole grade that passes.
+        The worst grade that passes.
     synthetic
         Whether it was trained on made-up data.
     training_range

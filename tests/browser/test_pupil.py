@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gradio_ui.html.labels import PERIODS, PRIORITIES, horizon_sentence
+from gradio_ui.html.labels import PERIOD_FEATURES, PRIORITIES, horizon_sentence
 from gradio_ui.texts import Language, Texts
 from student_success.domain.students import EXAMPLE, PASS_GRADE
 from student_success.domain.tables.cells import feature_of
@@ -183,5 +183,5 @@ def test_answer_does_not_contradict_itself(visit: Open, language: Language) -> N
         assert passes == (name != "act")
         seen.add(name)
         known = page.locator("#answer .known-grades").inner_text()
-        assert all(texts.choose(period.about.label) in known for period in PERIODS)
+        assert all(texts.choose(period.about.label) in known for period in PERIOD_FEATURES)
     assert {"act", "none"} <= seen

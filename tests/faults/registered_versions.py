@@ -123,7 +123,6 @@ def register(settings: Settings, serving: Path) -> int:
         test_r2=0.9,
         duration_seconds=0.0,
         dataset={"name": "sample.csv", "sha256": "0" * 64, "rows": PUPILS, "synthetic": True},
-        recipe={},
         input_example=frame.head(2),
     )
     return register_candidate(settings, candidate).version

@@ -150,10 +150,10 @@ def _row(feature: Feature) -> str:
     if choices is None:
         values = _values(feature)
     else:
-        told = {code: text.en.removeprefix(f"{code} – ") for code, text in choices.items()}
+        labels = {code: text.en.removeprefix(f"{code} – ") for code, text in choices.items()}
         values = ", ".join(
             f"`{code}`" if str(code) == words else f"`{code}` ({words})"
-            for code, words in told.items()
+            for code, words in labels.items()
         )
     empty = "; empty while not known" if feature.nullable else ""
     about = f"**{feature.about.label.en}.** {feature.about.help.en}"

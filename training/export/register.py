@@ -41,7 +41,7 @@ class Candidate:
     metrics
         Flat figures, means over the outer folds, by name.
     test_mae, test_r2
-        Horizon ``G1+G2``, mean over the outer folds.
+        With every period grade of the data known: means over the outer folds, MAE in grades.
     """
 
     pipeline: GradeModel
@@ -53,7 +53,6 @@ class Candidate:
     test_r2: float
     duration_seconds: float
     dataset: dict[str, Any]
-    recipe: dict[str, Any]
     input_example: pd.DataFrame
 
 

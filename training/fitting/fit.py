@@ -54,7 +54,6 @@ class Fitted:
         Index labels of every pupil that the model or its calibration was fitted on.
     """
 
-    recipe: Recipe
     model: GradeModel
     seen: NDArray[np.int64]
     tables: Mapping[str, Table]
@@ -149,4 +148,4 @@ def fit(frame: pd.DataFrame, target: Floats, recipe: Recipe, *, jobs: int = 1) -
     model = fit_model(frame, target, recipe)
     model.residuals_ = [list(tables[str(horizon)].residuals) for horizon in HORIZONS]
     model.widening_ = [tables[str(horizon)].widening for horizon in HORIZONS]
-    return Fitted(recipe, model, seen, tables, alarms)
+    return Fitted(model, seen, tables, alarms)

@@ -35,7 +35,7 @@ _MAXIMA = re.compile(
 )
 _SHORTENED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]+")
 _NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|['’.-])*(?:,? +[^\W\d_](?:[^\W\d_]|['’.-])*)+")
-"""Each character can only be matched in one way, so that no text takes long."""
+"""Each character can be matched in one way only: no catastrophic backtracking."""
 _YES = {"y", "o", "1", "true", "vrai", "x", "✓", "✔"}
 _NO = {"n", "0", "false", "faux"}
 
