@@ -17,8 +17,8 @@ from student_success.domain.students import FEATURES, Feature
 
 WHAT_IF = tuple(feature for feature in FEATURES if feature.change is not None)
 """What a pupil, a family or the school can change; each has a control."""
-_MOST_STEPS = 60
-"""Steps of the longest slider, because few pupils are absent more often."""
+_LONG_TAIL = 60
+"""Length of the slider of a count with a long tail: few pupils are absent more often."""
 
 
 class PupilAnswer:
@@ -152,4 +152,4 @@ def _is_offered(feature: Feature, value: Any, other: Any) -> bool:
 
 def _slider_end(feature: Feature) -> float:
     low, high = feature.bounds
-    return min(high, low + _MOST_STEPS)
+    return min(high, low + _LONG_TAIL) if feature.log else high

@@ -8,7 +8,8 @@ import pytest
 
 from gradio_ui.tabs.answer import WHAT_IF, PupilAnswer
 from gradio_ui.texts import Texts
-from student_success.domain.students import EXAMPLE
+from student_success.domain.profile import Change, Text
+from student_success.domain.students import EXAMPLE, About, Feature
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,12 @@ def test_control_offers_what_could_help(feature: str, value: Any, offered: Any) 
         assert (update["minimum"], update["maximum"]) == offered
     if value is not None:
         assert update["value"] == value
+
+
+def test_slider_of_a_large_number_reaches_its_better_end() -> None:
+    about = About(Text(en="Minutes of reading"), Text(en="A week."), "pupil")
+    change = Change(step=10, better="higher")
+    reading = Feature("reading", "integer", about, nullable=False, low=0, high=300, change=change)
+    answer = PupilAnswer.__new__(PupilAnswer)
+    update = answer._present_value(reading, {"reading": 120})
+    assert (update["minimum"], update["value"], update["maximum"]) == (120, 120, 300)
