@@ -19,6 +19,7 @@ from student_success.domain.tables.pupils import PupilList
 from student_success.domain.tables.text import ENCODINGS
 
 _LEFT_OUT = "-"
+_COLUMN_CODES = {"no_column", "shared", "twice", "unknown_title", "read_as", "names_left_out"}
 _ENCODING_CODES = {"encoding", "not_in_encoding", "mixed_encodings"}
 
 
@@ -66,7 +67,7 @@ class ColumnChoice:
             sheets, codes = result.sheets, {result.problem.code} & _ENCODING_CODES
         else:
             found = {problem.code for problem in (*result.invalid, *result.notes)}
-            codes = found & {"no_column", "twice", "unknown_title", "read_as", "names_left_out"}
+            codes = found & _COLUMN_CODES
             codes |= {question.code for question in result.questions}
             if codes or choices != Choices():
                 titles = [title for title in result.titles if title]

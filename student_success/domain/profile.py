@@ -194,6 +194,8 @@ class FeatureSpec(_Part):
                 raise ValueError("a logarithmic scale needs a minimum of 0 or more")
         if twice := [value for value, count in Counter(values).items() if count > 1]:
             raise ValueError(f"the choice {twice[0]} is given twice")
+        if self.change and set(self.change.to) - {v for v in values if self.kind == "category"}:
+            raise ValueError("change: each value of `to` must be a choice of a category")
         return self
 
 

@@ -187,8 +187,11 @@ def find_columns(
         for index in _matches(column, titles, free, cells):
             if column.name == REFERENCE and are_names(_below(cells, index)):
                 notes.append(Problem("names_left_out", values={"columns": titles[index][:SHOWN]}))
+            elif index in used:
+                problems.append(Problem("shared", column=titles[index][:SHOWN]))
             elif column.name not in positions:
                 positions[column.name] = index
+                used |= {index} if column.grades else set()
             elif column.name != REFERENCE:
                 problems.append(Problem("twice", column=titles[index][:SHOWN]))
     ignored = [i for i, title in enumerate(titles) if title and i not in positions.values()]

@@ -106,6 +106,10 @@ TEXTS: Mapping[str, Text] = {
         "Cette colonne apparaît deux fois. Supprimez-en une.",
         "This column appears twice. Remove one of the two.",
     ),
+    "shared": _both(
+        "Ce titre désigne plusieurs colonnes attendues. Indiquez laquelle.",
+        "This title names several expected columns. Say which one it is.",
+    ),
     "no_column": _both(
         "Cette colonne est absente du fichier. Ajoutez-la, ou indiquez quelle colonne la contient.",
         "This column is missing from the file. Add it, or say which column contains it.",

@@ -121,6 +121,13 @@ def test_profile_of_a_small_school_is_read(tmp_path: Path) -> None:
             'choices = ["a", "b"]\nmonotone = "raises"',
             "scale and monotone are for numbers",
         ),
+        *(
+            (old, f"{old}\nchange = {{ to = [{value}] }}", "must be a choice of a category")
+            for old, value in (
+                *(('choices = ["a", "b"]', '"c"'), ("maximum = 10", '"9"')),
+                ('choices = ["a", "b"]', '"a", "A"'),
+            )
+        ),
         (
             'choices = ["a", "b"]',
             'choices = ["a", "b"]\n[training]\nunrecorded_when_not_finished = ["x"]',

@@ -67,6 +67,33 @@ def test_choice_that_differs_from_another_in_case_only_is_read_as_written(
     assert forms["en"][4] == expected
 
 
+_SHARED = """
+import json
+from gradio_ui.files.class_file import pupils_of, read_class_table
+from student_success.domain.tables.columns import Choices
+
+content = b"reference;n0;n2;n3;track;Mark\\nP-1;1;2;0.5;art;2.5\\nP-2;1;2;0.5;art;3"
+content = content.replace(b"n0;", b"n0;n1;").replace(b";1;2", b";1;0.5;2")
+found = [pupils_of(read_class_table(content, c)) for c in (None, Choices({"Mark": "autumn"}))]
+print(json.dumps([
+    [str(problem) for problem in found[0].invalid], len(found[0].pupils),
+    [pupil.features.get("autumn") for pupil in found[1].pupils],
+    [pupil.features.get("winter") for pupil in found[1].pupils],
+]))
+"""
+
+
+def test_title_that_names_two_periods_is_not_read_as_both(tmp_path: Path) -> None:
+    text = SCHOOLS["lower-is-better"].replace('"track-0", "track-1", "track-2"', '"sci", "art"')
+    for period in ("autumn", "winter"):
+        text = text.replace(f'label = "Grade {period}"', 'label = "Mark"')
+    (tmp_path / "school.toml").write_text(text, "utf-8")
+    assert run_with_profile(tmp_path / "school.toml", _SHARED) == [
+        *(["Mark: This title names several expected columns. Say which one it is."], 0),
+        *([2.5, 3], [None, None]),
+    ]
+
+
 _ROUND = """
 import json
 from gradio_ui.html.grade_scale import round_grade, rounded_estimate
