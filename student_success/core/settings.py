@@ -109,13 +109,22 @@ def read_env_file(path: Path) -> dict[str, str | None]:
     Raises
     ------
     ConfigurationError
-        If the file is not text in UTF-8.
+        If the file is not text in UTF-8, is a folder or cannot be read.
     """
     try:
+        # It may also be a virtual environment.
+        if path.is_dir() and not (path / "pyvenv.cfg").exists():
+            raise ConfigurationError(
+                f"Nothing was started: {path} is a folder. Put a file with settings in its place."
+            )
         return dotenv_values(path, interpolate=False, encoding=_ENV_ENCODING)
     except UnicodeDecodeError as error:
         raise ConfigurationError(
             f"Nothing was started: {path} is not text in UTF-8. Save it again with that encoding."
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            f"Nothing was started: {path} cannot be read ({error.strerror})."
         ) from error
 
 
@@ -124,7 +133,8 @@ def env_files() -> tuple[Path, Path]:
     here = start_folder() / ".env"
     state_dir = os.environ.get("STATE_DIR") or read_env_file(here).get("STATE_DIR")
     folder = Path(state_dir) if state_dir else user_state_path("student-success")
-    return start_folder() / folder.expanduser() / ".env", here
+    # Unlike `Path.expanduser`, it leaves the name of an unknown user; `Settings` refuses that.
+    return start_folder() / os.path.expanduser(folder) / ".env", here
 
 
 def profile_path() -> Path:
@@ -481,7 +491,12 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return path and (start_folder() / path.expanduser()).resolve()
+        try:
+            return path and (start_folder() / path.expanduser()).resolve()
+        except RuntimeError:
+            raise ValueError(
+                "cannot be found: a link leads to itself, or the user after '~' is unknown"
+            ) from None
 
     @field_validator("state_dir")
     @classmethod

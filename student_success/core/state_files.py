@@ -22,8 +22,11 @@ from student_success.core.settings import ROOT
 logger = logging.getLogger(__name__)
 
 _OTHER_USERS = 0o077
-_LOCKS = ("server.lock", "migration.lock", "tmp.lock")
-_FOLDERS = ("locks", "tmp", "workers", "supervisor", "metrics")
+_FILES = ("server.lock", "migration.lock", "tmp.lock", "profile.json", "deployments.anchor")
+_FOLDERS = ("locks", "tmp", "workers", "supervisor", "metrics", "mlflow-artefacts")
+_SCRATCH = "student-success-"
+"""Beginning of the names of temporary directories: `tmp` may hold those of other programs."""
+_SYSTEM = ("/dev", "/etc", "/home", "/opt", "/root", "/run", "/srv", "/usr", "/var/lib", "/var/log")
 
 
 def private_folder(folder: Path) -> Path:
@@ -43,8 +46,8 @@ def check_state_dir(state_dir: Path) -> None:
     Raises
     ------
     ConfigurationError
-        If it is no folder, cannot be written, or has something else in the place of a lock file or
-        a folder of the service.
+        If it is no folder, cannot be written, or has something else in the place of a file or a
+        folder of the service, such as a pipe, or a link that leads nowhere.
     """
     advice = "Set STATE_DIR to a folder of its own that this user may write."
     try:
@@ -59,14 +62,14 @@ def check_state_dir(state_dir: Path) -> None:
         raise ConfigurationError(
             f"The service was not started: this user may not write STATE_DIR {state_dir}. {advice}"
         )
-    locks = [state_dir / name for name in _LOCKS]
-    for path in (*locks, *state_dir.glob("locks/*.lock")):
-        if path.exists() and not path.is_file():
+    files = [state_dir / name for name in _FILES]
+    for path in (*files, *state_dir.glob("locks/*.lock")):
+        if os.path.lexists(path) and not path.is_file():
             raise ConfigurationError(
-                f"The service was not started: {path} must be a file, for a lock. Remove it."
+                f"The service was not started: {path} must be a file. Remove it."
             )
     for path in (state_dir / name for name in _FOLDERS):
-        if path.exists() and not path.is_dir():
+        if os.path.lexists(path) and not path.is_dir():
             raise ConfigurationError(
                 f"The service was not started: {path} must be a folder. Remove it."
             )
@@ -82,11 +85,11 @@ def narrow(state_dir: Path) -> None:
     """Remove the access of other users from all existing files of the state directory.
 
     A directory that clearly has other uses does not change: one with the sticky bit, such as
-    ``/tmp``, and one that contains the home directory or the source code.
+    ``/tmp``, and one that contains the home directory, the source code or one of `_SYSTEM`.
     """
     if not state_dir.is_dir():
         return
-    others = (Path(os.path.expanduser("~")).resolve(), ROOT)
+    others = (Path(os.path.expanduser("~")).resolve(), ROOT, *map(Path, _SYSTEM))
     sticky = state_dir.stat().st_mode & stat.S_ISVTX
     if sticky or any(other.is_relative_to(state_dir) for other in others):
         logger.warning(
@@ -217,11 +220,11 @@ def scratch_folder(state_dir: Path) -> Iterator[Path]:
     parent = private_folder(state_dir / "tmp")
     with (state_dir / "tmp.lock").open("w") as file:
         lock(file, wait=True)
-        for folder in parent.iterdir():
+        for folder in parent.glob(f"{_SCRATCH}*"):
             # One in use is locked, and its owner may remove it just now.
             with contextlib.suppress(OSError), _locked(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(dir=parent))
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=parent))
         lock_holder = contextlib.ExitStack()
         lock_holder.enter_context(_locked(scratch))
     with lock_holder:

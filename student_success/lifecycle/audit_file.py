@@ -71,9 +71,11 @@ class AuditFile:
         hashes
             Hashes of all deployments in the database, by id.
         """
-        if not self._path.exists():
+        if not os.path.lexists(self._path):
             # No deployment yet; a deleted file cannot be told apart from that.
             return []
+        if not self._path.is_file():
+            return [f"{self._path} is not a file"]
         problems = {}
         for number, digest in self._entries():
             stored = hashes.get(number)
@@ -85,6 +87,9 @@ class AuditFile:
 
     def _entries(self) -> list[tuple[int, str]]:
         """Return id and hash of each complete line."""
+        if not self._path.is_file():
+            # Reading a pipe would wait for ever.
+            return []
         lines = self._path.read_text("ascii", "replace").splitlines()
         parts = [line.partition(" ") for line in lines]
         return [(int(n), digest) for n, _, digest in parts if n.isdigit() and len(digest) == 64]

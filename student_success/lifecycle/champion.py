@@ -180,13 +180,17 @@ class Champion:
 
     async def follow(self) -> None:
         """Look for a newer deployment until cancelled."""
+        reason = ""
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
                 await self.catch_up()
-            except StudentSuccessError:
+                reason = ""
+            except StudentSuccessError as error:
                 # The database is unavailable: the same version is served until it is back.
-                logger.warning("deployments_unreadable")
+                if error.message != reason:
+                    logger.warning("deployments_unreadable", extra={"reason": error.message})
+                reason = error.message
             except Exception:
                 # If this task ended, the worker would serve the old version for ever.
                 metrics.model_reloads_total.labels("failed").inc()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from student_success.core.state_files import lock, private_folder
 
 logger = logging.getLogger(__name__)
 
+_NAME = re.compile("[0-9a-f]{32}")
 _BYTES = 32
 """Length of a file, so that a shorter number overwrites a longer one."""
 
@@ -72,9 +74,9 @@ class WorkerStatus:
 
     def _served_deployments(self) -> Iterator[int]:
         """Yield what each living worker serves; delete the files of workers that have exited."""
-        for path in sorted(self._folder.glob("[!.]*")):
-            # Something else than a file of a worker, such as a folder, is left alone.
-            if not path.is_file():
+        for path in sorted(self._folder.glob("*")):
+            # Something else than a file of a worker is left alone.
+            if not _NAME.fullmatch(path.name) or not path.is_file():
                 continue
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:

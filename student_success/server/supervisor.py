@@ -8,6 +8,7 @@ instead, which only its user can reach.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -73,7 +74,16 @@ def checked_start(
     check_exporter(settings)
     check_state_dir(settings.state_dir)
     claim_state_dir(settings.state_dir)
-    private_folder(use_bento_store(settings))
+    home = use_bento_store(settings)
+    try:
+        private_folder(home)
+        if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigurationError(
+            f"The service was not started: the Bento store {home} cannot be used "
+            f"({error.strerror}). Remove what is in its place, or set BENTOML_HOME."
+        ) from error
     with served_alone(
         settings.state_dir, f"the server {http_url(host, port)} (process {os.getpid()})"
     ):
@@ -174,18 +184,23 @@ def metrics_folder(state_dir: Path) -> Iterator[Path]:
     full, the kernel kills a process that touches a new page of such a file.
     """
     digest = hashlib.sha256(str(state_dir).encode()).hexdigest()[:16]
-    folder = _SHARED_MEMORY / f"student-success-{os.getuid()}-{digest}"
+    name = f"student-success-{os.getuid()}-{digest}"
     try:
-        if folder.lstat().st_uid == os.getuid():
-            # A killed server of this state directory left it behind.
-            shutil.rmtree(folder)
+        folder = _empty_folder(_SHARED_MEMORY / name)
     except OSError:
-        pass  # It does not exist, or belongs to another user; then mkdir fails.
-    try:
-        folder.mkdir(mode=0o700)
-    except OSError:
-        folder = private_folder(state_dir / "metrics")
+        # A folder of its own: other programs may have files in `metrics`.
+        folder = _empty_folder(private_folder(state_dir / "metrics") / name)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty_folder(folder: Path) -> Path:
+    # If it belongs to another user, mkdir fails.
+    with contextlib.suppress(OSError):
+        if folder.lstat().st_uid == os.getuid():
+            # A killed server of this state directory left it behind.
+            shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    return folder

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import sqlite3
+import stat
 from pathlib import Path
 
 import psutil
@@ -80,7 +82,7 @@ def network_file_system(path: Path) -> str | None:
     SQLite's write-ahead log is shared memory of one machine: on such a file system a commit may be
     lost, or the file damaged. Drives of Windows count too if they are mounted in WSL.
     """
-    resolved = path.resolve()
+    resolved = Path(os.path.realpath(path))
     try:
         partitions = psutil.disk_partitions(all=True)
     except (OSError, psutil.Error):
@@ -132,8 +134,17 @@ def _revision_in_file(path: Path) -> str | None:
         private_folder(path.parent)
     except OSError as error:
         raise _not_started(f"its folder cannot be created ({error.strerror})") from error
-    if path.is_dir():
-        raise _not_started(f"{path} is a folder, not a file")
+    # SQLite makes the log beside the file that a link leads to.
+    files = (str(path), *(os.path.realpath(path) + suffix for suffix in ("-wal", "-shm")))
+    for name in files:
+        try:
+            is_file = stat.S_ISREG(os.stat(name).st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _not_started(f"{name} cannot be opened ({error.strerror})") from error
+        if not is_file:
+            raise _not_started(f"{name} is not a file, but a folder, a pipe or the like")
     check_local_disk(f"{_FILE}{path}")
     if not path.exists():
         return None
@@ -144,8 +155,11 @@ def _revision_in_file(path: Path) -> str | None:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             return row and str(row[0])
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_NOTADB:
             raise _not_started(f"{path} is not an SQLite database") from error
+        if code == sqlite3.SQLITE_CORRUPT:
+            raise _not_started(f"{path} is damaged; restore a backup") from error
         logger.warning("database_not_checked", extra={"reason": str(error)})
         return None
 

@@ -39,6 +39,39 @@ def file_in_place_of(*names: str) -> Case:
     return make
 
 
+def link_in_place_of(*names: str, to: str) -> Case:
+    """A link that leads nowhere does not exist for `Path.exists`, but prevents `mkdir`."""
+
+    def make(state: Path) -> dict[str, str]:
+        path = state.joinpath(*names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(to)
+        return {}
+
+    return make
+
+
+def pipe_in_place_of(*names: str) -> Case:
+    """Whoever opens it to read waits for ever."""
+
+    def make(state: Path) -> dict[str, str]:
+        path = state.joinpath(*names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+        return {}
+
+    return make
+
+
+def damaged_database(state: Path) -> dict[str, str]:
+    newer_schema(state)
+    file = state / "student_success.db"
+    content = bytearray(file.read_bytes())
+    content[100:4000] = b"\xff" * 3900
+    file.write_bytes(content)
+    return {}
+
+
 def setting(**values: str) -> Case:
     return lambda _: values
 
@@ -59,11 +92,34 @@ CASES: dict[str, tuple[Case, str]] = {
     "URL that is none": (setting(DATABASE_URL="not a url s3cret"), "DATABASE_URL"),
     "database of another kind": (setting(DATABASE_URL="mysql://u:s3cret@h/d"), "mysql is neither"),
     "missing driver": (setting(DATABASE_URL="postgresql+psycopg2://u:s3cret@h/d"), "driver"),
-    "database is a folder": (folder_in_place_of("student_success.db"), "is a folder"),
+    "database is a folder": (folder_in_place_of("student_success.db"), "is not a file"),
+    "database is a pipe": (pipe_in_place_of("student_success.db"), "is not a file"),
+    "database is a device": (link_in_place_of("student_success.db", to="/dev/zero"), "not a file"),
+    "database is a circle": (
+        link_in_place_of("student_success.db", to="student_success.db"),
+        "cannot be opened (Too many levels of symbolic links)",
+    ),
+    "database is damaged": (damaged_database, "is damaged"),
+    "log is a folder": (folder_in_place_of("student_success.db-wal"), "-wal is not a file"),
+    "index of the log": (pipe_in_place_of("student_success.db-shm"), "-shm is not a file"),
     "database is a text": (file_in_place_of("student_success.db"), "is not an SQLite database"),
     "folder of the database": (setting(DATABASE_URL="sqlite:////dev/null/one.db"), "its folder"),
     "newer schema": (newer_schema, "newer version"),
     "state directory is a file": (file_in_place_of(), "STATE_DIR"),
+    "state directory is a circle": (link_in_place_of(to="state"), "STATE_DIR: Value error, cannot"),
+    "state directory is too long": (
+        setting(STATE_DIR="/tmp/" + "x" * 300),
+        "cannot be read (File name too long)",
+    ),
+    "home of an unknown user": (setting(STATE_DIR="~nobody-here/state"), "STATE_DIR: Value error"),
+    "settings are a folder": (folder_in_place_of(".env"), ".env is a folder"),
+    "Bento store is a file": (file_in_place_of("bentoml"), "BENTOML_HOME"),
+    "status of the workers": (
+        link_in_place_of("workers", to="nowhere"),
+        "workers must be a folder",
+    ),
+    "recorded profile": (pipe_in_place_of("profile.json"), "profile.json must be a file"),
+    "audit file": (pipe_in_place_of("deployments.anchor"), "deployments.anchor must be a file"),
     "server lock": (folder_in_place_of("server.lock"), "server.lock must be a file"),
     "migration lock": (folder_in_place_of("migration.lock"), "migration.lock must be a file"),
     "training lock": (folder_in_place_of("locks", "training.lock"), "training.lock must be a file"),

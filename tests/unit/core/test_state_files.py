@@ -77,7 +77,7 @@ def test_protect_does_nothing_when_there_is_no_state_directory(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("use", ["sticky", "home", "source"])
+@pytest.mark.parametrize("use", ["sticky", "home", "source", "system"])
 def test_narrow_only_warns_when_the_folder_has_other_uses(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,6 +89,8 @@ def test_narrow_only_warns_when_the_folder_has_other_uses(
     folder.chmod(0o1755 if use == "sticky" else 0o755)
     if use == "home":
         monkeypatch.setenv("HOME", str(folder / "inner"))
+    elif use == "system":
+        monkeypatch.setattr(state_files, "_SYSTEM", (str(folder / "inner"),))
     elif use == "source":
         monkeypatch.setattr(state_files, "ROOT", folder / "inner")
     narrow(folder)
@@ -101,9 +103,12 @@ def test_scratch_folder_removes_abandoned_ones_and_ignores_one_that_vanishes(
     tmp_path: Path,
 ) -> None:
     with scratch_folder(tmp_path) as first:
-        (tmp_path / "tmp" / "abandoned").mkdir()
+        (tmp_path / "tmp" / "student-success-abandoned").mkdir()
+        # Somebody may link `tmp` to a folder that other programs use too, or serve a home folder.
+        (tmp_path / "tmp" / "of another program").mkdir()
         # What its owner has removed since the folder was listed cannot be opened either.
-        (tmp_path / "tmp" / "vanished").symlink_to(tmp_path / "nothing")
+        (tmp_path / "tmp" / "student-success-vanished").symlink_to(tmp_path / "nothing")
         with scratch_folder(tmp_path) as second:
             remaining = {path.name for path in (tmp_path / "tmp").iterdir()}
-            assert remaining == {first.name, second.name, "vanished"}
+            kept = {"student-success-vanished", "of another program"}
+            assert remaining == {first.name, second.name, *kept}

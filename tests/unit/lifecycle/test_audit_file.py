@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,15 @@ def test_append_begins_a_new_line_after_an_incomplete_one(
     audit_file.append(second)
     assert audit_file.check(record.hashes()) == []
     assert len(audit_file.check({first.id: first.hash})) == 1
+
+
+@pytest.mark.timeout(20)
+def test_pipe_in_place_of_the_file_is_reported_and_never_read(
+    record: Deployments, tmp_path: Path
+) -> None:
+    """Reading it would wait for ever, and each `/health` would keep a thread."""
+    os.mkfifo(tmp_path / "deployments.anchor")
+    audit_file = AuditFile(tmp_path)
+    assert audit_file.newest() is None
+    [problem] = audit_file.check(record.hashes())
+    assert "deployments.anchor is not a file" in problem

@@ -75,3 +75,11 @@ def test_write_logs_that_the_disk_is_full_and_counts_as_behind_meanwhile(
     status.write(3)
     assert status.count_behind(3) == 0
     status.close()
+
+
+def test_count_behind_keeps_files_that_belong_to_no_worker(tmp_path: Path) -> None:
+    """The folder may be one that somebody uses for other things as well."""
+    file = tmp_path / "payroll.csv"
+    file.touch()
+    assert WorkerStatus(tmp_path).count_behind(3) == 0
+    assert file.exists()

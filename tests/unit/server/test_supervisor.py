@@ -53,7 +53,7 @@ def test_metrics_folder_is_on_disk_if_shared_memory_has_a_link(
         pass
     folder.symlink_to(tmp_path)
     with metrics_folder(tmp_path) as other:
-        assert other == tmp_path / "metrics"
+        assert other == tmp_path / "metrics" / folder.name
     assert folder.is_symlink()
 
 
@@ -61,10 +61,15 @@ def test_metrics_folder_is_on_disk_without_shared_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_SHARED_MEMORY", tmp_path / "missing")
+    metrics = tmp_path / "state" / "metrics"
+    metrics.mkdir(parents=True)
+    (metrics / "of another program").touch()
+    killed = metrics_folder(tmp_path / "state")
+    (killed.__enter__() / "counter_1.db").touch()
     with metrics_folder(tmp_path / "state") as folder:
-        assert folder == tmp_path / "state" / "metrics"
-        assert folder.is_dir()
-    assert not folder.exists()
+        assert folder.parent == metrics
+        assert list(folder.iterdir()) == []
+    assert [path.name for path in metrics.iterdir()] == ["of another program"]
 
 
 @pytest.mark.usefixtures("own_process_state")
