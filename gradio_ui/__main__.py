@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -11,7 +12,14 @@ import tempfile
 from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import Settings, check_port, http_url, setting_problems
+from student_success.core.settings import (
+    INTERFACE_STARTED,
+    Settings,
+    check_port,
+    http_url,
+    setting_problems,
+)
+from student_success.core.state_files import interface_running
 from student_success.core.subprocesses import bind_to_parent
 from student_success.server.uvicorn_connection import limited
 
@@ -74,9 +82,15 @@ def _serve(settings: Settings, host: str) -> None:
     # Uvicorn itself would listen on `::` without IPv4.
     both = host == "::" and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server(
-        (host, settings.ui_port), family=family, backlog=2048, dualstack_ipv6=both
-    ) as listener:
+    running: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if INTERFACE_STARTED in os.environ:
+        running = interface_running(settings.state_dir)
+    with (
+        running,
+        socket.create_server(
+            (host, settings.ui_port), family=family, backlog=2048, dualstack_ipv6=both
+        ) as listener,
+    ):
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -7,6 +7,7 @@ its API methods call the same functions.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from student_success.api.endpoints import DeploymentsQuery, ErasureQuery, Eviden
 from student_success.api.middleware import Handler, Route
 from student_success.api.request import RequestContext
 from student_success.api.validation import invalid_input
+from student_success.core.settings import INTERFACE_STARTED
+from student_success.core.state_files import is_interface_running
 from student_success.domain.schemas.history import HistoryQuery
 from student_success.domain.schemas.prediction import Students
 from student_success.domain.students import StudentFeatures
@@ -101,7 +104,11 @@ def make_handlers(application: LazyApplication) -> dict[Route, Handler]:
 
     async def home(request: RequestContext) -> Response:
         settings = application.settings
-        url = settings.ui_url or f"{settings.root_path}/docs"
+        docs = f"{settings.root_path}/docs"
+        url = settings.ui_url or docs
+        if INTERFACE_STARTED in os.environ and not is_interface_running(settings.state_dir):
+            # Another program may listen on its port.
+            url = docs
         if url.startswith("http://*:"):
             host = request.headers.get(b"host", b"localhost").decode("latin-1")
             url = url.replace("*", re.sub(r":\d*$", "", host), 1)

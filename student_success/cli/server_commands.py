@@ -30,8 +30,8 @@ from student_success.core.state_files import private_folder
 
 GRACEFUL_SECONDS = 25
 LONGEST_PAUSE_SECONDS = 60.0
-INTERFACE_STOPPED = (0, 2, -signal.SIGINT, -signal.SIGTERM)
-"""Exit statuses of an interface that was stopped, or that cannot start and said why."""
+INTERFACE_STOPPED = (0, -signal.SIGINT, -signal.SIGTERM)
+"""Exit statuses of an interface that was stopped on purpose."""
 KEEP_ALIVE_SECONDS = 65
 """Longer than the minute that reverse proxies keep idle connections, so that they close first."""
 MISSPELT_SIMILARITY = 0.85

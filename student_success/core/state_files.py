@@ -22,7 +22,10 @@ from student_success.core.settings import ROOT
 logger = logging.getLogger(__name__)
 
 _OTHER_USERS = 0o077
-_FILES = ("server.lock", "migration.lock", "tmp.lock", "profile.json", "deployments.anchor")
+_FILES = (
+    *("server.lock", "migration.lock", "tmp.lock", "interface.lock"),
+    *("profile.json", "deployments.anchor"),
+)
 _FOLDERS = ("locks", "tmp", "workers", "supervisor", "metrics", "mlflow-artefacts")
 _SCRATCH = "student-success-"
 """Beginning of the names of temporary directories: `tmp` may hold those of other programs."""
@@ -173,6 +176,36 @@ def lock(file: IO[Any] | int, *, wait: bool = False, shared: bool = False) -> No
         ) from None
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def interface_running(state_dir: Path) -> Iterator[None]:
+    """Show other processes, for the block, that this one is the web interface of the server."""
+    descriptor = os.open(_interface_lock(state_dir), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        lock(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_interface_running(state_dir: Path) -> bool:
+    """Tell whether the web interface of the server runs, whoever listens on its port."""
+    try:
+        descriptor = os.open(_interface_lock(state_dir), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        lock(descriptor, shared=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _interface_lock(state_dir: Path) -> Path:
+    return state_dir / "interface.lock"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.settings import ANY_ADDRESS, INTERFACE_STARTED, Settings
+from student_success.core.state_files import is_interface_running
 from student_success.domain.schemas.monitoring import HealthAnswer
 from student_success.lifecycle.champion import Champion
 from student_success.services.registry_watch import RegistryWatch
@@ -97,12 +99,13 @@ class Health:
         if INTERFACE_STARTED not in os.environ:
             return None
         host = ANY_ADDRESS.get(self._settings.ui_address, self._settings.ui_address)
-        try:
-            socket.create_connection((host, self._settings.ui_port), INTERFACE_SECONDS).close()
-        except OSError:
-            starting = time.monotonic() - self._started_at < INTERFACE_START_SECONDS
-            return None if starting else False
-        return True
+        # Another program may listen on its port.
+        if is_interface_running(self._settings.state_dir):
+            with contextlib.suppress(OSError):
+                socket.create_connection((host, self._settings.ui_port), INTERFACE_SECONDS).close()
+                return True
+        starting = time.monotonic() - self._started_at < INTERFACE_START_SECONDS
+        return None if starting else False
 
     async def check_ready(self) -> None:
         """Check that predictions can be answered now.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -79,6 +80,38 @@ def test_interface_starts_again_after_it_died(tmp_path: Path) -> None:
     finally:
         server.stop()
     free(ui_port)
+
+
+def test_interface_does_not_depend_on_who_holds_its_port(tmp_path: Path) -> None:
+    """Another program takes the port while the interface is away, and gives it back."""
+    ui_port = free_port()
+    server = Server(tmp_path, UI_ENABLED="true", UI_PORT=str(ui_port))
+    server.start()
+    try:
+        listening(ui_port)
+        assert httpx.get(f"{server.url}/ui").headers["location"] == f"http://127.0.0.1:{ui_port}"
+        [interface] = [p for p in server.processes() if "gradio_ui" in " ".join(p.cmdline())]
+        interface.kill()
+        interface.wait(10)
+        with socket.create_server(("127.0.0.1", ui_port)):
+            assert httpx.get(f"{server.url}/health", timeout=10).json().get("ui_ok") is not True
+            assert httpx.get(f"{server.url}/ui").headers["location"] == "/docs"
+            # The interface cannot start now, and says so; that is not its end.
+            refused = f"UI_PORT {ui_port} on 127.0.0.1 cannot be used"
+            wait_until(lambda: refused in server.log.read_text("utf-8"))
+        listening(ui_port)
+        assert httpx.get(f"{server.url}/health", timeout=10).json().get("ui_ok") is True
+        assert httpx.get(f"{server.url}/ui").headers["location"] == f"http://127.0.0.1:{ui_port}"
+        counts.add(promise="the web interface starts again", faults=2, requests=5, acknowledged=5)
+    finally:
+        server.stop()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def living(processes: list[psutil.Process]) -> list[str]:
