@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from platformdirs import user_state_path
 from pydantic import (
     AliasChoices,
@@ -80,6 +80,7 @@ _ORIGIN = re.compile(
 _HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(:\d{0,5})?")
 _ENV_ENCODING = "utf-8-sig"
 """UTF-8 with or without the byte order mark that editors on Windows write."""
+_NO_UTF_8 = "Nothing was started: {} is not text in UTF-8. Save it again with that encoding."
 _PICKLES = {".joblib", ".pkl", ".pickle"}
 _SQLITE = "sqlite:///"
 INTERFACE_STARTED = "STUDENT_SUCCESS_INTERFACE"
@@ -109,23 +110,37 @@ def read_env_file(path: Path) -> dict[str, str | None]:
     Raises
     ------
     ConfigurationError
-        If the file is not text in UTF-8, is a folder or cannot be read.
+        If it is not text in UTF-8, has a line that is no setting, is a folder or cannot be read.
     """
     try:
-        # It may also be a virtual environment.
-        if path.is_dir() and not (path / "pyvenv.cfg").exists():
+        if path.is_dir():
+            if (path / "pyvenv.cfg").exists():
+                # A virtual environment.
+                return {}
             raise ConfigurationError(
                 f"Nothing was started: {path} is a folder. Put a file with settings in its place."
             )
-        return dotenv_values(path, interpolate=False, encoding=_ENV_ENCODING)
+        with path.open(encoding=_ENV_ENCODING) as file:
+            statements = list(parse_stream(file))
     except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            f"Nothing was started: {path} is not text in UTF-8. Save it again with that encoding."
-        ) from error
+        raise ConfigurationError(_NO_UTF_8.format(path)) from error
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except OSError as error:
         raise ConfigurationError(
             f"Nothing was started: {path} cannot be read ({error.strerror})."
         ) from error
+    for statement in statements:
+        # UTF-16 without a byte order mark is valid UTF-8.
+        if "\0" in statement.original.string:
+            raise ConfigurationError(_NO_UTF_8.format(path))
+        # It might be meant to be a token: without it the service would be open.
+        if statement.error:
+            raise ConfigurationError(
+                f"Nothing was started: {path} cannot be read from line {statement.original.line} "
+                "on. Write NAME=value there, and close each quote."
+            )
+    return {statement.key: statement.value for statement in statements if statement.key}
 
 
 def env_files() -> tuple[Path, Path]:

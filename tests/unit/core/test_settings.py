@@ -313,7 +313,7 @@ def test_env_file_of_a_windows_editor_is_read(
     assert (found.port, found.model_name) == (9001, "grades")
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("place", [".env", "state/.env"])
 def test_env_file_in_another_encoding_is_refused_in_words(
     settings: Callable[..., Settings], tmp_path: Path, encoding: str, place: str
@@ -323,6 +323,30 @@ def test_env_file_in_another_encoding_is_refused_in_words(
     (tmp_path / place).write_bytes(CONTENT.encode(encoding))
     with pytest.raises(ConfigurationError, match="is not text in UTF-8"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    "line", ["API_TOKEN: s3cret", "API_TOKEN s3cret x", 'API_TOKEN="s3cret', "set API_TOKEN=s3cret"]
+)
+def test_line_of_an_env_file_that_is_no_setting_is_refused_without_its_value(
+    settings: Callable[..., Settings], tmp_path: Path, line: str
+) -> None:
+    """Without the token that it was meant to set, the service would be open."""
+    settings()
+    (tmp_path / ".env").write_text(f"# a comment\n\nLOG_LEVEL=INFO\n{line}\n", "utf-8")
+    with pytest.raises(ConfigurationError, match=r"\.env cannot be read from line 4 on") as refused:
+        Settings()
+    assert "s3cret" not in refused.value.message
+
+
+def test_virtual_environment_called_env_is_no_file_of_settings(
+    settings: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings()
+    (tmp_path / ".env").unlink()
+    (tmp_path / ".env").mkdir()
+    (tmp_path / ".env" / "pyvenv.cfg").touch()
+    assert Settings().port == 8000
 
 
 def test_budget_above_the_time_limit_is_refused(
