@@ -320,7 +320,9 @@ def test_env_file_in_another_encoding_is_refused_in_words(
 ) -> None:
     settings(STATE_DIR=str(tmp_path / "state"))
     (tmp_path / "state").mkdir()
-    (tmp_path / place).write_bytes(CONTENT.encode(encoding))
+    # ASCII as UTF-16 without a byte order mark is valid UTF-8, with NUL characters.
+    content = CONTENT if encoding == "latin-1" else "API_TOKEN=secret\r\n"
+    (tmp_path / place).write_bytes(content.encode(encoding))
     with pytest.raises(ConfigurationError, match="is not text in UTF-8"):
         Settings()
 
