@@ -30,9 +30,7 @@ from gradio_ui.html.markup import (
     table,
 )
 from gradio_ui.texts import Texts
-from student_success.domain.students import (
-    FEATURE_NAMES,
-)
+from student_success.domain.students import FEATURE_NAMES, SCALE
 from student_success.domain.tables.problems import Problem
 from student_success.domain.tables.pupils import PupilList
 
@@ -104,10 +102,12 @@ def overview(texts: Texts, scored: Sequence[ScoredPupil]) -> str:
 
 
 def sort_by_risk(scored: Sequence[ScoredPupil]) -> tuple[ScoredPupil, ...]:
-    """Sort pupils by risk, the most likely to fail first."""
-    return tuple(
-        sorted(scored, key=lambda pupil: (pupil.probability, pupil.grade, pupil.pupil.line))
-    )
+    """Sort pupils by risk, the most likely to fail first; of equal ones the worse grade."""
+
+    def risk(scored: ScoredPupil) -> tuple[float, float, int]:
+        return scored.probability, SCALE.level(scored.grade), scored.pupil.line
+
+    return tuple(sorted(scored, key=risk))
 
 
 def filter_choices(texts: Texts, scored: Sequence[ScoredPupil] = ()) -> list[tuple[str, str]]:

@@ -116,3 +116,26 @@ def test_grade_in_steps_of_a_tenth_is_shown_as_it_decides(tmp_path: Path) -> Non
     (tmp_path / "school.toml").write_text(text, "utf-8")
     found = run_with_profile(tmp_path / "school.toml", _ROUND)
     assert found == [0.7, "0.65 (rounds to 0.7)", "0.70", True]
+
+
+_RANK = """
+import json
+from gradio_ui.files.rows import ScoredPupil
+from gradio_ui.html.class_list import sort_by_risk
+from student_success.domain.tables.pupils import Pupil
+
+prediction = {
+    "interval": {"low": 5, "high": 6}, "pass_probability": 0.0, "decision": "echec",
+    "at_risk": True, "horizon": "none", "model_version": "1", "prediction_id": "", "session_id": "",
+}
+scored = [
+    ScoredPupil.from_prediction(Pupil(line, "", {}), prediction | {"predicted_final": grade})
+    for line, grade in ((2, 5.2), (3, 5.9), (4, 5.5))
+]
+print(json.dumps([pupil.pupil.line for pupil in sort_by_risk(scored)]))
+"""
+
+
+def test_worst_grade_comes_first_of_pupils_with_one_chance(tmp_path: Path) -> None:
+    (tmp_path / "school.toml").write_text(SCHOOLS["lower-is-better"], "utf-8")
+    assert run_with_profile(tmp_path / "school.toml", _RANK) == [3, 4, 2]
