@@ -10,8 +10,9 @@ import gradio as gr
 from gradio_ui.html import result
 from gradio_ui.tabs.answer import PupilAnswer
 from gradio_ui.tabs.base import Tab, Updates, report_errors, reveal, small_button
-from gradio_ui.tabs.pupil_form import GRADES, KNOWN, PupilForm, read_form
+from gradio_ui.tabs.pupil_form import KNOWN, PupilForm, read_form
 from gradio_ui.visitor_state import ShownPupil
+from student_success.domain.students import PERIODS
 
 
 class PupilTab(Tab):
@@ -35,7 +36,7 @@ class PupilTab(Tab):
 
         self.outputs = [self.notice, *form.inputs, *self.answer.outputs]
         if known := form.fields.get(KNOWN):
-            grades = [form.fields[name] for name in GRADES]
+            grades = [form.fields[name] for name in PERIODS]
             self.bind(known.input, form.show_grades, [known], grades)
         self.bind(clear.click, self.clear, name="empty")
         text_fields = [field for field in form.inputs if isinstance(field, gr.Textbox)]

@@ -8,13 +8,14 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from gradio_ui.html.labels import PERIOD_FEATURES, known_periods
+from gradio_ui.html.labels import known_periods
 from gradio_ui.tabs.base import Updates, add_part, small_button
 from gradio_ui.texts import LANGUAGES, Texts
 from student_success.domain.students import (
     EXAMPLE,
     FEATURES,
     HORIZONS,
+    PERIODS,
     PROFILE,
     Feature,
     StudentFeatures,
@@ -22,7 +23,6 @@ from student_success.domain.students import (
 from student_success.domain.tables.cells import parse_cell
 from student_success.domain.tables.pupils import explain_errors
 
-GRADES = tuple(period.name for period in PERIOD_FEATURES)
 REFERENCE = "reference"
 KNOWN = "known"
 _MAX_RADIO_CHOICES = 3
@@ -143,7 +143,7 @@ class PupilForm:
                 # Without separators of thousands: 12,000 could mean 12.
                 written = f"{value:.10g}"
                 value = written.replace(".", ",") if self._texts.language == "fr" else written
-            visible = {"visible": name in known} if name in GRADES else {}
+            visible = {"visible": name in known} if name in PERIODS else {}
             updates[field] = gr.update(value=value, **visible)
         return updates
 
@@ -164,7 +164,7 @@ class PupilForm:
     def show_grades(self, known: Any) -> Updates:
         """Show the fields of the grades that are known."""
         return {
-            self.fields[name]: gr.update(visible=name in _known_grades(known)) for name in GRADES
+            self.fields[name]: gr.update(visible=name in _known_grades(known)) for name in PERIODS
         }
 
     def _add_known(self) -> None:
@@ -209,7 +209,7 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
     invalid: dict[str, str] = {}
     known = _known_grades(values.get(KNOWN))
     for feature in FEATURES:
-        if feature.name in GRADES and feature.name not in known:
+        if feature.name in PERIODS and feature.name not in known:
             continue
         value = values.get(feature.name)
         text = "" if value is None else str(value).strip()
@@ -217,7 +217,7 @@ def read_form(texts: Texts, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
             body[feature.name] = parse_cell(feature, text)
         elif feature.name in _NULLABLE:
             body[feature.name] = None
-        if feature.name in GRADES and body.get(feature.name) is None:
+        if feature.name in PERIODS and body.get(feature.name) is None:
             invalid[feature.name] = texts("cell.give_grade", low=feature.low, high=feature.high)
     if reference := str(values.get(REFERENCE) or "").strip():
         body[REFERENCE] = reference

@@ -112,13 +112,6 @@ def _groups(group: Group | None) -> str:
     return f"{group.label.en}: {named}" if named else group.label.en
 
 
-def _values(feature: Feature) -> str:
-    if feature.kind == "category":
-        return f"one of: {', '.join(feature.categories)}"
-    number = "a whole number" if feature.kind == "integer" else "a number"
-    return f"{number} from {feature.low:g} to {feature.high:g}"
-
-
 def _target_values() -> str:
     bounds = f"from {GRADE_MIN:g} to {GRADE_MAX:g}"
     is_each = SCALE.is_whole and SCALE.step == 1
@@ -148,7 +141,8 @@ def write(path: Path | None) -> Path:
 def _row(feature: Feature) -> str:
     choices = feature.about.choices
     if choices is None:
-        values = _values(feature)
+        number = "a whole number" if feature.kind == "integer" else "a number"
+        values = f"{number} from {feature.low:g} to {feature.high:g}"
     else:
         labels = {code: text.en.removeprefix(f"{code} – ") for code, text in choices.items()}
         values = ", ".join(

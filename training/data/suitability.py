@@ -46,8 +46,9 @@ def unsuitable(frame: pd.DataFrame) -> Iterator[str]:
         As in `training.data.dataset.Dataset`.
     """
     if len(frame) < MINIMUM_ROWS:
+        pupils = "1 pupil" if len(frame) == 1 else f"{len(frame)} pupils"
         yield (
-            f"It has {_pupils(len(frame))} with a {TARGET}; a training needs {MINIMUM_ROWS} or "
+            f"It has {pupils} with a {TARGET}; a training needs {MINIMUM_ROWS} or "
             "more. Add pupils of earlier years."
         )
         return
@@ -72,17 +73,17 @@ def remarks(frame: pd.DataFrame) -> Iterator[str]:
     empty = [name for name, known in values.items() if known.empty]
     if periods := [name for name in empty if name in PERIODS]:
         yield (
-            f"No pupil has a grade in {_listed(periods)}, so the model is not judged for the time "
-            "when it is known. Add these grades, or remove the period from the profile."
+            f"No pupil has a grade in {', '.join(periods)}, so the model is not judged for the "
+            "time when it is known. Add these grades, or remove the period from the profile."
         )
     if unknown := [name for name in empty if name not in PERIODS]:
         yield (
-            f"Not known of any pupil: {_listed(unknown)}. Nothing is learnt from it. Fill it in, "
+            f"Not known of any pupil: {', '.join(unknown)}. Nothing is learnt from it. Fill it in, "
             "or remove it from the profile."
         )
     if constant := [name for name, known in values.items() if known.nunique() == 1]:
         yield (
-            f"The same for all pupils: {_listed(constant)}. Nothing is learnt from it. Remove it "
+            f"The same for all pupils: {', '.join(constant)}. Nothing is learnt from it. Remove it "
             "from the profile unless it will differ."
         )
 
@@ -150,11 +151,3 @@ def explained_share(feature: Feature, values: pd.Series, grades: pd.Series[float
         return linear
     means = grades.groupby(values).transform("mean")
     return max(linear, float(((means - grades.mean()) ** 2).mean() / grades.var(ddof=0)))
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names)
-
-
-def _pupils(count: int) -> str:
-    return f"{count} pupil{'' if count == 1 else 's'}"

@@ -119,7 +119,7 @@ def evaluate(
         if progress is not None:
             progress(done / len(planned))
     evidence = _evidence(found, champion_name if champion else None)
-    groups = audit_groups(found, frame, audit, candidate=CANDIDATE)
+    groups = audit_groups(found, frame, audit)
     if added:
         evidence["file_pupils"] = file_pupils(found, of_file)
     evidence["champion_as_served"] = isinstance(champion, ServedModel)

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from student_success.domain.students import CATEGORICAL, PASS_LEVEL, PROFILE, SCALE
-from training.evaluation.held_out import HeldOut, by_horizon
+from training.evaluation.held_out import CANDIDATE, HeldOut, by_horizon
 
 Floats = NDArray[np.float64]
 
@@ -33,9 +33,9 @@ MEASURES = ("mae", "false_alarms", "missed_failures")
 
 
 def audit_groups(
-    held_out: Iterable[HeldOut], frame: pd.DataFrame, audit: pd.DataFrame | None, *, candidate: str
+    held_out: Iterable[HeldOut], frame: pd.DataFrame, audit: pd.DataFrame | None
 ) -> list[dict[str, Any]]:
-    """Measure every group and the gap to all other pupils, per horizon.
+    """Measure every group and the gap to all other pupils, per horizon, of the candidate.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def audit_groups(
         }
     entries = []
     for horizon, parts in by_horizon(held_out).items():
-        pupils = _per_pupil(parts, candidate)
+        pupils = _per_pupil(parts)
         for attribute, column in columns.items():
             groups = column.to_numpy()[pupils.index.to_numpy()]
             # An empty cell belongs neither to a group nor to its "others".
@@ -88,8 +88,8 @@ def merged(labels: pd.Series[str]) -> pd.Series[str]:
     return named.where(labels != "", "")
 
 
-def _per_pupil(parts: Sequence[HeldOut], candidate: str) -> pd.DataFrame:
-    predictions = [part.calibrated[candidate] for part in parts]
+def _per_pupil(parts: Sequence[HeldOut]) -> pd.DataFrame:
+    predictions = [part.calibrated[CANDIDATE] for part in parts]
     actual = np.concatenate([part.actual for part in parts])
     table = pd.DataFrame(
         {

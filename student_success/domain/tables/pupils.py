@@ -201,7 +201,7 @@ def repeated_references(table: Table) -> list[Problem]:
 def _reason(feature: Feature, error_type: str) -> tuple[str, dict[str, Any]]:
     if error_type == "missing":
         return "missing", {}
-    if feature.about.choices is not None and feature.kind == "category":
+    if feature.kind == "category":
         return "choice", {"choices": ", ".join(feature.categories)}
     code = "whole" if feature.kind == "integer" else "grade" if feature.is_period else "number"
     return code, {"low": f"{feature.low:.10g}", "high": f"{feature.high:.10g}"}

@@ -17,13 +17,14 @@ from gradio_ui.html.grade_scale import distribution, grade_scale, round_grade, r
 from gradio_ui.html.history import history_table
 from gradio_ui.html.markup import api_error, table
 from gradio_ui.html.model_charts import model_charts
-from gradio_ui.tabs.pupil_form import GRADES, KNOWN, REFERENCE, PupilForm, read_form
+from gradio_ui.tabs.pupil_form import KNOWN, REFERENCE, PupilForm, read_form
 from gradio_ui.texts import LANGUAGES, Language, Texts
 from student_success.core.settings import ROOT
 from student_success.domain.students import (
     EXAMPLE,
     FEATURE_NAMES,
     FEATURES,
+    PERIODS,
     Horizon,
     StudentFeatures,
 )
@@ -83,8 +84,8 @@ def test_read_form_returns_only_known_grades(texts: Texts, horizon: Horizon) -> 
     body, bad = read_form(texts, values)
     assert bad == {}
     assert body[REFERENCE] == "A-1"
-    known = {"none": (), "G1": ("G1",), "G1+G2": GRADES}[horizon.value]
-    assert [name for name in GRADES if body.get(name) is not None] == list(known)
+    known = {"none": (), "G1": ("G1",), "G1+G2": PERIODS}[horizon.value]
+    assert [name for name in PERIODS if body.get(name) is not None] == list(known)
 
 
 @pytest.mark.parametrize(
