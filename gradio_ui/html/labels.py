@@ -69,6 +69,12 @@ def simple_rule(texts: Texts) -> str:
     return texts("models.last_grade" if HAS_LAST_GRADE else "models.median")
 
 
+def help_text(texts: Texts, feature: Feature) -> str:
+    """Return the help of a feature; "" if the profile has none, and the label stands in for it."""
+    about = feature.about
+    return "" if about.help == about.label else texts.choose(about.help)
+
+
 def known_grades(texts: Texts, pupil: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Return name and value of the period grades that are known."""
     return [

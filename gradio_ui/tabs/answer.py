@@ -10,6 +10,7 @@ import gradio as gr
 from gradio_ui.api_client import ApiClient
 from gradio_ui.html import explanation as html
 from gradio_ui.html import result
+from gradio_ui.html.labels import help_text
 from gradio_ui.tabs.base import Tab, Updates, add_part
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import ShownPupil
@@ -102,7 +103,7 @@ class PupilAnswer:
         about = feature.about
         common: dict[str, Any] = {
             "label": self._texts.choose(about.label),
-            "info": self._texts.choose(about.help),
+            "info": help_text(self._texts, feature),
             "elem_id": f"what-if-{elem_id}",
         }
         if about.choices is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 
-from gradio_ui.html.labels import known_periods
+from gradio_ui.html.labels import help_text, known_periods
 from gradio_ui.tabs.base import Updates, add_part, small_button
 from gradio_ui.texts import LANGUAGES, Texts
 from student_success.domain.students import (
@@ -179,7 +179,7 @@ class PupilForm:
 
     def _add_feature(self, feature: Feature) -> None:
         texts, about = self._texts, feature.about
-        self._help[feature.name] = texts.choose(about.help)
+        self._help[feature.name] = help_text(texts, feature)
         choices = [(texts.choose(text), value) for value, text in (about.choices or {}).items()]
         is_radio = about.choices is not None and len(choices) <= _MAX_RADIO_CHOICES
         css = ["number"] if about.choices is None else ["pills"] if is_radio else []

@@ -29,7 +29,8 @@ for language in LANGUAGES:
     for word in ("Sci", "sci", "SCI", "art", "Art"):
         body_, problems_ = read_form(texts, values | {"track": word})
         read[word] = None if problems_ else body_["track"]
-    found[language] = [body["n0"], body["n1"], problems, wrong, read]
+    helps = {name: field.info for name, field in form.fields.items() if name in EXAMPLE}
+    found[language] = [body["n0"], body["n1"], problems, wrong, read, helps]
 print(json.dumps(found))
 """
 
@@ -65,6 +66,10 @@ def test_choice_that_differs_from_another_in_case_only_is_read_as_written(
 ) -> None:
     expected = {"Sci": "Sci", "sci": "sci", "SCI": None, "art": "art", "Art": "art"}
     assert forms["en"][4] == expected
+
+
+def test_label_is_not_repeated_as_help(forms: dict[str, list[Any]]) -> None:
+    assert set(forms["en"][5].values()) == {""}
 
 
 _SHARED = """
