@@ -77,8 +77,8 @@ def what_if_result(texts: Texts, before: Mapping[str, Any], after: Mapping[str, 
     The present prediction itself as `after` is what stands in the same place before any change.
     """
     old, new = float(before[PREDICTED]), float(after[PREDICTED])
-    difference = round(new - old, SCALE.share_digits)
-    change = ("+" if difference > 0 else "−") + texts.number(abs(difference), SCALE.share_digits)
+    difference = round(new - old, 2)
+    change = ("+" if difference > 0 else "−") + grade_text(texts, abs(difference))
     share = texts.percent(float(after["pass_probability"]))
     rounded = grade_text(texts, round_grade(new)) + out_of()
     name = "now" if after is before else "changed" if difference else "same"

@@ -327,6 +327,26 @@ def test_main_reasons_are_those_that_count_and_not_a_grade_alone(
         assert shown == texts.listed(words)
 
 
+@pytest.mark.parametrize(
+    ("grade", "expected"),
+    [
+        (11.52, ("changed", "12", "+0.04")),
+        (11.08, ("changed", "11", "−0.4")),
+        (11.48, ("same", "11", "")),
+    ],
+)
+def test_what_if_writes_any_change_of_the_estimate(
+    grade: float, expected: tuple[str, str, str]
+) -> None:
+    """A change of 0.04 may be one of the rounded grade, too."""
+    texts, (name, rounded, change) = Texts("en"), expected
+    answer = {"interval": {"low": 8, "high": 14}, "decision": "reussite", "pass_probability": 0.8}
+    html = explanation.what_if_result(
+        texts, answer | {"predicted_G3": 11.48}, answer | {"predicted_G3": grade}
+    )
+    assert texts(f"explain.{name}", grade=f"{rounded} / 20", change=change) in html
+
+
 def test_overview_counts_the_pupils_to_help(texts: Texts) -> None:
     safe = _scored("safe", pass_probability=0.9, at_risk=False)
     failing = _scored("lost", pass_probability=0.1, decision="echec", predicted_G3=5.0)
