@@ -1,21 +1,16 @@
-"""What most commands need first: the settings, the database, a child process for the registry."""
+"""What most commands need first: the settings and the database."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from student_success.core.errors import (
-    ConfigurationError,
-    InvalidInputError,
-    RegistryUnavailableError,
-)
+from student_success.core.errors import ConfigurationError, InvalidInputError
 from student_success.core.settings import (
     IS_CHECKOUT,
     ROOT,
@@ -28,8 +23,6 @@ from student_success.core.state_files import protect
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-REGISTRY_MEMORY_MB = 4096
 
 Request = TypeVar("Request", bound=BaseModel)
 
@@ -99,33 +92,3 @@ def open_database(settings: Settings) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
-
-
-def run_registry_child(
-    settings: Settings,
-    *arguments: str,
-    timeout: float | None = None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:
-    """Run ``student-success child ...`` and return the fields of its result.
-
-    Raises
-    ------
-    StudentSuccessError
-        The error that the child reported.
-    RegistryUnavailableError
-        If it ended without a result.
-    """
-    from student_success.core import subprocesses
-
-    try:
-        return asyncio.run(
-            subprocesses.run(
-                *("-m", "student_success", "child", *arguments),
-                timeout=timeout or settings.registry_timeout_seconds,
-                memory_mb=REGISTRY_MEMORY_MB,
-                on_progress=on_progress,
-            )
-        )
-    except subprocesses.ChildFailure as error:
-        raise RegistryUnavailableError(f"The registry's answer {error}.") from error

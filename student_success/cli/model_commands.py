@@ -12,13 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from student_success.cli.context import (
-    make_request,
-    open_database,
-    open_settings,
-    require_extra,
-    run_registry_child,
-)
+from student_success.cli.context import make_request, open_database, open_settings, require_extra
 from student_success.cli.output import (
     ExitCode,
     Json,
@@ -29,6 +23,7 @@ from student_success.cli.output import (
 )
 from student_success.core.errors import StudentSuccessError
 from student_success.core.settings import Settings
+from student_success.registry.child_process import run_command
 
 ACTOR = "cli"
 """Who acts, in the record of deployments."""
@@ -97,7 +92,7 @@ def versions(*, as_json: Json = False) -> None:
 
     settings = open_settings()
     all_known = HORIZONS[-1].replace("+", "_")
-    rows = run_registry_child(settings, "versions")["versions"]
+    rows = asyncio.run(run_command(settings, "versions"))["versions"]
     served = _served_version(settings)
     rows = [{**row, "served": str(row["version"]) == served} for row in rows]
     if as_json:
@@ -121,7 +116,8 @@ def evidence(version: Version, *, as_json: Json = False) -> None:
     with open_database(settings):
         pass
     timeout = settings.registry_timeout_seconds + settings.train_timeout_seconds
-    verdict = run_registry_child(settings, "judge", f"--version={version}", timeout=timeout)
+    judge = run_command(settings, "judge", f"--version={version}", timeout=timeout)
+    verdict = asyncio.run(judge)
     if as_json:
         return print_json(verdict)
     _print_conditions(verdict["conditions"])
@@ -177,12 +173,13 @@ def promote(
             done = _STEPS.index(name) + 1 if name in _STEPS else 0
             advance(done / len(_STEPS), name)
 
-        result = run_registry_child(
+        promotion = run_command(
             settings,
             *("promote", f"--actor={ACTOR}", f"--request={request.model_dump_json()}"),
             timeout=settings.registry_timeout_seconds + settings.train_timeout_seconds,
             on_progress=step,
         )
+        result = asyncio.run(promotion)
     if as_json:
         return print_json(result)
     _print_conditions(result["evidence"]["conditions"])
@@ -206,7 +203,7 @@ def rollback(reason: Reason, *, as_json: Json = False) -> None:
             )
     # The server does it as well; without MLflow it is done later.
     with contextlib.suppress(StudentSuccessError):
-        run_registry_child(settings, "align-alias")
+        asyncio.run(run_command(settings, "align-alias"))
     if as_json:
         return print_json(result)
     typer.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from student_success.core import subprocesses
@@ -18,6 +19,7 @@ async def run_command(
     timeout: float | None = None,
     memory_mb: int = MEMORY_MB,
     failure: type[StudentSuccessError] = RegistryUnavailableError,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Run ``python -m student_success child`` with arguments and return its result.
 
@@ -27,6 +29,13 @@ async def run_command(
         In seconds; `registry_timeout_seconds` if None.
     failure
         Class of the error that is raised if the child ends without a result.
+    on_progress
+        Called with the fields of each progress event.
+
+    Raises
+    ------
+    StudentSuccessError
+        The error that the child reported, or one of the class `failure`.
     """
     try:
         return await subprocesses.run(
@@ -36,6 +45,7 @@ async def run_command(
             *arguments,
             timeout=timeout or settings.registry_timeout_seconds,
             memory_mb=memory_mb,
+            on_progress=on_progress,
         )
     except ChildFailure as error:
         raise failure(f"The command '{arguments[0]}' {error}.") from error

@@ -214,7 +214,7 @@ def test_unexpected_failure_is_told_without_a_traceback(
         raise RuntimeError("postgresql://user:secret@host")
 
     children({})
-    monkeypatch.setattr(model_commands, "run_registry_child", fail)
+    monkeypatch.setattr(model_commands, "run_command", fail)
     assert main(["versions"]) == 1
     shown = capsys.readouterr().err
     assert "RuntimeError" in shown
