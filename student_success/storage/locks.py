@@ -60,13 +60,17 @@ def exclusive(
     DatabaseUnavailableError
         If the database that holds the locks does not answer.
     """
-    take = _database_lock if engine.dialect.name == "postgresql" else _file_lock
+    on_server = engine.dialect.name == "postgresql"
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as locks:
         for operation in sorted(operations):
             while True:
                 try:
-                    locks.enter_context(take(operation, engine, state_dir))
+                    locks.enter_context(
+                        _AdvisoryLock(operation, engine)
+                        if on_server
+                        else _file_lock(operation, state_dir)
+                    )
                     break
                 except BusyError:
                     if time.monotonic() >= deadline:
@@ -76,7 +80,7 @@ def exclusive(
 
 
 @contextlib.contextmanager
-def _file_lock(operation: Operation, _engine: Engine, state_dir: Path) -> Iterator[None]:
+def _file_lock(operation: Operation, state_dir: Path) -> Iterator[None]:
     # Imported here: the import takes longer than everything else in this module.
     from filelock import FileLock, Timeout
 
@@ -99,19 +103,8 @@ def _file_lock(operation: Operation, _engine: Engine, state_dir: Path) -> Iterat
         lock.release()
 
 
-@contextlib.contextmanager
-def _database_lock(operation: Operation, engine: Engine, _state_dir: Path) -> Iterator[None]:
-    lock = _AdvisoryLock(operation, engine)
-    if not lock.acquire():
-        raise BusyError(f"Another {operation} is under way.")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 class _AdvisoryLock:
-    """A lock of a database session, acquired again after a restart of the server.
+    """Hold a lock of a database session for a block; acquire it again if the server restarts.
 
     In between, another process may acquire it. So the protected data are checked again when they
     are written, see `Deployments.record`.
@@ -125,15 +118,13 @@ class _AdvisoryLock:
         self._stopping = threading.Event()
         self._watching = threading.Thread(target=self._watch, name="lock-watch", daemon=True)
 
-    def acquire(self) -> bool:
-        """Acquire and watch the lock; return False if another session holds it."""
+    def __enter__(self) -> None:
         with unavailable_on_failure():
-            acquired = self._try()
-        if acquired:
-            self._watching.start()
-        return acquired
+            if not self._try():
+                raise BusyError(f"Another {self._operation} is under way.")
+        self._watching.start()
 
-    def release(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._watching.join()
         if self._connection is not None:
