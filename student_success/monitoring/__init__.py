@@ -1,1 +1,1 @@
-"""How the model fares: drift, live error, snapshots."""
+"""Measure the served model and the service: drift, live error, gauges for the alerts."""

@@ -1,1 +1,1 @@
-"""What the product does, one class a use case; knows no HTTP."""
+"""The use cases, without HTTP: one class for each."""

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Row, insert, select
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import BusyError, ConflictError
 from student_success.domain.decision import SEED
-from student_success.storage.engine import one_writer, reading, upsert, writing
+from student_success.storage.engine import lock_table, reading, upsert, writing
 from student_success.storage.tables import alias_state, deployments, deployments_head
 
 Action = Literal["promote", "rollback", "adopt"]
@@ -145,7 +145,7 @@ class Deployments:
             If another deployment came in between.
         """
         with writing(self.engine) as connection:
-            one_writer(connection, deployments)
+            lock_table(connection, deployments)
             before = _newest(connection)
             if after is not None and after != (before.id if before else 0):
                 raise BusyError("Another deployment came in between.")
@@ -195,7 +195,7 @@ class Deployments:
         hash_before, version_before, id_before = _GENESIS, SEED, 0
         with reading(self.engine) as connection:
             rows = connection.execute(select(deployments).order_by(deployments.c.id)).all()
-            # None in a record that began before the head was kept.
+            # None if the last deployment is older than the table of the newest hash.
             head = connection.execute(select(deployments_head.c.hash)).scalar()
         for row in rows:
             if row.id != id_before + 1 and self.engine.dialect.name == "sqlite":

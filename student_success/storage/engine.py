@@ -31,7 +31,7 @@ BUSY_SECONDS = 5.0
 _LOCK_NOT_AVAILABLE = "55P03"
 SQLITE_PAGE_BYTES = 4096
 
-# By default each statement of a transaction would see another moment.
+# By default each statement of a transaction would see what is committed by then.
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
@@ -79,7 +79,7 @@ def connect(
             "foreign_keys=ON",
             # Erased means overwritten, not only unlinked.
             "secure_delete=ON",
-            # A checkpoint inside a commit would make every waiting request wait: see `wal`.
+            # A checkpoint within a commit would delay every request: see `checkpoint`.
             "wal_autocheckpoint=0",
             "journal_size_limit=67108864",
         ):
@@ -94,7 +94,7 @@ def connect(
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A reader that later writes could deadlock with another; writers say so at once.
+        # A transaction that reads before it writes fails if another has written in between.
         mode = "DEFERRED" if connection.get_execution_options().get("read_only") else "IMMEDIATE"
         connection.exec_driver_sql(f"BEGIN {mode}")
 
@@ -105,7 +105,7 @@ def _connect_to_server(url: URL, *, busy_seconds: float, pool_size: int) -> Engi
     arguments = {
         "application_name": "student-success",
         "connect_timeout": "5",
-        # A server that went away without a word, as when its machine lost power, is noticed.
+        # Detect a server that vanished without closing the connection, e.g. by a power failure.
         "keepalives_idle": "30",
         "keepalives_interval": "10",
         "keepalives_count": "3",
@@ -116,15 +116,15 @@ def _connect_to_server(url: URL, *, busy_seconds: float, pool_size: int) -> Engi
         url,
         hide_parameters=True,
         pool_size=pool_size,
-        # A connection of before the server's restart is replaced, not handed out.
+        # Replace connections that a restart of the server has closed.
         pool_pre_ping=True,
-        # What the URL itself says counts.
+        # Parameters of the URL take precedence.
         connect_args={name: arguments[name] for name in arguments.keys() - url.query.keys()},
     )
 
     @event.listens_for(engine, "handle_error")
     def _hide_values(context: ExceptionContext) -> None:
-        # Below its first line the server quotes the row.
+        # After the first line, PostgreSQL's message quotes the values of the row.
         for error in (context.original_exception, context.sqlalchemy_exception):
             if error is not None and error.args:
                 error.args = (str(error.args[0]).partition("\n")[0], *error.args[1:])
@@ -134,7 +134,13 @@ def _connect_to_server(url: URL, *, busy_seconds: float, pool_size: int) -> Engi
 
 @contextlib.contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """Open a snapshot to read from; database trouble becomes `DatabaseUnavailableError`."""
+    """Begin a read-only transaction, which sees one state of the database.
+
+    Raises
+    ------
+    DatabaseUnavailableError
+        If the database fails within the block.
+    """
     options = _SNAPSHOT if engine.dialect.name == "postgresql" else {"read_only": True}
     with unavailable_on_failure(), engine.connect() as connection:
         connection = connection.execution_options(**options)
@@ -144,7 +150,13 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """Open a write transaction; database trouble becomes `DatabaseUnavailableError`."""
+    """Begin a write transaction, which is committed at the end of the block.
+
+    Raises
+    ------
+    DatabaseUnavailableError
+        If the database fails within the block.
+    """
     with unavailable_on_failure(), engine.begin() as connection:
         yield connection
 
@@ -167,18 +179,18 @@ def database_bytes(engine: Engine) -> int:
         return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def one_writer(connection: Connection, table: Table) -> None:
-    """Let nobody else change the table until the transaction ends; reading goes on.
+def lock_table(connection: Connection, table: Table) -> None:
+    """Let no other transaction write to the table until this one ends; others can read it.
 
-    On SQLite every writer is the only one. Where two transactions take rows of several tables,
-    both must call this first, with the same table: then neither waits for the other for ever.
+    SQLite has only one writer at a time anyway. Transactions that write to several tables call this
+    first, with the same table, so that they cannot deadlock.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
 
 
-def insert_or(connection: Connection, table: Table) -> Any:
-    """Begin an insert that may go on with ``on_conflict_do_…``; both dialects know it."""
+def insert_on_conflict(connection: Connection, table: Table) -> Any:
+    """Return the dialect's insert statement, which has the methods ``on_conflict_do_…``."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
@@ -191,14 +203,14 @@ def insert_or(connection: Connection, table: Table) -> Any:
 def upsert(connection: Connection, table: Table, key: dict[str, Any], **values: Any) -> Any:
     """Return a statement that inserts the row of `key`, or updates `values` if it exists."""
     return (
-        insert_or(connection, table)
+        insert_on_conflict(connection, table)
         .values(**key, **values)
         .on_conflict_do_update(index_elements=list(key), set_=values)
     )
 
 
 def is_locked(error: BaseException) -> bool:
-    """Tell whether a failure was another's lock, which may be gone at the next try."""
+    """Tell whether another connection's lock caused a failure, so that a retry may succeed."""
     cause = getattr(error, "orig", None) or error
     if getattr(cause, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
         return True
@@ -213,5 +225,5 @@ def unavailable_on_failure() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        logger.error("database_failed", extra={"reason": str(error).splitlines()[0]})
+        logger.error("database_failed", extra={"reason": str(error).partition("\n")[0]})
         raise DatabaseUnavailableError("The database does not answer.") from error

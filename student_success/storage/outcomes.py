@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Engine, Select, insert, select, update
 from student_success.core.clock import now_us
 from student_success.domain.references import normalise_reference
 from student_success.domain.schemas.history import Outcome, OutcomesAnswer, RejectedOutcome
-from student_success.storage.engine import one_writer, writing
+from student_success.storage.engine import lock_table, writing
 from student_success.storage.tables import inference_logs, outcomes
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class Outcomes:
         rejected: list[RejectedOutcome] = []
         with writing(self._engine) as connection:
             # An erasure takes this lock too, so no outcome is added to an erased prediction.
-            one_writer(connection, outcomes)
+            lock_table(connection, outcomes)
             known = _look_up(connection, items, self._year_starts)
             rows: list[dict[str, Any]] = []
             confirmed: list[str] = []

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, and_, delete, select
 
-from student_success.storage.engine import one_writer, writing
+from student_success.storage.engine import lock_table, writing
 from student_success.storage.tables import idempotency_keys, inference_logs, outcomes
 
 HOLD_SECONDS = 0.01
@@ -115,7 +115,7 @@ def _erase(
     while True:
         with batch.transaction(engine) as connection:
             # An outcome that is being recorded is erased with its prediction, or refused.
-            one_writer(connection, outcomes)
+            lock_table(connection, outcomes)
             rows = connection.execute(remaining.limit(batch.rows)).all()
             if rows:
                 ids = [row.id for row in rows]

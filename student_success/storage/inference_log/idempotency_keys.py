@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from student_success.core.clock import cautious_now_us, now_us
 from student_success.core.errors import ConflictError
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
-from student_success.storage.engine import insert_or
+from student_success.storage.engine import insert_on_conflict
 from student_success.storage.tables import idempotency_keys
 
 
@@ -29,7 +29,7 @@ def claim(connection: Connection, key: IdempotencyKey) -> bytes | ConflictError 
         "created_us": now_us(),
     }
     insert = (
-        insert_or(connection, idempotency_keys)
+        insert_on_conflict(connection, idempotency_keys)
         .values(key_hash=key.key_hash, **values)
         .on_conflict_do_update(
             index_elements=[idempotency_keys.c.key_hash],

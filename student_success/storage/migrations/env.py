@@ -1,4 +1,4 @@
-"""Run the migrations on the connection that `database.migrate` hands over."""
+"""Run the migrations on the connection that `storage.migrate` passes in the configuration."""
 
 from alembic import context
 
