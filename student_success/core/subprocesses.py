@@ -138,8 +138,8 @@ def deadline(seconds: float, error: StudentSuccessError) -> Iterator[None]:
     timer.daemon = True
     try:
         timer.start()
-    except RuntimeError as error:
-        raise MemoryError("cannot start a thread") from error
+    except RuntimeError as no_thread:
+        raise MemoryError("cannot start a thread") from no_thread
     try:
         yield
     finally:
@@ -257,9 +257,9 @@ async def run(
     if "error" in events:
         raise StudentSuccessError.from_json(events["error"])
     if code is None:
-        raise ChildFailure(f"stopped after {timeout:.0f} seconds")
+        raise ChildFailure(f"was stopped after {timeout:.0f} seconds")
     if code < 0:
-        raise ChildFailure(f"killed by {signal.Signals(-code).name}")
+        raise ChildFailure(f"was killed by {signal.Signals(-code).name}")
     raise ChildFailure(f"ended with code {code} and no result")
 
 

@@ -165,8 +165,12 @@ class TrainingJobs:
             reason, code = INTERRUPTED
         elif isinstance(error, StudentSuccessError):
             reason, code = error.message, error.code
-        else:
+        elif isinstance(error, ChildFailure):
             reason, code = f"The training {error}.", TrainingFailedError.code
+        else:
+            # With `wait` false nothing else reports it.
+            logger.error("training_crashed", extra={"job_id": job_id}, exc_info=error)
+            reason, code = "The training failed; the log says why.", TrainingFailedError.code
         metrics.training_runs_total.labels("failed").inc()
         logger.error("training_failed", extra={"job_id": job_id, "reason": reason})
         is_stopping = isinstance(error, asyncio.CancelledError)

@@ -111,7 +111,11 @@ def test_training_ends_with_its_answer_on_record(jobs: TrainingJobs, child: Any)
 @pytest.mark.parametrize(
     ("error", "told", "words"),
     [
-        (ChildFailure("killed by SIGKILL"), TrainingFailedError, "The training killed by SIGKILL."),
+        (
+            ChildFailure("was killed by SIGKILL"),
+            TrainingFailedError,
+            "The training was killed by SIGKILL.",
+        ),
         (DatasetError("Bad cells."), DatasetError, "Bad cells."),
         (TrainingFailedError("No memory."), TrainingFailedError, "No memory."),
     ],
@@ -130,6 +134,17 @@ def test_failure_is_told_and_recorded_and_frees_the_lock(
     assert job["finished_at"] is not None
     child(succeed)
     asyncio.run(train(jobs))
+
+
+def test_unexpected_failure_is_logged_and_its_text_is_not_shown(
+    jobs: TrainingJobs, child: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    child(failing(OSError(12, "Cannot allocate memory")))
+    with pytest.raises(OSError, match="allocate"):
+        asyncio.run(train(jobs))
+    job = jobs.get(None)
+    assert (job["state"], job["error"]) == ("failed", "The training failed; the log says why.")
+    assert "Cannot allocate memory" in caplog.text
 
 
 def test_training_is_refused_with_a_budget_above_the_time_limit(
