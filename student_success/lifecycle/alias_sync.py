@@ -14,7 +14,6 @@ from student_success.core.errors import (
     BusyError,
     ConflictError,
     NotFoundError,
-    PromotionRefusedError,
     RegistryUnavailableError,
 )
 from student_success.core.settings import Settings
@@ -91,5 +90,5 @@ def _adopt(settings: Settings, deployments: Deployments, version: str) -> None:
             promotion.promote(settings, deployments, request, actor="mlflow", action="adopt")
     except BusyError:
         raise
-    except (PromotionRefusedError, ArtefactError, NotFoundError, ConflictError) as error:
+    except (ArtefactError, NotFoundError, ConflictError) as error:
         logger.error("alias_refused", extra={"model_version": version, "conditions": error.details})

@@ -24,7 +24,7 @@ from student_success.lifecycle.worker_status import WorkerStatus
 from student_success.model.artefact import MANIFEST
 from student_success.model.predictor import Predictor
 from student_success.registry import bento_store, versions
-from student_success.storage.deployments import Deployment, Deployments
+from student_success.storage.deployments import Deployment, Deployments, version_of
 
 logger = logging.getLogger(__name__)
 
@@ -213,11 +213,8 @@ class Champion:
         self._worker_status.write(0)
 
     def _load(self, deployment: Deployment | None) -> Predictor:
-        if deployment is None:
-            return versions.load(self._settings, SEED)
-        return versions.load(
-            self._settings, deployment.to_version, fingerprint=deployment.fingerprint
-        )
+        fingerprint = None if deployment is None else deployment.fingerprint
+        return versions.load(self._settings, version_of(deployment), fingerprint=fingerprint)
 
     def _swap(self, predictor: Predictor, deployment: Deployment | None) -> None:
         source: Source = "mlflow" if self._started else "bento-store"
@@ -235,9 +232,8 @@ class Champion:
         metrics.model_info.labels(version, served.source).set(1)
         extra = {"model_version": version, "source": served.source}
         logger.info("serving", extra=extra)
-        synthetic = bool(served.predictor.artefact.dataset.get("synthetic"))
-        metrics.model_synthetic.set(synthetic)
-        if synthetic:
+        metrics.model_synthetic.set(served.predictor.synthetic)
+        if served.predictor.synthetic:
             logger.warning("serving_model_of_synthetic_data", extra=extra)
 
 

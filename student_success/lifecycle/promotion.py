@@ -12,10 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from student_success.core.errors import (
-    ConflictError,
-    PromotionRefusedError,
-)
+from student_success.core.errors import ConflictError, PromotionRefusedError
 from student_success.core.settings import Settings
 from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
@@ -36,10 +33,6 @@ Report = Callable[[str], None]
 """Called with the name of each step once it is done."""
 
 
-def _no_report(_step: str) -> None:
-    return None
-
-
 def promote(
     settings: Settings,
     deployments: Deployments,
@@ -47,7 +40,7 @@ def promote(
     *,
     actor: str,
     action: Action = "promote",
-    report: Report = _no_report,
+    report: Report = lambda _step: None,
 ) -> dict[str, Any]:
     """Promote a version through the gate; the caller holds the deployment lock.
 

@@ -78,9 +78,7 @@ class Health:
                 "ui_ok": ui_ok,
                 "uptime_seconds": round(time.monotonic() - self._started_at, 3),
                 "problems": problems,
-                "synthetic_data": None
-                if served is None
-                else bool(served.predictor.artefact.dataset.get("synthetic")),
+                "synthetic_data": None if served is None else served.predictor.synthetic,
             }
         )
 

@@ -97,8 +97,7 @@ def test_served_version_of_made_up_data_is_measured(
 ) -> None:
     champion.load_first()
     assert champion.served is not None
-    dataset = champion.served.predictor.artefact.dataset
-    dataset["synthetic"] = synthetic
+    champion.served.predictor.synthetic = synthetic
     champion._install(champion.served)
     assert [sample.value for sample in metrics.model_synthetic.collect()[0].samples] == [synthetic]
 

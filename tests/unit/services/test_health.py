@@ -31,8 +31,7 @@ class Champion:
         self.workers_behind = behind
         self.served: Any = None
         if version is not None:
-            artefact = SimpleNamespace(dataset={"synthetic": True})
-            predictor = SimpleNamespace(version=version, artefact=artefact)
+            predictor = SimpleNamespace(version=version, synthetic=True)
             self.served = SimpleNamespace(predictor=predictor, source="mlflow")
 
     def serving(self) -> Any:
