@@ -19,6 +19,9 @@ from student_success.storage.engine import SQLITE_PAGE_BYTES, unavailable_on_fai
 
 MAX_LOG_BYTES = 64 << 20
 """If the log is longer, writers wait for a checkpoint, so that it does not fill the disk."""
+WAIT_MS = 50
+"""How long a checkpoint waits for readers. It holds the lock that all writers need meanwhile, and a
+backup reads for minutes."""
 
 
 def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] = "PASSIVE") -> int:
@@ -28,8 +31,8 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
     ----------
     mode
         ``PASSIVE`` blocks nobody, but under steady writing the log then grows for ever; ``RESTART``
-        blocks writers until the log can be written from its start again; ``TRUNCATE`` also empties
-        the log, so that it holds no erased rows.
+        blocks writers until the log can be written from its start again, if no reader prevents it;
+        ``TRUNCATE`` also empties the log, so that it holds no erased rows.
 
     Returns
     -------
@@ -46,9 +49,12 @@ def checkpoint(engine: Engine, mode: Literal["PASSIVE", "RESTART", "TRUNCATE"] =
     try:
         with unavailable_on_failure(), contextlib.closing(engine.raw_connection()) as raw:
             cursor = raw.cursor()
+            (before_ms,) = cursor.execute("PRAGMA busy_timeout").fetchone()
             try:
+                cursor.execute(f"PRAGMA busy_timeout={WAIT_MS}")
                 busy, frames, _ = cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             finally:
+                cursor.execute(f"PRAGMA busy_timeout={before_ms}")
                 cursor.close()
     except engine.dialect.loaded_dbapi.Error as error:
         # The driver was called directly, so the error is not one of SQLAlchemy's.

@@ -33,6 +33,8 @@ CHECKPOINT_SECONDS = 0.05
 of that time commits wait too; frequent small ones keep that short."""
 UPKEEP_SECONDS = 1.0
 RETENTION_SECONDS = 20.0
+OVERWRITE_TRIES = 20
+"""An erasure that a caller waits for tries this often to empty the log before it answers."""
 CHECK_SECONDS = 1.0
 """How long the result of a health check is reused."""
 _DAY_US = 86_400 * 1_000_000
@@ -179,7 +181,7 @@ class History:
     def erase_session(self, session_id: str) -> int:
         """Erase a session's predictions, outcomes and kept responses; return how many rows."""
         erased = erasure.erase_session(self._engine, session_id)
-        self._overwrite_log()
+        self._overwrite_log(tries=OVERWRITE_TRIES)
         return erased
 
     def erase_before(self, limit_us: int) -> int:
@@ -253,10 +255,13 @@ class History:
             self._checkpoint()
         return not self._stopping.is_set()
 
-    def _overwrite_log(self) -> None:
+    def _overwrite_log(self, *, tries: int = 1) -> None:
         """Remove erased rows from SQLite's log; the thread retries while a reader prevents it."""
         self._erased.set()
-        # Moves most of the log without blocking commits.
-        checkpoint(self._engine)
-        if checkpoint(self._engine, "TRUNCATE") == 0:
-            self._erased.clear()
+        for _ in range(tries):
+            # Moves most of the log without blocking commits.
+            checkpoint(self._engine)
+            if checkpoint(self._engine, "TRUNCATE") == 0:
+                self._erased.clear()
+                return
+            time.sleep(CHECKPOINT_SECONDS)

@@ -22,7 +22,7 @@ from student_success.core.errors import (
     DatabaseUnavailableError,
     TooManyRequestsError,
 )
-from student_success.core.settings import ROOT
+from student_success.core.settings import ROOT, Settings
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey, IdempotentRequest
 from student_success.storage.engine import connect, reading, writing
 from student_success.storage.inference_log import erasure
@@ -484,6 +484,44 @@ def test_reader_in_the_way_delays_the_overwriting_and_does_not_prevent_it(
     while b"marked-9d2f" in bytes_on_disk(path) and time.monotonic() < end:
         time.sleep(0.02)
     assert b"marked-9d2f" not in bytes_on_disk(path)
+
+
+def test_predictions_are_committed_while_a_reader_prevents_the_overwriting(
+    path: Path, database_url: str
+) -> None:
+    """A checkpoint that waits for the reader holds the lock that commits need."""
+    history = History.open(Settings(_env_file=None, database_url=database_url))
+    history.start()
+    slowest = 0.0
+    with (
+        contextlib.closing(history),
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader,
+    ):
+        fill(history, row(1, session="marked-9d2f"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM inference_logs").fetchone()
+        history.erase_session("marked-9d2f")
+        # The checkpoint is tried again each second.
+        for number in range(2, 100):
+            started = time.monotonic()
+            fill(history, row(number))
+            slowest = max(slowest, time.monotonic() - started)
+            time.sleep(0.03)
+    assert slowest < 2
+
+
+def test_erased_session_leaves_no_byte_after_a_short_reader(history: History, path: Path) -> None:
+    fill(history, row(1, session="marked-9d2f"))
+    with contextlib.closing(
+        sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    ) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM inference_logs").fetchone()
+        end = threading.Timer(0.5, lambda: reader.execute("COMMIT"))
+        end.start()
+        history.erase_session("marked-9d2f")
+        assert b"marked-9d2f" not in bytes_on_disk(path)
+        end.join()
 
 
 def test_old_predictions_are_erased_by_themselves(
