@@ -33,6 +33,8 @@ _checked = False
 _until_exit = contextlib.ExitStack()
 
 SERVICE = "service:StudentSuccess"
+STOP_SECONDS = 8.0
+"""Time for a worker to end after its last request; containers get 2 s more."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a directory with mode 0700 is made in it
 
 
@@ -137,7 +139,8 @@ def supervise(settings: Settings, *, graceful_seconds: int, keep_alive_seconds: 
         service = load(SERVICE, str(ROOT))
     service.inject_config()
     configure(settings)
-    listen_in(settings.state_dir / "supervisor")
+    stop_seconds = settings.drain_seconds + graceful_seconds + STOP_SECONDS
+    control_workers(settings.state_dir / "supervisor", stop_seconds=stop_seconds)
     with metrics_folder(settings.state_dir) as folder:
         # By default it is in `BENTOML_HOME`, which several servers may share.
         BentoMLContainer.prometheus_multiproc_dir.set(str(folder))
@@ -150,13 +153,15 @@ def supervise(settings: Settings, *, graceful_seconds: int, keep_alive_seconds: 
         )
 
 
-def listen_in(directory: Path) -> None:
-    """Make the supervisor of this process listen for commands in a directory; Linux only.
+def control_workers(directory: Path, *, stop_seconds: float) -> None:
+    """Make the supervisor of this process listen in a directory, and bound its stop; Linux only.
 
     Parameters
     ----------
     directory
         Created if it does not exist, readable by this user only.
+    stop_seconds
+        After this time a worker that does not stop is killed; BentoML waits for a day.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -172,6 +177,8 @@ def listen_in(directory: Path) -> None:
     def patched(self: Arbiter, *arguments: Any, **options: Any) -> None:
         options.update(endpoint=f"{short_path}/commands", pubsub_endpoint=f"{short_path}/events")
         original(self, *arguments, **options)
+        for watcher in self.watchers:
+            watcher.graceful_timeout = stop_seconds
 
     Arbiter.__init__ = patched
 

@@ -163,3 +163,17 @@ def test_second_sigterm_ends_draining(tmp_path: Path) -> None:
 def probe(port: int, content: bytes) -> HttpResponse:
     with HttpConnection(port) as connection:
         return connection.exchange(content)
+
+
+def test_stop_ends_although_a_worker_hangs(tmp_path: Path) -> None:
+    """BentoML waits for it for a day, and `systemctl stop` until it kills everything."""
+    server = Server(tmp_path, WORKERS="2")
+    server.start()
+    try:
+        assert server.process is not None
+        server.workers()[0].suspend()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(50) == 0
+        assert server.processes() == []
+    finally:
+        server.stop()
