@@ -49,6 +49,21 @@ def test_outcome_appears_in_history(
     assert grades(http, session_id) == [11, None]
 
 
+@pytest.mark.parametrize("place", ["headers", "params"])
+def test_outcome_of_another_session_than_the_request_names_is_refused(
+    http: httpx.Client, admin: httpx.Client, session_id: str, place: str
+) -> None:
+    predict(http, session_id, reference="P-1")
+    outcome = {"session_id": session_id, "reference": "P-1", "actual_G3": 14}
+    name = "X-Session-Id" if place == "headers" else "session_id"
+    body: dict[str, Any] = {"outcomes": [outcome]}
+    other: dict[str, Any] = {place: {name: f"{session_id}-other"}}
+    assert_error(admin.post("/outcomes", json=body, **other), 422, "validation_error")
+    assert grades(http, session_id) == [None]
+    same: dict[str, Any] = {place: {name: session_id}}
+    assert admin.post("/outcomes", json=body, **same).json()["accepted"] == 1
+
+
 def test_outcome_by_reference_applies_to_every_horizon_of_the_pupil(
     http: httpx.Client, admin: httpx.Client, session_id: str
 ) -> None:
