@@ -156,6 +156,11 @@ class Connection(HttpToolsProtocol):
         else:
             self._header_bytes = 0
 
+    def on_headers_complete(self) -> None:
+        """Start the request. Drop trailers: a proxy may have checked or replaced headers alone."""
+        super().on_headers_complete()
+        self.headers = []
+
     def on_body(self, body: bytes) -> None:
         """Handle a piece of a body."""
         self._got_body = True

@@ -341,6 +341,19 @@ def test_missing_host_or_repeated_header_returns_400(server: Server, headers: by
     assert json.loads(response.split(b"\r\n\r\n", 1)[1])["error"] == "malformed_request"
 
 
+def test_trailers_are_not_taken_for_headers(server: Server) -> None:
+    """A reverse proxy that sets or removes a header may pass on what follows the body."""
+    body = json.dumps(EXAMPLE).encode()
+    response = send_raw(
+        server,
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: of-the-proxy\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        b"%x\r\n%s\r\n0\r\nX-Session-Id: of-the-client\r\n\r\n" % (len(body), body),
+    )
+    assert status(response) == 200
+    assert b'"session_id":"of-the-proxy"' in response
+
+
 def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     one = b"GET /health HTTP/1.1\r\nHost: [::1]\r\nX-Request-Id: %d\r\n\r\n"
     last = b"GET /nowhere HTTP/1.1\r\nHost: [::1]\r\nX-Request-Id: 3\r\nConnection: close\r\n\r\n"
