@@ -43,7 +43,13 @@ _HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
-_REFUSALS = {400: "unknown host", 403: "forbidden", 404: "not found", 413: "too large"}
+_REFUSALS = {
+    400: "two hosts",
+    403: "forbidden",
+    404: "not found",
+    413: "too large",
+    421: "unknown host",
+}
 
 
 class AccessControl:
@@ -92,8 +98,10 @@ class AccessControl:
 
     def _refusal(self, request: Request, cookie: str) -> int | None:
         hosts = request.headers.getlist("host")
-        if len(hosts) > 1 or not all(self._allows_host(host) for host in hosts):
+        if len(hosts) > 1:
             return 400
+        if not all(self._allows_host(host) for host in hosts):
+            return 421
         path, method = request.scope["path"], request.method
         allowed = _WRITE if method == "POST" else _READ
         if method not in ("GET", "HEAD", "POST") or not allowed.fullmatch(path):

@@ -64,7 +64,7 @@ class Endpoint:
     response
         Model of the JSON response; a tuple of one model for a list of it; None if not JSON.
     errors
-        Possible status codes of errors, besides 400, 401, 403, 413, 415, 422, 429 and 500.
+        Possible status codes of errors, besides 400, 401, 403, 413, 415, 421, 422, 429 and 500.
     accepts_session
         Whether the header ``X-Session-Id`` or the query ``session_id`` names a session.
     """

@@ -31,6 +31,7 @@ from student_success.core.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
     MethodNotAllowedError,
+    MisdirectedRequestError,
     NotFoundError,
     StudentSuccessError,
 )
@@ -186,7 +187,7 @@ class ApiMiddleware:
             return
         settings = self._settings
         if not settings.allows_host(host.decode("latin-1"), address=settings.bind_address):
-            raise MalformedRequestError("This host is not served; ALLOWED_HOSTS can name it.")
+            raise MisdirectedRequestError("This host is not served; ALLOWED_HOSTS can name it.")
         if len(self._allowed_hosts) < MAX_KNOWN_HOSTS:
             self._allowed_hosts.add(host)
 

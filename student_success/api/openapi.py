@@ -18,7 +18,7 @@ from student_success.domain.students import GRADE_MAX, GRADE_MIN, PASS_GRADE, SC
 
 _BETTER = "more" if SCALE.better == "higher" else "less"
 _REF = "#/components/schemas/{model}"
-_ALWAYS_POSSIBLE = (400, 431, 500)
+_ALWAYS_POSSIBLE = (400, 421, 431, 500)
 _MEANING = {
     400: "Not a valid HTTP request, or a header is repeated",
     401: "No token, or a wrong one",
@@ -28,6 +28,7 @@ _MEANING = {
     409: "In conflict with recorded data or with a running operation",
     413: "The body is too large",
     415: "The body is not JSON in UTF-8",
+    421: "Addressed to a host that is not served",
     422: "The request does not match the contract",
     429: "Too many requests",
     431: "Too many headers",

@@ -14,6 +14,7 @@
     │   └── ProfileMismatchError   409 profile_mismatch
     ├── BodyTooLargeError          413 body_too_large
     ├── UnsupportedMediaTypeError  415 unsupported_media_type
+    ├── MisdirectedRequestError    421 misdirected_request
     ├── TooManyRequestsError       429 too_many_requests
     ├── HeadersTooLargeError       431 headers_too_large
     ├── UnavailableError           503 unavailable
@@ -177,6 +178,13 @@ class UnsupportedMediaTypeError(StudentSuccessError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class MisdirectedRequestError(StudentSuccessError):
+    """Addressed to a host that is not served here."""
+
+    code = "misdirected_request"
+    status = 421
 
 
 class _RetryLaterError(StudentSuccessError):

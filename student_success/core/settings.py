@@ -317,7 +317,7 @@ class Settings(BaseSettings):
         description="Names, separated by commas, by which clients may address the API and the web "
         "interface, besides loopback names and the address listened on; `*` allows all. On an "
         "address of the network, IP addresses and names without a dot are allowed too. Other "
-        "names get 400, which prevents DNS rebinding.",
+        "names get 421, which prevents DNS rebinding.",
     )
 
     database_url: str | None = Field(

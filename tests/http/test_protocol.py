@@ -402,5 +402,5 @@ def test_access_log_has_id_duration_and_version_and_no_pupil_data(
 @pytest.mark.parametrize("path", ["/health", "/history?session_id=a", "/docs", "/metrics"])
 def test_request_for_another_host_is_rejected(http: httpx.Client, path: str) -> None:
     """A page whose name suddenly stands for 127.0.0.1 (DNS rebinding) must not read anything."""
-    assert_error(http.get(path, headers={"Host": "evil.example:8000"}), 400, "malformed_request")
+    assert_error(http.get(path, headers={"Host": "evil.example:8000"}), 421, "misdirected_request")
     assert http.get(path, headers={"Host": "localhost"}).status_code == 200

@@ -57,7 +57,7 @@ def test_page_source_contains_no_token_and_no_path(http: httpx.Client) -> None:
 def test_request_for_another_host_is_refused(http: httpx.Client) -> None:
     """A page whose name suddenly stands for 127.0.0.1 (DNS rebinding) must not read anything."""
     for path in ("/", "/fr/", "/fr/config", "/livez"):
-        assert http.get(path, headers={"Host": "evil.example"}).status_code == 400
+        assert http.get(path, headers={"Host": "evil.example"}).status_code == 421
         assert http.get(path, headers={"Host": "localhost"}).status_code < 400
 
 
