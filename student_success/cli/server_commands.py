@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,7 +78,8 @@ def mlflow() -> None:
     """Open MLflow's own pages on the local registry."""
     settings = open_settings()
     if not settings.registry_is_local:
-        typer.echo(f"MLflow is at {settings.tracking_uri}")
+        # Without a user's name and password.
+        typer.echo("MLflow is at " + re.sub("//[^/]*@", "//", settings.tracking_uri))
         return
     # The client alone has no server: that is in the full package.
     require_extra("mlflow", "flask")

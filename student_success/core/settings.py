@@ -348,6 +348,8 @@ class Settings(BaseSettings):
         None,
         # It may hold a password.
         repr=False,
+        # Whether the registry answers is found out without MLflow's library, for these two only.
+        pattern=r"^(https?://[^\s/]|sqlite:///)",
         description="MLflow server; SQLite and a folder in `STATE_DIR` if empty.",
     )
     model_name: str = Field("student_success_model", description="Registered model in MLflow.")

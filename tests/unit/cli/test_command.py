@@ -312,3 +312,12 @@ def test_verify_tells_a_whole_record_from_a_changed_one(
 def test_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["conquer"]) == 2
     assert "conquer" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("started")
+def test_mlflow_shows_where_the_server_is_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://user:{SECRET}@mlflow.example/path")
+    assert main(["mlflow"]) == 0
+    assert capsys.readouterr().out == "MLflow is at https://mlflow.example/path\n"
