@@ -362,7 +362,7 @@ def test_server_and_interface_listen_on_ipv6(tmp_path: Path, host: str, reached:
     )
     server.start(wait=False)
     try:
-        for port, path in ((server.port, "/readyz"), (int(server.settings["UI_PORT"]), "/livez")):
+        for port, path in ((int(server.settings["UI_PORT"]), "/livez"), (server.port, "/readyz")):
             for name in reached:
                 url = f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
                 end = time.monotonic() + 90
