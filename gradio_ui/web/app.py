@@ -18,7 +18,11 @@ from gradio_ui.texts import LANGUAGES, Texts, preferred_language
 from gradio_ui.theme import theme
 from gradio_ui.visitor_state import COOKIE, SessionCodes, Visits
 from gradio_ui.web.access_control import AccessControl
-from gradio_ui.web.gradio_internals import poll_queue_less_often, refuse_file_paths
+from gradio_ui.web.gradio_internals import (
+    keep_fewer_pages,
+    poll_queue_less_often,
+    refuse_file_paths,
+)
 from gradio_ui.web.page import Page
 from gradio_ui.web.page_middleware import BehindProxy, PageMiddleware
 from student_success.core.settings import Settings
@@ -76,6 +80,7 @@ def create_app(settings: Settings) -> ASGIApp:
 
 def _mount(app: FastAPI, context: Context) -> None:
     blocks = Page(context).blocks
+    keep_fewer_pages(blocks)
     gr.mount_gradio_app(
         app,
         blocks,

@@ -69,6 +69,8 @@ TEST_IDS = ("block-info", "toast-text")
 the message about a lost connection, which Gradio writes in English only."""
 
 QUEUE_SECONDS = 0.02
+MAX_PAGES = 300
+"""Pages of one language for which Gradio keeps its state, of one to two MB each."""
 
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([A-Za-z0-9-]+)$")
 _OTHER_SITES = re.compile(r"<meta\s+(?:property=\"og:|name=\"twitter:)[^>]*>\s*")
@@ -111,3 +113,12 @@ def poll_queue_less_often(blocks: Any) -> None:
     Every millisecond takes 4 % of a core while no page is open.
     """
     blocks._queue.sleep_when_free = QUEUE_SECONDS
+
+
+def keep_fewer_pages(blocks: Any) -> None:
+    """Let Gradio keep the state of the pages used last; by default 10,000, which is 10 GB or more.
+
+    A mounted page has no parameter for it. A page whose state was dropped may have to be loaded
+    again; the visit goes on, because what was entered is in `Visits`.
+    """
+    blocks.state_session_capacity = MAX_PAGES

@@ -152,6 +152,8 @@ def test_no_sql_statement_is_built_from_text() -> None:
         "f'PRAGMA {pragma}'",
         "f'BEGIN {mode}'",
         "f'PRAGMA wal_checkpoint({mode})'",
+        "f'PRAGMA busy_timeout={WAIT_MS}'",
+        "f'PRAGMA busy_timeout={before_ms}'",
         "f'LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE'",
         "f'SELECT pg_advisory_lock({MIGRATION_LOCK_KEY})'",
         "f'SELECT pg_advisory_unlock({MIGRATION_LOCK_KEY})'",

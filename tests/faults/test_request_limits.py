@@ -59,14 +59,25 @@ def ask(server: Server) -> HttpResponse:
         return connection.exchange(http_request("POST", "/predict", EXAMPLE))
 
 
-def held(server: Server) -> int:
-    """Return the memory that the server fills, in all its processes, shared pages shared out.
+def is_interface(process: psutil.Process) -> bool:
+    """Tell whether a process of a server is its web interface."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "gradio_ui" in process.cmdline()
+    return False
+
+
+def held(server: Server, *, interface: bool | None = None) -> int:
+    """Return the memory that a server fills, shared pages shared out.
+
+    It is the memory of all its processes, of the web interface alone, or of all others.
 
     Files that are mapped, such as libraries, are left out: their share grows when some other
     program that has them ends.
     """
     memory_bytes = 0
     for process in server.processes():
+        if interface is not None and is_interface(process) is not interface:
+            continue
         with contextlib.suppress(OSError):
             rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text("ascii")
             memory_bytes += 1024 * int(rollup.partition("Pss_Anon:")[2].split()[0])

@@ -15,10 +15,12 @@ import gradio_ui
 from gradio_ui.web import gradio_internals
 from gradio_ui.web.gradio_internals import (
     CSS_NAMES,
+    MAX_PAGES,
     QUEUE_SECONDS,
     READ_ROUTES,
     TEST_IDS,
     WRITE_ROUTES,
+    keep_fewer_pages,
     poll_queue_less_often,
     prepare_page,
     refuse_file_paths,
@@ -104,6 +106,19 @@ def test_gradio_has_the_pause_of_its_queue(blocks: Any) -> None:
     assert 0 < blocks._queue.sleep_when_free < QUEUE_SECONDS
     poll_queue_less_often(blocks)
     assert blocks._queue.sleep_when_free == QUEUE_SECONDS
+
+
+def test_gradio_keeps_the_state_of_no_more_pages(blocks: Any) -> None:
+    import gradio as gr
+    from fastapi import FastAPI
+
+    assert blocks.state_session_capacity > MAX_PAGES
+    keep_fewer_pages(blocks)
+    gr.mount_gradio_app(FastAPI(), blocks, path="/en", ssr_mode=False)
+    for number in range(MAX_PAGES + 10):
+        assert blocks.state_holder[f"page-{number}"] is not None
+    assert len(blocks.state_holder.session_data) == MAX_PAGES
+    assert "page-0" not in blocks.state_holder
 
 
 def test_names_of_the_page_exist_in_gradio(frontend: Path) -> None:
