@@ -71,6 +71,8 @@ def test_school_comes_from_no_model_to_a_ranked_class(
 ) -> None:
     ui, class_list = school
     page, texts = visit("en", ui.url), Texts("en")
+    # Its trainings may still use the machine.
+    page.set_default_timeout(60_000)
     page.wait_for_selector(f"text={texts('banner.unavailable')}")
     assert f"School {SCHOOL}" in page.locator(".top").inner_text()
     page.click("#example")
