@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -78,8 +77,9 @@ def mlflow() -> None:
     """Open MLflow's own pages on the local registry."""
     settings = open_settings()
     if not settings.registry_is_local:
-        # Without a user's name and password.
-        typer.echo("MLflow is at " + re.sub("//[^/]*@", "//", settings.tracking_uri))
+        from student_success.registry.mlflow_client import split_login
+
+        typer.echo(f"MLflow is at {split_login(settings.tracking_uri)[0]}")
         return
     # The client alone has no server: that is in the full package.
     require_extra("mlflow", "flask")

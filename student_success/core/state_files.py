@@ -190,7 +190,10 @@ def interface_running(state_dir: Path) -> Iterator[None]:
 
 
 def is_interface_running(state_dir: Path) -> bool:
-    """Tell whether the web interface of the server runs, whoever listens on its port."""
+    """Tell whether the web interface that was started beside the server runs.
+
+    A connection to its port would not show it: another program may listen there.
+    """
     try:
         descriptor = os.open(_interface_lock(state_dir), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

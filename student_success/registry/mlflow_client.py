@@ -44,7 +44,8 @@ def open_client(settings: Settings) -> Iterator[MlflowClient]:
     RegistryUnavailableError
         If MLflow cannot be reached, times out or fails within the block.
     """
-    uri = _set_environment(settings)
+    _set_environment(settings)
+    uri, _, _ = split_login(settings.tracking_uri)
     from mlflow import MlflowClient
 
     timed_out = RegistryUnavailableError("The model registry did not answer in time.")
@@ -65,14 +66,20 @@ def open_client(settings: Settings) -> Iterator[MlflowClient]:
         raise RegistryUnavailableError("The model registry failed; see the log.") from error
 
 
-def _set_environment(settings: Settings) -> str:
+def split_login(uri: str) -> tuple[str, str, str]:
+    """Return a tracking URI without its user and password, the user, and the password."""
+    url = urlsplit(uri)
+    login, _, address = url.netloc.rpartition("@")
+    if not login:
+        return uri, "", ""
+    user, _, password = login.partition(":")
+    return url._replace(netloc=address).geturl(), unquote(user), unquote(password)
+
+
+def _set_environment(settings: Settings) -> None:
     """Switch telemetry and progress bars off, and bound MLflow's waits and retries.
 
-    Returns
-    -------
-    str
-        The tracking URI without user and password, which MLflow would write into its errors; it
-        gets them from the environment.
+    MLflow gets user and password of the tracking URI here: it would write a URI into its errors.
     """
     os.environ.update(
         MLFLOW_DISABLE_TELEMETRY="true",
@@ -85,13 +92,9 @@ def _set_environment(settings: Settings) -> str:
         MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, int(settings.registry_timeout_seconds / 4))),
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
     )
-    url = urlsplit(settings.tracking_uri)
-    login, _, address = url.netloc.rpartition("@")
-    if settings.registry_is_local or not login:
-        return settings.tracking_uri
-    user, _, password = map(unquote, login.partition(":"))
-    os.environ.update(MLFLOW_TRACKING_USERNAME=user, MLFLOW_TRACKING_PASSWORD=password)
-    return url._replace(netloc=address).geturl()
+    uri, user, password = split_login(settings.tracking_uri)
+    if uri != settings.tracking_uri:
+        os.environ.update(MLFLOW_TRACKING_USERNAME=user, MLFLOW_TRACKING_PASSWORD=password)
 
 
 @contextlib.contextmanager

@@ -165,7 +165,7 @@ def _check_files(files: OpenFiles, connection: Any = None) -> None:
     now = _open_now(files.path)
     if now == files:
         return
-    # Only after the database file is another one may another process have removed the log.
+    # Looked at again after the log: another process removes the log only of a replaced file.
     replaced = file_id(files.path) != files.database
     if connection is not None and (replaced or now.log is None):
         with contextlib.suppress(sqlite3.Error):

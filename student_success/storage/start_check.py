@@ -35,8 +35,8 @@ _NETWORK = {
     *("fuse.gcsfuse", "fuse.blobfuse2", "fuse.davfs", "fuse.mfs", "fuse.juicefs"),
 }
 """File systems whose files other machines may write at the same time."""
-_FILE = "sqlite:///"
-_PLAIN_FILE_URL = re.compile(rf"{_FILE}([^?%]+)")
+_PLAIN_FILE_URL = re.compile(r"sqlite:///([^?%]+)")
+"""A URL whose path SQLAlchemy takes as it is: without options, and without characters as %20."""
 _HAS_REVISION = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
 
 
@@ -65,9 +65,11 @@ def check_local_disk(url: str) -> None:
     ConfigurationError
         With the settings that can change.
     """
-    if not url.startswith("sqlite"):
-        return
-    path = sqlite_path(url) or Path()
+    if url.startswith("sqlite"):
+        _check_local(sqlite_path(url) or Path())
+
+
+def _check_local(path: Path) -> None:
     if (kind := network_file_system(path)) is not None:
         raise ConfigurationError(
             f"The service was not started: {path} is on a network file system ({kind}), where "
@@ -145,7 +147,7 @@ def _revision_in_file(path: Path) -> str | None:
             raise _not_started(f"{name} cannot be opened ({error.strerror})") from error
         if not is_file:
             raise _not_started(f"{name} is not a file, but a folder, a pipe or the like")
-    check_local_disk(f"{_FILE}{path}")
+    _check_local(path)
     if not path.exists():
         return None
     try:

@@ -21,46 +21,32 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 Case = Callable[[Path], dict[str, str]]
 
 
-def folder_in_place_of(*names: str) -> Case:
-    def make(state: Path) -> dict[str, str]:
-        state.joinpath(*names).mkdir(parents=True)
+def in_place_of(*names: str, make: Callable[[Path], object]) -> Case:
+    def make_case(state: Path) -> dict[str, str]:
+        path = state.joinpath(*names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make(path)
         return {}
 
-    return make
+    return make_case
+
+
+def folder_in_place_of(*names: str) -> Case:
+    return in_place_of(*names, make=Path.mkdir)
 
 
 def file_in_place_of(*names: str) -> Case:
-    def make(state: Path) -> dict[str, str]:
-        path = state.joinpath(*names)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("something else")
-        return {}
-
-    return make
+    return in_place_of(*names, make=lambda path: path.write_text("something else"))
 
 
 def link_in_place_of(*names: str, to: str) -> Case:
     """A link that leads nowhere does not exist for `Path.exists`, but prevents `mkdir`."""
-
-    def make(state: Path) -> dict[str, str]:
-        path = state.joinpath(*names)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(to)
-        return {}
-
-    return make
+    return in_place_of(*names, make=lambda path: path.symlink_to(to))
 
 
 def pipe_in_place_of(*names: str) -> Case:
-    """Whoever opens it to read waits for ever."""
-
-    def make(state: Path) -> dict[str, str]:
-        path = state.joinpath(*names)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.mkfifo(path)
-        return {}
-
-    return make
+    """A program that opens a pipe to read waits until another one opens it to write."""
+    return in_place_of(*names, make=os.mkfifo)
 
 
 def damaged_database(state: Path) -> dict[str, str]:
@@ -118,7 +104,10 @@ CASES: dict[str, tuple[Case, str]] = {
         setting(STATE_DIR="/tmp/" + "x" * 300),
         "cannot be read (File name too long)",
     ),
-    "home of an unknown user": (setting(STATE_DIR="~nobody-here/state"), "STATE_DIR: Value error"),
+    "home folder of a user that does not exist": (
+        setting(STATE_DIR="~nobody-here/state"),
+        "STATE_DIR: Value error",
+    ),
     "settings are a folder": (folder_in_place_of(".env"), ".env is a folder"),
     "Bento store is a file": (file_in_place_of("bentoml"), "BENTOML_HOME"),
     "status of the workers": (

@@ -213,8 +213,11 @@ def _table(
             rows.append((line, cells))
     filled = whole or [cells for _, cells in rows]
     short = sum(problem.values["cells"] < len(header) for problem in invalid)
-    has_decimals = any(_DECIMAL.search(cell) for cells in filled for cell in cells)
-    if grid.delimiter == "," and short >= max(_MANY_SHORT, len(below) / 10) and not has_decimals:
+    if (
+        grid.delimiter == ","
+        and short >= max(_MANY_SHORT, len(below) / 10)
+        and not any(_DECIMAL.search(cell) for cells in filled for cell in cells)
+    ):
         # A grade of 10,5 without quotes makes up for a cell that was cut off.
         raise refuse("cut_off")
     around = [cells for _, cells in (*grid.lines[:place], *below[:3], *below[-3:])]

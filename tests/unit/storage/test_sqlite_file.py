@@ -41,6 +41,13 @@ def write(engine: Engine, word: str) -> None:
         connection.exec_driver_sql("INSERT INTO words VALUES (?)", (word,))
 
 
+def check_writes_are_refused(engines: list[Engine]) -> None:
+    """Check that none of the engines writes."""
+    for engine in engines:
+        with pytest.raises(DatabaseUnavailableError):
+            write(engine, "lost")
+
+
 def words(engine: Engine) -> list[str]:
     with reading(engine) as connection:
         return [row[0] for row in connection.exec_driver_sql("SELECT word FROM words")]
@@ -59,9 +66,7 @@ def test_removed_file_is_not_created_again(path: Path, engines: list[Engine]) ->
 def test_file_that_is_put_back_is_used_again(path: Path, engines: list[Engine]) -> None:
     moved = path.with_suffix(".moved")
     path.rename(moved)
-    for engine in engines:
-        with pytest.raises(DatabaseUnavailableError):
-            write(engine, "lost")
+    check_writes_are_refused(engines)
     moved.rename(path)
     for engine in engines:
         write(engine, "after")
@@ -137,9 +142,7 @@ def test_log_is_the_newest_one_where_the_file_was_away_before(
     with closing(sqlite3.connect(path)) as source:
         source.execute("VACUUM INTO ?", (str(backup),))
     path.rename(moved)
-    for engine in engines:
-        with pytest.raises(DatabaseUnavailableError):
-            write(engine, "lost")
+    check_writes_are_refused(engines)
     moved.rename(path)
     write(engines[0], "after")
     for engine in engines:
@@ -232,9 +235,7 @@ def test_database_without_its_log_is_unavailable_and_keeps_what_was_committed(
     for number in range(100):
         write(engines[number % 2], "committed")
     lose_log(path)
-    for engine in engines * 2:
-        with pytest.raises(DatabaseUnavailableError):
-            write(engine, "lost")
+    check_writes_are_refused(engines * 2)
     for engine in engines:
         engine.dispose()
     with closing(sqlite3.connect(path)) as fresh:
@@ -250,9 +251,7 @@ def test_file_put_in_place_of_one_without_its_log_is_used(
     with closing(sqlite3.connect(path)) as source:
         source.execute("VACUUM INTO ?", (str(backup),))
     remove_log(path)
-    for engine in engines:
-        with pytest.raises(DatabaseUnavailableError):
-            write(engine, "lost")
+    check_writes_are_refused(engines)
     backup.rename(path)
     for engine in engines:
         write(engine, "after")
@@ -266,9 +265,7 @@ def test_file_that_was_away_holds_what_was_committed(path: Path, engines: list[E
     moved = path.with_suffix(".moved")
     path.rename(moved)
     path.mkdir()
-    for engine in engines * 2:
-        with pytest.raises(DatabaseUnavailableError):
-            write(engine, "lost")
+    check_writes_are_refused(engines * 2)
     path.rmdir()
     moved.rename(path)
     assert words(engines[0]) == ["before"] * 2 + ["committed"] * 100
