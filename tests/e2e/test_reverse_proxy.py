@@ -128,7 +128,7 @@ def _proxy(folder: Path, **settings: str) -> Iterator[int]:
         )
     try:
         end = time.monotonic() + 30
-        while not _listens(port):
+        while not _serves_tls(port):
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < end, (folder / "log").read_text()
             time.sleep(0.1)
@@ -136,6 +136,19 @@ def _proxy(folder: Path, **settings: str) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def _serves_tls(port: int) -> bool:
+    """Tell whether the proxy has its certificate; it listens before that."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", port), 1) as connection,
+        context.wrap_socket(connection, server_hostname="localhost"),
+    ):
+        return True
+    return False
 
 
 def _listens(port: int) -> bool:

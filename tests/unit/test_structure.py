@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from student_success.core.settings import ROOT
+from tests.source_code import syntax_tree
 
 MAX_LINES = 300
 MAX_MODULES = 12
@@ -86,7 +87,7 @@ ABOUT_ONE_SCALE = {
 def test_no_code_compares_or_computes_with_the_scale_of_one_school() -> None:
     found = set()
     for module in MODULES:
-        for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        for node in ast.walk(syntax_tree(module)):
             match node:
                 case ast.Compare():
                     parts = [node.left, *node.comparators]
@@ -101,3 +102,10 @@ def test_no_code_compares_or_computes_with_the_scale_of_one_school() -> None:
             if constants & set(ONE_SCALE) and GRADES.search(others):
                 found.add(name_of(module))
     assert found == set(ABOUT_ONE_SCALE)
+
+
+def test_tests_parse_modules_with_the_helper_that_cannot_fail_at_random() -> None:
+    parsed = "ast.parse" + "("
+    files = (ROOT / "tests").rglob("*.py")
+    found = {name_of(path) for path in files if parsed in path.read_text("utf-8")}
+    assert found == {"tests/source_code.py"}
