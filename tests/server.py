@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,11 +25,15 @@ READY_SECONDS = 180.0
 
 
 def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a free port below those that the system gives to connections.
+
+    A port of the system's own range is free only for now: any connection of another test may take
+    it before the server does.
+    """
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Server:
@@ -146,15 +151,19 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait(10)
+        # The kernel kills the web interface when the server has ended; that takes a moment.
+        psutil.wait_procs(below, 10)
         self.process = None
 
     def kill(self) -> None:
         """SIGKILL every process at once."""
-        for process in self.processes():
+        processes = self.processes()
+        for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         assert self.process is not None
         self.process.wait(10)
+        psutil.wait_procs(processes, 10)
         self.process = None
 
 
