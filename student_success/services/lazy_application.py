@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from student_success.core.errors import ModelUnavailableError
-from student_success.core.memory import garbage_collection_paused
 from student_success.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,11 +27,10 @@ class LazyApplication:
 
     def open(self, *, worker: int) -> None:
         """Create and open the application, see `Application`."""
-        with garbage_collection_paused():
-            from student_success.services.application import Application
+        from student_success.services.application import Application
 
-            application = Application(self.settings, worker=worker, tracer=self._tracer)
-            application.open()
+        application = Application(self.settings, worker=worker, tracer=self._tracer)
+        application.open()
         self._application = application
 
     def __call__(self) -> Application:
