@@ -35,8 +35,7 @@ def main_reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
 
     What counts as a reason is what does in `/explain`. The strongest is what makes the estimate
     worse most; what makes it better most if nothing makes it worse. The other one has the same
-    effect: a reason to expect a pass would be misread as one of a risk. Where only grades have that
-    effect, the text says so.
+    effect: a reason to expect a pass would be misread as one of a risk.
     """
     counting = [
         c
@@ -56,8 +55,8 @@ def main_reasons(texts: Texts, explanation: Mapping[str, Any]) -> str:
         for c in counting
         if not feature_of(c["feature"]).is_period and (c["share"] > 0) == (strongest["share"] > 0)
     ]
-    other = _reason(texts, _strongest(others)) if others else texts("rank.nothing_else")
-    return texts.listed([_reason(texts, strongest, label), other])
+    other = [_reason(texts, _strongest(others))] if others else []
+    return texts.listed([_reason(texts, strongest, label), *other])
 
 
 def _strongest(contributions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
