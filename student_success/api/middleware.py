@@ -156,8 +156,8 @@ class ApiMiddleware:
             await sender.error(error)
         except ClientDisconnectedError:
             sender.status = CLIENT_CLOSED_REQUEST
-        except Exception:
-            await sender.error(unexpected_error())
+        except Exception as error:
+            await sender.error(unexpected_error(error))
 
     def _loggable(self, path: str) -> str:
         """Return a known route or a placeholder: clients must not write into the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +18,7 @@ from student_success.core.errors import (
     ModelUnavailableError,
     NotFoundError,
     StudentSuccessError,
+    UnavailableError,
 )
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     ),
 )
 _CLOSING_HEADERS = (*SECURITY_HEADERS, (b"connection", b"close"))
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+"""What the system says when something is used up, which may be free again later."""
 # BentoML names itself in "server", which helps only an attacker.
 _REPLACED_HEADERS = {b"server", *(name for name, _ in SECURITY_HEADERS)}
 
@@ -67,8 +71,8 @@ def catch_errors(method: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R |
         except StudentSuccessError as known:
             error = known
             log_server_error(error)
-        except Exception:
-            error = unexpected_error()
+        except Exception as unknown:
+            error = unexpected_error(unknown)
         request = current_request()
         request.has_error_envelope = True
         return Response(
@@ -91,9 +95,11 @@ def log_server_error(error: StudentSuccessError) -> None:
         )
 
 
-def unexpected_error() -> StudentSuccessError:
+def unexpected_error(error: Exception) -> StudentSuccessError:
     """Log the exception being handled, with the request's id; return the error to answer with."""
     logger.exception("request_crashed", extra={"request_id": current_request().request_id})
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return UnavailableError("The server is short of files, processes, memory or disk space.")
     return StudentSuccessError("Something went wrong on our side.")
 
 

@@ -43,6 +43,18 @@ def test_health_returns_200_when_file_descriptors_run_out(tmp_path: Path) -> Non
         for _ in range(20):
             response = http.get("/health")
             assert response.status_code == 200, response.text
+        # What cannot be answered is a matter of time, and no fault of the service.
+        promotion = {"version": 1, "reason": "x"}
+        for method, path in (("GET", "/metrics"), ("POST", "/train"), ("POST", "/promote")):
+            body = promotion if path == "/promote" else None
+            response = http.request(method, path, headers=server.admin, json=body)
+            assert response.status_code == 503, (path, response.status_code, response.text)
+            assert int(response.headers["retry-after"]) > 0
+            assert response.json()["error"].endswith("unavailable")
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, limits)
+        assert http.get("/metrics").status_code == 200
+        # Nothing that failed holds a lock: the answer is not "busy".
+        again = http.post("/promote", headers=server.admin, json=promotion, timeout=120)
+        assert again.status_code == 404, again.text
         counts.add(promise=PROMISE, faults=1, requests=20, acknowledged=20)
         assert http.get("/health").status_code == 200
