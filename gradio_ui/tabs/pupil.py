@@ -38,17 +38,24 @@ class PupilTab(Tab):
         if known := form.fields.get(KNOWN):
             grades = [form.fields[name] for name in PERIODS]
             self.bind(known.input, form.show_grades, [known], grades)
-        self.bind(clear.click, self.clear, name="empty")
+        self._bind_filling(clear, self.clear, self.outputs, "empty")
         text_fields = [field for field in form.inputs if isinstance(field, gr.Textbox)]
         submits = [start.click, *(field.submit for field in text_fields)]
         self._bind_prediction(partial(gr.on, submits), "predict", "explain")
         # The names go to what is bound first.
-        filled = self.bind(example.click, form.example, (), form.inputs, "example")
+        filled = self._bind_filling(example, form.example, form.inputs, "example")
         self._bind_prediction(filled.then)
         # The page itself notices what is typed, pasted or ticked; a list tells only Gradio.
         lists = [field.input for field in form.inputs if isinstance(field, gr.Dropdown)]
         gr.on(lists, None, js="() => window.studentSuccess.outdate()", api_visibility="private")
         self.answer.bind(self, self.imagine)
+
+    def _bind_filling(self, button: Any, callback: Any, outputs: list[Any], name: str) -> Any:
+        """Let a button put values into the form, which takes no others meanwhile."""
+        hold, release = (f"() => window.studentSuccess.hold({held})" for held in ("true", "false"))
+        filled = self.bind(button.click, callback, (), outputs, name, js=hold)
+        filled.then(None, js=release, api_visibility="private")
+        return filled
 
     def _bind_prediction(
         self, event: Any, name: str | None = None, explain: str | None = None

@@ -107,6 +107,12 @@
   document.addEventListener("click", (event) => {
     if (event.target.closest("#more-button")) unfold();
   });
+  // What the server puts into the form would replace what is entered meanwhile. If its answer does
+  // not come, the form can be used again.
+  const hold = (held) => {
+    for (const part of document.querySelectorAll("#form .group, #form .bar")) part.inert = held;
+    if (held) setTimeout(hold, 5000, false);
+  };
   // A screen reader reads out what appears in this line; the answer itself would be too long.
   const announcer = document.createElement("p");
   announcer.className = "announcer";
@@ -127,7 +133,7 @@
     else if (window.innerWidth <= 900 || !answer.matches(".side")) answer.scrollIntoView({ block: "start" });
     else answer.scrollTop = 0;
   };
-  Object.assign(window.studentSuccess, { opened, start, outdate, reveal });
+  Object.assign(window.studentSuccess, { opened, start, outdate, hold, reveal });
   document.addEventListener("input", (event) => {
     if (event.target.closest("#form .field")) outdate();
   });

@@ -100,6 +100,34 @@ def test_form_hides_unknown_grades(visit: Open) -> None:
     page.wait_for_selector(f"text={horizon_sentence(texts, 'G1')}")
 
 
+@pytest.mark.parametrize("button", ["empty", "example"])
+def test_slow_answer_does_not_replace_what_is_entered(visit: Open, button: str) -> None:
+    page, texts = visit("en"), Texts("en")
+    predict_example(page)
+    page.evaluate(
+        """() => {
+          const { fetch } = window;
+          window.fetch = async (...what) => {
+            window.fetch = fetch;
+            await new Promise((resolve) => setTimeout(resolve, 1500));
+            window.answered = true;
+            return fetch(...what);
+          };
+        }"""
+    )
+    page.click(f"#{button}")
+    page.click(f"#field-known >> text={texts('known.none')}")
+    assert page.evaluate("window.answered")
+    page.wait_for_selector("#field-G1", state="hidden")
+    assert page.is_checked("#field-known input[value=none]")
+    assert not page.is_visible("#field-G1")
+    # The button keeps the focus of the keyboard.
+    page.focus(f"#{button}")
+    page.keyboard.press("Enter")
+    page.wait_for_function("!document.querySelector('#form .group').inert")
+    assert page.evaluate("document.activeElement.id") == button
+
+
 def test_form_works_with_keyboard_only(visit: Open) -> None:
     page = visit("en")
     predict_example(page)
