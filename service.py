@@ -23,11 +23,11 @@ from student_success.api.handlers import make_handlers
 from student_success.api.middleware import ApiMiddleware
 from student_success.api.request import current_request
 from student_success.api.responses import catch_errors
+from student_success.core.configuration.bento_home import use_bento_store
 from student_success.core.errors import ConfigurationError, UnavailableError
 from student_success.core.logging import configure
 from student_success.core.memory import garbage_collection_paused
 from student_success.core.metrics_buffer import metrics_buffer
-from student_success.core.settings import use_bento_store
 from student_success.core.state_files import protect
 from student_success.core.subprocesses import die_with_parent
 from student_success.domain.recorded_profile import claim_state_dir

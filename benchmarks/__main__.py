@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import compared_models, report
 from benchmarks.measure import FULL, QUICK, measure, print_progress
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 
 def main() -> int:

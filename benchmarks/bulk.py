@@ -21,7 +21,8 @@ import numpy as np
 import psutil
 
 from benchmarks.measure import print_progress
-from student_success.core.settings import ROOT, Settings
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 from student_success.domain.students import FEATURE_NAMES, FEATURES
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)

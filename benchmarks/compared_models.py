@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.students import CATEGORICAL, FEATURE_NAMES, NUMERIC, TARGET
 from training import train
 from training.data.dataset import SAMPLE, read

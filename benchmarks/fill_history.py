@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from benchmarks.load import random_pupils
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import StudentFeatures
 from student_success.model.predictor import Predictor
 from student_success.services.prediction import make_answer

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.load import random_pupils
 from student_success.api.validation import validate_json
 from student_success.core.clock import now_us
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.students import StudentFeatures
 from student_success.model.predictor import Predictor
 from student_success.services.prediction import make_answer

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 SERVER_CORE = 0
 BOTH_CORES = "0,1"

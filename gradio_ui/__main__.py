@@ -11,14 +11,10 @@ import tempfile
 
 from pydantic import ValidationError
 
+from student_success.core.configuration.addresses import check_port, http_url
+from student_success.core.configuration.names import INTERFACE_STARTED
+from student_success.core.configuration.settings import Settings, setting_problems
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import (
-    INTERFACE_STARTED,
-    Settings,
-    check_port,
-    http_url,
-    setting_problems,
-)
 from student_success.core.state_files import interface_running
 from student_success.core.subprocesses import bind_to_parent
 from student_success.server.uvicorn_connection import limited

@@ -34,7 +34,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.students import FEATURES, NUMERIC, PASS_GRADE, TARGET
 from training.data.dataset import load
 from training.fitting.families import hide, last_known

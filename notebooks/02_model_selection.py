@@ -38,7 +38,7 @@ import pandas as pd
 from IPython.display import Image, display
 from sklearn.inspection import permutation_importance
 
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.students import FEATURE_NAMES, TARGET
 from training.data.dataset import hide_unrecorded, load
 from training.evaluation.evaluate import evaluate

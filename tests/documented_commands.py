@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 HISTORY = "CHANGELOG.md"
 """Names commands of earlier releases."""

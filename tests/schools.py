@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.profile import FeatureSpec, Profile
 from student_success.domain.profile_file import read_profile
 from student_success.domain.scale import Scale

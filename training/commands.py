@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 
 Facts = dict[str, Any]
 Progress = Callable[[float, str], None]

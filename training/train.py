@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatasetError, InvalidInputError
-from student_success.core.settings import Settings
 from student_success.domain.students import SCALE
 from training.data.dataset import Dataset, load
 from training.evaluation.evaluate import Chooser, Evaluation, evaluate

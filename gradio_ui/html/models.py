@@ -31,7 +31,7 @@ from gradio_ui.html.markup import (
 )
 from gradio_ui.html.model_charts import model_charts
 from gradio_ui.texts import Texts
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.students import HORIZONS, PROFILE
 
 _ALL_KNOWN = HORIZONS[-1]

@@ -17,7 +17,7 @@ from gradio_ui.files.export import SAVE_SCRIPT, Format, build_file
 from gradio_ui.html.markup import api_error, heading, note, paragraph
 from gradio_ui.texts import Texts
 from gradio_ui.visitor_state import OtherBrowserError, Visits
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from gradio_ui.html.markup import paragraph
 from gradio_ui.html.models import family_choices, training_data, versions_loading
 from gradio_ui.tabs.base import add_part, small_button
 from gradio_ui.texts import Texts
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 
 MAX_REASON_CHARACTERS = 1000
 """The longest reason that the API accepts."""

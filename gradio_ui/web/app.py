@@ -25,7 +25,7 @@ from gradio_ui.web.gradio_internals import (
 )
 from gradio_ui.web.page import Page
 from gradio_ui.web.page_middleware import BehindProxy, PageMiddleware
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 
 FOLDER = Path(__file__).parent
 

@@ -12,8 +12,8 @@ from pydantic_core import to_json
 
 from student_success.core import metrics
 from student_success.core.clock import iso, now_us
+from student_success.core.configuration.settings import Settings
 from student_success.core.logging import console_renderer, wants_json
-from student_success.core.settings import Settings
 
 FLUSH_SECONDS = 0.1
 STDERR = 2

@@ -27,7 +27,7 @@ from student_success.api.endpoints import DeploymentsQuery, ErasureQuery, Eviden
 from student_success.api.middleware import Handler, Route
 from student_success.api.request import RequestContext
 from student_success.api.validation import invalid_input
-from student_success.core.settings import INTERFACE_STARTED
+from student_success.core.configuration.names import INTERFACE_STARTED
 from student_success.core.state_files import is_interface_running
 from student_success.domain.schemas.history import HistoryQuery
 from student_success.domain.schemas.prediction import Students

@@ -27,6 +27,7 @@ from student_success.api.request_body import BodyReader, ClientDisconnectedError
 from student_success.api.responses import ResponseSender, log_server_error, unexpected_error
 from student_success.api.tracing import NOT_TRACED, end_request, request_span, sent_trace_id
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     HeadersTooLargeError,
     MalformedRequestError,
@@ -35,7 +36,6 @@ from student_success.core.errors import (
     NotFoundError,
     StudentSuccessError,
 )
-from student_success.core.settings import Settings
 
 Route = tuple[str, str]
 """Method and path."""

@@ -9,13 +9,13 @@ from starlette.types import Message, Receive
 from student_success.api.endpoints import Endpoint
 from student_success.api.request import RequestContext
 from student_success.api.validation import validate_json
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     BodyTooLargeError,
     TooManyRequestsError,
     UnsupportedMediaTypeError,
 )
 from student_success.core.memory import release_memory_soon
-from student_success.core.settings import Settings
 
 MAX_LARGEST_BODIES = 8
 """A worker buffers this many of the largest bodies at once, or as many bytes of smaller ones."""

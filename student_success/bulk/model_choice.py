@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError, NotFoundError
-from student_success.core.settings import Settings
 from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.model.predictor import Predictor

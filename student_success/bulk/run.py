@@ -35,8 +35,8 @@ from student_success.bulk.reader import PART_CHARACTERS, read_parts
 from student_success.bulk.repeated import References
 from student_success.bulk.scoring import Recording, Scored, Task
 from student_success.core.clock import now_us
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatasetError, InvalidInputError, NotFoundError
-from student_success.core.settings import Settings
 from student_success.domain.schemas.base import SessionId
 
 MAX_NOTES = 20

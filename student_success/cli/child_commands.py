@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from student_success.cli.context import open_settings
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.core.subprocesses import bind_to_parent, report_to_parent, write_event
 
 if TYPE_CHECKING:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from student_success.core.settings import GROUPS, INTERNAL, REMOVED, RENAMED, Settings
+from student_success.core.configuration.names import GROUPS, INTERNAL, REMOVED, RENAMED
+from student_success.core.configuration.settings import Settings
 
 _HEAD = """\
 # Configuration
 
-<!-- Made by `student-success configuration` from student_success/core/settings.py: edit that. -->
+<!-- Made by `student-success configuration` from student_success/core/configuration: edit that. -->
 
 Each setting is an environment variable. It may also stand in a file `.env`, one `NAME=value` per
 line. Two such files are read, if they exist: `.env` in the folder where the command is started, and

@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from student_success.core.configuration.bento_home import use_bento_store
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError, InvalidInputError
-from student_success.core.settings import (
-    IS_CHECKOUT,
-    ROOT,
-    Settings,
-    enter_root,
-    start_folder,
-    use_bento_store,
-)
+from student_success.core.paths import IS_CHECKOUT, ROOT, enter_root, start_folder
 from student_success.core.state_files import protect
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import typer
 
 from student_success.cli.context import open_database, open_settings, require_extra
 from student_success.cli.output import ExitCode, Json, MappingFile, print_json
+from student_success.core.configuration.bento_home import use_bento_store
 from student_success.core.errors import ConflictError, DatasetError
-from student_success.core.settings import use_bento_store
 from student_success.core.state_files import narrow, private_folder
 
 _MOST_ROWS = 1 << 20

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from student_success.core.settings import read_env_file
+from student_success.core.configuration.env_files import read_env_file
 
 STACK_SECRETS = (
     "ADMIN_TOKEN",

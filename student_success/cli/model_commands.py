@@ -21,8 +21,8 @@ from student_success.cli.output import (
     print_table,
     progress_bar,
 )
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import StudentSuccessError
-from student_success.core.settings import Settings
 from student_success.registry.child_process import run_command
 
 ACTOR = "cli"

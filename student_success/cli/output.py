@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from student_success.core.configuration.settings import setting_problems
 from student_success.core.errors import StudentSuccessError
-from student_success.core.settings import setting_problems
 
 _PIPE_WIDTH = 160
 """Width of tables in characters where no terminal says how wide it is."""

@@ -11,7 +11,7 @@ import typer
 from student_success.cli.context import require_extra
 from student_success.cli.output import Json, MappingFile, print_json
 from student_success.core.errors import DatasetError
-from student_success.core.settings import SHIPPED_PROFILE, enter_root
+from student_success.core.paths import SHIPPED_PROFILE, enter_root
 
 TIMEOUT_SECONDS = 600.0
 MEMORY_MB = 8192

@@ -16,16 +16,11 @@ import typer
 
 from student_success.cli import context, dotenv
 from student_success.cli.context import open_settings, require_extra
-from student_success.core.settings import (
-    ANY_ADDRESS,
-    INTERFACE_STARTED,
-    REMOVED,
-    RENAMED,
-    Settings,
-    env_files,
-    http_url,
-    use_bento_store,
-)
+from student_success.core.configuration.addresses import ANY_ADDRESS, http_url
+from student_success.core.configuration.bento_home import use_bento_store
+from student_success.core.configuration.env_files import env_files
+from student_success.core.configuration.names import INTERFACE_STARTED, REMOVED, RENAMED
+from student_success.core.configuration.settings import Settings
 from student_success.core.state_files import private_folder
 
 GRACEFUL_SECONDS = 25

@@ -14,8 +14,9 @@ import typer
 
 from student_success.cli.context import open_settings, require_extra
 from student_success.cli.output import MappingFile, progress_bar, run_app
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import IS_CHECKOUT, ROOT, Settings
+from student_success.core.paths import IS_CHECKOUT, ROOT
 from student_success.core.subprocesses import bind_to_parent, report_to_parent, write_event
 from training import commands
 

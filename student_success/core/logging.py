@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 
 
 def wants_json(settings: Settings) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 logger = logging.getLogger(__name__)
 

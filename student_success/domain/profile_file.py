@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import SHIPPED_PROFILE
+from student_success.core.paths import SHIPPED_PROFILE
 from student_success.domain.profile import FeatureSpec, Period, Profile
 
 MAX_BYTES = 1 << 20

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from student_success.core.settings import profile_path
+from student_success.core.configuration.env_files import profile_path
 from student_success.domain.profile import Change, FeatureSpec, Period, Text
 from student_success.domain.profile_file import read_profile
 from student_success.domain.references import MAX_LENGTH, normalise_optional

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     ArtefactError,
     BusyError,
@@ -16,7 +17,6 @@ from student_success.core.errors import (
     NotFoundError,
     RegistryUnavailableError,
 )
-from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest
 from student_success.lifecycle import promotion

@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import Literal
 
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ModelUnavailableError, StudentSuccessError
-from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
 from student_success.domain.students import PROFILE
 from student_success.lifecycle.audit_file import AuditFile

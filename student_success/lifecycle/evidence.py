@@ -47,8 +47,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from student_success.core import subprocesses
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError, PromotionRefusedError, TrainingFailedError
-from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.model.artefact import Artefact
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import InvalidInputError
-from student_success.core.settings import Settings
 from student_success.core.statistics import holm
 from student_success.domain.students import GRADE_MAX, GRADE_MIN, PROFILE
 from student_success.lifecycle.comparison import MEAN, Against, Comparison, Condition, compare

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConflictError, PromotionRefusedError
-from student_success.core.settings import Settings
 from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.domain.schemas.lifecycle import PromoteRequest

@@ -13,6 +13,7 @@ from typing import Any
 
 from student_success.core import metrics, subprocesses
 from student_success.core.clock import now_us
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     BusyError,
     DatabaseUnavailableError,
@@ -20,7 +21,6 @@ from student_success.core.errors import (
     StudentSuccessError,
     TrainingFailedError,
 )
-from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import TrainRequest
 from student_success.storage.jobs import JobTable, failure

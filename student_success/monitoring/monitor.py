@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from student_success.core import metrics
 from student_success.core.clock import iso, now_us
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import StudentSuccessError
-from student_success.core.settings import Settings
 from student_success.domain.schemas.monitoring import DriftAnswer
 from student_success.domain.students import FEATURE_NAMES, Horizon
 from student_success.lifecycle.champion import Champion, Served

@@ -8,9 +8,9 @@ import time
 
 from student_success import __version__
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError
 from student_success.core.memory import resident_bytes
-from student_success.core.settings import Settings
 from student_success.lifecycle.audit_file import audit_log_problems
 from student_success.lifecycle.champion import Champion
 from student_success.storage.deployments import Deployments

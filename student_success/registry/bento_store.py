@@ -12,8 +12,8 @@ from typing import Any
 import bentoml
 from bentoml.exceptions import BentoMLException
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError
-from student_success.core.settings import Settings
 from student_success.core.state_files import close_to_others, flush, private_folder, scratch_folder
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion

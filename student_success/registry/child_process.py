@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from student_success.core import subprocesses
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import RegistryUnavailableError, StudentSuccessError
-from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 
 MEMORY_MB = 4096

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from student_success.core.clock import iso
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     NotFoundError,
     RegistryUnavailableError,
     StudentSuccessError,
 )
-from student_success.core.settings import Settings
 from student_success.core.state_files import private_folder, scratch_folder
 from student_success.core.subprocesses import deadline
 from student_success.registry import checksums

@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError, RegistryUnavailableError
-from student_success.core.settings import Settings
 from student_success.core.state_files import scratch_folder
 from student_success.registry import checksums
 from student_success.registry.checksums import RegisteredVersion

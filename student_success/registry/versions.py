@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError, StudentSuccessError
-from student_success.core.settings import Settings
 from student_success.domain import recorded_profile
 from student_success.domain.decision import SEED
 from student_success.model.artefact import verify

@@ -39,10 +39,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from student_success.api.endpoints import ENDPOINTS
 from student_success.api.request import current_request
+from student_success.core.configuration.settings import Settings
 from student_success.core.memory import release_memory
 from student_success.core.metrics import restore_lost_files
 from student_success.core.metrics_buffer import metrics_buffer
-from student_success.core.settings import Settings
 from student_success.server import prometheus_histogram, uvicorn_connection
 
 UNKNOWN_PATH = "(unknown)"

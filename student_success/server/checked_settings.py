@@ -7,8 +7,8 @@ import sys
 
 from pydantic import ValidationError
 
+from student_success.core.configuration.settings import Settings, setting_problems
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import Settings, setting_problems
 
 
 def settings_or_exit() -> Settings:

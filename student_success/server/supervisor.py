@@ -19,10 +19,13 @@ from typing import Any
 
 import click
 
+from student_success.core.configuration.addresses import check_port, http_url
+from student_success.core.configuration.bento_home import use_bento_store
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError
 from student_success.core.logging import configure
 from student_success.core.memory import garbage_collection_paused
-from student_success.core.settings import ROOT, Settings, check_port, http_url, use_bento_store
+from student_success.core.paths import ROOT
 from student_success.core.state_files import check_state_dir, private_folder, served_alone
 from student_success.domain.recorded_profile import claim_state_dir
 from student_success.server.tracing import check_exporter

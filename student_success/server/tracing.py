@@ -15,8 +15,8 @@ from collections.abc import Callable
 from opentelemetry import trace
 
 import student_success
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import Settings
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 SERVICE_NAME = "student-success"

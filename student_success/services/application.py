@@ -12,8 +12,8 @@ from functools import partial
 
 from opentelemetry.trace import Tracer
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import StudentSuccessError
-from student_success.core.settings import Settings
 from student_success.lifecycle.champion import Champion
 from student_success.lifecycle.training_jobs import TrainingJobs
 from student_success.monitoring.monitor import Monitor

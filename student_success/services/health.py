@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from student_success.core.configuration.addresses import ANY_ADDRESS
+from student_success.core.configuration.names import INTERFACE_STARTED
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError
-from student_success.core.settings import ANY_ADDRESS, INTERFACE_STARTED, Settings
 from student_success.core.state_files import is_interface_running
 from student_success.domain.schemas.monitoring import HealthAnswer
 from student_success.lifecycle.champion import Champion

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ModelUnavailableError
-from student_success.core.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     DatabaseUnavailableError,
     InvalidInputError,
     StudentSuccessError,
 )
-from student_success.core.settings import Settings
 from student_success.domain.schemas.lifecycle import (
     EvidenceAnswer,
     ModelAnswer,

@@ -7,8 +7,8 @@ import logging
 import time
 
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError, StudentSuccessError
-from student_success.core.settings import Settings
 from student_success.lifecycle.alias_sync import wanted_alias
 from student_success.lifecycle.champion import Champion
 from student_success.registry import mlflow_http

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE
 from tests.monitoring.conftest import probes, running, tool
 from tests.server import Server, free_port, serving

@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from student_success.core.settings import ROOT, Settings
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 from student_success.domain.students import FEATURE_NAMES, PREDICTED, TARGET, StudentFeatures
 from student_success.model.artefact import verify
 from student_success.model.predictor import Predictor

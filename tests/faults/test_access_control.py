@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE
 from tests.faults.promise_counts import counts, repetitions
 from tests.http.test_roles import routes as routes  # every route as BentoML builds it

@@ -202,7 +202,7 @@ def record(session_id: str, created_us: int) -> dict[str, object]:
 def test_newest_training_stays_newest_when_clock_jumps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from student_success.core.settings import Settings
+    from student_success.core.configuration.settings import Settings
     from student_success.lifecycle import training_jobs as module
     from student_success.storage import jobs as table
     from student_success.storage.jobs import JobTable

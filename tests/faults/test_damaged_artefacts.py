@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from benchmarks.load import Load, single_predictions
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError
-from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.artefact import verify
 from student_success.model.predictor import Predictor

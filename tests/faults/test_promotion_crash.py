@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from student_success.core.settings import ROOT, Settings
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.artefact import verify
 from student_success.model.predictor import Predictor

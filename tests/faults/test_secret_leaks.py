@@ -305,7 +305,7 @@ def test_metrics_contain_no_session_key_token_or_path(run: tuple[Server, Run]) -
 
 
 def test_settings_hide_tokens_when_printed() -> None:
-    from student_success.core.settings import Settings
+    from student_success.core.configuration.settings import Settings
 
     made = Settings(
         admin_token=ADMIN,

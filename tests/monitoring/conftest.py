@@ -21,7 +21,7 @@ import httpx
 import pytest
 import yaml
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE
 from tests.server import Server, free_port, serving
 

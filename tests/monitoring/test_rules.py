@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from tests.monitoring.conftest import MONITORING, RUNBOOK, Prometheus, Receivers, tool
 
 RULES = MONITORING / "prometheus" / "rules"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.core.subprocesses import die_with_parent
 from tests.server import free_port
 

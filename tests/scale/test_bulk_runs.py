@@ -30,7 +30,7 @@ from student_success.bulk.scoring import Task
 from student_success.cli.output import ExitCode
 from student_success.core import dask_client
 from student_success.core.errors import UnavailableError
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import FEATURE_NAMES
 from tests.scale.dask_cluster import DaskCluster, dask_cluster
 from tests.server import serving

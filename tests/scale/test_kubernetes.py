@@ -18,7 +18,8 @@ import yaml
 from student_success.api.auth import Role
 from student_success.api.endpoints import ENDPOINTS, STATIC_FILES
 from student_success.cli.server_commands import GRACEFUL_SECONDS
-from student_success.core.settings import ROOT, Settings
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 from tests.documented_commands import commands_of
 from tests.scale.kustomize import build, pod_spec
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from tests.scale.kustomize import build
 from tests.scale.network_policies import Peer, allowed
 

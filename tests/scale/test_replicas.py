@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.students import EXAMPLE
 from tests.faults import registered_versions
 from tests.scale.postgresql import Mode, PostgreSQL

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import TrainingFailedError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from tests.documented_commands import commands_of
 from tests.scale.dask_cluster import DaskCluster, dask_cluster
 from training import train

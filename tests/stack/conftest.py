@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from student_success.cli.dotenv import STACK_SECRETS, add_secrets
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from tests.server import free_port
 
 API_IMAGE = "student-success:test"

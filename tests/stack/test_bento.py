@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 DECOYS = (
     ".env",

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE
 from tests.documented_commands import commands_of
 from tests.seed_answers import seed_answers

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from gradio_ui.texts import Language, Texts
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE
 from tests.browser.conftest import (
     LOCALES,

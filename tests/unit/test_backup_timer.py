@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 UNITS = ROOT / "deploy" / "systemd"
 DAY = 86_400

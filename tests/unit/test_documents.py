@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from student_success.api.endpoints import ENDPOINTS
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.decision import INTERVAL_LEVEL
 from student_success.domain.schemas.prediction import PredictionAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures

@@ -12,11 +12,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from tests.source_code import syntax_tree
 
 READ_THE_ENVIRONMENT = {
-    "student_success/core/settings",
+    "student_success/core/configuration/env_files",
+    "student_success/core/configuration/bento_home",
+    # The folder where the command was started.
+    "student_success/core/paths",
     # The folder that BentoML gives the worker.
     "student_success/core/metrics",
     # What a parent tells its child, BentoML's folder, and whether to show a traceback.
@@ -83,9 +86,9 @@ def state():
             name for name, logger in root.manager.loggerDict.items()
             if name.startswith("student_success") and getattr(logger, "handlers", None)
         ),
-        "settings": "student_success.core.settings" in sys.modules and [
-            name for name, value in vars(sys.modules["student_success.core.settings"]).items()
-            if type(value).__name__ == "Settings"
+        "settings": [
+            name for name, module in sys.modules.items() if name.startswith("student_success.core")
+            for value in vars(module).values() if type(value).__name__ == "Settings"
         ],
     }
 

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from training.data.dataset import SAMPLE
 
 FOLDER = ROOT / "notebooks"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 COMPOSE = (ROOT / "docker-compose.yml").read_text("utf-8")

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 LOAD = """
 from student_success.model.predictor import Predictor
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 Predictor.load(Settings().seed_model_path, version="seed")
 """
 

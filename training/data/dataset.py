@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatasetError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.domain.students import (
     FEATURE_NAMES,
     GRADE,

@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from student_success.core.clock import iso, now_us
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.students import (
     FEATURE_NAMES,
     PERIODS,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from grade_models import GradeModel
-from student_success.core.settings import ROOT, Settings
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 from student_success.core.state_files import close_to_others, scratch_folder
 from student_success.model.artefact import MANIFEST
 from student_success.registry import checksums

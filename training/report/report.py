@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatasetError
-from student_success.core.settings import Settings
 from student_success.domain.students import HORIZONS
 from training.data.dataset import Dataset, load
 from training.data.shipped import require_shipped_profile

@@ -16,8 +16,8 @@ from typing import Any
 from sqlalchemy import Engine, select
 
 from student_success.core.clock import cautious_now_us, now_us
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError
-from student_success.core.settings import Settings
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey
 from student_success.storage.engine import connect, reading, upsert, writing
 from student_success.storage.inference_log import erasure

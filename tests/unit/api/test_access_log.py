@@ -11,8 +11,8 @@ import pytest
 
 from student_success.api import access_log
 from student_success.api.access_log import AccessLog
+from student_success.core.configuration.settings import Settings
 from student_success.core.metrics import access_log_lines_dropped_total
-from student_success.core.settings import Settings
 
 
 def write(log: AccessLog, **changed: Any) -> None:

@@ -17,8 +17,8 @@ from student_success.api.endpoints import Endpoint
 from student_success.api.middleware import ApiMiddleware
 from student_success.api.request import RequestContext, current_request
 from student_success.api.responses import catch_errors
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError
-from student_success.core.settings import Settings
 from student_success.domain.schemas.lifecycle import RollbackRequest
 
 ENDPOINTS = (

@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from student_success.api.middleware import ApiMiddleware
 from student_success.api.request import RequestContext
 from student_success.api.tracing import sent_trace_id
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from tests.unit.api.test_middleware import ENDPOINTS, request, respond_with
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -11,8 +11,9 @@ import pytest
 
 from student_success.bulk.model_choice import Model, choose, load
 from student_success.core import subprocesses
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError, NotFoundError, RegistryUnavailableError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.model.artefact import verify
 from student_success.registry import versions
 from student_success.storage.deployments import Deployments

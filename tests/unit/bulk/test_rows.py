@@ -21,7 +21,7 @@ from student_success.bulk.model_choice import Model, load
 from student_success.bulk.output import OUTPUT_COLUMNS, REJECT_COLUMNS, input_titles
 from student_success.bulk.reader import read_layout, read_parts
 from student_success.bulk.scoring import Scored, Task, score
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
 from student_success.domain.tables.columns import find_columns, pupil_columns
 from student_success.domain.tables.pupils import request_body_of

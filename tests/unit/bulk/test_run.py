@@ -23,6 +23,7 @@ from student_success.bulk.output import OUTPUT_COLUMNS
 from student_success.bulk.run import Result, score
 from student_success.cli.main import main
 from student_success.cli.output import ExitCode
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     BusyError,
     ConflictError,
@@ -30,7 +31,7 @@ from student_success.core.errors import (
     InvalidInputError,
     StudentSuccessError,
 )
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.domain.tables.columns import Choices
 from student_success.storage.engine import connect

@@ -12,7 +12,9 @@ import pytest
 
 from student_success.cli import context, dotenv
 from student_success.cli.main import main
-from student_success.core.settings import REMOVED, RENAMED, ROOT, Settings
+from student_success.core.configuration.names import REMOVED, RENAMED
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 from student_success.server import supervisor
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect, writing

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from student_success.cli.configuration import markdown
-from student_success.core.settings import GROUPS, INTERNAL, REMOVED, RENAMED, ROOT, Settings
+from student_success.core.configuration.names import GROUPS, INTERNAL, REMOVED, RENAMED
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 

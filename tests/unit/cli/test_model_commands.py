@@ -12,13 +12,13 @@ import pytest
 
 from student_success.cli import model_commands
 from student_success.cli.main import main
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     BusyError,
     PromotionRefusedError,
     RegistryUnavailableError,
     StudentSuccessError,
 )
-from student_success.core.settings import Settings
 from student_success.storage.deployments import Deployments
 from student_success.storage.engine import connect
 from student_success.storage.locks import Operation, exclusive

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from student_success.cli.main import main
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.storage.engine import connect
 from student_success.storage.migrate import migrate
 from student_success.storage.tables import outcomes

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from student_success.cli.main import main
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from tests.schools import write_profile, write_pupils
 from training.data.dataset import SAMPLE
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from student_success.cli.dotenv import STACK_SECRETS
-from student_success.core.settings import INTERNAL, RENAMED, ROOT, Settings
+from student_success.core.configuration.names import INTERNAL, RENAMED
+from student_success.core.configuration.settings import Settings
+from student_success.core.paths import ROOT
 
 EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
 LINE = re.compile(r"^(?:# )?([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)

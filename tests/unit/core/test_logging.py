@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 SPEAK = """
 import logging
 from student_success.core.logging import configure
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 configure(Settings())
 log = logging.getLogger("student_success.test")
 log.debug("unseen")
@@ -73,7 +73,7 @@ SPEAK_IN_A_SPAN = """
 import logging
 from opentelemetry.sdk.trace import TracerProvider
 from student_success.core.logging import configure
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 configure(Settings())
 log = logging.getLogger("student_success.test")
 with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("request"):

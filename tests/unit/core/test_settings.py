@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from student_success.core.configuration.names import REMOVED, RENAMED
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import REMOVED, RENAMED, Settings
 
 SECRET = "s3cret-token-that-nobody-may-see"
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import SHIPPED_PROFILE
+from student_success.core.paths import SHIPPED_PROFILE
 from student_success.domain.profile import Profile
 from student_success.domain.profile_file import read_profile
 from student_success.domain.recorded_profile import differences

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from student_success.bulk import model_choice
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError, ProfileMismatchError
-from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
 from student_success.domain.profile import Profile
 from student_success.domain.recorded_profile import PROFILE_FILE, check_version, claim_state_dir

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from tests.schools import SCHOOLS
 
 ROUNDED = SCHOOLS["points"].replace("step = 0.5", "step = 0.5\nrounded = true")

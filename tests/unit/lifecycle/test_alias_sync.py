@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import PromotionRefusedError, RegistryUnavailableError
-from student_success.core.settings import Settings
 from student_success.domain.decision import SEED
 from student_success.lifecycle import alias_sync
 from student_success.lifecycle.alias_sync import align_alias, wanted_alias

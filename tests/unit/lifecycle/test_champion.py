@@ -12,13 +12,14 @@ import pytest
 from sqlalchemy import Engine
 
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     ArtefactError,
     DatabaseUnavailableError,
     ModelUnavailableError,
     RegistryUnavailableError,
 )
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.domain.decision import SEED
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.lifecycle import champion as champion_module

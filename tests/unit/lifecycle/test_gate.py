@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import InvalidInputError
-from student_success.core.settings import Settings
 from student_success.domain.students import HORIZONS, Horizon
 from student_success.lifecycle.evidence import Evidence, FairnessGap, FoldLosses
 from student_success.lifecycle.gate import GateLimits, decide, gate_limits

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Engine
 
 from student_success.core.clock import now_us
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError, PromotionRefusedError
-from student_success.core.settings import Settings
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.schemas.lifecycle import EvidenceAnswer, PromoteRequest, RollbackAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.lifecycle.training_data import conditions
 from student_success.model.artefact import Artefact
 

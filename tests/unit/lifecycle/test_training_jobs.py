@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from student_success.core import subprocesses
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     BusyError,
     DatasetError,
@@ -21,7 +22,6 @@ from student_success.core.errors import (
     StudentSuccessError,
     TrainingFailedError,
 )
-from student_success.core.settings import Settings
 from student_success.core.subprocesses import ChildFailure
 from student_success.domain.schemas.lifecycle import TrainRequest
 from student_success.lifecycle.training_jobs import TrainingJobs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.lifecycle.worker_status import WorkerStatus
 
 OTHER_WORKER = """

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import (
     EXAMPLE,
     FEATURE_NAMES,

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from student_success.core.errors import ArtefactError
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import Horizon
 from student_success.model import onnx_reader
 from student_success.model.artefact import trees_file

@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from student_success.core.errors import ArtefactError
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.prediction import Prediction
 from student_success.model.predictor import Predictor

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import Horizon, StudentFeatures
 from student_success.model.artefact import trees_file
 from student_success.model.onnx_reader import Nodes, read_trees

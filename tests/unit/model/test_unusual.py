@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, FEATURES, StudentFeatures
 from student_success.model.artefact import Artefact
 from student_success.model.unusual import TrainingRange

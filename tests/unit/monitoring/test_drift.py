@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import FEATURE_NAMES
 from student_success.monitoring.drift import DriftLimits, DriftVerdict, compare
 from student_success.storage.observations import CurrentPupils

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, text
 
 from student_success import __version__
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError
-from student_success.core.settings import Settings
 from student_success.monitoring import service_state
 from student_success.monitoring.service_state import ServiceState
 from student_success.storage.deployments import Deployments

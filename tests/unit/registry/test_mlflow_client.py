@@ -14,8 +14,9 @@ from typing import ClassVar
 
 import pytest
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import RegistryUnavailableError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.registry import mlflow_client
 
 PROCESSES = 3

@@ -18,8 +18,9 @@ import pytest
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models import ModelStore
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ArtefactError, RegistryUnavailableError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.model.predictor import Predictor
 from student_success.registry import bento_store, mlflow_http, versions
 from tests.faults.broken_registry import broken_registry

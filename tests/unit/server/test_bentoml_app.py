@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 # Importing BentoML's private parts raises deprecation warnings of its dependencies.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -10,7 +10,7 @@ import re
 import pytest
 from uvicorn.protocols.http import auto, httptools_impl
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 
 # Importing BentoML's private parts raises deprecation warnings of its dependencies.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

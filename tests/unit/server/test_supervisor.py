@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import Settings
 from student_success.server import supervisor
 from student_success.server.supervisor import checked_start, metrics_folder
 from tests.server import free_port

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import ConfigurationError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.server.tracing import check_exporter, start_tracing, tracer
 
 ENDPOINT = "http://127.0.0.1:4318"

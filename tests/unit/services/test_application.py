@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.services import application as application_module
 from student_success.services.application import Application
 from student_success.storage.engine import connect

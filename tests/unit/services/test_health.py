@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError, ModelUnavailableError
-from student_success.core.settings import Settings
 from student_success.services.health import Health
 
 

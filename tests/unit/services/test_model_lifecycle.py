@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Engine
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import RegistryUnavailableError
-from student_success.core.settings import Settings
 from student_success.services import model_lifecycle
 from student_success.services.model_lifecycle import ModelLifecycle
 from student_success.storage.deployments import Deployments

@@ -6,7 +6,7 @@ import json
 
 from student_success.core import metrics
 from student_success.core.metrics_buffer import metrics_buffer
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.schemas.prediction import PredictionAnswer
 from student_success.domain.students import EXAMPLE, StudentFeatures
 from student_success.model.predictor import Predictor

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from student_success.core import metrics
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatabaseUnavailableError, RegistryUnavailableError
-from student_success.core.settings import Settings
 from student_success.services import registry_watch
 from student_success.services.registry_watch import RegistryWatch
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from student_success.core.clock import iso, now_us
 from student_success.core.errors import ConfigurationError, DatabaseUnavailableError
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.storage.engine import connect, reading, writing
 from student_success.storage.migrate import MIGRATIONS, SCHEMA_REVISION, migrate, schema_revision
 from student_success.storage.tables import deployments, inference_logs, jobs, metadata, outcomes

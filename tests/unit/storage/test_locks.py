@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from student_success.core.errors import BusyError
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.storage.locks import Operation, exclusive
 
 HOLD = """

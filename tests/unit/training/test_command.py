@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from student_success.cli import training_commands as command
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from training.data.dataset import SAMPLE
 
 

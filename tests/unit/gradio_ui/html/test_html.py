@@ -19,7 +19,7 @@ from gradio_ui.html.markup import api_error, table
 from gradio_ui.html.model_charts import model_charts
 from gradio_ui.tabs.pupil_form import KNOWN, REFERENCE, PupilForm, read_form
 from gradio_ui.texts import LANGUAGES, Language, Texts
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import (
     EXAMPLE,
     FEATURE_NAMES,

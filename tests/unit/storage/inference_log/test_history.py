@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, insert, select
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import (
     ConflictError,
     DatabaseUnavailableError,
     TooManyRequestsError,
 )
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.domain.idempotency import KEY_LIFETIME_US, IdempotencyKey, IdempotentRequest
 from student_success.storage.engine import connect, reading, writing
 from student_success.storage.inference_log import erasure

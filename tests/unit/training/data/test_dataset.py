@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatasetError
-from student_success.core.settings import Settings
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, StudentFeatures
 from student_success.domain.tables.cells import feature_of
 from student_success.domain.tables.reader import read_choices

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from student_success.core.clock import now_us
-from student_success.core.settings import Settings
+from student_success.core.configuration.settings import Settings
 from student_success.domain.schemas.history import Outcome
 from student_success.domain.students import EXAMPLE, FEATURE_NAMES, TARGET
 from student_success.storage import observations

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatasetError
-from student_success.core.settings import Settings
 from training.data.dataset import SAMPLE, Dataset, hide_unrecorded, load, read
 
 ROWS = 200

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from student_success.core.configuration.settings import Settings
 from student_success.core.errors import DatasetError
-from student_success.core.settings import ROOT, Settings
+from student_success.core.paths import ROOT
 from student_success.domain.students import FEATURE_NAMES, HORIZONS, TARGET, StudentFeatures
 from student_success.lifecycle.evidence import Evidence
 from student_success.lifecycle.gate import decide, gate_limits

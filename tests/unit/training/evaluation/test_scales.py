@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from tests.schools import write_profile
 from training.evaluation.fairness import FEATURE_GROUPS, merged
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.decision import Decision
 from student_success.domain.students import (
     FEATURE_NAMES,

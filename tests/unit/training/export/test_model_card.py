@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from student_success.core.settings import ROOT
+from student_success.core.paths import ROOT
 from student_success.domain.students import PERIODS, PROFILE, StudentFeatures
 from student_success.model.predictor import Predictor
 from training.export.artefact import random_students

@@ -1,0 +1,1 @@
+"""The settings: their declarations, where they are read from, their checks."""
