@@ -15,6 +15,9 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+LONG_FILES = ("test_soak.py", "test_evaluate.py")
+"""Files of tests that take minutes, and come near the end of their folders."""
+
 # The tests fit many small models on few cores, where more threads are slower.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -33,6 +36,11 @@ def real_data_dir() -> Path:
     for file in ("student-mat.csv", "student-por.csv", "final.csv"):
         assert (folder / file).is_file(), f"STUDENT_DATA_DIR has no {file}: {folder}"
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files: at the end they leave the other of two processes without work."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.hookimpl(tryfirst=True)
