@@ -124,7 +124,7 @@ test-faults: $(VENV)/.dev ## Break things on purpose, and count what was lost (F
 	@FULL=$(FULL) $(BIN)/python -m pytest $(TWO_AT_ONCE) tests/faults
 
 test-scale: $(VENV)/.dev ## Test PostgreSQL, several processes, a Dask cluster, bulk scoring
-	@$(BIN)/python -m pytest tests/scale
+	@$(BIN)/python -m pytest $(TWO_AT_ONCE) tests/scale
 
 manifests: $(VENV)/.dev ## Write the alerts of the Kubernetes manifests from monitoring/prometheus
 	@$(BIN)/python .ci/prometheus-rule
