@@ -16,9 +16,10 @@ settings.register_profile(
 settings.load_profile("project")
 
 LONG_FILES = {
-    *("test_soak.py", "test_evaluate.py"),
-    # Of few tests: pytest-xdist would give both to the same process.
-    *("test_same_tests.py", "test_search_on_a_cluster.py"),
+    "test_evaluate.py",
+    "test_same_tests.py",
+    "test_search_on_a_cluster.py",
+    "test_soak.py",
 }
 """Files of tests that take minutes, and come near the end of their folders."""
 
