@@ -1,4 +1,4 @@
-"""Measure memory, return freed memory to the operating system, and pause garbage collection."""
+"""Measure memory, recognise the lack of it, return what is freed, and pause garbage collection."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import contextlib
 import ctypes
 import gc
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 DELAY_SECONDS = 1.0
+_LACK_OF_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "can't start new thread")
 _scheduled = False
 
 
@@ -45,6 +47,27 @@ def resident_bytes() -> int | None:
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Tell whether a process with a limit of memory failed because of it.
+
+    Libraries have errors of their own for it. Some name the cause, also one in another process;
+    with others only what the process uses tells.
+    """
+    text = "".join(traceback.format_exception(error))
+    return any(sign in text for sign in _LACK_OF_MEMORY) or _is_near_limit()
+
+
+def _is_near_limit() -> bool:
+    try:
+        import resource  # not on native Windows
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[5])
+    except (ImportError, OSError):
+        return False
+    return limit != resource.RLIM_INFINITY and pages * resource.getpagesize() > 0.9 * limit
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from student_success.core.errors import StudentSuccessError, TrainingFailedError
+from student_success.core.memory import is_lack_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,9 @@ def report_to_parent(*, background: bool = False) -> Iterator[TextIO]:
     except StudentSuccessError as error:
         write_event(stream, "error", **error.to_json())
         raise SystemExit(_REFUSED) from error
-    except MemoryError as error:
+    except Exception as error:
+        if not is_lack_of_memory(error):
+            raise
         failure = TrainingFailedError("It needs more memory than its limit.")
         write_event(stream, "error", **failure.to_json())
         raise SystemExit(_REFUSED) from error
@@ -136,10 +139,7 @@ def deadline(seconds: float, error: StudentSuccessError) -> Iterator[None]:
 
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True
-    try:
-        timer.start()
-    except RuntimeError as no_thread:
-        raise MemoryError("cannot start a thread") from no_thread
+    timer.start()
     try:
         yield
     finally:

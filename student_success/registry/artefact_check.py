@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from student_success.core.errors import ArtefactError
+from student_success.core.memory import is_lack_of_memory
 from student_success.domain.students import FEATURES, HORIZONS, PERIODS, SCALE, StudentFeatures
 from student_success.model.artefact import trees_file
 from student_success.model.onnx_reader import read_trees
@@ -94,9 +95,9 @@ def check_artefact(folder: Path, *, version: str, alarm_recall: float) -> str:
         _check_predictions(predictor)
     except ArtefactError:
         raise
-    except MemoryError as error:
-        raise ArtefactError("The model artefact needs more memory than it may use.") from error
     except Exception as error:
+        if is_lack_of_memory(error):
+            raise ArtefactError("The model artefact needs more memory than it may use.") from error
         # A hostile artefact can cause any exception type.
         raise ArtefactError("The model artefact cannot be used.") from error
     return predictor.fingerprint

@@ -22,6 +22,7 @@ from student_success.core.errors import (
     RegistryUnavailableError,
     StudentSuccessError,
 )
+from student_success.core.memory import is_lack_of_memory
 from student_success.core.state_files import private_folder, scratch_folder
 from student_success.core.subprocesses import deadline
 from student_success.registry import checksums
@@ -58,9 +59,11 @@ def open_client(settings: Settings) -> Iterator[MlflowClient]:
                 client.search_experiments(max_results=1)
                 client.search_registered_models(max_results=1)
             yield client
-    except (StudentSuccessError, MemoryError):
+    except StudentSuccessError:
         raise
     except Exception as error:
+        if is_lack_of_memory(error):
+            raise
         # MLflow raises arbitrary exception types for malformed responses.
         logger.error("registry_failed", exc_info=True)
         raise RegistryUnavailableError("The model registry failed; see the log.") from error

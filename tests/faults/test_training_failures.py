@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from benchmarks.load import Load
+from student_success.domain.students import PROFILE
 from tests.faults import registered_versions
 from tests.faults.promise_counts import counts
+from tests.schools import write_pupils
 from tests.server import Server, serving
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -128,9 +130,12 @@ def test_killed_training_frees_lock_and_predictions_continue(start: Start) -> No
     _is_unharmed(load)
 
 
-def test_training_over_memory_limit_fails_and_predictions_continue(start: Start) -> None:
-    # The least that may be set.
-    server = start(TRAIN_MEMORY_MB="512")
+def test_training_over_memory_limit_fails_and_predictions_continue(
+    start: Start, tmp_path: Path
+) -> None:
+    # The least that may be set; a training on the sample needs about as much.
+    data = write_pupils(tmp_path / "pupils.csv", PROFILE, pupils=30_000)
+    server = start(TRAIN_MEMORY_MB="512", DATA_PATH=str(data))
     with Load(server.port, clients=2, pause=0.01) as load:
         answer = _post(server, "/train", family="boosting", budget_seconds=5)
         job = _job(server)

@@ -162,9 +162,29 @@ def test_run_kills_child_when_cancelled(child: Started, tmp_path: Path) -> None:
     assert not is_alive(asyncio.run(cancelled()))
 
 
-def test_run_raises_training_failed_when_child_exceeds_memory_limit(child: Started) -> None:
+@pytest.mark.parametrize(
+    "failing",
+    [
+        "bytearray(600 << 20)",
+        # As ONNX Runtime, a thread pool, the loader of shared libraries, joblib and Protobuf fail.
+        "raise RuntimeError('Exception during initialization: std::bad_alloc')",
+        'raise RuntimeError("can\'t start new thread")',
+        "raise ImportError('failed to map segment: Cannot allocate memory')",
+        "raise ValueError('cannot pickle') from MemoryError()",
+        "held = bytearray(480 << 20); raise ValueError('cannot serialize')",
+    ],
+)
+def test_run_raises_training_failed_when_child_exceeds_memory_limit(
+    child: Started, failing: str
+) -> None:
     with pytest.raises(errors.TrainingFailedError, match="more memory"):
-        run(child("with report_to_parent(): bytearray(600 << 20)", memory_mb=512))
+        run(child(f"with report_to_parent(): {failing}", memory_mb=512))
+
+
+def test_other_failure_is_not_called_a_lack_of_memory(child: Started) -> None:
+    failing = "held = bytearray(200 << 20); raise ValueError('wrong')"
+    with pytest.raises(subprocesses.ChildFailure, match="ended with code 1"):
+        run(child(f"with report_to_parent(): {failing}", memory_mb=512))
 
 
 def test_child_has_lower_priority_and_no_server_metrics(child: Started) -> None:
