@@ -63,7 +63,7 @@ from student_success.server.supervisor import check_start_by_bentoml, service_op
 from student_success.server.tracing import start_tracing, tracer
 from student_success.services.lazy_application import LazyApplication
 
-# The next collection would go through all of them.
+# Without this the next collection would go through every object that the imports made.
 gc.freeze()
 gc.enable()
 

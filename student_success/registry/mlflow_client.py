@@ -59,10 +59,11 @@ def open_client(settings: Settings) -> Iterator[MlflowClient]:
                 client.search_experiments(max_results=1)
                 client.search_registered_models(max_results=1)
             yield client
-    except StudentSuccessError:
+    except (StudentSuccessError, MemoryError):
         raise
     except Exception as error:
-        if is_lack_of_memory(error):
+        # What a server says is about its own memory.
+        if settings.registry_is_local and is_lack_of_memory(error):
             raise
         # MLflow raises arbitrary exception types for malformed responses.
         logger.error("registry_failed", exc_info=True)

@@ -103,6 +103,31 @@ class Recorder(BaseHTTPRequestHandler):
         """Write nothing."""
 
 
+class OutOfMemory(Recorder):
+    """An MLflow server that lacks memory itself."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b'{"error_code": "BAD_REQUEST", "message": "MemoryError: std::bad_alloc"}'
+        self.send_response(400)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+
+def test_lack_of_memory_of_the_server_is_not_ours() -> None:
+    server = HTTPServer(("127.0.0.1", 0), OutOfMemory)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    settings = Settings(_env_file=None, mlflow_tracking_uri=uri, registry_timeout_seconds=20)
+    with pytest.raises(RegistryUnavailableError):
+        mlflow_client.check(settings)
+    server.shutdown()
+    server.server_close()
+
+
 def test_password_of_the_tracking_uri_is_sent_and_never_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
